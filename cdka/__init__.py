@@ -1,0 +1,36 @@
+"""CDKA: component designed Kronecker adapters (arXiv 2602.01267), from choosing a configuration to comparing runs.
+
+``import cdka`` is light: torch, PEFT and Streamlit are imported only by the names that need them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CdkaError": "cdka.errors",
+    "Components": "cdka.components",
+    "solve": "cdka.solver",
+    "RunSpec": "cdka.finetune.spec",
+    "Store": "cdka.runs.store",
+    "CdkaConfig": "cdka.adapter",
+    "CdkaModel": "cdka.adapter",
+    "CdkaLayer": "cdka.adapter",
+    "export_lora": "cdka.adapter",
+}
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in ("adapter", "compare", "runs", "sweep", "theory", "models", "tasks", "finetune"):
+        return import_module(f"cdka.{name}")
+    raise AttributeError(f"module 'cdka' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

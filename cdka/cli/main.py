@@ -1,0 +1,82 @@
+"""``cdka``: parse, dispatch, and turn bad input into one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+from cdka import __version__
+from cdka.errors import CdkaError, unknown
+
+COMMANDS = {
+    "studio": "open the Studio, the web app",
+    "models": "list the models known by name",
+    "tasks": "list the tasks known by name",
+    "solve": "list the component options that fit a parameter budget",
+    "align": "measure how well each option aligns with full fine-tuning",
+    "run": "fine-tune once and report the result",
+    "sweep": "fine-tune a grid of configurations over several seeds",
+    "study": "test one of the paper's claims in one go",
+    "runs": "list, show, stop, retry or remove runs",
+    "compare": "compare the finished runs of a sweep",
+    "export-lora": "save an adapter as an exact standard LoRA",
+    "bench": "measure our ratios on this machine",
+}
+EXIT_DONE, EXIT_RUN_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a usage error is one line like every other refusal."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CdkaError(f"{message}. Usage: {self.prog} --help")
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {help_text}" for name, help_text in COMMANDS.items()]
+    return "\n".join(
+        ["usage: cdka COMMAND [options]", "", "Component designed Kronecker adapters: choose, fine-tune, compare.", ""]
+        + lines
+        + ["", "cdka COMMAND --help explains a command with an example."]
+    )
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return EXIT_DONE
+    if argv[0] in ("-V", "--version"):
+        print(f"cdka {__version__}")
+        return EXIT_DONE
+    name, rest = argv[0], argv[1:]
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS, next_step="See: cdka --help")
+    command = import_module(f"cdka.cli.{name.replace('-', '_')}")
+    parser = _Parser(
+        prog=f"cdka {name}",
+        description=command.HELP,
+        epilog=f"example:\n  {command.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(rest)) or EXIT_DONE
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns 0 done, 1 a run failed or was lost, 2 bad input."""
+    try:
+        return _dispatch(sys.argv[1:] if argv is None else argv)
+    except CdkaError as error:
+        print(f"cdka: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("cdka: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away (cdka ... | head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE

@@ -1,0 +1,37 @@
+"""The one error type for bad input, and the words that every refusal is made of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CdkaError(ValueError):
+    """Bad input, told in one line: the rule, the value got, where, and the next step.
+
+    The command line prints it and exits with 2; the Studio shows it in place. Any other
+    exception is a defect of ours and keeps its traceback.
+    """
+
+
+def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
+    """The known names closest in spelling to ``name``, best first (possibly none)."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    folded = name.casefold()
+    inside = [candidate for key, candidate in by_folded.items() if folded and folded in key]
+    close = [by_folded[key] for key in difflib.get_close_matches(folded, by_folded, n=most, cutoff=0.55)]
+    return list(dict.fromkeys(close + inside))[:most]
+
+
+def unknown(what: str, name: str, known: Iterable[str], *, where: str = "", next_step: str = "") -> CdkaError:
+    """The error for a name that is not in ``known``, with the nearest spellings."""
+    known = list(known)
+    close = nearest(name, known)
+    if close:
+        hint = "Did you mean " + " or ".join(repr(candidate) for candidate in close) + "?"
+    elif len(known) <= 12:
+        hint = "Known: " + ", ".join(known) + "."
+    else:
+        hint = ""
+    place = f" {where}" if where else ""
+    return CdkaError(" ".join(part for part in (f"unknown {what} {name!r}{place}.", hint, next_step) if part))

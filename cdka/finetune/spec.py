@@ -1,0 +1,148 @@
+"""The specification of one run: everything needed to repeat it, validated on construction. Free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from cdka.components import PAPER_DEFAULT, SCALING_RULES, Components, scaling
+from cdka.errors import CdkaError, unknown
+from cdka.tasks.catalogue import find_task
+
+METHODS = ("cdka", "lora", "lokr", "dora", "full")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+SCHEDULES = ("cosine", "constant")
+_WITH_RANK = ("lora", "lokr", "dora")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: a method with its components or rank, one seed, on one model and task.
+
+    ``components`` belongs to cdka, ``rank`` to lora, dora and lokr; full fine-tuning takes neither.
+    ``seed`` fixes the data order and the adapter's initialisation. ``lr`` is the peak learning rate, reached
+    after ``warmup_ratio * steps`` steps. ``eval_every`` is in steps. ``target_modules`` is ``"all-linear"`` (every
+    linear layer but the head and the embeddings), ``"attention"``, ``"mlp"``, or names as PEFT matches them.
+    ``component_pattern`` overrides the components per module, keyed as PEFT's ``rank_pattern`` is.
+    Raises CdkaError for any value outside its range.
+    """
+
+    model: str
+    task: str
+    method: str = "cdka"
+    components: Components | None = None
+    rank: int | None = None
+    alpha: float = 64.0
+    scaling_rule: str = "sqrt_r_r2"
+    target_modules: str | tuple[str, ...] = "all-linear"
+    component_pattern: Mapping[str, Components] = field(default_factory=dict)
+    init_weights: str = "kaiming"
+    lr: float = 1e-3
+    steps: int = 200
+    batch_size: int = 64
+    seed: int = 0
+    eval_every: int = 20
+    schedule: str = "cosine"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 5e-4
+    max_grad_norm: float = 1.0
+    gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = 0
+    max_length: int = 512
+    dtype: str = "auto"
+    device: str = "auto"
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise unknown("method", self.method, METHODS)
+        for name, choices in (("dtype", DTYPES), ("schedule", SCHEDULES), ("scaling_rule", SCALING_RULES)):
+            if getattr(self, name) not in choices:
+                raise CdkaError(f"{name} must be one of {', '.join(choices)}: got {getattr(self, name)!r}.")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise CdkaError(f"{name} must be an integer of at least {least}: got {value!r}.")
+        for name in ("lr", "alpha", "max_grad_norm"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise CdkaError(f"{name} must be a positive number: got {value!r}.")
+        for name, above in (("warmup_ratio", 1.0), ("weight_decay", math.inf)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < above:
+                raise CdkaError(f"{name} must be at least 0 and below {above:g}: got {value!r}.")
+        if self.components is not None and not isinstance(self.components, Components):
+            object.__setattr__(self, "components", Components.parse(self.components))
+        if self.method == "cdka" and self.components is None:
+            object.__setattr__(self, "components", PAPER_DEFAULT)
+        if self.method != "cdka" and self.components is not None:
+            raise CdkaError(f"components belong to method cdka: got components={self.components} for {self.method!r}.")
+        if self.method in _WITH_RANK and self.rank is None:
+            object.__setattr__(self, "rank", 8)
+        if self.rank is not None and (self.method not in _WITH_RANK or not isinstance(self.rank, int) or self.rank < 1):
+            raise CdkaError(
+                f"rank must be a positive integer, for {', '.join(_WITH_RANK)} only: "
+                f"got rank={self.rank!r} for {self.method!r}."
+            )
+        if not isinstance(self.target_modules, str):
+            object.__setattr__(self, "target_modules", tuple(self.target_modules))
+        pattern = {name: Components.parse(value) for name, value in self.component_pattern.items()}
+        object.__setattr__(self, "component_pattern", pattern)
+
+    @property
+    def scaling(self) -> float | None:
+        """The factor in front of delta W: by ``scaling_rule`` for cdka and LoRA, None for full fine-tuning."""
+        if self.components is not None:
+            return self.components.scaling(self.alpha, self.scaling_rule)
+        return None if self.rank is None else scaling(self.alpha, 1, self.rank, self.scaling_rule)
+
+    @property
+    def label(self) -> str:
+        """What is being tried, in short: ``cdka 2,8,4``, ``lora 8`` or ``full``."""
+        if self.components is not None:
+            return f"{self.method} {self.components}" + (" patterned" if self.component_pattern else "")
+        return self.method if self.rank is None else f"{self.method} {self.rank}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; ``from_dict`` is its inverse."""
+        data = asdict(self)
+        data["components"] = None if self.components is None else list(self.components.as_tuple())
+        data["component_pattern"] = {name: list(c.as_tuple()) for name, c in self.component_pattern.items()}
+        if isinstance(self.target_modules, tuple):
+            data["target_modules"] = list(self.target_modules)
+        data["task_options"] = dict(self.task_options)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunSpec:
+        """The spec that ``to_dict`` wrote; unknown keys are errors."""
+        for key in data:
+            if key not in FIELD_NAMES:
+                raise unknown("run setting", key, FIELD_NAMES)
+        missing = [name for name in ("model", "task") if name not in data]
+        if missing:
+            raise CdkaError(f"a run needs a model and a task: missing {' and '.join(missing)}.")
+        return cls(**data)
+
+    def with_(self, **changes: Any) -> RunSpec:
+        """A copy with some settings changed, validated again."""
+        return replace(self, **changes)
+
+
+FIELD_NAMES = tuple(f.name for f in fields(RunSpec))
+_LEAST = {
+    "steps": 1, "batch_size": 1, "seed": 0, "eval_every": 1,
+    "gradient_accumulation": 1, "checkpoint_every": 0, "max_length": 1,
+}  # fmt: skip
+
+
+def resolve(model: str, task: str, **settings: Any) -> RunSpec:
+    """The full spec of a run: what is given, then the task's recipe, then the general defaults.
+
+    A setting of None counts as not given. Raises CdkaError for an unknown task or setting.
+    """
+    given = {key: value for key, value in settings.items() if value is not None}
+    return RunSpec.from_dict({**find_task(task).recipe, **given, "model": model, "task": task})

@@ -1,0 +1,1 @@
+"""Models: their shapes as data (torch-free) and their loading (torch)."""

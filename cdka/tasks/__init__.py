@@ -1,0 +1,1 @@
+"""Tasks: data, labels and metric. ``catalogue`` is torch-free; the modules beside it load the data."""

@@ -39,9 +39,15 @@ def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {help_text}" for name, help_text in COMMANDS.items()]
     return "\n".join(
-        ["usage: cdka COMMAND [options]", "", "Component designed Kronecker adapters: choose, fine-tune, compare.", ""]
-        + lines
-        + ["", "cdka COMMAND --help explains a command with an example."]
+        [
+            "usage: cdka COMMAND [options]",
+            "",
+            "Component designed Kronecker adapters: choose, fine-tune, compare.",
+            "",
+            *lines,
+            "",
+            "cdka COMMAND --help explains a command with an example.",
+        ]
     )
 
 

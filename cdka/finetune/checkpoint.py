@@ -1,0 +1,93 @@
+"""Save a run's adapter whole or not at all, and checkpoints that a later attempt resumes from; safetensors only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from cdka.finetune.lanes import Lane
+
+
+def _replace(finished: Path, destination: Path) -> None:
+    """Put a finished folder in place of an older one; a crash leaves one of the two whole."""
+    old = destination.with_name(destination.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if destination.exists():
+        destination.rename(old)
+    finished.rename(destination)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _fresh(destination: Path) -> Path:
+    partial = destination.with_name(destination.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def save_adapter(model: torch.nn.Module, lane: Lane, destination: Path) -> Path:
+    """Write the run's adapter (PEFT format), or the whole model after full fine-tuning, to ``destination``.
+
+    It is written under another name and renamed, so ``destination`` is never half an adapter.
+    """
+    partial = _fresh(destination)
+    if isinstance(model, PeftModel):
+        # Embeddings are never among the targets; "auto" would ask the Hub about the vocabulary.
+        model.save_pretrained(partial, selected_adapters=[lane.adapter], save_embedding_layers=False)
+        inner = partial / lane.adapter
+        if inner.is_dir():
+            for file in inner.iterdir():
+                file.rename(partial / file.name)
+            inner.rmdir()
+    else:
+        model.save_pretrained(partial)
+    _replace(partial, destination)
+    return destination
+
+
+def save_checkpoint(lane: Lane, destination: Path) -> None:
+    """Write all that ``resume`` needs: parameters, optimizer state, step and the best evaluation so far."""
+    partial = _fresh(destination)
+    tensors = {f"parameter.{name}": p.detach().cpu().contiguous() for name, p in lane.parameters.items()}
+    for name, parameter in lane.parameters.items():
+        for key, value in lane.optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    save_file(tensors, partial / "state.safetensors")
+    facts = {
+        "spec": lane.spec.to_dict(), "step": lane.step,
+        "best_accuracy": lane.best_accuracy, "best_step": lane.best_step,
+    }  # fmt: skip
+    (partial / "state.json").write_text(json.dumps(facts))
+    _replace(partial, destination)
+
+
+def resume(lane: Lane, source: Path) -> bool:
+    """Continue ``lane`` from a checkpoint of the same spec; False where there is none."""
+    if not (source / "state.json").is_file():
+        return False
+    facts = json.loads((source / "state.json").read_text())
+    if facts["spec"] != json.loads(json.dumps(lane.spec.to_dict())):
+        return False
+    tensors = load_file(source / "state.safetensors")
+    with torch.no_grad():
+        for name, parameter in lane.parameters.items():
+            parameter.copy_(tensors[f"parameter.{name}"])
+            lane.optimizer.state[parameter] = {
+                key.split(".", 2)[1]: _like(value, parameter, key)
+                for key, value in tensors.items()
+                if key.startswith("optimizer.") and key.split(".", 2)[2] == name
+            }
+    for _ in range(facts["step"]):
+        next(lane.order)
+    lane.step, lane.best_accuracy, lane.best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
+    return True
+
+
+def _like(value: torch.Tensor, parameter: torch.Tensor, key: str) -> torch.Tensor:
+    """Moments live beside their parameter; the step count of the fused AdamW too."""
+    return value.to(parameter.device) if key.startswith("optimizer.step.") else value.to(parameter)

@@ -1,0 +1,258 @@
+"""The training loop: a pack of K >= 1 runs over one base, as a generator of events.
+
+The loop is hand-written because it trains several adapters at once and must not wait for the device: the loss of a
+step is read when the next step is already under way. An event is a JSON-able dict with a ``kind``; the loop neither
+prints nor stores anything but the adapters and checkpoints in the runs' own directories.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdka.errors import CdkaError
+from cdka.finetune.checkpoint import resume, save_adapter, save_checkpoint
+from cdka.finetune.device import peak_memory_bytes, resolve_device, resolve_dtype
+from cdka.finetune.evaluate import Evaluation, evaluate
+from cdka.finetune.forward import forward
+from cdka.finetune.lanes import Lane
+from cdka.finetune.methods import adapter_name, attach, trainable
+from cdka.finetune.spec import RunSpec
+from cdka.finetune.versions import versions
+from cdka.models.loading import load_model
+from cdka.tasks.catalogue import find_task
+from cdka.tasks.data import TaskData, load_task
+
+Event = dict[str, Any]
+Control = Callable[[int], str | None]
+
+SHARED = (
+    "model", "task", "batch_size", "steps", "max_length", "dtype", "device", "eval_every", "gradient_accumulation",
+    "gradient_checkpointing", "checkpoint_every", "task_options",
+)  # fmt: skip
+"""The settings in which the runs of a pack must agree."""
+
+
+@dataclass
+class _Pack:
+    """The model, the data and the lanes that are still training."""
+
+    model: torch.nn.Module
+    data: TaskData
+    device: torch.device
+    lanes: list[Lane]
+    control: Control
+    started: float = field(default_factory=time.monotonic)
+    pending: list[tuple[Lane, Event, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+    @property
+    def elapsed_s(self) -> float:
+        return round(time.monotonic() - self.started, 4)
+
+
+def train(
+    specs: Sequence[RunSpec], directories: Sequence[Path], control: Control | None = None
+) -> Iterator[tuple[int, Event]]:
+    """Fine-tune a pack; yields (index of the run, event) from loading to the final metrics.
+
+    ``control(index)`` is asked between steps: None goes on, ``"keep"`` evaluates and saves what there is,
+    ``"cancel"`` drops the run. A run whose loss is no longer finite fails alone. Raises CdkaError for specs that do
+    not fit their model, their data, or each other; torch's out-of-memory error passes through.
+    """
+    _check_shared(specs)
+    pack = yield from _prepare(specs, directories, control or (lambda index: None))
+    yield from _train_steps(pack)
+    for lane in list(pack.lanes):
+        yield from _finish(pack, lane)
+
+
+def _check_shared(specs: Sequence[RunSpec]) -> None:
+    for name in SHARED:
+        values = [getattr(spec, name) for spec in specs]
+        if any(value != values[0] for value in values):
+            raise CdkaError(f"runs of one pack must agree in {name}: got {values}. Run them separately.")
+
+
+def _for_all(lanes_or_count: Sequence[Lane] | int, event: Event) -> Iterator[tuple[int, Event]]:
+    indices = range(lanes_or_count) if isinstance(lanes_or_count, int) else [lane.index for lane in lanes_or_count]
+    for index in indices:
+        yield index, dict(event)
+
+
+def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Control) -> Iterator[tuple[int, Event]]:
+    spec = specs[0]
+    yield from _for_all(len(specs), {"kind": "phase", "phase": "loading"})
+    device = resolve_device(spec.device)
+    dtype = resolve_dtype(spec.dtype, device)
+    if spec.method == "full" and spec.dtype == "auto":
+        dtype = torch.float32  # half-precision master weights lose small updates; autocast computes in bfloat16
+    info = find_task(spec.task)
+    data = load_task(spec)
+    loaded = load_model(spec.model, info.kind, dtype=dtype, num_labels=data.num_labels)
+    base_params = sum(p.numel() for p in loaded.model.parameters())
+    model = attach(loaded, specs).to(device)
+    if spec.gradient_checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    yield from _for_all(len(specs), {"kind": "phase", "phase": "preparing data"})
+    lanes = []
+    for index, (one, directory) in enumerate(zip(specs, directories, strict=True)):
+        name = adapter_name(index, len(specs))
+        lane = Lane.start(index, one, Path(directory), name, trainable(model, one, name), data.train)
+        lanes.append(lane)
+        yield index, {
+            "kind": "start", "total_steps": one.steps, "base_params": base_params, "device": str(device),
+            "dtype": str(dtype).removeprefix("torch."), "pack_size": len(specs), "versions": versions(),
+            "num_params": sum(p.numel() for p in lane.parameters.values()),
+        }  # fmt: skip
+        if resume(lane, lane.directory / "checkpoint"):
+            yield index, {"kind": "resumed", "step": lane.step}
+    if len({lane.step for lane in lanes}) > 1:
+        raise CdkaError("the checkpoints of this pack stand at different steps. Retry its runs separately.")
+    return _Pack(model, data, device, lanes, control)
+
+
+def _train_steps(pack: _Pack) -> Iterator[tuple[int, Event]]:
+    spec = pack.lanes[0].spec
+    yield from _for_all(pack.lanes, {"kind": "phase", "phase": "training"})
+    if pack.lanes[0].step == 0:
+        yield from _evaluate_all(pack)
+    for step in range(pack.lanes[0].step, spec.steps):
+        yield from _obey(pack)
+        if not pack.lanes or all(lane.stopped for lane in pack.lanes):
+            break
+        started = _one_step(pack)
+        yield from _read(pack, started)
+        due = (step + 1) % spec.eval_every == 0 or step + 1 == spec.steps
+        checkpoint = spec.checkpoint_every and (step + 1) % spec.checkpoint_every == 0 and step + 1 < spec.steps
+        if due or checkpoint:
+            yield from _read(pack, [])
+        if due and pack.lanes:
+            yield from _evaluate_all(pack)
+        if checkpoint:
+            for lane in pack.lanes:
+                save_checkpoint(lane, lane.directory / "checkpoint")
+    yield from _read(pack, [])
+
+
+def _obey(pack: _Pack) -> Iterator[tuple[int, Event]]:
+    """Ask the control about each lane; a cancelled one leaves, a kept one is finished at once."""
+    for lane in list(pack.lanes):
+        wish = pack.control(lane.index)
+        if wish == "cancel":
+            pack.lanes.remove(lane)
+            yield lane.index, {"kind": "cancelled"}
+        elif wish == "keep":
+            yield from _read(pack, [])
+            if lane in pack.lanes:
+                lane.stopped = True
+                yield from _finish(pack, lane)
+
+
+def _one_step(pack: _Pack) -> list[tuple[Lane, Event, torch.Tensor, torch.Tensor]]:
+    """One update of every lane; returns the tensors to read later, without waiting for the device."""
+    lanes, objective, spec = pack.lanes, pack.data.objective, pack.lanes[0].spec
+    batches = [pack.data.train.take(next(lane.order)) for lane in lanes]
+    counts = [max(1, objective.count(batch.labels)) for batch in batches]
+    losses = [torch.zeros((), device=pack.device) for _ in lanes]
+    for rows in torch.arange(spec.batch_size).chunk(spec.gradient_accumulation):
+        micro = [batch.take(rows) for batch in batches]
+        outputs = forward(pack.model, lanes, micro, pack.device)
+        parts = [
+            objective.loss(logits, labels) / count for (logits, labels), count in zip(outputs, counts, strict=True)
+        ]
+        torch.stack(parts).sum().backward()
+        losses = [loss + part.detach() for loss, part in zip(losses, parts, strict=True)]
+    started = []
+    for lane, loss in zip(lanes, losses, strict=True):
+        norm = lane.update()
+        event = {
+            "kind": "step", "step": lane.step, "lr": lane.optimizer.param_groups[0]["lr"],
+            "samples": lane.step * spec.batch_size, "elapsed_s": pack.elapsed_s,
+        }  # fmt: skip
+        started.append((lane, event, loss, norm))
+    return started
+
+
+def _read(pack: _Pack, started: list) -> Iterator[tuple[int, Event]]:
+    """Emit the steps read late and hold back those just started; a run whose loss is not finite fails here."""
+    ready, pack.pending = pack.pending, started
+    for lane, event, loss, norm in ready:
+        if lane not in pack.lanes:
+            continue
+        value = loss.item()
+        if math.isfinite(value):
+            lane.last_train_loss = value
+            yield lane.index, {**event, "loss": value, "grad_norm": norm.item()}
+        else:
+            pack.lanes.remove(lane)
+            yield from _diverged(pack, lane, event["step"])
+
+
+def _diverged(pack: _Pack, lane: Lane, step: int) -> Iterator[tuple[int, Event]]:
+    kept = ""
+    if lane.last_good:
+        lane.fall_back()
+        save_adapter(pack.model, lane, lane.directory / "adapter-last-good")
+        kept = f" The adapter of the last evaluation (step {lane.last_good_step}) is kept in adapter-last-good."
+    rule = "" if lane.spec.scaling_rule == "sqrt_r_r2" else ", or use the stabilised scaling (scaling_rule sqrt_r_r2)"
+    cause = (
+        f"the loss was no longer finite at step {step}. Lower lr (now {lane.spec.lr:g}) "
+        f"or alpha (now {lane.spec.alpha:g}){rule}.{kept}"
+    )
+    yield lane.index, {"kind": "failed", "cause": cause, "step": step}
+
+
+def _evaluate_all(pack: _Pack) -> Iterator[tuple[int, Event]]:
+    lanes = [lane for lane in pack.lanes if not lane.stopped]
+    results = evaluate(pack.model, lanes, pack.data.validation, pack.data.objective, pack.device)
+    for lane, result in zip(lanes, results, strict=True):
+        lane.remember(result)
+        yield lane.index, _evaluation_event(pack, lane, result)
+
+
+def _evaluation_event(pack: _Pack, lane: Lane, result: Evaluation) -> Event:
+    return {
+        "kind": "eval", "split": "validation", "step": lane.step, "accuracy": result.accuracy, "loss": result.loss,
+        "examples": result.examples, "samples": lane.step * lane.spec.batch_size, "elapsed_s": pack.elapsed_s,
+    }  # fmt: skip
+
+
+def _finish(pack: _Pack, lane: Lane) -> Iterator[tuple[int, Event]]:
+    """Judge, save and report one run: the only place that reads the test split."""
+    training_s = pack.elapsed_s
+    yield lane.index, {"kind": "phase", "phase": "evaluating"}
+    objective = pack.data.objective
+    if lane.last_evaluation is None or lane.last_good_step != lane.step:
+        (result,) = evaluate(pack.model, [lane], pack.data.validation, objective, pack.device)
+        lane.remember(result)
+        yield lane.index, _evaluation_event(pack, lane, result)
+    validation = lane.last_evaluation
+    (test,) = evaluate(pack.model, [lane], pack.data.test, objective, pack.device)
+    yield lane.index, {"kind": "phase", "phase": "saving"}
+    save_adapter(pack.model, lane, lane.directory / "adapter")
+    yield lane.index, {"kind": "memory", "peak_bytes": peak_memory_bytes(pack.device)}
+    yield lane.index, {"kind": "saved", "directory": str(lane.directory / "adapter")}
+    pack.lanes.remove(lane)
+    yield lane.index, {
+        "kind": "final",
+        "stopped": lane.stopped,
+        "metrics": {
+            "accuracy": test.accuracy, "test_loss": test.loss, "test_examples": test.examples,
+            "validation_accuracy": validation.accuracy, "validation_loss": validation.loss,
+            "validation_examples": validation.examples,
+            "best_validation_accuracy": lane.best_accuracy, "best_step": lane.best_step,
+            "train_loss": lane.last_train_loss, "steps_done": lane.step, "unparsed": test.unparsed,
+            "training_s": training_s,
+        },
+        "predictions": {
+            "split": "test", "example": pack.data.test.ids.tolist(),
+            "label": test.answers.label, "predicted": test.answers.predicted,
+        },
+    }  # fmt: skip

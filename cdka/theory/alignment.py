@@ -1,0 +1,146 @@
+"""How far CDKA's first step points along full fine-tuning's: predicted, measured on a gradient, best possible.
+
+With ``N = r1 * in / r2`` and A the (r, N) matrix of the flattened A_i, the first gradient step from B = 0 moves
+R(delta W) along ``R(G) A^T A``; full fine-tuning moves along R(G). Everything below compares these two. (ours)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cdka.components import Components
+from cdka.errors import CdkaError
+from cdka.theory.rearrange import rearrange
+
+STEPS = ("gradient", "projection", "adam")
+"""What counts as CDKA's first step: plain gradient descent; the best step within the span of the A_i; Adam's signs
+(compared with the signs of full fine-tuning)."""
+
+
+def predicted_alignment(components: Components, in_features: int) -> float:
+    """sqrt(r r2 / (r1 in)), at most 1: the root mean square cosine of the projected step. (ours)"""
+    return components.alignment(in_features)
+
+
+def expected_step_alignment(components: Components, in_features: int) -> float:
+    """sqrt(r / (N + r)) with N = r1 in / r2: the cosine of the plain gradient step for random A. (ours)
+
+    The A_i are not orthogonal, which the simpler ``predicted_alignment`` neglects; the two agree while r is small
+    beside N. For a gradient without structure, tr(A^T A)^2 / (N tr((A^T A)^2)) = r / (N + r) on average.
+    """
+    width = components.r1 * in_features / components.r2
+    return math.sqrt(components.r / (width + components.r))
+
+
+def measured_alignment(
+    G: np.ndarray, components: Components, rng: np.random.Generator | int = 0, inits: int = 8, step: str = "gradient"
+) -> np.ndarray:
+    """The cosine between CDKA's first step and full fine-tuning's, one per random initialisation: shape (inits,).
+
+    ``G`` is the gradient of one layer (out, in); ``step`` is one of STEPS; an integer ``rng`` is a seed.
+    """
+    return alignment_curve(G, components.r1, components.r2, [components.r], rng, inits, step)[:, 0]
+
+
+def alignment_curve(
+    G: np.ndarray,
+    r1: int,
+    r2: int,
+    r_values: Sequence[int],
+    rng: np.random.Generator | int = 0,
+    inits: int = 8,
+    step: str = "gradient",
+) -> np.ndarray:
+    """Measured alignment for several r at once: shape (inits, len(r_values)).
+
+    The A_i of a smaller r are the first ones of a larger r, so one product R(G) A^T serves all r.
+    """
+    if step not in STEPS:
+        raise CdkaError(f"step must be one of {', '.join(STEPS)}: got {step!r}.")
+    if inits < 1 or not r_values or min(r_values) < 1:
+        raise CdkaError(f"alignment needs inits >= 1 and r >= 1: got inits={inits}, r={list(r_values)}.")
+    rng = np.random.default_rng(rng)
+    R = rearrange(np.asarray(G, dtype=np.float64 if G.dtype == np.float64 else np.float32), r1, r2)
+    target = np.sign(R) if step == "adam" else R
+    norm = float(np.linalg.norm(target))
+    result = np.zeros((inits, len(r_values)))
+    if norm == 0.0:  # a layer without gradient: nothing to align with
+        return result
+    for row in range(inits):
+        A = rng.uniform(-1.0, 1.0, size=(max(r_values), R.shape[1])).astype(R.dtype)  # the scale cancels in a cosine
+        moves = R @ A.T
+        if step == "adam":
+            moves = np.sign(moves)
+        overlap = moves.T @ (moves if step != "adam" else target @ A.T)
+        energy, gram = moves.T @ moves, A @ A.T
+        for column, r in enumerate(r_values):
+            if step == "projection":
+                captured = np.trace(np.linalg.lstsq(gram[:r, :r], overlap[:r, :r], rcond=None)[0])
+                result[row, column] = math.sqrt(max(captured, 0.0)) / norm
+            else:
+                length = math.sqrt(max(float(np.sum(energy[:r, :r] * gram[:r, :r])), 0.0))
+                result[row, column] = float(np.trace(overlap[:r, :r])) / (length * norm) if length else 0.0
+    return np.clip(result, -1.0, 1.0)
+
+
+def capture_curve(G: np.ndarray, r1: int, r2: int) -> np.ndarray:
+    """Best possible alignment for r = 1, 2, ...: sqrt(sum_{i<=r} s_i^2 / sum s_i^2), s the singular values of R(G).
+
+    An upper bound over every choice of the A_i, and what a gradient-based initialisation gets.
+    """
+    R = rearrange(np.asarray(G), r1, r2)
+    small = R if R.shape[0] <= R.shape[1] else R.T
+    gram = (small @ small.T).astype(np.float64)  # eigenvalues of the smaller Gram matrix: all that is needed
+    energy = np.clip(np.linalg.eigvalsh(gram)[::-1], 0.0, None)
+    total = energy.sum()
+    return np.sqrt(np.cumsum(energy) / total) if total > 0 else np.zeros(len(energy))
+
+
+def best_capture(G: np.ndarray, components: Components) -> float:
+    """The largest alignment that any A_i could have with G for these components (see ``capture_curve``)."""
+    curve = capture_curve(G, components.r1, components.r2)
+    return float(min(1.0, curve[min(components.r, len(curve)) - 1]))
+
+
+def combine(alignments: Iterable[float], energies: Iterable[float] | None = None) -> float:
+    """Alignment over several modules: the square root of the weighted mean of squares.
+
+    cos^2 adds up by gradient energy (the squared norm of each module's gradient). Without ``energies`` every
+    module weighs the same, which is what the solver does before a gradient is known. (ours)
+    """
+    squares = np.square(np.asarray(list(alignments), dtype=float))
+    weights = np.ones_like(squares) if energies is None else np.asarray(list(energies), dtype=float)
+    return float(np.sqrt(np.sum(weights * squares) / weights.sum())) if weights.sum() > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class AlignmentReport:
+    """Predicted, measured and best possible alignment of one configuration on one gradient."""
+
+    components: Components
+    predicted: float
+    expected_step: float
+    measured_mean: float
+    measured_sd: float
+    inits: int
+    best: float
+
+
+def report(
+    G: np.ndarray, components: Components, rng: np.random.Generator | int = 0, inits: int = 8
+) -> AlignmentReport:
+    """All that there is to say about one configuration on one layer's gradient (out, in)."""
+    values = measured_alignment(G, components, rng, inits)
+    return AlignmentReport(
+        components=components,
+        predicted=predicted_alignment(components, G.shape[1]),
+        expected_step=expected_step_alignment(components, G.shape[1]),
+        measured_mean=float(values.mean()),
+        measured_sd=float(values.std(ddof=1)) if inits > 1 else 0.0,
+        inits=inits,
+        best=best_capture(G, components),
+    )

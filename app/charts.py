@@ -1,0 +1,76 @@
+"""How figures look: templates for Plotly and Altair, colours by meaning, iso axes.
+
+Plotly where the data stand still and people explore; Altair for what moves while training (Plotly would remount and
+lose the zoom). Titles state the finding or the question; axes carry units.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import plotly.graph_objects as go
+
+from app import theme
+
+METHOD_COLOURS = {"cdka": theme.R, "lora": theme.LORA, "lokr": theme.LOKR, "dora": theme.DORA}
+METHOD_DASHES = {"cdka": "solid", "lora": "dash", "lokr": "dashdot", "dora": "longdash", "full": "dot"}
+METHOD_SYMBOLS = {"cdka": "circle", "lora": "square", "lokr": "diamond", "dora": "cross", "full": "x"}
+
+RUN_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8C6D1F", "#5E4FA2")
+"""For telling runs apart where colour has no other meaning; always with a direct label or a dash."""
+
+PLOTLY_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+
+
+def method_colour(method: str) -> str:
+    """The colour of a method: LoRA grey, LoKr purple, full fine-tuning in the colour of the text."""
+    return theme.ink() if method == "full" else METHOD_COLOURS[method]
+
+
+def component_colour(name: str) -> str:
+    """The colour of r1, r2 or r."""
+    return theme.COMPONENT_COLOURS[name]
+
+
+def plotly(title: str, x: str, y: str, *, height: int = 380, log_x: bool = False, iso: bool = False,
+           revision: str = "kept") -> go.Figure:  # fmt: skip
+    """An empty Plotly figure in our style. ``iso`` gives both axes the same scale; zoom survives equal ``revision``."""
+    figure = go.Figure()
+    figure.update_layout(
+        title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 15}},
+        height=height, margin={"l": 10, "r": 10, "t": 44, "b": 10}, uirevision=revision, hovermode="closest",
+        showlegend=False, xaxis_title=x, yaxis_title=y, hoverlabel={"align": "left"},
+    )  # fmt: skip
+    if log_x:
+        figure.update_xaxes(type="log", dtick="D2", exponentformat="SI")
+    if iso:
+        figure.update_yaxes(scaleanchor="x", scaleratio=1)
+    figure.update_xaxes(showgrid=True, zeroline=False)
+    figure.update_yaxes(showgrid=True, zeroline=False)
+    return figure
+
+
+def iso_axes(figure: go.Figure, x_range: tuple[float, float], y_range: tuple[float, float]) -> go.Figure:
+    """The same ranges on every panel of small multiples, so that heights can be compared."""
+    figure.update_xaxes(range=list(x_range))
+    figure.update_yaxes(range=list(y_range))
+    return figure
+
+
+def altair(chart: alt.Chart | alt.LayerChart, title: str, *, height: int = 260) -> Any:
+    """An Altair chart in our style."""
+    return (
+        chart.properties(title=alt.Title(title, anchor="start", fontSize=14, fontWeight=600), height=height)
+        .configure_axis(
+            gridOpacity=0.35, domain=False, tickSize=4, labelFontSize=11, titleFontSize=12, titleFontWeight="normal"
+        )
+        .configure_view(stroke=None)
+    )
+
+
+def thin(length: int, most: int = 300) -> list[int]:
+    """Which of ``length`` points to draw: at most ``most``, evenly, the first and the last always among them."""
+    if length <= most:
+        return list(range(length))
+    return sorted({round(i * (length - 1) / (most - 1)) for i in range(most)})

@@ -1,0 +1,35 @@
+"""The Studio's entry point: `cdka studio`, or `streamlit run app/main.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from app import parts, theme
+
+VIEWS = Path(__file__).resolve().parent / "views"
+ROOMS = (
+    ("learn", "Learn"),
+    ("design", "Design"),
+    ("align", "Align"),
+    ("finetune", "Fine-tune"),
+    ("sweeps", "Sweeps"),
+    ("compare", "Compare"),
+)
+
+
+def main() -> None:
+    st.set_page_config(page_title="CDKA Studio", page_icon=parts.favicon(), layout="wide")
+    theme.apply()
+    rooms = [
+        st.Page(VIEWS / f"{stem}.py", title=title, url_path=stem)
+        for stem, title in ROOMS
+        if (VIEWS / f"{stem}.py").exists()
+    ]
+    page = st.navigation(rooms, position="top")
+    with parts.errors_shown():
+        page.run()
+
+
+main()

@@ -1,0 +1,152 @@
+"""What the address bar holds: one table of the properties that make a view shareable.
+
+A view binds a widget to its property with ``**state.bound("r1")``; Streamlit then keeps the URL and the widget the
+same, and leaves defaults out of the URL. ``arrive`` tells in one line what a pasted URL got wrong; ``query`` makes
+links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from cdka.errors import CdkaError, unknown
+from cdka.tasks.catalogue import find_task
+
+
+@dataclass(frozen=True)
+class Property:
+    """One value in the URL of one room.
+
+    ``kind`` is str, int, float, bool or list (of str, written as a repeated parameter). ``check`` raises CdkaError
+    for a value outside the property's range; it is given the parsed value.
+    """
+
+    room: str
+    name: str
+    kind: type
+    default: Any
+    meaning: str
+    check: Callable[[Any], Any] | None = None
+
+    def read(self, texts: list[str]) -> Any:
+        """The value that the URL's texts stand for; raises CdkaError where they stand for none."""
+        if self.kind is list:
+            value: Any = [text for text in texts if text]
+        else:
+            try:
+                value = _parse(self.kind, texts[-1])
+            except ValueError:
+                wanted = {int: "a whole number", float: "a number", bool: "true or false"}[self.kind]
+                raise CdkaError(f"{self.name} must be {wanted}: got {texts[-1]!r}.") from None
+        if self.check is not None:
+            self.check(value)
+        return value
+
+    def write(self, value: Any) -> list[str] | None:
+        """The texts that stand for ``value`` in the URL, None for the default; the inverse of ``read``."""
+        if value == self.default:
+            return None
+        if self.kind is list:
+            return [str(item) for item in value]
+        return [str(value).lower() if self.kind is bool else str(value)]
+
+
+def _parse(kind: type, text: str) -> Any:
+    if kind is not bool:
+        return kind(text)
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def one_of(what: str, *choices: str) -> Callable[[str], None]:
+    """A check that the value is one of ``choices``."""
+
+    def check(value: str) -> None:
+        if value not in choices:
+            raise unknown(what, value, choices)
+
+    return check
+
+
+def between(name: str, least: float, most: float) -> Callable[[float], None]:
+    """A check that the value lies in a closed range."""
+
+    def check(value: float) -> None:
+        if not least <= value <= most:
+            raise CdkaError(f"{name} must lie between {least:,} and {most:,}: got {value:,}.")
+
+    return check
+
+
+def _model(value: str) -> None:
+    from cdka.models.catalogue import find_model
+
+    find_model(value)
+
+
+MOST = 65_536
+"""Larger component dimensions than any layer has divisors for."""
+
+PROPERTIES: tuple[Property, ...] = (
+    Property("design", "model", str, "digits-vit", "the model to adapt", _model),
+    Property("design", "modules", str, "all-linear", "which modules: a role, or names with commas"),
+    Property("design", "budget", str, "lora:4", "the most trainable parameters: a count, a share, or a LoRA rank"),
+    Property("design", "r1", int, 2, "rows of A_i, divides out_features", between("r1", 1, MOST)),
+    Property("design", "r2", int, 8, "columns of B_i, divides in_features", between("r2", 1, MOST)),
+    Property("design", "r", int, 1, "number of components", between("r", 1, MOST)),
+    Property("align", "task", str, "digits-flip", "whose gradient is measured", find_task),
+)
+
+
+def table(room: str) -> dict[str, Property]:
+    """The properties of one room by name."""
+    return {p.name: p for p in PROPERTIES if p.room == room}
+
+
+_BY_NAME = {p.name: p for p in PROPERTIES}
+
+
+def bound(name: str) -> dict[str, str]:
+    """The arguments that tie a widget to its property in the URL."""
+    return {"key": _BY_NAME[name].name, "bind": "query-params"}
+
+
+def default(name: str) -> Any:
+    """The default of a property: pass it to the widget, so that the URL stays short."""
+    return _BY_NAME[name].default
+
+
+def read_all(room: str, params: Mapping[str, list[str]]) -> tuple[dict[str, Any], list[str]]:
+    """The values a URL stands for (defaults where it is silent or wrong), and one line for each thing wrong."""
+    values, notices = {}, []
+    for name, prop in table(room).items():
+        values[name] = prop.default
+        if params.get(name):
+            try:
+                values[name] = prop.read(params[name])
+            except CdkaError as refusal:
+                notices.append(f"The address asked for something else: {refusal} Showing the default.")
+    return values, notices
+
+
+def arrive(room: str) -> dict[str, Any]:
+    """The values in the address bar on arrival in a room, after telling what was wrong with it."""
+    values, notices = read_all(room, {name: st.query_params.get_all(name) for name in table(room)})
+    for notice in notices:
+        st.warning(notice, icon=None)
+    return values
+
+
+def query(room: str, **values: Any) -> dict[str, list[str]]:
+    """The query of a link to a room with these values; defaults are left out."""
+    known = table(room)
+    for name in values:
+        if name not in known:
+            raise unknown("property", name, known, where=f"of {room}")
+    written = {name: known[name].write(value) for name, value in values.items()}
+    return {name: texts for name, texts in written.items() if texts is not None}

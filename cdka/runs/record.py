@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ FINISHED = (DONE, STOPPED, CANCELLED, FAILED, LOST)
 """Nothing more will happen unless the run is retried."""
 KEPT = (DONE, STOPPED)
 """There is a whole adapter and a final metric. ``stopped`` means stopped early and kept."""
+RETRIABLE = (STOPPED, CANCELLED, FAILED, LOST)
 STATUSES = (QUEUED, *LIVE, *FINISHED)
 
 PHASES = ("loading", "preparing data", "training", "evaluating", "saving")
@@ -25,9 +26,13 @@ PHASES = ("loading", "preparing data", "training", "evaluating", "saving")
 
 @dataclass(frozen=True)
 class Run:
-    """One run as the store knows it. Times are Unix seconds; ``seconds`` is the wall time of the last attempt.
+    """One run as the store knows it. Times are Unix seconds, durations (``_s``) are seconds.
 
     ``metrics`` is empty until the run is kept. ``attempt`` counts executions, 0 while none was started.
+    ``step``, ``samples`` and ``elapsed_s`` (training time) are those of the last step heard of; ``last_eval`` is
+    the last evaluation event. ``stop`` is what was asked for: "keep", "cancel" or None. ``heard_at`` is the
+    worker's last sign of life; ``worked_s`` its own measure of the attempt's time, which a change of the clock
+    does not touch; ``peak_bytes`` its peak memory.
     """
 
     run_id: str
@@ -44,6 +49,14 @@ class Run:
     started_at: float | None
     finished_at: float | None
     directory: Path
+    pack_id: str | None = None
+    stop: str | None = None
+    samples: int = 0
+    elapsed_s: float | None = None
+    last_eval: Mapping[str, Any] = field(default_factory=dict)
+    peak_bytes: int | None = None
+    heard_at: float | None = None
+    worked_s: float | None = None
 
     @property
     def adapter_dir(self) -> Path:
@@ -51,8 +64,57 @@ class Run:
         return self.directory / "adapter"
 
     @property
+    def log_path(self) -> Path:
+        """What the last attempt printed. The file is absent until there was one."""
+        return self.directory / f"attempt-{max(self.attempt, 1)}.log"
+
+    @property
     def seconds(self) -> float | None:
         """Wall time of the last attempt, from its start to its end; None while it has not ended."""
+        if self.worked_s is not None:
+            return self.worked_s
         if self.started_at is None or self.finished_at is None:
             return None
-        return self.finished_at - self.started_at
+        return max(0.0, self.finished_at - self.started_at)
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Training time still to go at the pace so far; None before the first step and after the end."""
+        if self.status not in LIVE or not self.step or not self.elapsed_s:
+            return None
+        return self.elapsed_s / self.step * max(0, self.spec.steps - self.step)
+
+    @property
+    def samples_per_s(self) -> float | None:
+        """Training samples per second of training time; None before the first step."""
+        return self.samples / self.elapsed_s if self.samples and self.elapsed_s else None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A planned set of runs. ``counts`` maps each status that occurs to how many of its runs have it."""
+
+    sweep_id: str
+    name: str
+    plan: Mapping[str, Any]
+    created_at: float
+    counts: Mapping[str, int]
+
+    @property
+    def finished(self) -> bool:
+        """True when nothing more will happen unless a run is retried."""
+        return all(status in FINISHED for status in self.counts)
+
+
+@dataclass(frozen=True)
+class Poll:
+    """What has happened since the cursors: the runs as they are now, their new events, and the next cursors.
+
+    A cursor is (attempt, seq of the last event seen). Where its attempt differs from the one handed in, the run
+    was started again and ``events`` begin at that attempt's first: drop what was drawn before.
+    Runs that no longer exist are in none of the three.
+    """
+
+    runs: Mapping[str, Run]
+    events: Mapping[str, list[dict[str, Any]]]
+    cursors: Mapping[str, tuple[int, int]]

@@ -1,0 +1,82 @@
+"""Between rows and records: JSON in, JSON out, and what a row of ``runs`` means."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cdka.finetune.spec import RunSpec
+from cdka.runs.ids import run_directory
+from cdka.runs.record import Run
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every NaN and infinity replaced by None: JSON has neither, and missing is not zero."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def dump(value: Any) -> str:
+    """Compact JSON."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    except ValueError:
+        return json.dumps(finite(value), separators=(",", ":"), ensure_ascii=False)
+
+
+@lru_cache(maxsize=4096)
+def parse_spec(text: str) -> RunSpec:
+    """The spec stored as ``text``. Cached: the Studio reads the same rows every second."""
+    return RunSpec.from_dict(json.loads(text))
+
+
+def run_of(row: sqlite3.Row, home: Path) -> Run:
+    """The record of one row of ``runs``."""
+    return Run(
+        run_id=row["run_id"],
+        sweep_id=row["sweep_id"],
+        spec=parse_spec(row["spec"]),
+        status=row["status"],
+        phase=row["phase"],
+        attempt=row["attempt"],
+        step=row["step"],
+        num_params=row["num_params"],
+        metrics=json.loads(row["metrics"]),
+        error=row["error"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        directory=run_directory(home, row["run_id"]),
+        pack_id=row["pack_id"],
+        stop=row["stop"],
+        samples=row["samples"],
+        elapsed_s=row["elapsed_s"],
+        last_eval=json.loads(row["last_eval"]) if row["last_eval"] else {},
+        peak_bytes=row["peak_bytes"],
+        heard_at=row["heard_at"],
+        worked_s=row["worked_s"],
+    )
+
+
+def events_of(rows: Iterable[tuple[int, float, str]]) -> list[dict[str, Any]]:
+    """Events from rows of (seq, at, body): ``seq`` and ``at`` (Unix seconds) are added to each body."""
+    rows = list(rows)
+    events = json.loads("[" + ",".join(row[2] for row in rows) + "]")  # one call parses thousands at once
+    for event, row in zip(events, rows, strict=True):
+        event["seq"], event["at"] = row[0], row[1]
+    return events
+
+
+def marks(values: Iterable[Any]) -> str:
+    """As many SQL placeholders as there are values."""
+    return ",".join("?" for _ in values)

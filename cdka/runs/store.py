@@ -1,0 +1,328 @@
+"""The run store as everybody sees it: submit, look, stop, retry, remove. Only engines write what happens to a run.
+
+One SQLite file in the home of all state is the only truth (``database.py``); ``transitions.py`` holds the engine's
+side. Free of torch.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cdka.errors import CdkaError, unknown
+from cdka.finetune.spec import RunSpec
+from cdka.paths import home_dir
+from cdka.runs import record
+from cdka.runs.database import FILE_NAME, Database
+from cdka.runs.ids import check_id, new_id, run_directory
+from cdka.runs.record import Poll, Run, Sweep
+from cdka.runs.rows import dump, events_of, marks, run_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+LOG_TAIL_BYTES = 20_000
+
+
+class Store:
+    """All runs of one home. Safe to share between threads; any number of processes may open the same home.
+
+    Raises CdkaError where the home cannot be written, and where the file is locked, damaged, not ours or newer.
+    """
+
+    def __init__(self, home: str | Path | None = None) -> None:
+        if home is None:
+            self.home = home_dir()
+        else:
+            self.home = Path(home).expanduser().resolve()
+            try:
+                self.home.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CdkaError(
+                    f"the home folder must be writable: got {self.home} ({error.strerror}). Name a folder you own."
+                ) from None
+        self.database = Database(self.home / FILE_NAME)
+
+    # Asking for runs -----------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        specs: RunSpec | Sequence[RunSpec],
+        *,
+        sweep_id: str | None = None,
+        request_id: str | None = None,
+        packs: Sequence[int | None] | None = None,
+    ) -> list[str]:
+        """The ids of the new queued runs, in the order of ``specs``.
+
+        The same ``request_id`` submits once: later calls return the first call's ids (a double click, a retried
+        request). ``packs`` gives each spec a pack number or None; equal numbers train together in one process.
+        """
+        specs = [specs] if isinstance(specs, RunSpec) else list(specs)
+        with self.database.write() as sql:
+            answer = self._answered(sql, request_id)
+            if answer is None:
+                if sweep_id is not None:
+                    self._sweep_row(sql, sweep_id)
+                answer = {"run_ids": self._queue(sql, specs, sweep_id, packs)}
+                self._answer(sql, request_id, answer)
+        return answer["run_ids"]
+
+    def create_sweep(
+        self,
+        name: str,
+        plan: Mapping[str, Any],
+        specs: Sequence[RunSpec],
+        *,
+        request_id: str | None = None,
+        packs: Sequence[int | None] | None = None,
+    ) -> str:
+        """The id of the new sweep; its runs are queued in the order of ``specs``. ``request_id`` as in ``submit``."""
+        if not specs:
+            raise CdkaError("a sweep needs at least one run: got an empty plan.")
+        with self.database.write() as sql:
+            answer = self._answered(sql, request_id)
+            if answer is None:
+                answer = {"sweep_id": new_id("s")}
+                row = (answer["sweep_id"], name, dump(dict(plan)), time.time())
+                sql.execute("INSERT INTO sweeps (sweep_id, name, plan, created_at) VALUES (?, ?, ?, ?)", row)
+                self._queue(sql, list(specs), answer["sweep_id"], packs)
+                self._answer(sql, request_id, answer)
+        return answer["sweep_id"]
+
+    def _queue(
+        self, sql: sqlite3.Cursor, specs: list[RunSpec], sweep_id: str | None, packs: Sequence[int | None] | None
+    ) -> list[str]:
+        from cdka import __version__
+
+        if packs is not None and len(packs) != len(specs):
+            raise CdkaError(f"packs must name one pack per run: got {len(packs)} for {len(specs)} runs.")
+        now, position = time.time(), self._last_position(sql)
+        pack_names = {number: new_id("p") for number in set(packs or ()) - {None}}
+        run_ids = [new_id("r") for _ in specs]
+        sql.executemany(
+            "INSERT INTO runs (run_id, sweep_id, pack_id, position, spec, version, status, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, 'queued', ?)",
+            [
+                (run_id, sweep_id, pack_names.get(pack), position + i, dump(spec.to_dict()), __version__, now)
+                for i, (run_id, spec, pack) in enumerate(
+                    zip(run_ids, specs, packs or [None] * len(specs), strict=True), start=1
+                )
+            ],
+        )
+        return run_ids
+
+    @staticmethod
+    def _answered(sql: sqlite3.Cursor, request_id: str | None) -> dict[str, Any] | None:
+        row = sql.execute("SELECT answer FROM requests WHERE request_id = ?", (request_id,)).fetchone()
+        return json.loads(row["answer"]) if row else None
+
+    @staticmethod
+    def _answer(sql: sqlite3.Cursor, request_id: str | None, answer: dict[str, Any]) -> None:
+        if request_id is not None:
+            sql.execute("INSERT INTO requests VALUES (?, ?, ?)", (request_id, dump(answer), time.time()))
+
+    @staticmethod
+    def _last_position(sql: sqlite3.Cursor) -> int:
+        return sql.execute("SELECT coalesce(max(position), 0) FROM runs").fetchone()[0]
+
+    # Looking -------------------------------------------------------------------------------------------------------
+
+    def runs(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        sweep_id: str | None = None,
+        ids: Iterable[str] | None = None,
+    ) -> list[Run]:
+        """The runs that match, in the order of submission; every one where nothing is asked."""
+        where, values = [], []
+        for column, wanted in (("status", status), ("sweep_id", sweep_id), ("run_id", ids)):
+            if wanted is not None:
+                wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+                where.append(f"{column} IN ({marks(wanted)})")
+                values += wanted
+        with self.database.read() as sql:
+            query = "SELECT * FROM runs" + (" WHERE " + " AND ".join(where) if where else "") + " ORDER BY n"
+            return [run_of(row, self.home) for row in sql.execute(query, values)]
+
+    def run(self, run_id: str) -> Run:
+        """The run called ``run_id``, whole or by an unambiguous beginning. Raises CdkaError where there is none."""
+        check_id(run_id)
+        with self.database.read() as sql:
+            rows = sql.execute(
+                "SELECT * FROM runs WHERE run_id = :id OR run_id GLOB :id || '*' ORDER BY run_id = :id DESC LIMIT 2",
+                {"id": run_id},
+            ).fetchall()
+            if len(rows) == 2 and rows[0]["run_id"] != run_id:
+                raise CdkaError(f"the beginning of a run's id must be unique: got {run_id!r}. Type more of it.")
+            if not rows:
+                known = [row[0] for row in sql.execute("SELECT run_id FROM runs ORDER BY n DESC LIMIT 200")]
+                raise unknown("run", run_id, known, next_step="List them with: cdka runs list")
+            return run_of(rows[0], self.home)
+
+    def sweeps(self) -> list[Sweep]:
+        """Every sweep, newest first."""
+        with self.database.read() as sql:
+            rows = sql.execute("SELECT * FROM sweeps ORDER BY created_at DESC, rowid DESC").fetchall()
+            return [self._sweep(sql, row) for row in rows]
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        """The sweep called ``sweep_id``. Raises CdkaError where there is none."""
+        with self.database.read() as sql:
+            return self._sweep(sql, self._sweep_row(sql, sweep_id))
+
+    @staticmethod
+    def _sweep_row(sql: sqlite3.Cursor, sweep_id: str) -> sqlite3.Row:
+        check_id(sweep_id, "sweep")
+        row = sql.execute("SELECT * FROM sweeps WHERE sweep_id = ?", (sweep_id,)).fetchone()
+        if row is None:
+            known = [known[0] for known in sql.execute("SELECT sweep_id FROM sweeps ORDER BY rowid DESC LIMIT 200")]
+            raise unknown("sweep", sweep_id, known)
+        return row
+
+    @staticmethod
+    def _sweep(sql: sqlite3.Cursor, row: sqlite3.Row) -> Sweep:
+        counts = sql.execute("SELECT status, count(*) FROM runs WHERE sweep_id = ? GROUP BY status", (row["sweep_id"],))
+        tally = dict(map(tuple, counts.fetchall()))
+        return Sweep(row["sweep_id"], row["name"], json.loads(row["plan"]), row["created_at"], tally)
+
+    def events(
+        self, run_id: str, after: int = -1, attempt: int | None = None, kinds: Iterable[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The events of one attempt (the last by default) with ``seq > after``, each with its ``seq`` and ``at``."""
+        kinds = None if kinds is None else list(kinds)
+        query = (
+            "SELECT e.seq, e.at, e.body FROM runs r JOIN events e ON e.n = r.n"
+            " WHERE r.run_id = ? AND e.attempt = coalesce(?, r.attempt) AND e.seq > ?"
+        )
+        if kinds is not None:
+            query += f" AND e.kind IN ({marks(kinds)})"
+        with self.database.read() as sql:
+            rows = sql.execute(query + " ORDER BY e.seq", [run_id, attempt, after, *(kinds or ())])
+            return events_of(map(tuple, rows.fetchall()))
+
+    def poll(self, cursors: Mapping[str, tuple[int, int]]) -> Poll:
+        """The runs named by ``cursors`` as they are now, with only the events after each cursor.
+
+        Start a run with the cursor ``(0, -1)`` and hand in the returned cursors next time. One read transaction:
+        states and events belong together.
+        """
+        runs: dict[str, Run] = {}
+        events: dict[str, list[dict[str, Any]]] = {}
+        ahead: dict[str, tuple[int, int]] = {}
+        with self.database.read() as sql:
+            for run_id, (attempt, seq) in cursors.items():
+                row = sql.execute("SELECT * FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+                if row is None:
+                    continue
+                after = seq if attempt == row["attempt"] else -1
+                fresh = sql.execute(
+                    "SELECT seq, at, body FROM events WHERE n = ? AND attempt = ? AND seq > ? ORDER BY seq",
+                    (row["n"], row["attempt"], after),
+                )
+                runs[run_id] = run_of(row, self.home)
+                events[run_id] = events_of(map(tuple, fresh.fetchall()))
+                ahead[run_id] = (row["attempt"], events[run_id][-1]["seq"] if events[run_id] else after)
+        return Poll(runs, events, ahead)
+
+    def attempts(self, run_id: str) -> list[dict[str, Any]]:
+        """Every execution of a run, oldest first: attempt, job_id, slot, pid, times, status, error, versions."""
+        with self.database.read() as sql:
+            rows = sql.execute(
+                "SELECT a.* FROM attempts a JOIN runs r ON r.n = a.n WHERE r.run_id = ? ORDER BY a.attempt", (run_id,)
+            ).fetchall()
+        found = [{key: row[key] for key in row.keys() if key != "n"} for row in rows]  # noqa: SIM118 (sqlite3.Row)
+        for attempt in found:
+            attempt["versions"] = json.loads(attempt["versions"]) if attempt["versions"] else {}
+        return found
+
+    def log(self, run_id: str, attempt: int | None = None, *, most_bytes: int = LOG_TAIL_BYTES) -> str:
+        """The end of what one attempt (the last by default) printed, at most ``most_bytes``; empty if nothing."""
+        run = self.run(run_id)
+        path = run.log_path if attempt is None else run.directory / f"attempt-{int(attempt)}.log"
+        return log_tail(path, most_bytes)
+
+    def frame(self, run_ids: Iterable[str] | None = None, sweep_id: str | None = None) -> DataFrame:
+        """One row per run: what was asked, its state, and every metric as a column (see ``tables.frame``)."""
+        from cdka.runs import tables
+
+        return tables.frame(self.runs(ids=run_ids, sweep_id=sweep_id))
+
+    def curves(self, run_ids: Iterable[str]) -> DataFrame:
+        """The training and evaluation points of the last attempt of each run (see ``tables.curves``)."""
+        from cdka.runs import tables
+
+        return tables.curves(self.database, run_ids)
+
+    def predictions(self, run_id: str) -> DataFrame:
+        """The test predictions of a kept run: example, label, predicted (missing where unparsed)."""
+        from cdka.runs import tables
+
+        return tables.predictions(self.database, run_id)
+
+    # Changing one's mind -------------------------------------------------------------------------------------------
+
+    def request_stop(self, run_id: str, keep: bool) -> str:
+        """The status after asking a run to stop: with ``keep`` it evaluates and saves, else it is cancelled.
+
+        A run that no worker has taken up yet is cancelled at once (there is nothing to keep). A cancel overrides
+        an earlier stop-and-keep, never the other way round. A finished run is left as it is.
+        """
+        from cdka.runs import transitions
+
+        return transitions.request_stop(self, self.run(run_id).run_id, keep)
+
+    def retry(self, run_ids: str | Iterable[str]) -> None:
+        """Queue finished runs again, each as a new attempt with a fresh stream of events, at the end of the queue.
+
+        A run whose checkpoints allow it resumes from the last one. Raises CdkaError, and retries none, where one
+        is not finished or is done.
+        """
+        from cdka.runs import transitions
+
+        wanted = [run_ids] if isinstance(run_ids, str) else list(run_ids)
+        transitions.retry(self, [self.run(run_id).run_id for run_id in wanted])
+
+    def prioritise(self, run_ids: str | Iterable[str]) -> None:
+        """Move queued runs to the front of the queue, keeping their order among themselves."""
+        wanted = [run_ids] if isinstance(run_ids, str) else list(run_ids)
+        with self.database.write() as sql:
+            first = sql.execute("SELECT coalesce(min(position), 0) FROM runs").fetchone()[0] - len(wanted)
+            sql.executemany(
+                "UPDATE runs SET position = ? WHERE run_id = ? AND status = 'queued'",
+                [(first + i, run_id) for i, run_id in enumerate(wanted)],
+            )
+
+    def remove(self, run_id: str) -> None:
+        """Forget a run for good: its record, events, log and adapter. Raises CdkaError while a process is at work."""
+        run_id = self.run(run_id).run_id
+        with self.database.write() as sql:
+            row = sql.execute("SELECT status FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+            if row is not None and row["status"] in record.LIVE:
+                raise CdkaError(f"a run at work cannot be removed: {run_id} is {row['status']}. Cancel it first.")
+            sql.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+        shutil.rmtree(run_directory(self.home, run_id), ignore_errors=True)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+def log_tail(path: Path, most_bytes: int = LOG_TAIL_BYTES) -> str:
+    """The last ``most_bytes`` of a text file, from the start of a line; empty where there is no file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - most_bytes))
+            tail = file.read(most_bytes)
+    except FileNotFoundError:
+        return ""
+    if size > most_bytes and b"\n" in tail:
+        tail = tail.split(b"\n", 1)[1]
+    return tail.decode("utf-8", errors="replace")

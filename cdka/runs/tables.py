@@ -1,0 +1,95 @@
+"""Runs as pandas DataFrames, for comparing and plotting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from cdka.runs.database import Database
+from cdka.runs.record import Run
+from cdka.runs.rows import events_of, marks
+
+_WHOLE = ("r1", "r2", "r", "rank", "num_params")
+CURVE_COLUMNS = ("run_id", "kind", "step", "samples", "elapsed_s", "accuracy", "loss", "lr", "grad_norm")
+_AT_A_TIME = 500  # SQLite allows some thousands of placeholders
+
+
+def frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per run: ids, the settings that differ between runs, status, num_params, seconds, created_at, peak_bytes,
+    and every metric as a column of its own name (missing where a run has none).
+
+    ``r1``, ``r2``, ``r`` are missing for methods without components, ``rank`` for those without a rank.
+    """
+    rows = []
+    for run in runs:
+        spec, parts = run.spec, run.spec.components
+        own = {
+            "run_id": run.run_id, "sweep_id": run.sweep_id, "model": spec.model, "task": spec.task,
+            "method": spec.method, "label": spec.label,
+            "r1": parts and parts.r1, "r2": parts and parts.r2, "r": parts and parts.r,
+            "rank": spec.rank, "alpha": spec.alpha, "scaling_rule": spec.scaling_rule, "lr": spec.lr,
+            "steps": spec.steps, "batch_size": spec.batch_size, "seed": spec.seed,
+            "status": run.status, "num_params": run.num_params, "seconds": run.seconds,
+            "created_at": run.created_at, "peak_bytes": run.peak_bytes,
+        }  # fmt: skip
+        rows.append({**{key: value for key, value in run.metrics.items() if key not in own}, **own})
+    first = [
+        "run_id", "sweep_id", "model", "task", "method", "label", "r1", "r2", "r", "rank", "alpha", "scaling_rule",
+        "lr", "steps", "batch_size", "seed", "status", "num_params", "seconds", "created_at", "peak_bytes",
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=first if not rows else None)
+    table = table[first + [column for column in table.columns if column not in first]]
+    return table.astype({**dict.fromkeys(_WHOLE, "Int64"), "peak_bytes": "Int64", "seconds": "float64"})
+
+
+def curves(database: Database, run_ids: Iterable[str]) -> pd.DataFrame:
+    """One row per step ("step": training loss, lr, grad_norm) and evaluation ("eval": validation accuracy, loss).
+
+    Points come in the order of the runs asked for, then in time. An attempt that resumed from a checkpoint is
+    preceded by what earlier attempts did up to that step, so that each run has one unbroken curve.
+    """
+    run_ids = list(dict.fromkeys(run_ids))
+    found: dict[str, list[dict]] = {}
+    with database.read() as sql:
+        for start in range(0, len(run_ids), _AT_A_TIME):
+            some = run_ids[start : start + _AT_A_TIME]
+            query = f"SELECT n, run_id, attempt FROM runs WHERE run_id IN ({marks(some)})"
+            for n, run_id, attempt in sql.execute(query, some).fetchall():
+                found[run_id] = _points(sql, n, attempt)
+    rows = [
+        (run_id, *(point.get(column) for column in CURVE_COLUMNS[1:]))
+        for run_id in run_ids
+        for point in found.get(run_id, ())
+    ]
+    table = pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
+    return table.astype({"step": "int64", **dict.fromkeys(CURVE_COLUMNS[4:], "float64")})
+
+
+def _points(sql, n: int, attempt: int) -> list[dict]:
+    events = events_of(
+        map(tuple, sql.execute(
+            "SELECT seq, at, body FROM events WHERE n = ? AND attempt = ? AND kind IN ('start', 'step', 'eval')"
+            " ORDER BY seq",
+            (n, attempt),
+        ))
+    )  # fmt: skip
+    resumed = next((event.get("resumed_from") or 0 for event in events if event["kind"] == "start"), 0)
+    points = [event for event in events if event["kind"] != "start"]
+    if resumed and attempt > 1:
+        points = [point for point in _points(sql, n, attempt - 1) if point["step"] <= resumed] + points
+    return points
+
+
+def predictions(database: Database, run_id: str) -> pd.DataFrame:
+    """The test predictions of the last attempt: example, label, predicted. Empty unless the run is kept."""
+    with database.read() as sql:
+        row = sql.execute(
+            "SELECT p.body FROM predictions p JOIN runs r ON r.n = p.n AND r.attempt = p.attempt"
+            " WHERE r.run_id = ? AND r.status IN ('done', 'stopped')",
+            (run_id,),
+        ).fetchone()
+    columns = ["example", "label", "predicted"]
+    body = json.loads(row["body"]) if row else {}
+    return pd.DataFrame({column: pd.Series(body.get(column, []), dtype=None) for column in columns})

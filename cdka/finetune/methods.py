@@ -31,7 +31,7 @@ def peft_config(spec: RunSpec, targets: list[str] | str, fresh_modules: Sequence
     if spec.method == "lokr":
         # PEFT's LoKr divides alpha by its rank; hand it the alpha that gives our scaling.
         alpha = spec.scaling * spec.rank
-        return LoKrConfig(r=spec.rank, alpha=alpha, decompose_both=False, **shared)
+        return LoKrConfig(r=spec.rank, alpha=alpha, decompose_factor=spec.lokr_factor, **shared)
     return LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,

@@ -22,6 +22,7 @@ class RunSpec:
     """One run: a method with its components or rank, one seed, on one model and task.
 
     ``components`` belongs to cdka, ``rank`` to lora, dora and lokr; full fine-tuning takes neither.
+    ``lokr_factor`` is PEFT's ``decompose_factor``: -1 splits each dimension near its square root.
     ``seed`` fixes the data order and the adapter's initialisation. ``lr`` is the peak learning rate, reached
     after ``warmup_ratio * steps`` steps. ``eval_every`` is in steps. ``target_modules`` is ``"all-linear"`` (every
     linear layer but the head and the embeddings), ``"attention"``, ``"mlp"``, or names as PEFT matches them.
@@ -34,6 +35,7 @@ class RunSpec:
     method: str = "cdka"
     components: Components | None = None
     rank: int | None = None
+    lokr_factor: int = -1
     alpha: float = 64.0
     scaling_rule: str = "sqrt_r_r2"
     target_modules: str | tuple[str, ...] = "all-linear"

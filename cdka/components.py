@@ -61,8 +61,8 @@ class Components:
         """Components from ``"2,8,4"``, from three integers, or from Components."""
         if isinstance(value, Components):
             return value
-        parts = value.split(",") if isinstance(value, str) else list(value)
         try:
+            parts = value.split(",") if isinstance(value, str) else list(value)
             numbers = [int(part) for part in parts]
         except (TypeError, ValueError):
             numbers = []

@@ -133,9 +133,8 @@ def _baseline_arms(
 ) -> list[Arm]:
     if not baselines:
         return []
-    shared = {
-        key: value for key, value in base.items() if key in FIELD_NAMES and key not in ("components", "rank", "method")
-    }
+    own = ("components", "component_pattern", "rank", "method", *_COMPONENT_AXES)
+    shared = {key: value for key, value in base.items() if key not in own}
     spec = resolve(model, task, **shared)
     shapes = _shapes(model)
     if budget is None:

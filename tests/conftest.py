@@ -1,0 +1,20 @@
+"""What every test shares: no network, a home of its own, one thread."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A fresh CDKA_HOME for every test, so that none can touch the user's runs."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("CDKA_HOME", str(folder))
+    return folder

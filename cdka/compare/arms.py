@@ -1,0 +1,149 @@
+"""Runs grouped into arms: the same settings in everything but the seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cdka.compare.intervals import band
+from cdka.compare.measure import Measure
+
+COLUMN_SETTINGS = ("model", "task", "method", "r1", "r2", "r", "rank", "alpha", "lr", "steps", "batch_size")
+"""The settings that ``Store.frame`` shows; the whole specification is used where it is given."""
+_NOT_SETTINGS = ("seed", "device", "checkpoint_every")
+"""What two runs of one arm may differ in: none of them changes what is being tried."""
+KEPT = ("done", "stopped")
+_SHORT = {"batch_size": "batch", "target_modules": "modules", "init_weights": "init"}
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold, with every kind of missing as None and whole floats as integers."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def settings(frame: pd.DataFrame, specs: Mapping[str, Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """What each row of ``frame`` was asked to do, seed and device aside, in plain values."""
+    if specs is None:
+        rows = frame[[name for name in COLUMN_SETTINGS if name in frame.columns]].to_dict("records")
+    else:
+        rows = [specs[run_id] for run_id in frame["run_id"]]
+    return [{key: _plain(value) for key, value in row.items() if key not in _NOT_SETTINGS} for row in rows]
+
+
+def short_label(row: Mapping[str, Any]) -> str:
+    """``cdka 2,8,4``, ``lora 8`` or ``full``, from the settings of one run."""
+    components = row.get("components")
+    if components is None and row.get("r1") is not None:
+        components = [row["r1"], row["r2"], row["r"]]
+    if row.get("method") == "cdka" and components:
+        return f"cdka {','.join(str(part) for part in components)}"
+    rank = row.get("rank")
+    return str(row.get("method")) if rank is None else f"{row.get('method')} {rank}"
+
+
+def family(row: Mapping[str, Any]) -> str:
+    """The method that a run belongs to when methods are compared: cdka with r1 = r2 = 1 is LoRA (rsLoRA scaling)."""
+    return "lora" if row["method"] == "cdka" and row["r1"] == 1 and row["r2"] == 1 else row["method"]
+
+
+def _labels(arms: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """A label per arm: what is tried, and whatever else is needed to tell it from its namesakes."""
+    by_short: dict[str, list[str]] = {}
+    for arm, row in arms.items():
+        by_short.setdefault(short_label(row), []).append(arm)
+    shown = {"method", "components", "rank", "r1", "r2", "r"}
+    labels = {}
+    for short, names in by_short.items():
+        keys = [key for key in dict.fromkeys(key for arm in names for key in arms[arm]) if key not in shown]
+        differing = [key for key in keys if len({json.dumps(arms[arm].get(key)) for arm in names}) > 1]
+        for arm in names:
+            extra = [_setting(key, arms[arm].get(key)) for key in differing]
+            labels[arm] = " · ".join([short, *extra])
+    return labels
+
+
+def _setting(key: str, value: Any) -> str:
+    if isinstance(value, list | dict):
+        value = json.dumps(value, separators=(",", ":")).replace('"', "")
+    if key in ("model", "task"):
+        return str(value)
+    return f"{_SHORT.get(key, key.replace('_', ' '))} {value}"
+
+
+def identify(frame: pd.DataFrame, specs: Mapping[str, Mapping[str, Any]] | None = None) -> pd.DataFrame:
+    """``frame`` with ``arm`` (a digest of all settings but the seed) and ``arm_label`` (for people).
+
+    ``specs`` maps run ids to whole specifications (``RunSpec.to_dict``); without it the columns of the frame
+    decide, so two runs that differ in a setting it does not show would share an arm.
+    """
+    rows = settings(frame, specs)
+    texts = [json.dumps(row, sort_keys=True) for row in rows]
+    digests = [hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8] for text in texts]
+    labels = _labels(dict(zip(digests, rows, strict=True)))
+    return frame.assign(arm=digests, arm_label=[labels[digest] for digest in digests])
+
+
+def seed_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """``value`` by arm (rows) and seed (columns), NaN where there is none; of two runs of a seed, the later kept."""
+    kept = frame[frame["value"].notna()]
+    if "created_at" in kept.columns:
+        kept = kept.sort_values("created_at", kind="stable")
+    latest = kept.drop_duplicates(["arm", "seed"], keep="last")
+    table = latest.pivot(index="arm", columns="seed", values="value")
+    return table.reindex(pd.unique(frame["arm"])).astype(float)
+
+
+def arms(frame: pd.DataFrame, measure: Measure, curves: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row per arm: settings, num_params, seeds, n, mean, sd, ci_low, ci_high, and what is missing.
+
+    Intervals are 95 % Student t over seeds, NaN for a single seed (``anecdotal``). Only kept runs count;
+    ``waiting`` and ``failed`` count the others. ``frame`` needs ``arm`` (see ``identify``) and is not changed.
+    """
+    frame = with_values(frame if "arm" in frame.columns else identify(frame), measure, curves)
+    return summary(frame, seed_table(frame))
+
+
+def summary(frame: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """What ``arms`` returns, from runs that have their ``value`` and the ``seed_table`` of those values."""
+    n, mean, sd, low, high = band(table.to_numpy())
+    first = frame.drop_duplicates("arm").set_index("arm").loc[table.index]
+    first["family"] = [family(row) for row in first.to_dict("records")]
+    shown = [name for name in ("arm_label", "family", *COLUMN_SETTINGS) if name in first.columns]
+    by_arm = frame.groupby("arm", sort=False)
+    out = first[shown].assign(
+        num_params=by_arm["num_params"].max(),
+        n=n, mean=mean, sd=sd, ci_low=low, ci_high=high, anecdotal=n == 1,
+        seeds=[[int(seed) for seed in table.columns[row.notna().to_numpy()]] for _, row in table.iterrows()],
+        waiting=by_arm["status"].agg(lambda s: int(s.isin(["queued", "starting", "running", "stopping"]).sum())),
+        failed=by_arm["status"].agg(lambda s: int(s.isin(["failed", "lost", "cancelled"]).sum())),
+    )  # fmt: skip
+    for cost in ("seconds", "peak_bytes"):
+        if cost in frame.columns:
+            kept = frame[frame["status"].isin(KEPT)]
+            out[cost] = pd.to_numeric(kept[cost], errors="coerce").groupby(kept["arm"]).mean().reindex(out.index)
+    return out.reset_index()
+
+
+def with_values(frame: pd.DataFrame, measure: Measure, curves: pd.DataFrame | None = None) -> pd.DataFrame:
+    """``frame`` with ``value``: the measure of each kept run, NaN for every other.
+
+    At a step, runs that are still under way count too: that step is behind them.
+    """
+    values = measure.values(frame, curves)
+    counts = frame["status"].isin(KEPT) if measure.at != "step" else ~frame["status"].isin(["failed", "lost"])
+    return frame.assign(value=values.where(counts))

@@ -1,0 +1,158 @@
+"""A whole comparison: arms, verdicts, trends and fronts of one set of runs under one measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from cdka.compare import arms as _arms
+from cdka.compare.intervals import holm
+from cdka.compare.measure import Measure
+from cdka.compare.pareto import pareto
+from cdka.compare.source import Source
+from cdka.compare.trend import DEGRADES, IMPROVES, UNRESOLVED, trends
+from cdka.compare.verdicts import ALPHA, reference_pairs, verdicts
+from cdka.compare.words import plural
+from cdka.errors import CdkaError, unknown
+
+ALL_PAIRS = "all-pairs"
+_WAITING = ("queued", "starting", "running", "stopping")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The numbers of one comparison. Filters and hiding come after it: they never change what is in here.
+
+    ``frame`` has one row per run with ``arm``, ``arm_label`` and ``value``; ``arms`` one row per arm; ``table``
+    holds values by arm and seed; ``settings`` what each arm was asked to do; ``references`` the arm that the others
+    of its model and task are compared with.
+    """
+
+    name: str
+    measure: Measure
+    frame: pd.DataFrame
+    arms: pd.DataFrame
+    table: pd.DataFrame
+    settings: Mapping[str, Mapping[str, Any]]
+    references: tuple[str, ...]
+    all_pairs: bool = False
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The label of each arm."""
+        return dict(zip(self.arms["arm"], self.arms["arm_label"], strict=True))
+
+    @property
+    def groups(self) -> list[pd.DataFrame]:
+        """The arms of each model and task: nothing is compared across them."""
+        return [group for _, group in self.arms.groupby(["model", "task"], sort=False)]
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """The paired comparisons, Holm over all of them together; see ``verdicts.verdicts``."""
+        pairs = []
+        for group in self.groups:
+            known = group[group["n"] > 0]["arm"].to_list()
+            reference = next((arm for arm in self.references if arm in known), None)
+            if self.all_pairs or reference is not None:
+                pairs += reference_pairs(known, None if self.all_pairs else reference)
+        return verdicts(self.table, pairs, higher_is_better=self.measure.higher_is_better)
+
+    @cached_property
+    def trends(self) -> pd.DataFrame:
+        """The trends over r1, r2 and r in each model and task, Holm over all of them together."""
+        higher = self.measure.higher_is_better
+        found = [
+            trends(group, self.table, self.settings, higher_is_better=higher).assign(
+                model=group["model"].iloc[0], task=group["task"].iloc[0]
+            )
+            for group in self.groups
+        ]
+        out = pd.concat(found, ignore_index=True) if found else trends(self.arms, self.table, self.settings)
+        if len(self.groups) > 1 and len(out):
+            out["p_holm"] = holm(out["p"])
+            up = (out["slope"] > 0) == higher
+            words = [IMPROVES if one else DEGRADES for one in up]
+            out["finding"] = pd.Series(words, index=out.index).where(out["p_holm"] < ALPHA, UNRESOLVED)
+        return out
+
+    def pareto(self, cost: str = "num_params") -> pd.Series:
+        """``on``, ``off`` or ``ambiguous`` per arm, within its model and task."""
+        higher = self.measure.higher_is_better
+        found = [pareto(group, self.table, cost, higher_is_better=higher) for group in self.groups]
+        return pd.concat(found) if found else pd.Series(dtype=object)
+
+    def missing(self) -> list[str]:
+        """What the numbers leave out, a line each: waiting, failed and valueless runs, arms with one seed."""
+        status = self.frame["status"]
+        notes = []
+        for words, names in (
+            ("still under way", _WAITING), ("failed", ("failed",)), ("lost", ("lost",)), ("cancelled", ("cancelled",)),
+        ):  # fmt: skip
+            count = int(status.isin(names).sum())
+            if count:
+                notes.append(f"{count} of {len(self.frame)} runs {words}: not counted.")
+        empty = int((status.isin(_arms.KEPT) & self.frame["value"].isna()).sum())
+        if empty:
+            notes.append(f"{plural(empty, 'finished run')} without {self.measure.header}: not counted.")
+        single = int(self.arms["anecdotal"].sum())
+        if single:
+            notes.append(f"{plural(single, 'arm')} with a single seed: anecdotal, no interval.")
+        if len(self.groups) > 1:
+            notes.append(f"{len(self.groups)} combinations of model and task: compared only within each.")
+        return notes
+
+
+def default_reference(arms: pd.DataFrame) -> str | None:
+    """The arm to compare with, chosen without looking at results: LoRA with the most seeds, else the first arm."""
+    known = arms[arms["n"] > 0]
+    if known.empty:
+        return None
+    lora = known[known["family"] == "lora"].sort_values("n", ascending=False, kind="stable")
+    return (lora if len(lora) else known)["arm"].iloc[0]
+
+
+def find_arm(arms: pd.DataFrame, name: str) -> str:
+    """The arm with this id, label or short label; raises CdkaError with the nearest labels where there is none."""
+    wanted = name.replace(" ", "").casefold()
+    for column in ("arm", "arm_label"):
+        hit = arms[arms[column].str.replace(" ", "").str.casefold() == wanted]
+        if len(hit):
+            return hit["arm"].iloc[0]
+    short = arms[arms["arm_label"].str.split(" · ").str[0].str.replace("cdka ", "").str.casefold() == name.casefold()]
+    if len(short) == 1:
+        return short["arm"].iloc[0]
+    raise unknown("arm", name, arms["arm_label"])
+
+
+def compare(source: Source, measure: Measure | None = None, reference: str | None = None) -> Comparison:
+    """The comparison of all runs of ``source`` under ``measure`` (accuracy at the end unless told otherwise).
+
+    ``reference`` names the arm that others are compared with (id or label), or ``all-pairs``; by default LoRA where
+    there is one. Raises CdkaError for an unknown metric or arm, and where there are no runs.
+    """
+    measure = measure or Measure()
+    frame = source.frame()
+    if frame.empty:
+        raise CdkaError(
+            f"there are no runs to compare in {source.name or 'the selection'}. Launch some: cdka sweep --help"
+        )
+    specs = source.specs()
+    frame = _arms.identify(frame, specs)
+    curves = source.curves(frame["run_id"].to_list()) if measure.at != "final" else None
+    if not frame["status"].isin(_arms.KEPT).any() and measure.metric not in frame.columns:
+        frame[measure.metric] = float("nan")  # nothing has ended yet: an empty comparison, not a misspelt metric
+    frame = _arms.with_values(frame, measure, curves)
+    rows = dict(zip(frame["arm"], _arms.settings(frame, specs), strict=True))
+    table = _arms.seed_table(frame)
+    by_arm = _arms.summary(frame, table)
+    if reference is None or reference == ALL_PAIRS:
+        groups = by_arm.groupby(["model", "task"], sort=False)
+        chosen = tuple(arm for _, group in groups if (arm := default_reference(group)) is not None)
+    else:
+        chosen = (find_arm(by_arm, reference),)
+    return Comparison(source.name, measure, frame, by_arm, table, rows, chosen, reference == ALL_PAIRS)

@@ -1,0 +1,111 @@
+"""What is being compared: a metric, and how one number is read off each run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from cdka.errors import CdkaError, unknown
+
+FINAL, BEST, STEP = "final", "best", "step"
+AGGREGATIONS = (FINAL, BEST, STEP)
+_LOWER = ("loss", "perplexity", "seconds", "num_params", "bytes", "error", "elapsed")
+_ON_CURVES = ("accuracy", "loss")
+_COLUMNS = {
+    (FINAL, "loss"): "validation_loss",
+    (BEST, "accuracy"): "best_validation_accuracy",
+}
+_NOT_METRICS = frozenset((
+    "run_id", "sweep_id", "model", "task", "method", "label", "r1", "r2", "r", "rank", "alpha", "lr", "steps",
+    "batch_size", "seed", "status", "created_at", "arm", "arm_label", "value", "best_step", "test_examples",
+    "validation_examples", "steps_done", "attempt", "phase",
+))  # fmt: skip
+
+
+def metrics_of(frame: pd.DataFrame) -> list[str]:
+    """The metrics that the runs of ``frame`` have values for, accuracy and loss first."""
+    found = [
+        name
+        for name in frame.columns
+        if name not in _NOT_METRICS and pd.api.types.is_numeric_dtype(frame[name]) and frame[name].notna().any()
+    ]
+    if "validation_loss" in found and "loss" not in found:
+        found.append("loss")
+    rank = {"accuracy": 0, "loss": 1}
+    return sorted(found, key=lambda name: rank.get(name, 2))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number per run: ``metric`` at the end, at its best on validation, or on validation at ``step``.
+
+    ``accuracy`` at the end is the test accuracy, read once; everything along the way is validation.
+    Raises CdkaError for an unknown aggregation, a step that is missing, or a metric without a curve.
+    """
+
+    metric: str = "accuracy"
+    at: str = FINAL
+    step: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.at not in AGGREGATIONS:
+            raise unknown("aggregation", self.at, AGGREGATIONS)
+        if self.at != FINAL and self.metric not in _ON_CURVES:
+            raise CdkaError(
+                f"only {' and '.join(_ON_CURVES)} are measured along the way: got metric={self.metric!r} "
+                f"with aggregation {self.at!r}. Use aggregation final."
+            )
+        if (self.at == STEP) != (self.step is not None) or (self.step is not None and self.step < 0):
+            raise CdkaError(f"aggregation step needs a step of at least 0, others none: got step={self.step!r}.")
+
+    @property
+    def higher_is_better(self) -> bool:
+        """True for accuracies and scores, False for losses and costs."""
+        return not any(word in self.metric for word in _LOWER)
+
+    @property
+    def header(self) -> str:
+        """The words that stand above every number of this measure."""
+        words = self.metric.replace("_", " ")
+        if self.at == STEP:
+            return f"validation {words} at step {self.step}"
+        if self.at == BEST:
+            return f"best validation {words} of each run"
+        return {"accuracy": "test accuracy at the end", "loss": "validation loss at the end"}.get(self.metric, words)
+
+    def values(self, frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.Series:
+        """One float per row of ``frame``, NaN where the run has none (yet).
+
+        Best and step read the evaluations in ``curves`` (``Store.curves``), and best falls back on the run's own
+        record. Raises CdkaError where no run knows the metric, or none was evaluated at the step.
+        """
+        column = _COLUMNS.get((self.at, self.metric), self.metric if self.at == FINAL else None)
+        if self.at == FINAL:
+            if column not in frame.columns:
+                raise unknown("metric", self.metric, metrics_of(frame), next_step="It appears once a run is done.")
+            return self._clean(frame[column])
+        found = self._from_curves(frame, curves)
+        if self.at == BEST and column in frame.columns:
+            found = found.fillna(self._clean(frame[column]))
+        return found
+
+    def _from_curves(self, frame: pd.DataFrame, curves: pd.DataFrame | None) -> pd.Series:
+        missing = pd.Series(np.nan, index=frame.index)
+        if curves is None or curves.empty:
+            return missing
+        evals = curves[(curves["kind"] == "eval") & curves["run_id"].isin(frame["run_id"])]
+        if self.at == STEP:
+            steps = sorted(int(step) for step in evals["step"].unique())
+            if steps and self.step not in steps:
+                near = min(steps, key=lambda step: abs(step - self.step))
+                raise CdkaError(f"no run was evaluated at step {self.step}. The nearest evaluation is at step {near}.")
+            evals = evals[evals["step"] == self.step]
+        by_run = evals.groupby("run_id")[self.metric]
+        one = by_run.max() if self.higher_is_better else by_run.min()
+        return self._clean(frame["run_id"].map(one))
+
+    @staticmethod
+    def _clean(column: pd.Series) -> pd.Series:
+        return pd.to_numeric(column, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)

@@ -1,0 +1,81 @@
+"""Where a comparison's runs come from: the store, or (see ``bundle``) a file somebody sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from cdka.runs.store import Store
+
+
+class Source(Protocol):
+    """What a comparison reads. Frames are as ``Store`` gives them."""
+
+    name: str
+
+    def frame(self) -> pd.DataFrame:
+        """One row per run."""
+
+    def specs(self) -> dict[str, dict[str, Any]]:
+        """The whole specification of each run, by run id."""
+
+    def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Evaluations and training losses along the way."""
+
+    def predictions(self, run_id: str) -> pd.DataFrame:
+        """The per-example predictions of one run; empty where none were stored."""
+
+    def adapter_dir(self, run_id: str) -> Path | None:
+        """Where a run's adapter lies; None where it has none."""
+
+    def versions(self, run_id: str) -> dict[str, str]:
+        """The package versions that a run was made with."""
+
+    def errors(self) -> dict[str, str]:
+        """Why runs failed, by run id."""
+
+
+class StoreSource:
+    """The runs of one or more sweeps, or chosen runs, read from the store."""
+
+    def __init__(
+        self, store: Store, sweep_ids: Sequence[str] = (), run_ids: Sequence[str] | None = None, name: str = ""
+    ):
+        self.store = store
+        chosen = list(run_ids) if run_ids is not None else []
+        for sweep_id in sweep_ids:
+            chosen += [run.run_id for run in store.runs(sweep_id=sweep_id)]
+        self.run_ids = list(dict.fromkeys(chosen))
+        self.name = name or ", ".join(sweep_ids)
+
+    def _runs(self):
+        return self.store.runs(ids=self.run_ids) if self.run_ids else []
+
+    def frame(self) -> pd.DataFrame:
+        return self.store.frame(run_ids=self.run_ids)
+
+    def specs(self) -> dict[str, dict[str, Any]]:
+        return {run.run_id: run.spec.to_dict() for run in self._runs()}
+
+    def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        return self.store.curves(list(run_ids))
+
+    def predictions(self, run_id: str) -> pd.DataFrame:
+        return self.store.predictions(run_id)
+
+    def adapter_dir(self, run_id: str) -> Path | None:
+        directory = self.store.run(run_id).adapter_dir
+        return directory if directory.is_dir() else None
+
+    def versions(self, run_id: str) -> dict[str, str]:
+        started: Mapping[str, Any] = {}
+        for event in self.store.events(run_id, kinds=["start"]):
+            started = event.data if hasattr(event, "data") else event
+        return {str(key): str(value) for key, value in started.get("versions", {}).items()}
+
+    def errors(self) -> dict[str, str]:
+        return {run.run_id: run.error for run in self._runs() if run.error}

@@ -1,0 +1,29 @@
+"""CDKA as a PEFT tuner. Importing this package makes stock PEFT know the method; importing it again changes nothing."""
+
+from __future__ import annotations
+
+from cdka.adapter.config import CdkaConfig
+from cdka.adapter.export import LoraExport, export_lora
+from cdka.adapter.gradient import initialise_from_gradient, weight_gradients
+from cdka.adapter.layer import CdkaLayer, Linear
+from cdka.adapter.model import CdkaModel
+from cdka.adapter.ops import delta_weight, kron_linear
+from cdka.adapter.pack import adapter_parameters, packed
+from cdka.adapter.register import register
+
+register(CdkaConfig, CdkaModel)
+
+__all__ = [
+    "CdkaConfig",
+    "CdkaLayer",
+    "CdkaModel",
+    "Linear",
+    "LoraExport",
+    "adapter_parameters",
+    "delta_weight",
+    "export_lora",
+    "initialise_from_gradient",
+    "kron_linear",
+    "packed",
+    "weight_gradients",
+]

@@ -1,0 +1,118 @@
+"""``CdkaConfig``: the settings of a Kronecker adapter, as PEFT stores them in ``adapter_config.json``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft.config import PeftConfig
+from peft.utils.other import get_pattern_key
+
+from cdka.adapter.init import INIT_WEIGHTS
+from cdka.adapter.register import PEFT_TYPE
+from cdka.components import SCALING_RULES, Components
+from cdka.errors import CdkaError, unknown
+
+BIASES = ("none", "all", "cdka_only")
+
+
+@dataclass
+class CdkaConfig(PeftConfig):
+    """Settings of a Kronecker adapter: ``delta W = scaling * sum_{i=1..r} kron(B_i, A_i)`` (arXiv 2602.01267).
+
+    Raises CdkaError for a value outside its range. Whether the components divide the layers is checked when the
+    adapter is put into a model, where all layers that do not fit are named at once.
+
+    Attributes:
+        r1: rows of A_i; divides out_features. r2: columns of B_i; divides in_features. r: number of components.
+        alpha: numerator of the scaling. scaling_rule: ``sqrt_r_r2`` is alpha / sqrt(r * r2), the paper's
+            stabilisation; ``sqrt_r``, ``r`` and ``none`` are there to compare with.
+        target_modules: names, a regular expression, ``"all-linear"``, or None for the usual ones of the model.
+        exclude_modules: names or a regular expression of modules to leave alone.
+        component_pattern: ``{module name or regular expression: (r1, r2, r)}``, matched as PEFT's rank_pattern; a
+            value may also name some of the three only, as in ``{"q_proj": {"r": 8}}``.
+        alpha_pattern: the same for alpha.
+        module_dropout: probability with which a layer's adapter sits out a training step.
+        init_weights: ``kaiming`` (delta W starts at zero), ``random`` (it does not; for tests), or ``gradient``
+            (to be followed by ``initialise_from_gradient``).
+        bias: which biases of the base model are trained too: ``none``, ``all`` or ``cdka_only``.
+        modules_to_save: modules trained in full and saved with the adapter, such as a new head.
+        layers_to_transform, layers_pattern: restrict the adapter to layers by index, as in PEFT.
+        trainable_token_indices: token embeddings to train, as in PEFT.
+    """
+
+    r1: int = 2
+    r2: int = 8
+    r: int = 4
+    alpha: float = 64.0
+    scaling_rule: str = "sqrt_r_r2"
+    target_modules: list[str] | str | None = None
+    exclude_modules: list[str] | str | None = None
+    component_pattern: dict[str, Any] = field(default_factory=dict)
+    alpha_pattern: dict[str, float] = field(default_factory=dict)
+    module_dropout: float = 0.0
+    init_weights: str = "kaiming"
+    bias: str = "none"
+    modules_to_save: list[str] | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = None
+    fan_in_fan_out: bool = field(
+        default=False,
+        metadata={"help": "Set when the adapted layers store (in, out), as GPT-2's do; kept for the LoRA export."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = PEFT_TYPE
+        for name in ("target_modules", "exclude_modules"):
+            value = getattr(self, name)
+            if isinstance(value, list | tuple):
+                setattr(self, name, set(value))
+        default = self.components
+        self.component_pattern = {
+            key: tuple(_merged(default, value, key).as_tuple()) for key, value in self.component_pattern.items()
+        }
+        for where, value in (("", self.alpha), *((f" for {key!r}", v) for key, v in self.alpha_pattern.items())):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise CdkaError(f"alpha must be a finite number: got {value!r}{where}.")
+        for name, choices in (("scaling_rule", SCALING_RULES), ("init_weights", INIT_WEIGHTS), ("bias", BIASES)):
+            if getattr(self, name) not in choices:
+                raise unknown(name, str(getattr(self, name)), choices)
+        if not isinstance(self.module_dropout, int | float) or not 0 <= self.module_dropout < 1:
+            raise CdkaError(f"module_dropout must be at least 0 and below 1: got {self.module_dropout!r}.")
+        if self.layers_pattern is not None and self.layers_to_transform is None:
+            raise CdkaError(
+                f"layers_pattern needs layers_to_transform: got layers_pattern={self.layers_pattern!r} alone. "
+                "Say which layer indices to adapt."
+            )
+        if self.layers_to_transform is not None and isinstance(self.target_modules, str):
+            raise CdkaError(
+                "layers_to_transform needs target_modules as a list of names: "
+                f"got target_modules={self.target_modules!r}. Put the layer indices into the expression instead."
+            )
+
+    @property
+    def components(self) -> Components:
+        """(r1, r2, r) of every layer without an override."""
+        return Components(self.r1, self.r2, self.r)
+
+    def components_for(self, module_name: str) -> Components:
+        """(r1, r2, r) of the named module."""
+        key = get_pattern_key(self.component_pattern, module_name)
+        return Components(*self.component_pattern.get(key, self.components.as_tuple()))
+
+    def alpha_for(self, module_name: str) -> float:
+        """alpha of the named module."""
+        return self.alpha_pattern.get(get_pattern_key(self.alpha_pattern, module_name), self.alpha)
+
+
+def _merged(default: Components, value: Any, key: str) -> Components:
+    if not isinstance(value, Mapping):
+        return Components.parse(value)
+    for name in value:
+        if name not in ("r1", "r2", "r"):
+            raise unknown("component", str(name), ("r1", "r2", "r"), where=f"in component_pattern[{key!r}].")
+    return Components(**{"r1": default.r1, "r2": default.r2, "r": default.r, **value})

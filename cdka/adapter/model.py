@@ -1,0 +1,130 @@
+"""``CdkaModel``: puts Kronecker adapters into a model, as PEFT's tuners do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
+from peft.utils.quantization_utils import get_quantization_kwargs
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from cdka.adapter.config import CdkaConfig
+from cdka.adapter.fit import check_fit
+from cdka.adapter.combine import concatenate
+from cdka.adapter.layer import CdkaLayer, Linear
+from cdka.adapter.mixing import BASE, Assignment
+from cdka.adapter.pack import assigned, name_samples
+from cdka.adapter.register import PREFIX
+from cdka.errors import CdkaError, unknown
+
+
+class CdkaModel(BaseTuner):
+    """A model with Kronecker adapters; PEFT makes it when ``get_peft_model`` is given a ``CdkaConfig``."""
+
+    prefix: str = PREFIX
+    tuner_layer_cls = CdkaLayer
+    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    def _prepare_model(self, peft_config: CdkaConfig, model: nn.Module) -> None:
+        """Refuses the configuration, with every layer that does not fit, before the model is touched."""
+        check_fit(peft_config, model)
+
+    def _create_and_replace(
+        self,
+        config: CdkaConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        **kwargs: Any,
+    ) -> None:
+        components, alpha = config.components_for(current_key), config.alpha_for(current_key)
+        if isinstance(target, CdkaLayer):
+            target.update_layer(adapter_name, components, alpha, config)
+            return
+        if isinstance(target, Conv1D):
+            config.fan_in_fan_out = True
+        layer = Linear(target, adapter_name, components, alpha, config, **get_quantization_kwargs(self.model))
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        # PEFT's own method re-attaches weights to the new module, which breaks merge_and_unload where token
+        # embeddings are trained as well; LoRA overrides it in the same way.
+        setattr(parent, child_name, new_module)
+        base = child.get_base_layer() if hasattr(child, "get_base_layer") else child
+        weight = next((getattr(base, n) for n in ("qweight", "W_q", "weight") if hasattr(base, n)), None)
+        if weight is None or weight.device.type == "meta":
+            return
+        for name, module in new_module.named_modules():
+            if self.prefix in name and not any(p.device.type == "meta" for p in module.parameters()):
+                module.to(weight.device)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Serves PEFT's argument ``adapter_names``: one adapter per sample, in inference and in training."""
+        names = kwargs.pop("adapter_names", None)
+        if names is None:
+            yield
+            return
+        self._check_adapter_names(names)
+        beams = kwargs.get("num_beams") or 1
+        layers = [m for m in self.modules() if isinstance(m, CdkaLayer)]
+        encoder = self.model.get_encoder() if hasattr(self.model, "get_encoder") else None
+        # Beam search repeats every sample for the decoder; the encoder still sees each of them once.
+        in_encoder = set() if encoder is None or encoder is self.model else set(encoder.modules())
+        with ExitStack() as stack:
+            for inside, times in ((True, 1), (False, beams)):
+                repeated = [name for name in names for _ in range(times)]
+                chosen = [layer for layer in layers if (layer in in_encoder) == inside]
+                stack.enter_context(assigned(chosen, Assignment.by_sample(repeated)))
+                wrappers = [
+                    m for m in self.modules() if isinstance(m, AuxiliaryTrainingWrapper) and (m in in_encoder) == inside
+                ]
+                stack.enter_context(name_samples(wrappers, repeated))
+            yield
+
+    def _check_adapter_names(self, names: Sequence[str]) -> None:
+        known = sorted({name for m in self.modules() if isinstance(m, CdkaLayer) for name in m.cdka_A})
+        for name in dict.fromkeys(names):
+            if name != BASE and name not in known:
+                raise unknown("adapter", name, known, where="in adapter_names")
+        recomputed = self.training and any(getattr(m, "gradient_checkpointing", False) for m in self.modules())
+        if recomputed and torch.is_grad_enabled():
+            raise CdkaError(
+                "adapter_names in training does not go with gradient checkpointing, which runs the layers again after "
+                "the names are forgotten. Wrap forward and backward in cdka.adapter.packed(model, adapter_names)."
+            )
+
+    def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
+        """Merges adapters into the base weights; with ``safe_merge``, either in every layer or in none."""
+        if safe_merge:
+            self._check_finite(adapter_names)
+        super().merge_adapter(adapter_names=adapter_names, safe_merge=False)
+
+    def _unload_and_optionally_merge(self, *args: Any, safe_merge: bool = False, **kwargs: Any) -> nn.Module:
+        if safe_merge and kwargs.get("merge", True):
+            self._check_finite(kwargs.get("adapter_names"))
+        return super()._unload_and_optionally_merge(*args, safe_merge=False, **kwargs)
+
+    def _check_finite(self, adapter_names: list[str] | None) -> None:
+        for name, layer in self.model.named_modules():
+            if isinstance(layer, CdkaLayer):
+                layer.check_mergeable(adapter_names, name)
+
+    def add_weighted_adapter(
+        self, adapters: list[str], weights: list[float], adapter_name: str, combination_type: str = "cat"
+    ) -> None:
+        """Adds the adapter whose delta W is the weighted sum of those of others, exactly, by joining components.
+
+        r of the new adapter is the sum of the r of the others, module by module. CdkaError where r1 or r2 differ:
+        delta W is not linear in (A, B), so nothing else would be exact.
+        """
+        concatenate(self, adapters, weights, adapter_name, combination_type)

@@ -1,0 +1,194 @@
+"""The arithmetic of a Kronecker adapter on top of a frozen linear map, without ever forming delta W.
+
+``kron_linear`` is the definition, composed of ordinary differentiable operations. ``adapted_linear`` gives the
+same values through one autograd function that also runs the base matrix product, so that the adapter is added
+into its output and into the gradient of the input in place: no copy of the size of an activation is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Group(NamedTuple):
+    """Adapters of one shape at work on the rows ``start`` to ``stop`` of the input.
+
+    Their factors are A (r, r1, in/r2) and B (r, out/r1, r2) where one adapter sees all these rows, or stacks of K
+    of them, (K, r, r1, in/r2) and (K, r, out/r1, r2), where the rows are K equal slices, one per adapter.
+    """
+
+    start: int
+    stop: int
+    scaling: float
+
+
+def kron_linear(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    """``sum_i kron(B_i, A_i)`` applied to ``x`` without forming the matrix (paper, section on the method).
+
+    Shapes: x (..., in), A (r, r1, in/r2), B (r, out/r1, r2) -> (..., out). With A (K, ...) and B (K, ...) x is
+    (K, n, in) and slice k goes through adapter k. Computed in the dtype of x.
+    """
+    r2, q = B.shape[-1], A.shape[-1]
+    lead = A.shape[:-3]
+    rows = x.reshape(*lead, -1, q)
+    T = rows @ A.to(x.dtype).reshape(*lead, -1, q).mT
+    U = expand(B.to(x.dtype), A.shape[-2])
+    y = T.reshape(*lead, -1, r2 * T.shape[-1]) @ U
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def expand(B: Tensor, r1: int) -> Tensor:
+    """``U`` with ``sum_i kron(B_i, A_i) = U^T V``, of shape (..., r2 * r * r1, out), for B (..., r, out/r1, r2).
+
+    V is the block-diagonal matrix of A: CDKA is a LoRA of rank r r1 r2 with structured factors (ours).
+    """
+    identity = torch.eye(r1, dtype=B.dtype, device=B.device)
+    U = B.movedim(-1, -3)[..., None, :, None] * identity[:, None, :]
+    return U.flatten(-5, -3).flatten(-2)
+
+
+def delta_weight(A: Tensor, B: Tensor, scaling: float) -> Tensor:
+    """``scaling * sum_i kron(B_i, A_i)``, of shape (out, in): for inspection and merging, never for training."""
+    r1, r2 = A.shape[-2], B.shape[-1]
+    blocks = torch.einsum("ipj,iaq->pajq", B, A)
+    return blocks.reshape(B.shape[-2] * r1, r2 * A.shape[-1]).mul_(scaling)
+
+
+def add_groups(y: Tensor, x: Tensor, groups: Sequence[Group], factors: Sequence[Tensor]) -> Tensor:
+    """``y`` (N, out) plus what the adapters make of ``x`` (N, in), by ordinary differentiable operations."""
+    for group, A, B in zip(groups, factors[::2], factors[1::2], strict=True):
+        part = x[group.start : group.stop]
+        delta = kron_linear(part.reshape(*A.shape[:-3], -1, part.shape[-1]), A, B).reshape(part.shape[0], -1)
+        changed = y[group.start : group.stop] + group.scaling * delta.to(y.dtype)
+        whole = group.stop - group.start == y.shape[0]
+        y = changed if whole else torch.cat([y[: group.start], changed, y[group.stop :]])
+    return y
+
+
+def adapted_linear(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    base_output: Tensor | None,
+    groups: Sequence[Group],
+    factors: Sequence[Tensor],
+) -> Tensor:
+    """The base linear map of ``x`` (N, in) with the adapters of ``groups`` added, (N, out).
+
+    Give either ``weight`` (out, in) with its bias, or the finished ``base_output`` of a layer that is not a plain
+    matrix product. ``factors`` holds A and B of every group in turn; they may be of a higher precision than x, and
+    their gradients are returned in their own. Rows of several groups may overlap; each sees the same x.
+    """
+    plain = type(x) in _PLAIN and not torch._C._are_functorch_transforms_active()
+    if plain and not torch.compiler.is_compiling():
+        return _AdaptedLinear.apply(x, weight, bias, base_output, tuple(groups), *factors)
+    y = F.linear(x, weight, bias) if base_output is None else base_output
+    return add_groups(y, x, groups, factors)
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+_identities: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
+
+
+def _identity(like: Tensor, size: int) -> Tensor:
+    key = (size, like.dtype, like.device)
+    if key not in _identities:
+        with torch.inference_mode(False):  # an inference tensor could not serve a training step later
+            _identities[key] = torch.eye(size, dtype=like.dtype, device=like.device)
+    return _identities[key]
+
+
+def _expand_to(B: Tensor, r1: int, dtype: torch.dtype) -> Tensor:
+    """``expand`` in one kernel that also changes the precision."""
+    *lead, r, p, r2 = B.shape
+    U = torch.empty(*lead, r2, r, r1, p, r1, dtype=dtype, device=B.device)
+    torch.mul(B.movedim(-1, -3)[..., None, :, None], _identity(B, r1)[:, None, :], out=U)
+    return U.view(*lead, r2 * r * r1, p * r1)
+
+
+def _fold_to(dU: Tensor, like: Tensor, r1: int) -> Tensor:
+    """The gradient of B from that of U: the adjoint of ``expand``, in one kernel and in the precision of B."""
+    *lead, r, p, r2 = like.shape
+    dB = torch.empty_like(like, memory_format=torch.contiguous_format)
+    blocks = dU.view(*lead, r2, r, r1, p, r1).diagonal(dim1=-3, dim2=-1)
+    torch.sum(blocks, -1, dtype=dB.dtype, out=dB.movedim(-1, -3))
+    return dB
+
+
+def _product(a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    """``alpha * a @ b`` in one kernel, for matrices or stacks of them."""
+    multiply = torch.addmm if a.dim() == 2 else torch.baddbmm
+    return multiply(a.new_empty(()), a, b, beta=0, alpha=alpha)
+
+
+def _add_product_(out: Tensor, a: Tensor, b: Tensor, alpha: float) -> None:
+    (out.addmm_ if out.dim() == 2 else out.baddbmm_)(a, b, alpha=alpha)
+
+
+class _AdaptedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight, bias, base_output, groups: tuple[Group, ...], *factors: Tensor) -> Tensor:
+        x = x.contiguous()
+        y = F.linear(x, weight, bias) if base_output is None else base_output.clone()
+        made = []
+        for group, A, B in zip(groups, factors[::2], factors[1::2], strict=True):
+            lead, q, r1, r2 = A.shape[:-3], A.shape[-1], A.shape[-2], B.shape[-1]
+            A2 = A.to(x.dtype).reshape(*lead, -1, q)
+            T = x[group.start : group.stop].view(*lead, -1, q) @ A2.mT
+            T = T.view(*lead, -1, r2 * T.shape[-1])
+            U = _expand_to(B, r1, x.dtype)
+            _add_product_(y[group.start : group.stop].view(*lead, -1, U.shape[-1]), T, U, group.scaling)
+            made += [A2, T, U]
+        ctx.groups, ctx.num_factors = groups, len(factors)
+        ctx.save_for_backward(x, weight, bias, base_output, *factors, *made)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, base_output, *rest = ctx.saved_tensors
+        factors, made = rest[: ctx.num_factors], rest[ctx.num_factors :]
+        if torch.is_grad_enabled():  # a gradient of the gradient is wanted: differentiate the definition
+            return _differentiable_gradients(ctx, grad, x, weight, bias, base_output, factors)
+        needs = ctx.needs_input_grad
+        grad = grad.contiguous()
+        dx = None
+        if needs[0]:
+            dx = torch.zeros_like(x) if weight is None else grad @ weight
+        d_factors: list[Tensor | None] = []
+        for i, group in enumerate(ctx.groups):
+            A, B = factors[2 * i : 2 * i + 2]
+            A2, T, U = made[3 * i : 3 * i + 3]
+            lead, q, r1 = A.shape[:-3], A.shape[-1], A.shape[-2]
+            rows = grad[group.start : group.stop].view(*lead, -1, U.shape[-1])
+            need_A, need_B = needs[5 + 2 * i], needs[6 + 2 * i]
+            dA = dB = None
+            if needs[0] or need_A:
+                dT = (rows @ U.mT).view(*lead, -1, A2.shape[-2])
+            if need_A:
+                inputs = x[group.start : group.stop].view(*lead, -1, q)
+                dA = _product(dT.mT, inputs, group.scaling).view(A.shape).to(A.dtype)
+            if need_B:
+                dB = _fold_to(_product(T.mT, rows, group.scaling), B, r1)
+            if needs[0]:
+                _add_product_(dx[group.start : group.stop].view(*lead, -1, q), dT, A2, group.scaling)
+            d_factors += [dA, dB]
+        d_weight = grad.mT @ x if needs[1] else None
+        d_bias = grad.sum(0) if needs[2] else None
+        return dx, d_weight, d_bias, grad if needs[3] else None, None, *d_factors
+
+
+def _differentiable_gradients(ctx, grad, x, weight, bias, base_output, factors) -> tuple[Tensor | None, ...]:
+    y = F.linear(x, weight, bias) if base_output is None else base_output
+    y = add_groups(y, x, ctx.groups, factors)
+    inputs = [x, weight, bias, base_output, None, *factors]
+    wanted = [i for i, need in enumerate(ctx.needs_input_grad) if need]
+    found = torch.autograd.grad(y, [inputs[i] for i in wanted], grad, create_graph=True)
+    gradients: list[Tensor | None] = [None] * len(inputs)
+    for i, gradient in zip(wanted, found, strict=True):
+        gradients[i] = gradient
+    return tuple(gradients)

@@ -1,0 +1,50 @@
+"""``cdka models``."""
+
+from __future__ import annotations
+
+import argparse
+
+from cdka.cli.output import print_json, print_table
+from cdka.errors import nearest
+from cdka.models.catalogue import find_model, list_models, to_json
+from cdka.models.shapes import ModelShapes
+from cdka.models.targets import target_names
+
+HELP = "List the models known by name, embedded ones first, or the linear layers of one model."
+EXAMPLE = "cdka models llama-3.1-8b"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="show one model: a catalogue name, a Hub id or a local directory")
+    parser.add_argument("--family", help="only this family, for example Qwen3")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.model:
+        return _show(find_model(args.model), args.json)
+    models = list_models()
+    if args.family:
+        families = list(dict.fromkeys(shapes.family for shapes in models))
+        wanted = set(nearest(args.family, families)) | {f for f in families if f.casefold() == args.family.casefold()}
+        models = [shapes for shapes in models if shapes.family in wanted]
+    if args.json:
+        return print_json({"models": [to_json(shapes) for shapes in models]})
+    print_table(
+        ["name", "parameters", "kind", "family", "embedded", "Hub id", "licence"],
+        [
+            [m.name, f"{m.base_params:,}", m.kind, m.family, "yes" if m.embedded else "", m.hub_id, m.licence]
+            for m in models
+        ],
+    )
+
+
+def _show(shapes: ModelShapes, as_json: bool) -> None:
+    names = target_names(shapes)
+    if as_json:
+        return print_json({**to_json(shapes), "target_names": names})
+    print(f"{shapes.name}: {shapes.base_params:,} parameters, {shapes.family}, {shapes.kind}")
+    print_table(
+        ["module", "out", "in", "count", "role"],
+        [[s.path, s.out_features, s.in_features, s.count, s.role] for s in shapes.linears],
+    )

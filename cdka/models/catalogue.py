@@ -1,0 +1,82 @@
+"""Models known by name, as shapes without weights, and the way to any other model's shapes. Free of torch."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cdka.errors import CdkaError, unknown
+from cdka.models.shapes import LinearShape, ModelShapes
+from cdka.paths import assets_dir
+
+FORMAT = 1
+_FIELDS = ("name", "hub_id", "family", "kind", "licence", "embedded", "base_params")
+
+
+def to_json(shapes: ModelShapes) -> dict[str, Any]:
+    """Plain data for JSON; ``from_json`` is its inverse."""
+    document: dict[str, Any] = {key: getattr(shapes, key) for key in _FIELDS}
+    document["details"] = dict(shapes.details)
+    document["linears"] = [[s.path, s.in_features, s.out_features, s.count, s.role] for s in shapes.linears]
+    return document
+
+
+def from_json(document: dict[str, Any]) -> ModelShapes:
+    """The shapes that ``to_json`` wrote."""
+    return ModelShapes(
+        **{key: document[key] for key in _FIELDS},
+        details=tuple(document["details"].items()),
+        linears=tuple(LinearShape(*row) for row in document["linears"]),
+    )
+
+
+@lru_cache(maxsize=4)
+def _read(path: str, changed_ns: int) -> tuple[ModelShapes, ...]:
+    del changed_ns  # part of the key only: a rebuilt catalogue is read again
+    document = json.loads(Path(path).read_text(encoding="utf-8"))
+    if document.get("format") != FORMAT:
+        raise CdkaError(
+            f"models.json must have format {FORMAT}: got {document.get('format')!r}. Rebuild the catalogue."
+        )
+    return tuple(from_json(entry) for entry in document["models"])
+
+
+def list_models() -> list[ModelShapes]:
+    """Every model of the catalogue, embedded ones first."""
+    path = assets_dir() / "models.json"
+    try:
+        return list(_read(str(path), path.stat().st_mtime_ns))
+    except FileNotFoundError:
+        raise CdkaError(
+            f"the model catalogue is missing: no {path.name} in the assets. Reinstall cdka-studio."
+        ) from None
+
+
+def find_model(name: str) -> ModelShapes:
+    """The shapes of a model: a catalogue name, a Hub id, or a local directory with a config.json.
+
+    Catalogue names and the Hub ids listed there cost nothing; for anything else only config.json is read, in a
+    process of its own, and the answer is kept for next time. Raises CdkaError, with the nearest names, within 3
+    seconds where the model is unknown or the Hub cannot be reached.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise CdkaError(f"a model is a catalogue name, a Hub id or a directory: got {name!r}. List them: cdka models")
+    known = list_models()
+    for shapes in known:
+        if name in (shapes.name, shapes.hub_id):
+            return shapes
+    names = [shapes.name for shapes in known]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        from cdka.models.remote import shapes_of_directory
+
+        return shapes_of_directory(path, name)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        from cdka.models.remote import shapes_of_hub_id
+
+        return shapes_of_hub_id(name, [shapes.hub_id for shapes in known if shapes.hub_id])
+    if "/" in name or "\\" in name:
+        raise CdkaError(f"a model directory must exist: got {name!r}. Give a folder with a config.json, or a Hub id.")
+    raise unknown("model", name, names, next_step="List them with: cdka models")

@@ -1,0 +1,32 @@
+"""From shapes and a budget to every component configuration that fits, explained. Free of torch."""
+
+from __future__ import annotations
+
+from cdka.solver.feasible import Obstacle, check_fits, limiting_modules, nearest_values, obstacles
+from cdka.solver.objectives import OBJECTIVES, PARETO, Objective, parse_weights
+from cdka.solver.option import Option
+from cdka.solver.presets import PRESETS, Preset
+from cdka.solver.search import Solution, as_shapes, cheapest, evaluate, explore, solve
+from cdka.solver.words import why_this
+
+__all__ = [
+    "OBJECTIVES",
+    "PARETO",
+    "PRESETS",
+    "Objective",
+    "Obstacle",
+    "Option",
+    "Preset",
+    "Solution",
+    "as_shapes",
+    "cheapest",
+    "check_fits",
+    "evaluate",
+    "explore",
+    "limiting_modules",
+    "nearest_values",
+    "obstacles",
+    "parse_weights",
+    "solve",
+    "why_this",
+]

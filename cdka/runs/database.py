@@ -39,6 +39,7 @@ CREATE TABLE runs (
     attempt     INTEGER NOT NULL DEFAULT 0,
     phase       TEXT,
     step        INTEGER NOT NULL DEFAULT 0,
+    first_step  INTEGER NOT NULL DEFAULT 0,
     samples     INTEGER NOT NULL DEFAULT 0,
     elapsed_s   REAL,
     last_eval   TEXT,

@@ -29,10 +29,11 @@ class Run:
     """One run as the store knows it. Times are Unix seconds, durations (``_s``) are seconds.
 
     ``metrics`` is empty until the run is kept. ``attempt`` counts executions, 0 while none was started.
-    ``step``, ``samples`` and ``elapsed_s`` (training time) are those of the last step heard of; ``last_eval`` is
-    the last evaluation event. ``stop`` is what was asked for: "keep", "cancel" or None. ``heard_at`` is the
-    worker's last sign of life; ``worked_s`` its own measure of the attempt's time, which a change of the clock
-    does not touch; ``peak_bytes`` its peak memory.
+    ``step``, ``samples`` and ``elapsed_s`` (training time of this attempt) are those of the last step heard of;
+    ``first_step`` is where the attempt resumed (0: from the start); ``last_eval`` is the last evaluation event.
+    ``stop`` is what was asked for: "keep", "cancel" or None. ``heard_at`` is the worker's last sign of life;
+    ``worked_s`` its own measure of the attempt's time, which a change of the clock does not touch;
+    ``peak_bytes`` its peak memory.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class Run:
     peak_bytes: int | None = None
     heard_at: float | None = None
     worked_s: float | None = None
+    first_step: int = 0
 
     @property
     def adapter_dir(self) -> Path:
@@ -80,14 +82,16 @@ class Run:
     @property
     def remaining_s(self) -> float | None:
         """Training time still to go at the pace so far; None before the first step and after the end."""
-        if self.status not in LIVE or not self.step or not self.elapsed_s:
+        done = self.step - self.first_step
+        if self.status not in LIVE or done <= 0 or not self.elapsed_s:
             return None
-        return self.elapsed_s / self.step * max(0, self.spec.steps - self.step)
+        return self.elapsed_s / done * max(0, self.spec.steps - self.step)
 
     @property
     def samples_per_s(self) -> float | None:
         """Training samples per second of training time; None before the first step."""
-        return self.samples / self.elapsed_s if self.samples and self.elapsed_s else None
+        done = self.step - self.first_step
+        return done * self.spec.batch_size / self.elapsed_s if done > 0 and self.elapsed_s else None
 
 
 @dataclass(frozen=True)

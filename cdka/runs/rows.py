@@ -65,6 +65,7 @@ def run_of(row: sqlite3.Row, home: Path) -> Run:
         peak_bytes=row["peak_bytes"],
         heard_at=row["heard_at"],
         worked_s=row["worked_s"],
+        first_step=row["first_step"],
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -67,18 +69,20 @@ def curves(database: Database, run_ids: Iterable[str]) -> pd.DataFrame:
     return table.astype({"step": "int64", **dict.fromkeys(CURVE_COLUMNS[4:], "float64")})
 
 
-def _points(sql, n: int, attempt: int) -> list[dict]:
+def _points(sql: sqlite3.Cursor, n: int, attempt: int) -> list[dict[str, Any]]:
     events = events_of(
         map(tuple, sql.execute(
-            "SELECT seq, at, body FROM events WHERE n = ? AND attempt = ? AND kind IN ('start', 'step', 'eval')"
+            "SELECT seq, at, body FROM events WHERE n = ? AND attempt = ? AND kind IN ('resumed', 'step', 'eval')"
             " ORDER BY seq",
             (n, attempt),
         ))
     )  # fmt: skip
-    resumed = next((event.get("resumed_from") or 0 for event in events if event["kind"] == "start"), 0)
-    points = [event for event in events if event["kind"] != "start"]
+    points = [event for event in events if event["kind"] != "resumed"]
+    resumed = next((event["step"] for event in events if event["kind"] == "resumed"), 0)
     if resumed and attempt > 1:
-        points = [point for point in _points(sql, n, attempt - 1) if point["step"] <= resumed] + points
+        before = [point for point in _points(sql, n, attempt - 1) if point["step"] <= resumed]
+        spent = before[-1]["elapsed_s"] if before else 0.0
+        points = before + [{**point, "elapsed_s": spent + point["elapsed_s"]} for point in points]
     return points
 
 

@@ -36,6 +36,19 @@ class Job:
     runs: tuple[tuple[str, int], ...]
 
 
+@dataclass(frozen=True)
+class LiveJob:
+    """A job that should be at work, with those of its runs that are live.
+
+    ``identity`` is the process that claimed it (None: not claimed yet); ``cancelled`` is True when every live run
+    was asked to be cancelled.
+    """
+
+    job: Job
+    identity: tuple[int, str, str] | None
+    cancelled: bool
+
+
 @dataclass
 class Batch:
     """Events of one run that are to be stored together. ``first_seq`` numbers the first of them."""
@@ -46,14 +59,19 @@ class Batch:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
+def anything_queued(store: Store) -> bool:
+    """True if a run waits for its turn."""
+    with store.database.read() as sql:
+        return sql.execute("SELECT 1 FROM runs WHERE status = 'queued' LIMIT 1").fetchone() is not None
+
+
 def reserve(store: Store, slot_for: Callable[[RunSpec], str | None]) -> Job | None:
     """The next job of the queue, its runs now ``starting`` in a new attempt; None where nothing can start.
 
     ``slot_for`` names the free slot for a spec, or None: then the next run in the queue is considered.
     """
-    with store.database.read() as sql:
-        if not sql.execute("SELECT 1 FROM runs WHERE status = 'queued' LIMIT 1").fetchone():
-            return None
+    if not anything_queued(store):
+        return None
     with store.database.write() as sql:
         queue = sql.execute(
             "SELECT n, run_id, attempt, pack_id, spec FROM runs WHERE status = 'queued' ORDER BY position, n"
@@ -82,8 +100,8 @@ def reserve(store: Store, slot_for: Callable[[RunSpec], str | None]) -> Job | No
         for mate in mates:
             sql.execute(
                 "UPDATE runs SET status = 'starting', attempt = attempt + 1, stop = NULL, phase = NULL, step = 0,"
-                " samples = 0, elapsed_s = NULL, last_eval = NULL, peak_bytes = NULL, metrics = '{}', error = NULL,"
-                " started_at = ?, heard_at = ?, finished_at = NULL, worked_s = NULL WHERE n = ?",
+                " first_step = 0, samples = 0, elapsed_s = NULL, last_eval = NULL, peak_bytes = NULL, metrics = '{}',"
+                " error = NULL, started_at = ?, heard_at = ?, finished_at = NULL, worked_s = NULL WHERE n = ?",
                 (now, now, mate["n"]),
             )
             sql.execute(
@@ -157,6 +175,8 @@ def _store_batch(sql: sqlite3.Cursor, n: int, batch: Batch, worked_s: float) -> 
                 "UPDATE attempts SET versions = ? WHERE n = ? AND attempt = ?",
                 (dump(event.get("versions") or {}), n, batch.attempt),
             )
+        elif kind == "resumed":
+            changes |= {"step": event["step"], "first_step": event["step"]}
         elif kind == "step":
             changes.update({key: event.get(key) for key in ("step", "samples", "elapsed_s")})
         elif kind == "eval":
@@ -231,13 +251,13 @@ def requeue(store: Store, runs: Iterable[tuple[str, int]]) -> None:
                 _end_attempt(sql, n, attempt, now, LOST, "no worker took it up; queued again")
 
 
-def live_jobs(store: Store) -> list[tuple[Job, tuple[int, str, str] | None]]:
-    """The jobs with live runs, and the identity of the process that claimed each (None: not claimed yet)."""
+def live_jobs(store: Store) -> list[LiveJob]:
+    """The jobs with live runs, in the order of the queue."""
     with store.database.read() as sql:
         rows = sql.execute(
-            "SELECT r.run_id, r.attempt, a.job_id, a.slot, a.pid, a.process_start, a.boot_id FROM runs r"
-            f" JOIN attempts a ON a.n = r.n AND a.attempt = r.attempt WHERE {_IS_LIVE.replace('status', 'r.status')}"
-            " ORDER BY r.position, r.n"
+            "SELECT r.run_id, r.attempt, r.stop, a.job_id, a.slot, a.pid, a.process_start, a.boot_id FROM runs r"
+            " JOIN attempts a ON a.n = r.n AND a.attempt = r.attempt"
+            " WHERE r.status IN ('starting', 'running', 'stopping') ORDER BY r.position, r.n"
         ).fetchall()
     jobs: dict[str, list[sqlite3.Row]] = {}
     for row in rows:
@@ -246,7 +266,8 @@ def live_jobs(store: Store) -> list[tuple[Job, tuple[int, str, str] | None]]:
     for job_id, members in jobs.items():
         job = Job(job_id, members[0]["slot"], tuple((row["run_id"], row["attempt"]) for row in members))
         claimed = next((row for row in members if row["pid"] is not None), None)
-        found.append((job, claimed and (claimed["pid"], claimed["process_start"], claimed["boot_id"])))
+        identity = (claimed["pid"], claimed["process_start"], claimed["boot_id"]) if claimed else None
+        found.append(LiveJob(job, identity, all(row["stop"] == "cancel" for row in members)))
     return found
 
 
@@ -274,19 +295,21 @@ def request_stop(store: Store, run_id: str, keep: bool) -> str:
 
 
 def retry(store: Store, run_ids: Sequence[str]) -> None:
-    """See ``Store.retry``. Runs of one pack that are retried together train together again."""
+    """See ``Store.retry``. Runs of one pack that are retried together train together again, unless they resume from
+    checkpoints, which need not stand at the same step."""
     with store.database.write() as sql:
         position = sql.execute("SELECT coalesce(max(position), 0) FROM runs").fetchone()[0]
         for i, run_id in enumerate(run_ids, start=1):
-            row = sql.execute("SELECT status FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+            row = sql.execute("SELECT status, pack_id, spec FROM runs WHERE run_id = ?", (run_id,)).fetchone()
             if row is None or row["status"] not in RETRIABLE:
                 state = "gone" if row is None else row["status"]
                 raise CdkaError(
                     f"only a run that was stopped, cancelled, failed or lost can be retried: {run_id} is {state}."
                 )
+            pack_id = None if parse_spec(row["spec"]).checkpoint_every else row["pack_id"]
             sql.execute(
-                "UPDATE runs SET status = 'queued', stop = NULL, phase = NULL, step = 0, samples = 0, metrics = '{}',"
-                " elapsed_s = NULL, last_eval = NULL, error = NULL, started_at = NULL, finished_at = NULL,"
-                " worked_s = NULL, position = ? WHERE run_id = ?",
-                (position + i, run_id),
+                "UPDATE runs SET status = 'queued', pack_id = ?, position = ?, stop = NULL, phase = NULL, step = 0,"
+                " first_step = 0, samples = 0, metrics = '{}', elapsed_s = NULL, last_eval = NULL, error = NULL,"
+                " started_at = NULL, finished_at = NULL, worked_s = NULL WHERE run_id = ?",
+                (pack_id, position + i, run_id),
             )

@@ -1,0 +1,67 @@
+"""Why a run failed, in one line with the next step. The traceback stays in the run's log."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from collections.abc import Sequence
+
+from cdka.errors import CdkaError
+from cdka.finetune.spec import RunSpec
+from cdka.runs.record import FAILED, LOST
+from cdka.tasks.catalogue import find_task
+
+_ENDED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _lower(specs: Sequence[RunSpec]) -> str:
+    spec = specs[0]
+    knobs = [f"batch_size (now {spec.batch_size}; gradient_accumulation splits it and gives the same result)"]
+    if not find_task(spec.task).kind.startswith("image"):
+        knobs.append(f"max_length (now {spec.max_length})")
+    if not spec.gradient_checkpointing:
+        knobs.append("or set gradient_checkpointing")
+    if len(specs) > 1:
+        knobs.append(f"or train fewer runs at once (now {len(specs)} in a pack)")
+    return "Lower " + ", ".join(knobs) + "."
+
+
+def cause_of(error: BaseException, specs: Sequence[RunSpec], peak_bytes: int | None = None) -> str:
+    """The one-line cause of an exception that ended a worker."""
+    text = " ".join(str(error).split())
+    on_cpu = "allocate memory" in text or "not enough memory" in text  # torch's words there, in a RuntimeError
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or on_cpu:
+        used = f" after using {peak_bytes / 2**30:.1f} GB" if peak_bytes else ""
+        return f"out of memory{used}. {_lower(specs)}"
+    if isinstance(error, CdkaError):
+        return text
+    if (isinstance(error, OSError) and error.errno in _FULL) or "No space left on device" in text:
+        return "the disk is full: nothing more could be saved. Free some space and retry; what was finished is intact."
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def outcome_of(exit_status: int | None, log: str) -> tuple[str, str]:
+    """(status, cause) of runs whose process ended without a last word, from ``returncode`` (negative: a signal).
+
+    None means that the process is gone and nobody saw how.
+    """
+    last = next((line.strip()[:300] for line in reversed(log.splitlines()) if line.strip()), "")
+    tail = f" The log ends with: {last}" if last else ""
+    if exit_status is None:
+        return LOST, f"its process is gone and left no last word. Retry the run.{tail}"
+    if exit_status < 0:
+        try:
+            name = signal.Signals(-exit_status).name
+        except ValueError:
+            name = f"signal {-exit_status}"
+        if -exit_status in _ENDED_FROM_OUTSIDE:
+            hint = " (by someone, or by the system when it ran out of memory)" if name == "SIGKILL" else ""
+            return LOST, f"its process was killed with {name}{hint}. Retry the run.{tail}"
+        return FAILED, f"its process crashed with {name}.{tail}"
+    if exit_status == 0:
+        return FAILED, f"its process ended without a result.{tail}"
+    return FAILED, f"its process ended with exit code {exit_status}.{tail}"
+
+
+REBOOTED = "the machine was restarted while the run was at work. Retry the run."

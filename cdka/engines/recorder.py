@@ -1,0 +1,103 @@
+"""Collects a worker's events and stores them a few times a second, however fast the steps are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from cdka.errors import CdkaError
+from cdka.runs.database import StoreBusy, StoreFull
+from cdka.runs.store import Store
+from cdka.runs.transitions import Batch, record_events, stops
+
+FLUSH_S = 0.1
+RETRY_S = 1.0
+PATIENCE_S = 60.0
+"""How long a locked database or a full disk is waited out before the worker gives up."""
+_ENDING = ("final", "failed", "cancelled")
+_AT_ONCE = ("phase", "start", "eval", *_ENDING)
+
+
+class Recorder:
+    """The events of the claimed runs ``(run_id, attempt)``, on their way into the store, in order and only once.
+
+    While the store cannot be written, events wait in memory and training goes on; after ``PATIENCE_S`` the store's
+    own error is raised. A run that the store refuses (given up in the meantime) is silent from then on.
+    """
+
+    def __init__(self, store: Store, runs: Sequence[tuple[str, int]]) -> None:
+        self._store = store
+        self._runs = list(runs)
+        self._batches = [Batch(run_id, attempt, 0) for run_id, attempt in runs]
+        self._open = set(range(len(runs)))
+        self._wishes: list[str | None] = [None] * len(runs)
+        self._started = self._flushed = self._asked = time.monotonic()
+        self._failing_since: float | None = None
+
+    @property
+    def open_runs(self) -> list[int]:
+        """The runs that have not ended."""
+        return sorted(self._open)
+
+    def add(self, index: int, event: dict[str, Any]) -> None:
+        """Take one event of one run; it is stored soon, and at once if people wait for it."""
+        if index not in self._open:
+            return
+        self._batches[index].events.append(event)
+        if event["kind"] in _ENDING:
+            self._open.discard(index)
+        due = FLUSH_S if self._failing_since is None else RETRY_S
+        at_once = event["kind"] in _AT_ONCE and self._failing_since is None
+        if at_once or time.monotonic() - self._flushed >= due:
+            self.flush()
+
+    def wish(self, index: int) -> str | None:
+        """What was asked of a run: "keep", "cancel" or None. Looks it up at most ten times a second."""
+        now = time.monotonic()
+        if now - self._asked >= FLUSH_S:
+            self._asked = now
+            with suppress(StoreBusy):  # then the answer before still stands
+                self._wishes = stops(self._store, self._runs)
+            if self._failing_since is None and now - self._flushed >= FLUSH_S:
+                self.flush()
+        return self._wishes[index]
+
+    def flush(self) -> None:
+        """Store what has been collected."""
+        waiting = [batch for batch in self._batches if batch.events]
+        self._flushed = time.monotonic()
+        if not waiting:
+            return
+        try:
+            refused = record_events(self._store, waiting, self._flushed - self._started)
+        except (StoreBusy, StoreFull):
+            if self._failing_since is None:
+                self._failing_since = self._flushed
+            if self._flushed - self._failing_since > PATIENCE_S:
+                raise
+            return
+        self._failing_since = None
+        for batch in waiting:
+            batch.first_seq += len(batch.events)
+            batch.events = []
+        for index, (run_id, _) in enumerate(self._runs):
+            if run_id in refused:
+                self._open.discard(index)
+
+    def close(self) -> None:
+        """Store the rest, waiting for a store that cannot be written as long as patience lasts."""
+        while any(batch.events for batch in self._batches):
+            self.flush()
+            if self._failing_since is not None:
+                time.sleep(RETRY_S)
+
+    def fail_all(self, cause: str) -> None:
+        """Every run that has not ended has failed, for one reason."""
+        try:
+            for index in self.open_runs:
+                self.add(index, {"kind": "failed", "cause": cause, "step": None})
+            self.close()
+        except CdkaError as error:  # the dispatcher finds the run without a last word, and this line in its log
+            print(f"the end of the run could not be recorded: {error}", flush=True)

@@ -1,0 +1,65 @@
+"""``cdka run``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from cdka.cli.output import print_json, say
+from cdka.cli.progress import exit_code, follow, tell_failures
+from cdka.cli.spec_flags import add_spec_arguments, spec_settings
+from cdka.engines import local
+from cdka.engines.check import checked
+from cdka.finetune.spec import resolve
+from cdka.runs.record import KEPT, Run
+from cdka.runs.store import Store
+
+HELP = "Fine-tune once and report the result. What is not given comes from the task's recipe."
+EXAMPLE = "cdka run --model digits-vit --task digits-flip --components 2,8,4 --json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="a catalogue name, a Hub id or a local directory")
+    parser.add_argument("--task", required=True, help="a task's name; list them with: cdka tasks")
+    add_spec_arguments(parser)
+    parser.add_argument("--detach", action="store_true", help="queue the run, print its id and do not wait")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def document(run: Run) -> dict[str, Any]:
+    """A run as JSON: what the contract of ``cdka run --json`` names, and its error if it has one."""
+    kept = run.status in KEPT
+    return {
+        "run_id": run.run_id,
+        "status": run.status,
+        "num_params": run.num_params,
+        "metrics": dict(run.metrics),
+        "seconds": run.seconds,
+        "adapter_dir": str(run.adapter_dir) if kept else None,
+        "error": run.error,
+    }
+
+
+def run(args: argparse.Namespace) -> int:
+    spec = checked(resolve(args.model, args.task, **spec_settings(args)))
+    store = Store()
+    (run_id,) = store.submit(spec)
+    local.ensure_dispatcher(store)
+    if args.detach:
+        print_json(document(store.run(run_id))) if args.json else print(run_id)
+        return 0
+    say(f"{run_id}: {spec.label} on {spec.model} and {spec.task}, {spec.steps} steps")
+    runs = follow(store, [run_id])
+    tell_failures(store, runs)
+    if not runs:
+        say(f"{run_id} was removed meanwhile")
+        return 1
+    (ended,) = runs
+    if args.json:
+        print_json(document(ended))
+    elif ended.status in KEPT:
+        accuracy = ended.metrics.get("accuracy")
+        measured = "no accuracy" if accuracy is None else f"test accuracy {accuracy:.3f}"
+        print(f"{ended.status}: {measured}, {ended.num_params:,} parameters, {ended.seconds:.1f} s")
+        print(f"adapter: {ended.adapter_dir}")
+    return exit_code(runs)

@@ -1,0 +1,137 @@
+"""``cdka runs``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cdka.cli.output import print_json, print_table, say
+from cdka.cli.progress import clock
+from cdka.cli.run import document
+from cdka.engines import local
+from cdka.errors import CdkaError, unknown
+from cdka.runs.record import STATUSES, Run
+from cdka.runs.store import Store
+
+HELP = "List, show, stop, cancel, retry or remove runs. An id may be shortened to its beginning."
+EXAMPLE = "cdka runs show r-4kq7mz2n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", nargs="?", default="list", metavar="ACTION", help=", ".join(_ACTIONS))
+    parser.add_argument("ids", nargs="*", metavar="ID", help="the run, or several")
+    parser.add_argument("--status", help=f"list only these: {', '.join(STATUSES)}")
+    parser.add_argument("--sweep", help="list only the runs of this sweep")
+    parser.add_argument("--top", type=int, default=30, help="how many to list, newest first (default 30; 0: all)")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def _state(run: Run) -> dict[str, Any]:
+    """A run as JSON, with all that the store knows of it."""
+    return {
+        **document(run),
+        "sweep_id": run.sweep_id, "label": run.spec.label, "phase": run.phase, "step": run.step,
+        "attempt": run.attempt, "stop": run.stop, "last_eval": dict(run.last_eval), "peak_bytes": run.peak_bytes,
+        "remaining_s": run.remaining_s, "created_at": run.created_at, "started_at": run.started_at,
+        "finished_at": run.finished_at, "directory": str(run.directory), "spec": run.spec.to_dict(),
+    }  # fmt: skip
+
+
+def _list(store: Store, args: argparse.Namespace) -> None:
+    if args.status is not None and args.status not in STATUSES:
+        raise unknown("status", args.status, STATUSES)
+    if args.sweep is not None:
+        store.sweep(args.sweep)
+    runs = store.runs(status=args.status, sweep_id=args.sweep)
+    shown = runs[::-1][: args.top or None]
+    if args.json:
+        return print_json({"runs": [_state(run) for run in shown], "total": len(runs)})
+    rows = []
+    for run in shown:
+        accuracy = run.metrics.get("accuracy", run.last_eval.get("accuracy"))
+        rows.append([
+            run.run_id, run.status, f"{run.step}/{run.spec.steps}", run.spec.label, run.spec.model, run.spec.task,
+            run.spec.seed, "" if run.num_params is None else f"{run.num_params:,}",
+            "" if accuracy is None else f"{accuracy:.3f}", "" if run.seconds is None else clock(run.seconds),
+            f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(run.created_at))}",
+        ])  # fmt: skip
+    head = ["run", "status", "step", "method", "model", "task", "seed", "parameters", "accuracy", "time", "asked for"]
+    print_table(head, rows)
+    if len(runs) > len(shown):
+        say(f"{len(shown)} of {len(runs)} runs; --top 0 lists all")
+    return None
+
+
+def _show(store: Store, args: argparse.Namespace) -> None:
+    run = store.run(_one(args))
+    attempts = store.attempts(run.run_id)
+    if args.json:
+        return print_json({**_state(run), "attempts": attempts})
+    facts = _state(run)
+    facts |= {f"metrics.{key}": value for key, value in facts.pop("metrics").items()}
+    facts |= {f"spec.{key}": value for key, value in facts.pop("spec").items()}
+    print_table(["", ""], [[key, value] for key, value in facts.items() if value not in (None, {}, [])])
+    return None
+
+
+def _log(store: Store, args: argparse.Namespace) -> None:
+    run = store.run(_one(args))
+    text = store.log(run.run_id)
+    if args.json:
+        return print_json({"run_id": run.run_id, "attempt": run.attempt, "log": text})
+    print(text, end="")
+    return None
+
+
+def _each(act: Callable[[Store, str], None]) -> Callable[[Store, argparse.Namespace], None]:
+    """An action on every run named, answering with what became of them."""
+
+    def action(store: Store, args: argparse.Namespace) -> None:
+        if not args.ids:
+            raise CdkaError(f"which run is meant: got no id. Example: cdka runs {args.action} r-4kq7mz2n")
+        run_ids = [store.run(name).run_id for name in args.ids]
+        for run_id in run_ids:
+            act(store, run_id)
+        local.ensure_dispatcher(store)
+        left = {run.run_id: run.status for run in store.runs(ids=run_ids)}
+        answers = [{"run_id": run_id, "status": left.get(run_id, "removed")} for run_id in run_ids]
+        if args.json:
+            return print_json({"runs": answers})
+        for answer in answers:
+            print(f"{answer['run_id']} {answer['status']}")
+        return None
+
+    return action
+
+
+def _cancel(store: Store, run_id: str) -> None:
+    store.request_stop(run_id, keep=False)
+
+
+def _stop(store: Store, run_id: str) -> None:
+    store.request_stop(run_id, keep=True)
+
+
+def _one(args: argparse.Namespace) -> str:
+    if len(args.ids) != 1:
+        raise CdkaError(f"cdka runs {args.action} takes one id: got {len(args.ids)}. See: cdka runs list")
+    return args.ids[0]
+
+
+_ACTIONS: dict[str, Callable[[Store, argparse.Namespace], None]] = {
+    "list": _list,
+    "show": _show,
+    "log": _log,
+    "stop": _each(_stop),
+    "cancel": _each(_cancel),
+    "retry": _each(Store.retry),
+    "rm": _each(Store.remove),
+}
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.action not in _ACTIONS:
+        raise unknown("action", args.action, _ACTIONS, next_step="See: cdka runs --help")
+    _ACTIONS[args.action](Store(), args)

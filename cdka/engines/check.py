@@ -1,0 +1,50 @@
+"""What can be known to be wrong with a run before it is queued. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cdka.engines.slots import check_device
+from cdka.errors import CdkaError
+from cdka.finetune.counts import count_params
+from cdka.finetune.spec import RunSpec
+from cdka.models.catalogue import find_model, list_models
+from cdka.models.shapes import ModelShapes
+from cdka.tasks.catalogue import find_task
+
+
+def checked(spec: RunSpec) -> RunSpec:
+    """The spec, ready for a worker that runs in another folder: a model directory has become an absolute path.
+
+    Raises CdkaError for an unknown model, module or device, for components that do not divide (every place named),
+    and for a model that cannot do the task.
+    """
+    return checked_all([spec])[0]
+
+
+def checked_all(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """``checked`` for many specs; each model is looked up once."""
+    names = {known.name for known in list_models()}
+    shapes: dict[str, ModelShapes] = {}
+    ready = []
+    for spec in specs:
+        if spec.model not in shapes:
+            shapes[spec.model] = find_model(spec.model)
+        _check_kind(spec, shapes[spec.model])
+        count_params(spec, shapes[spec.model])
+        check_device(spec.device)
+        catalogued = spec.model in names or spec.model == shapes[spec.model].hub_id
+        path = Path(spec.model).expanduser()
+        ready.append(spec.with_(model=str(path.resolve())) if path.is_dir() and not catalogued else spec)
+    return ready
+
+
+def _check_kind(spec: RunSpec, shapes: ModelShapes) -> None:
+    task = find_task(spec.task)
+    if task.kind.startswith("image") != shapes.kind.startswith("image"):
+        made_for = f" Models made for it: {', '.join(task.models)}." if task.models else ""
+        raise CdkaError(
+            f"the model must suit the task: got {spec.model!r} ({shapes.kind}) for {spec.task!r} ({task.kind})."
+            + made_for
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cdka.cli.output import print_json, print_table
-from cdka.errors import nearest
+from cdka.errors import nearest, unknown
 from cdka.models.catalogue import find_model, list_models, to_json
 from cdka.models.shapes import ModelShapes
 from cdka.models.targets import target_names
@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> None:
     if args.family:
         families = list(dict.fromkeys(shapes.family for shapes in models))
         wanted = set(nearest(args.family, families)) | {f for f in families if f.casefold() == args.family.casefold()}
+        if not wanted:
+            raise unknown("family", args.family, families, next_step=f"Known: {', '.join(families)}.")
         models = [shapes for shapes in models if shapes.family in wanted]
     if args.json:
         return print_json({"models": [to_json(shapes) for shapes in models]})

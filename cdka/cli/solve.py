@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cdka.cli.output import print_json, print_table, say
+from cdka.errors import CdkaError
 from cdka.solver import Option, explore, parse_weights, why_this
 
 HELP = "List the component options (r1, r2, r) that fit a parameter budget, with exact counts."
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.top is not None and args.top < 1:
+        raise CdkaError(f"--top must be a positive integer: got {args.top}. Leave it out for the default.")
     solution = explore(
         args.model,
         args.budget,

@@ -18,6 +18,8 @@ from cdka.models.read_config import shapes_from_config
 from cdka.models.shapes import ModelShapes
 from cdka.paths import assets_dir
 
+FAMILIES = {"vit": "ViT", "llama": "Llama", "gpt2": "GPT-2", "bert": "BERT", "t5": "T5", "qwen2": "Qwen2.5"}
+"""What the families of embedded models are called."""
 EMBEDDED_LICENCE = "MIT (made by this project)"
 
 
@@ -34,7 +36,13 @@ def embedded_models(assets: Path) -> Iterator[ModelShapes]:
     """The shapes of each model that lies in the assets folder."""
     for path in sorted(assets.glob("*/config.json")):
         config = json.loads(path.read_text(encoding="utf-8"))
-        yield shapes_from_config(config, path.parent.name, licence=EMBEDDED_LICENCE, embedded=True)
+        yield shapes_from_config(
+            config,
+            path.parent.name,
+            family=FAMILIES.get(config["model_type"], ""),
+            licence=EMBEDDED_LICENCE,
+            embedded=True,
+        )
 
 
 def write_catalogue(models: list[ModelShapes], path: Path) -> None:

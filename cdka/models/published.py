@@ -156,7 +156,7 @@ PUBLISHED: tuple[Published, ...] = (
         32000,
         num_local_experts=8,
         num_experts_per_tok=2,
-    ),  # fmt: skip
+    ),
     _qwen25("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", APACHE, 896, 4864, 24, 14, 2, 151936, tie_word_embeddings=True),
     _qwen25("qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B", APACHE, 1536, 8960, 28, 12, 2, 151936, tie_word_embeddings=True),
     _qwen25("qwen2.5-3b", "Qwen/Qwen2.5-3B", QWEN_RESEARCH, 2048, 11008, 36, 16, 2, 151936, tie_word_embeddings=True),
@@ -183,7 +183,7 @@ PUBLISHED: tuple[Published, ...] = (
         moe_intermediate_size=768,
         num_experts=128,
         num_experts_per_tok=8,
-    ),  # fmt: skip
+    ),
     _gemma2("gemma-2-2b", "google/gemma-2-2b", GEMMA, 2304, 9216, 26, 8, 4, 256000, head_dim=256),
     _gemma2("gemma-2-9b", "google/gemma-2-9b", GEMMA, 3584, 14336, 42, 16, 8, 256000, head_dim=256),
     _gemma2("gemma-2-27b", "google/gemma-2-27b", GEMMA, 4608, 36864, 46, 32, 16, 256000, head_dim=128),
@@ -204,7 +204,7 @@ PUBLISHED: tuple[Published, ...] = (
         200064,
         tie_word_embeddings=True,
         partial_rotary_factor=0.75,
-    ),  # fmt: skip
+    ),
     _gpt2("gpt2", 768, 12, 12),
     _gpt2("gpt2-medium", 1024, 24, 16),
     _gpt2("gpt2-large", 1280, 36, 20),
@@ -231,7 +231,7 @@ PUBLISHED: tuple[Published, ...] = (
         feed_forward_proj="gated-gelu",
         tie_word_embeddings=False,
         untied_params=32128 * 2048,
-    ),  # fmt: skip
+    ),
     _bert("bert-base", "google-bert/bert-base-uncased", 768, 3072, 12, 12),
     _bert("bert-large", "google-bert/bert-large-uncased", 1024, 4096, 24, 16),
     _bert("minilm-l6", "sentence-transformers/all-MiniLM-L6-v2", 384, 1536, 6, 12, family="MiniLM"),

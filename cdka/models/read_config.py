@@ -75,17 +75,17 @@ def shapes_from_config(
 
     Raises CdkaError where transformers does not know the architecture.
     """
+    config = dict(config)
+    model_type = config.pop("model_type", None)
+    architecture = (config.get("architectures") or [""])[0]
+    if not model_type:
+        raise CdkaError(f"config.json must name a model_type: none for {name!r}. Give a transformers model.")
     import torch
     import transformers
     from transformers import AutoConfig, AutoModel
 
     from cdka.models.introspect import shapes_of
 
-    config = dict(config)
-    model_type = config.pop("model_type", None)
-    architecture = (config.get("architectures") or [""])[0]
-    if not model_type:
-        raise CdkaError(f"config.json must name a model_type: none for {name!r}. Give a transformers model.")
     try:
         built = AutoConfig.for_model(model_type, **config)
     except (ValueError, KeyError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from cdka.errors import CdkaError, unknown
 from cdka.models.shapes import LinearShape, ModelShapes
@@ -11,6 +12,8 @@ from cdka.models.shapes import LinearShape, ModelShapes
 ROLE_TARGETS = ("all-linear", "attention", "mlp")
 NEVER_BY_ROLE = ("head", "embedding")
 """Roles left out unless a layer is named: a head is trained in full or not at all."""
+MOST_SUBLAYERS = 8
+"""How far a second index in a path is tried against an expression."""
 _REGEX_SIGNS = re.compile(r"[\\^$*+?()\[\]{}|]")
 
 
@@ -18,29 +21,29 @@ def select(shapes: ModelShapes, target_modules: str | Iterable[str] = "all-linea
     """The linear layers that ``target_modules`` names, in the model's order.
 
     ``"all-linear"`` is every linear layer but heads and embeddings; ``"attention"`` and ``"mlp"`` go by role; other
-    names match as PEFT's do (the full path, or its end after a dot), given as a list or joined by commas; one string
-    with regular-expression signs is matched in full against the module paths, as PEFT does, and a kind of layer is
-    taken when its first layer's path or its path with ``*`` matches. Raises CdkaError for a name that matches nothing,
-    and for a model without linear layers.
+    names match as PEFT's do (the full path, or its end after a dot), given as a list or joined by commas; a name with
+    regular-expression signs is matched in full against the modules' paths, as PEFT does with a string. An expression
+    may take some layer indices only; the count of the layer kind is then what it takes. Raises CdkaError for a name
+    that matches nothing, and for a model without linear layers.
     """
     if not shapes.linears:
         raise CdkaError(f"an adapter needs linear layers: {shapes.name!r} has none. Choose a transformer model.")
-    names = _names(target_modules)
-    chosen: set[LinearShape] = set()
-    for name in names:
+    taken: dict[LinearShape, int] = {}
+    for name in _names(shapes, target_modules):
         matched = _matching(shapes, name)
         if not matched:
             raise _no_match(shapes, name)
-        chosen.update(matched)
-    return tuple(linear for linear in shapes.linears if linear in chosen)
+        for linear, count in matched.items():
+            taken[linear] = max(count, taken.get(linear, 0))
+    return tuple(replace(linear, count=taken[linear]) for linear in shapes.linears if linear in taken)
 
 
 def target_names(shapes: ModelShapes) -> dict[str, list[str]]:
-    """The names one can pick, by role: ``{"attention": ["q_proj", ...], "mlp": [...]}``; roles without layers absent."""
+    """The names one can pick, by role: ``{"attention": ["q_proj", ...], "mlp": [...]}``."""
     found: dict[str, list[str]] = {}
     for linear in shapes.linears:
         names = found.setdefault(linear.role, [])
-        name = _shortest_name(shapes, {linear})
+        name = _shortest_name(shapes, linear)
         if name not in names:
             names.append(name)
     return found
@@ -52,21 +55,25 @@ def peft_targets(shapes: ModelShapes, target_modules: str | Iterable[str] = "all
     A list of name endings where they tell the selected layers from all others, else one regular expression over
     full paths (for BERT, whose pooler is called ``dense`` like the layers of its MLP).
     """
-    if isinstance(target_modules, str) and _REGEX_SIGNS.search(target_modules):
-        select(shapes, target_modules)
-        return target_modules
-    chosen = set(select(shapes, target_modules))
-    endings = dict.fromkeys(linear.name for linear in shapes.linears if linear in chosen)
-    if all(linear in chosen for linear in shapes.linears if linear.name in endings):
+    chosen = {linear.path for linear in select(shapes, target_modules)}
+    patterns = "|".join(re.escape(path).replace(r"\*", r"\d+") for path in sorted(chosen))
+    whole = rf"(?:.*\.)?(?:{patterns})"
+    if isinstance(target_modules, str) and _is_expression(shapes, target_modules):
+        return rf"(?=(?:{target_modules})$){whole}"  # linear layers only, whatever else the expression matches
+    endings = dict.fromkeys(linear.name for linear in shapes.linears if linear.path in chosen)
+    if all(linear.path in chosen for linear in shapes.linears if linear.name in endings):
         return list(endings)
-    patterns = [re.escape(path).replace(r"\*", r"\d+") for path in dict.fromkeys(s.path for s in chosen)]
-    return r"(?:.*\.)?(?:" + "|".join(sorted(patterns)) + ")"
+    return whole
 
 
-def _names(target_modules: str | Iterable[str]) -> list[str]:
+def _is_expression(shapes: ModelShapes, name: str) -> bool:
+    """Whether a name is a regular expression rather than a path of the model (which has ``*`` for layer indices)."""
+    return bool(_REGEX_SIGNS.search(name)) and not _ending_with(shapes, name)
+
+
+def _names(shapes: ModelShapes, target_modules: str | Iterable[str]) -> list[str]:
     if isinstance(target_modules, str):
-        whole = bool(_REGEX_SIGNS.search(target_modules))
-        parts = [target_modules] if whole else target_modules.split(",")
+        parts = [target_modules] if _is_expression(shapes, target_modules) else target_modules.split(",")
     else:
         parts = list(target_modules)
     names = [part.strip() for part in parts if isinstance(part, str) and part.strip()]
@@ -77,41 +84,48 @@ def _names(target_modules: str | Iterable[str]) -> list[str]:
     return names
 
 
-def _matching(shapes: ModelShapes, name: str) -> list[LinearShape]:
-    if name == "all-linear":
-        return [linear for linear in shapes.linears if linear.role not in NEVER_BY_ROLE]
-    if name in ("attention", "mlp"):
-        by_role = [linear for linear in shapes.linears if linear.role == name]
-        if by_role:
-            return by_role
-    if _REGEX_SIGNS.search(name) and "*." not in name.replace(".*.", ""):
-        try:
-            pattern = re.compile(name)
-        except re.error as error:
-            raise CdkaError(
-                f"target_modules {name!r} is not a regular expression: {error}. Check the brackets."
-            ) from None
-        return [
-            linear for linear in shapes.linears
-            if pattern.fullmatch(linear.path) or pattern.fullmatch(linear.path.replace("*", "0"))
-        ]  # fmt: skip
+def _ending_with(shapes: ModelShapes, name: str) -> list[LinearShape]:
     return [linear for linear in shapes.linears if linear.path == name or linear.path.endswith(f".{name}")]
+
+
+def _matching(shapes: ModelShapes, name: str) -> dict[LinearShape, int]:
+    """The layers that a name takes, and how many of each."""
+    if name == "all-linear":
+        return {linear: linear.count for linear in shapes.linears if linear.role not in NEVER_BY_ROLE}
+    by_role = [linear for linear in shapes.linears if linear.role == name and name in ROLE_TARGETS]
+    if by_role or not _is_expression(shapes, name):
+        return {linear: linear.count for linear in by_role or _ending_with(shapes, name)}
+    try:
+        pattern = re.compile(name)
+    except re.error as error:
+        raise CdkaError(f"target_modules {name!r} must be a regular expression: {error}. Check it.") from None
+    counts = {linear: _count_matching(pattern, linear) for linear in shapes.linears}
+    return {linear: count for linear, count in counts.items() if count}
+
+
+def _count_matching(pattern: re.Pattern[str], linear: LinearShape) -> int:
+    """How many of the layers match: the first index counts them, a second one (T5's sub-layer) is the same in all."""
+    first, *rest = linear.path.split(".*", 1)
+    if not rest:
+        return linear.count if pattern.fullmatch(linear.path) else 0
+    inner = range(MOST_SUBLAYERS) if "*" in rest[0] else range(1)
+    paths = ([f"{first}.{i}" + rest[0].replace("*", str(j)) for j in inner] for i in range(linear.count))
+    return sum(any(pattern.fullmatch(path) for path in variants) for variants in paths)
 
 
 def _no_match(shapes: ModelShapes, name: str) -> CdkaError:
     names = list(dict.fromkeys([*ROLE_TARGETS, *(linear.name for linear in shapes.linears)]))
+    known = f"Known: {', '.join(names)}."
     if _REGEX_SIGNS.search(name):
-        return CdkaError(
-            f"target_modules {name!r} matches no linear layer of {shapes.name!r}. Known: {', '.join(names)}."
-        )
-    return unknown("target module", name, names, where=f"in {shapes.name!r}", next_step=f"Known: {', '.join(names)}.")
+        return CdkaError(f"target_modules {name!r} matches no linear layer of {shapes.name!r}. {known}")
+    return unknown("target module", name, names, where=f"in {shapes.name!r}", next_step=known)
 
 
-def _shortest_name(shapes: ModelShapes, group: set[LinearShape]) -> str:
-    (linear,) = group
+def _shortest_name(shapes: ModelShapes, linear: LinearShape) -> str:
+    """The shortest ending that selects layers of this role only."""
     parts = linear.path.split(".")
     for length in range(1, len(parts) + 1):
         ending = ".".join(parts[-length:])
-        if {s.role for s in shapes.linears if s.path == ending or s.path.endswith(f".{ending}")} == {linear.role}:
+        if {other.role for other in _ending_with(shapes, ending)} == {linear.role}:
             return ending
     return linear.path

@@ -30,9 +30,7 @@ OBJECTIVES = {
         Objective("rank", "rank_bound", +1, "how rich delta W can become by the end of training"),
         Objective("components", "r", +1, "how many independent components share the budget"),
         Objective("flops", "flops_per_token", -1, "extra arithmetic on every token"),
-        Objective(
-            "memory", "num_params", -1, "adapter, gradients and optimizer state, all in proportion to parameters"
-        ),
+        Objective("memory", "num_params", -1, "adapter, gradients and optimizer state, proportional to parameters"),
     )
 }
 PARETO = ("memory", "alignment", "rank")

@@ -72,20 +72,20 @@ PRESETS = {
         ),
         Preset(
             "alignment", "Closest first step",
-            "The highest expected alignment with full fine-tuning. It tends to a large r2 with few components; best where "
-            "training is short.",
+            "The highest expected alignment with full fine-tuning. It tends to a large r2 with few "
+            "components; best where training is short.",
             "ours", _by("-alignment", "-rank_bound", "flops_per_token"),
         ),
         Preset(
             "rank", "Richest update",
-            "The highest rank bound among options within 10 % of the best alignment. Best where training is long and the "
-            "final update must be rich; a large r1 costs FLOPs.",
+            "The highest rank bound among options within 10 % of the best alignment. Best where training is long "
+            "and the final update must be rich; a large r1 costs FLOPs.",
             "ours", _by("-rank_bound", "-alignment", "flops_per_token", near_best=NEAR),
         ),
         Preset(
             "four-to-one", "Four to one",
-            "r2 = 4 r1, where alignment per parameter has nearly saturated, with the highest rank bound within 10 % of the "
-            "best alignment at that ratio.",
+            "r2 = 4 r1, where alignment per parameter has nearly saturated, with the highest rank bound within 10 % of "
+            "the best alignment at that ratio.",
             "ours", _four_to_one,
         ),
         Preset(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cdka.compare import arms as _arms
+from cdka.compare.arms import KEPT, identify, seed_table, settings, summary, with_values
 from cdka.compare.intervals import holm
 from cdka.compare.measure import Measure
 from cdka.compare.pareto import pareto
@@ -29,7 +29,8 @@ class Comparison:
 
     ``frame`` has one row per run with ``arm``, ``arm_label`` and ``value``; ``arms`` one row per arm; ``table``
     holds values by arm and seed; ``settings`` what each arm was asked to do; ``references`` the arm that the others
-    of its model and task are compared with.
+    of its model and task are compared with. ``chosen_lr`` says that each configuration appears only at the learning
+    rate that was best for it on validation.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Comparison:
     settings: Mapping[str, Mapping[str, Any]]
     references: tuple[str, ...]
     all_pairs: bool = False
+    chosen_lr: bool = False
 
     @property
     def labels(self) -> dict[str, str]:
@@ -66,8 +68,9 @@ class Comparison:
     def trends(self) -> pd.DataFrame:
         """The trends over r1, r2 and r in each model and task, Holm over all of them together."""
         higher = self.measure.higher_is_better
+        held = _without_lr(self.settings) if self.chosen_lr else self.settings
         found = [
-            trends(group, self.table, self.settings, higher_is_better=higher).assign(
+            trends(group, self.table, held, higher_is_better=higher).assign(
                 model=group["model"].iloc[0], task=group["task"].iloc[0]
             )
             for group in self.groups
@@ -96,12 +99,14 @@ class Comparison:
             count = int(status.isin(names).sum())
             if count:
                 notes.append(f"{count} of {len(self.frame)} runs {words}: not counted.")
-        empty = int((status.isin(_arms.KEPT) & self.frame["value"].isna()).sum())
+        empty = int((status.isin(KEPT) & self.frame["value"].isna()).sum())
         if empty:
             notes.append(f"{plural(empty, 'finished run')} without {self.measure.header}: not counted.")
         single = int(self.arms["anecdotal"].sum())
         if single:
             notes.append(f"{plural(single, 'arm')} with a single seed: anecdotal, no interval.")
+        if self.chosen_lr:
+            notes.append("Each configuration at the learning rate that was best for it on validation.")
         if len(self.groups) > 1:
             notes.append(f"{len(self.groups)} combinations of model and task: compared only within each.")
         return notes
@@ -129,30 +134,65 @@ def find_arm(arms: pd.DataFrame, name: str) -> str:
     raise unknown("arm", name, arms["arm_label"])
 
 
-def compare(source: Source, measure: Measure | None = None, reference: str | None = None) -> Comparison:
+def _without_lr(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {arm: {key: value for key, value in row.items() if key != "lr"} for arm, row in asked.items()}
+
+
+def best_rates(frame: pd.DataFrame, asked: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The arms to keep where arms differ in their learning rate only: the best of each on validation.
+
+    Judged by the mean over seeds of the best validation accuracy, else of the lowest final validation loss, never
+    by the test metric. Only arms with as many seeds as the best-run rival
+    are eligible, so that a rate with one lucky seed cannot win.
+    """
+    column, sign = next(
+        ((name, sign) for name, sign in (("best_validation_accuracy", 1), ("validation_loss", -1)) if name in frame),
+        (None, 1),
+    )
+    groups: dict[str, list[str]] = {}
+    for arm, row in _without_lr(asked).items():
+        groups.setdefault(repr(sorted(row.items(), key=lambda item: item[0])), []).append(arm)
+    if column is None:
+        return list(asked)
+    values = pd.to_numeric(frame[column], errors="coerce").where(frame["status"].isin(KEPT))
+    score, count = (getattr(values.groupby(frame["arm"]), name)() for name in ("mean", "count"))
+    keep = set()
+    for group in groups.values():
+        most = count[group].max()
+        full = [arm for arm in group if count[arm] == most and most > 0]
+        keep.add(max(full, key=lambda arm: sign * score[arm]) if full else group[0])
+    return [arm for arm in asked if arm in keep]
+
+
+def compare(
+    source: Source, measure: Measure | None = None, reference: str | None = None, *, choose_lr: bool = False
+) -> Comparison:
     """The comparison of all runs of ``source`` under ``measure`` (accuracy at the end unless told otherwise).
 
     ``reference`` names the arm that others are compared with (id or label), or ``all-pairs``; by default LoRA where
-    there is one. Raises CdkaError for an unknown metric or arm, and where there are no runs.
+    there is one. ``choose_lr`` keeps each configuration only at its best learning rate (``best_rates``). Raises
+    CdkaError for an unknown metric or arm, and where there are no runs.
     """
     measure = measure or Measure()
     frame = source.frame()
     if frame.empty:
-        raise CdkaError(
-            f"there are no runs to compare in {source.name or 'the selection'}. Launch some: cdka sweep --help"
-        )
+        where = source.name or "the selection"
+        raise CdkaError(f"there are no runs to compare in {where}. Launch some: cdka sweep --help")
     specs = source.specs()
-    frame = _arms.identify(frame, specs)
+    frame = identify(frame, specs)
+    rows = dict(zip(frame["arm"], settings(frame, specs), strict=True))
+    if choose_lr:
+        rows = {arm: rows[arm] for arm in best_rates(frame, rows)}
+        frame = identify(frame[frame["arm"].isin(rows)].reset_index(drop=True), specs)
     curves = source.curves(frame["run_id"].to_list()) if measure.at != "final" else None
-    if not frame["status"].isin(_arms.KEPT).any() and measure.metric not in frame.columns:
+    if not frame["status"].isin(KEPT).any() and measure.metric not in frame.columns:
         frame[measure.metric] = float("nan")  # nothing has ended yet: an empty comparison, not a misspelt metric
-    frame = _arms.with_values(frame, measure, curves)
-    rows = dict(zip(frame["arm"], _arms.settings(frame, specs), strict=True))
-    table = _arms.seed_table(frame)
-    by_arm = _arms.summary(frame, table)
+    frame = with_values(frame, measure, curves)
+    table = seed_table(frame)
+    by_arm = summary(frame, table)
     if reference is None or reference == ALL_PAIRS:
         groups = by_arm.groupby(["model", "task"], sort=False)
         chosen = tuple(arm for _, group in groups if (arm := default_reference(group)) is not None)
     else:
         chosen = (find_arm(by_arm, reference),)
-    return Comparison(source.name, measure, frame, by_arm, table, rows, chosen, reference == ALL_PAIRS)
+    return Comparison(source.name, measure, frame, by_arm, table, rows, chosen, reference == ALL_PAIRS, choose_lr)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
+from cdka.errors import CdkaError, unknown
+
 if TYPE_CHECKING:
+    from cdka.runs.record import Sweep
     from cdka.runs.store import Store
 
 
@@ -37,6 +40,30 @@ class Source(Protocol):
 
     def errors(self) -> dict[str, str]:
         """Why runs failed, by run id."""
+
+
+def find_sweep(store: Store, name: str | None) -> Sweep:
+    """The sweep with this id, beginning of an id, or name (the newest of that name); the newest where None.
+
+    Raises CdkaError with the nearest names where there is none.
+    """
+    sweeps = store.sweeps()
+    if not sweeps:
+        raise CdkaError(
+            "there are no sweeps yet. Start one: cdka sweep --model digits-vit --task digits-flip --grid ..."
+        )
+    if name is None:
+        return sweeps[0]
+    for match in (
+        lambda sweep: sweep.sweep_id == name,
+        lambda sweep: sweep.name == name,
+        lambda sweep: len(name) > 1 and sweep.sweep_id.startswith(name),
+    ):
+        found = [sweep for sweep in sweeps if match(sweep)]
+        if found:
+            return found[0]
+    known = [text for sweep in sweeps for text in (sweep.sweep_id, sweep.name)]
+    raise unknown("sweep", name, known, next_step="Leave it out for the newest one.")
 
 
 class StoreSource:
@@ -72,10 +99,8 @@ class StoreSource:
         return directory if directory.is_dir() else None
 
     def versions(self, run_id: str) -> dict[str, str]:
-        started: Mapping[str, Any] = {}
-        for event in self.store.events(run_id, kinds=["start"]):
-            started = event.data if hasattr(event, "data") else event
-        return {str(key): str(value) for key, value in started.get("versions", {}).items()}
+        attempts = self.store.attempts(run_id)
+        return attempts[-1]["versions"] if attempts else {}
 
     def errors(self) -> dict[str, str]:
         return {run.run_id: run.error for run in self._runs() if run.error}

@@ -130,7 +130,7 @@ def test_trend_false_positives_stay_at_5_percent_under_the_null():
     """Three factors, three seeds, 12 arms, a shared effect of the seed: a family error of at most 5 %."""
     base = compare(FakeSource(grid(r1=(1, 2, 4), r2=(2, 4), r=(1, 2), seeds=3), lambda _: 0.8))
     rng = np.random.default_rng(3)
-    false, trials = 0, 400
+    false, trials = 0, 250
     for _ in range(trials):
         noise = rng.normal(0, 0.03, size=3) + rng.normal(0, 0.01, size=base.table.shape)
         table = pd.DataFrame(0.8 + noise, index=base.table.index, columns=base.table.columns)

@@ -76,7 +76,7 @@ def test_family_false_positives_stay_at_5_percent_under_the_null(arms, reference
     names = [f"a{i}" for i in range(arms)]
     pairs = reference_pairs(names, reference)
     false = 0
-    trials = 1500
+    trials = 800
     for _ in range(trials):
         seeds = rng.normal(0, 0.03, size=5)  # what a seed does to every arm alike
         values = np.round((0.9 + seeds + rng.normal(0, 0.01, size=(arms, 5))) * 597) / 597

@@ -1,0 +1,102 @@
+"""``cdka compare``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cdka.cli.output import print_json, print_table, say
+from cdka.compare.measure import AGGREGATIONS
+
+HELP = "Compare the finished runs of a sweep, or of a claim bundle: arms with intervals, verdicts, trends."
+EXAMPLE = "cdka compare my-sweep --metric accuracy --export claim.zip"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sweep", nargs="?", help="id or name of a sweep, or a claim bundle FILE.zip (default: the newest sweep)"
+    )
+    parser.add_argument(
+        "--metric", default="accuracy", help="accuracy, loss, or any metric of the runs (default: accuracy)"
+    )
+    parser.add_argument("--aggregation", default="final", help=f"{', '.join(AGGREGATIONS)} (default: final)")
+    parser.add_argument("--step", type=int, help="the step to compare at, with --aggregation step")
+    parser.add_argument("--reference", help="the arm to compare with, as in '2,8,4' or 'lora 8', or all-pairs")
+    parser.add_argument(
+        "--choose-lr", action="store_true", help="each configuration at its best learning rate on validation"
+    )
+    parser.add_argument("--export", metavar="FILE", help="write a claim bundle (.zip), or .csv, .parquet, .py, .ipynb")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> None:
+    from cdka.compare.comparison import compare
+    from cdka.compare.measure import Measure
+    from cdka.compare.report import document
+
+    source, choose_lr = _source(args.sweep)
+    measure = Measure(args.metric, "step" if args.step is not None else args.aggregation, args.step)
+    comparison = compare(source, measure, args.reference, choose_lr=args.choose_lr or choose_lr)
+    found = document(comparison)
+    if args.export:
+        from cdka.compare.exports import export
+
+        written = export(comparison, source, Path(args.export))
+        say(f"wrote {written}")
+    if args.json:
+        return print_json(found)
+    _print(found)
+
+
+def _source(name: str | None):
+    """What to read: a bundle's file or a sweep; and whether its plan asked for a search over learning rates."""
+    if name is not None and name.endswith(".zip"):
+        from cdka.compare.bundle import open_bundle
+
+        return open_bundle(Path(name)), False
+    from cdka.compare.source import StoreSource, find_sweep
+    from cdka.runs.store import Store
+
+    store = Store()
+    sweep = find_sweep(store, name)
+    return StoreSource(store, [sweep.sweep_id], name=sweep.name), bool(sweep.plan.get("tune_lr"))
+
+
+def _print(found: dict) -> None:
+    from cdka.compare.words import estimate
+
+    print(f"{found['comparison']}: {found['header']}")
+    print("mean ± half of the 95 % interval over seeds\n")
+    nan = float("nan")
+    rows = []
+    for arm in found["arms"]:
+        mean, low, high = (nan if arm[key] is None else arm[key] for key in ("mean", "ci_low", "ci_high"))
+        parameters = "" if arm["num_params"] is None else f"{arm['num_params']:,}"
+        rows.append([arm["label"], parameters, estimate(mean, low, high, arm["seeds"]), arm["pareto"] or ""])
+    print_table(["arm", "parameters", found["metric"], "Pareto front"], rows)
+    if found["verdicts"]:
+        print("\nVerdicts: differences over shared seeds, 95 % interval of each pair alone, Holm over all pairs")
+        print_table(
+            ["arm", "against", "verdict", "difference", "interval", "Holm p", "seeds", ""], map(_row, found["verdicts"])
+        )
+    if found["trends"]:
+        print("\nTrends: one slope per seed, the other two held fixed")
+        for item in found["trends"]:
+            print(f"  {item['text']}")
+    if found["missing"]:
+        print()
+    for note in found["missing"]:
+        print(note)
+
+
+def _row(item: dict) -> list:
+    from cdka.compare.words import signed
+
+    known = item["ci_low"] is not None
+    welch = " (Welch)" if item["test"].startswith("Welch") else ""
+    return [
+        item["a"], item["b"], item["verdict"],
+        None if item["difference"] is None else signed(item["difference"]),
+        f"{signed(item['ci_low'])} to {signed(item['ci_high'])}" if known else "",
+        f"{item['p_holm']:.2g}" if known else "", f"{item['n']}{welch}", item["needs"],
+    ]  # fmt: skip

@@ -1,0 +1,131 @@
+"""Pictures of one adapter: the factors B_i and A_i, delta W and its blocks, singular values beside LoRA's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cdka.compare.anatomy import Factors, effective_rank
+from cdka.compare.figures.style import DIVERGING, FACTOR_COLOURS, SEQUENTIAL, Look, dress, title
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+MOST_CELLS = 192
+"""Larger matrices are drawn in blocks of their largest entry, so that no structure is averaged away."""
+
+
+def shrink(matrix: np.ndarray, most: int = MOST_CELLS) -> np.ndarray:
+    """``matrix`` with at most ``most`` rows and columns: of each block, the entry of largest magnitude."""
+    rows, columns = (max(1, -(-size // most)) for size in matrix.shape)
+    if rows == columns == 1:
+        return matrix
+    padded = np.pad(matrix, ((0, -matrix.shape[0] % rows), (0, -matrix.shape[1] % columns)))
+    blocks = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns).transpose(0, 2, 1, 3)
+    flat = blocks.reshape(*blocks.shape[:2], -1)
+    return np.take_along_axis(flat, np.abs(flat).argmax(axis=-1)[..., None], axis=-1)[..., 0]
+
+
+def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = None) -> Figure:
+    """B_i and A_i of one component, delta W, and the norm of each of its blocks. Signed values are centred on zero."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    look = look or Look()
+    r1, r2, r = factors.components
+    b, a, delta, norms = factors.B[component], factors.A[component], factors.delta(), factors.block_norms()
+    titles = [
+        f"B<sub>{component + 1}</sub>  {b.shape[0]} × {b.shape[1]}",
+        f"A<sub>{component + 1}</sub>  {a.shape[0]} × {a.shape[1]}",
+        f"ΔW  {delta.shape[0]} × {delta.shape[1]}", f"block norms  {norms.shape[0]} × {norms.shape[1]}",
+    ]  # fmt: skip
+    figure = make_subplots(
+        rows=1, cols=4, subplot_titles=titles, horizontal_spacing=0.06, column_widths=[1, 1.4, 1.8, 1]
+    )
+    dress(figure, look, height=380)
+    for column, matrix in enumerate((b, a, delta), start=1):
+        small = shrink(matrix).astype(np.float32)
+        top = float(np.abs(small).max()) or 1.0
+        figure.add_trace(
+            go.Heatmap(z=small, zmid=0, zmin=-top, zmax=top, colorscale=DIVERGING, reversescale=True, showscale=False,
+                       hovertemplate="row %{y}, column %{x}<br>%{z:.4g}<extra></extra>"),
+            row=1, col=column,
+        )  # fmt: skip
+    figure.add_trace(
+        go.Heatmap(z=shrink(norms).astype(np.float32), zmin=0, colorscale=SEQUENTIAL, showscale=False,
+                   hovertemplate="block %{y}, %{x}<br>norm %{z:.4g}<extra></extra>"),
+        row=1, col=4,
+    )  # fmt: skip
+    columns = shrink(delta).shape[1]
+    for q in range(1, r2):
+        figure.add_vline(x=q * columns / r2 - 0.5, line={"color": FACTOR_COLOURS["r2"], "width": 1}, row=1, col=3)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(showgrid=False)
+    title(
+        figure, f"{factors.layer}: {r} component{'' if r == 1 else 's'}, blocks of {r1} rows and {a.shape[1]} columns"
+    )
+    return figure
+
+
+def spectrum_figure(adapters: Mapping[str, Factors], *, look: Look | None = None) -> Figure:
+    """The singular values of delta W of one layer in several adapters, on a log scale, with their effective ranks."""
+    import plotly.graph_objects as go
+
+    look = look or Look()
+    figure = go.Figure()
+    dress(figure, look, height=330)
+    ranks = []
+    for name, factors in adapters.items():
+        values = factors.singular_values()
+        values = values[values > values.max(initial=0.0) * 1e-12]
+        ranks.append(f"{name} {effective_rank(values):.1f}")
+        colour = look.method("lora" if factors.components[:2] == (1, 1) else factors.method)
+        figure.add_trace(
+            go.Scatter(
+                x=np.arange(1, len(values) + 1), y=values.astype(np.float32), mode="lines+markers", name=name,
+                line={"color": colour, "width": 2, "dash": "dash" if colour == look.method("lora") else "solid"},
+                marker={"size": 5}, hovertemplate=f"{name}<br>value %{{x}}: %{{y:.4g}}<extra></extra>",
+            )
+        )  # fmt: skip
+        if len(values):
+            figure.add_annotation(
+                x=len(values), y=float(np.log10(values[-1])), text=name, showarrow=False, xanchor="left", xshift=8,
+                font={"size": 11, "color": colour},
+            )  # fmt: skip
+    figure.update_xaxes(title_text="index")
+    figure.update_yaxes(title_text="singular value of ΔW", type="log", exponentformat="power")
+    title(figure, "How many directions does ΔW use?  Effective rank: " + ", ".join(ranks))
+    return figure
+
+
+def rank_figure(adapters: Mapping[str, list[Factors]], *, look: Look | None = None) -> Figure:
+    """The effective rank of delta W in every layer, one line per adapter."""
+    import plotly.graph_objects as go
+
+    look = look or Look()
+    figure = go.Figure()
+    dress(figure, look, height=330)
+    for name, layers in adapters.items():
+        lora = layers[0].components[:2] == (1, 1)
+        colour = look.method("lora" if lora else layers[0].method)
+        ranks = [effective_rank(factors.singular_values()) for factors in layers]
+        figure.add_trace(
+            go.Scatter(
+                x=np.arange(1, len(layers) + 1), y=ranks, mode="lines+markers", name=name,
+                text=[f.layer for f in layers],
+                line={"color": colour, "width": 2, "dash": "dash" if lora else "solid"},
+                hovertemplate=f"{name}<br>%{{text}}<br>effective rank %{{y:.1f}}<extra></extra>",
+            )
+        )  # fmt: skip
+        figure.add_annotation(
+            x=len(layers), y=ranks[-1], text=name, showarrow=False, xanchor="left", xshift=8,
+            font={"size": 11, "color": colour},
+        )  # fmt: skip
+    figure.update_xaxes(
+        title_text="layer, in the model's order", dtick=max(1, len(next(iter(adapters.values()))) // 12)
+    )
+    figure.update_yaxes(title_text="effective rank of ΔW", rangemode="tozero")
+    title(figure, "Which layers use the rank they have?")
+    return figure

@@ -1,0 +1,173 @@
+"""The r1 x r2 map, one panel per r: value and interval in each cell, equal-parameter lines, untried cells hatched.
+
+Cells are bars rather than a Plotly heatmap: bars can be hatched and can be clicked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from cdka.compare.comparison import Comparison
+from cdka.compare.figures.style import FACTOR_COLOURS, SEQUENTIAL, Look, panels, place, title
+from cdka.compare.words import estimate
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+SIZE = 0.94
+
+
+def heatmap_figure(
+    comparison: Comparison, shown: Sequence[str], untried: pd.DataFrame | None = None, *, look: Look | None = None
+) -> Figure:
+    """One panel per r; each cell's ``customdata`` is (r1, r2, r, arm), arm empty where nothing was tried.
+
+    ``untried`` has columns r1, r2, r and num_params. Where several arms share a cell (other settings differ) the cell
+    shows the one with most seeds, then the first. Colours span the shown values; a single seed is hollow.
+    """
+    look = look or Look()
+    cells = comparison.arms[(comparison.arms["method"] == "cdka") & comparison.arms["arm"].isin(shown)]
+    cells = cells.sort_values("n", ascending=False, kind="stable").drop_duplicates(["r1", "r2", "r"])
+    untried = pd.DataFrame(columns=["r1", "r2", "r", "num_params"]) if untried is None else untried
+    levels = {f: sorted({int(v) for v in [*cells[f].dropna(), *untried[f]]}) for f in FACTOR_COLOURS}
+    spots = {factor: {level: i for i, level in enumerate(levels[factor])} for factor in ("r1", "r2")}
+    figure = panels(
+        [f"r = {r}" for r in levels["r"]] or [""], columns=3, height=120 + 62 * max(3, len(levels["r1"])), look=look
+    )
+    columns = min(3, max(1, len(levels["r"])))
+    known = cells[cells["n"] > 0]
+    limits = (float(known["mean"].min()), float(known["mean"].max())) if len(known) else (0.0, 1.0)
+    for i, r in enumerate(levels["r"]):
+        at = place(i, columns)
+        figure.add_trace(_tried(cells[cells["r"] == r], spots, limits, look, colorbar=i == 0), **at)
+        rest = untried[untried["r"] == r]
+        if len(rest):
+            figure.add_trace(_hatched(rest, spots, look), **at)
+        for line in equal_parameter_lines(pd.concat([cells, untried]), r, levels):
+            figure.add_trace(_line(line, levels, look), **at)
+    for factor, update in (("r2", figure.update_xaxes), ("r1", figure.update_yaxes)):
+        count = len(levels[factor])
+        update(
+            tickvals=list(range(count)), ticktext=[str(level) for level in levels[factor]], showgrid=False,
+            range=[-0.5, count - 0.5], tickfont={"color": FACTOR_COLOURS[factor]},
+        )  # fmt: skip
+    figure.update_xaxes(title={"text": "r2", "font": {"color": FACTOR_COLOURS["r2"]}})
+    figure.update_yaxes(title={"text": "r1", "font": {"color": FACTOR_COLOURS["r1"]}}, col=1)
+    figure.update_layout(barmode="overlay", bargap=0, clickmode="event+select")
+    title(figure, f"Which r1 and r2 give the best {comparison.measure.header}?")
+    return figure
+
+
+def _bars(rows: pd.DataFrame, spots: dict, **more):
+    import plotly.graph_objects as go
+
+    return go.Bar(
+        x=[spots["r2"][int(v)] for v in rows["r2"]], base=[spots["r1"][int(v)] - SIZE / 2 for v in rows["r1"]],
+        y=[SIZE] * len(rows), width=SIZE, textposition="inside", insidetextanchor="middle", textangle=0, **more,
+    )  # fmt: skip
+
+
+def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], look: Look, *, colorbar: bool):
+    text, hover, fill, edge = [], [], [], []
+    for row in rows.to_dict("records"):
+        words = estimate(row["mean"], row["ci_low"], row["ci_high"], row["n"])
+        text.append(words.replace(" ± ", "<br>±").replace(" (", "<br>("))
+        hover.append(f"{row['arm_label']}<br>{words}<br>{_count(row['num_params'])} parameters")
+        colour = _shade(row["mean"], limits)
+        hollow = row["n"] < 2 or math.isnan(row["mean"])
+        fill.append(look.paper if hollow else colour)
+        edge.append(colour if row["n"] else look.quiet)
+    ink = [look.ink if f == look.paper else _readable(f) for f in fill]
+    scale = {"colorscale": SEQUENTIAL, "cmin": limits[0], "cmax": limits[1], "showscale": False}
+    return _bars(
+        rows, spots, text=text, hovertext=hover, hoverinfo="text", name="tried",
+        textfont={"color": ink, "size": 11}, insidetextfont={"color": ink, "size": 11},
+        marker={"color": fill, "line": {"color": edge, "width": 2}, **(scale if colorbar else {})},
+        customdata=rows[["r1", "r2", "r", "arm"]].astype(object).to_numpy(),
+    )  # fmt: skip
+
+
+def _hatched(rows: pd.DataFrame, spots: dict, look: Look):
+    return _bars(
+        rows, spots, name="untried", hoverinfo="text",
+        hovertext=[
+            f"r1 {r1}, r2 {r2}, r {r}: not tried<br>{_count(count)} parameters<br>click to add it"
+            for r1, r2, r, count in rows[["r1", "r2", "r", "num_params"]].itertuples(index=False)
+        ],
+        marker={
+            "color": "rgba(0,0,0,0)", "line": {"color": look.quiet, "width": 1},
+            "pattern": {"shape": "/", "size": 7, "solidity": 0.12, "fgcolor": look.quiet, "bgcolor": "rgba(0,0,0,0)"},
+        },
+        customdata=rows[["r1", "r2", "r"]].assign(arm="").astype(object).to_numpy(),
+    )  # fmt: skip
+
+
+def equal_parameter_lines(cells: pd.DataFrame, r: int, levels: dict[str, list[int]], count: int = 3) -> list[dict]:
+    """Lines of equal num_params at this r: ``{"params", "ratio"}``, the ratio being r2 / r1 along the line.
+
+    At fixed r the count is ``r * (out * ratio + in / ratio)`` summed over layers, so it depends on r2 / r1 alone:
+    lines run along diagonals, and up to two of them cost the same. The two sums are fitted to the counts of the given
+    cells, which determine them as soon as two ratios occur; none are drawn otherwise.
+    """
+    known = cells[cells["num_params"].notna()].astype({c: float for c in ("r1", "r2", "r", "num_params")})
+    ratio = (known["r2"] / known["r1"]).to_numpy()
+    if len(set(ratio)) < 2 or not levels["r1"] or not levels["r2"]:
+        return []
+    design = np.stack([known["r"] * ratio, known["r"] / ratio], axis=1)
+    (sum_out, sum_in), *_ = np.linalg.lstsq(design, known["num_params"].to_numpy(), rcond=None)
+    if min(sum_out, sum_in) <= 0:
+        return []
+    ratios = np.array([levels["r2"][0] / levels["r1"][-1], levels["r2"][-1] / levels["r1"][0]])
+    costs = r * (sum_out * ratios + sum_in / ratios)
+    least = 2 * r * math.sqrt(sum_out * sum_in)
+    found = []
+    for params in np.geomspace(least * 1.15, costs.max() * 0.8, count):
+        root = math.sqrt(max(0.0, params**2 - 4 * r * r * sum_out * sum_in))
+        both = ((params + sign * root) / (2 * r * sum_out) for sign in (-1, 1))
+        found += [{"params": float(params), "ratio": float(q)} for q in both if ratios[0] < q < ratios[1]]
+    return found
+
+
+def _line(line: dict, levels: dict[str, list[int]], look: Look):
+    import plotly.graph_objects as go
+
+    ends = [-0.5, len(levels["r1"]) - 0.5]
+    rows = np.linspace(*ends, 60)
+    r1 = np.exp2(np.interp(rows, range(len(levels["r1"])), np.log2(levels["r1"])))
+    columns = np.interp(
+        np.log2(r1 * line["ratio"]), np.log2(levels["r2"]), range(len(levels["r2"])), left=np.nan, right=np.nan
+    )
+    inside = np.isfinite(columns)
+    middle = np.flatnonzero(inside)[len(np.flatnonzero(inside)) // 2] if inside.any() else 0
+    text = [""] * len(rows)
+    text[middle] = _count(line["params"])
+    return go.Scatter(
+        x=columns, y=np.where(inside, rows, np.nan), mode="lines+text", text=text, textposition="top right",
+        line={"color": look.ink, "width": 1, "dash": "dot"}, textfont={"size": 10, "color": look.ink},
+        hoverinfo="skip", name=f"{_count(line['params'])} parameters",
+    )  # fmt: skip
+
+
+def _count(value: float) -> str:
+    if pd.isna(value):
+        return "unknown"
+    return f"{value:,.0f}" if value < 10_000 else f"{value / 1e3:.3g} k" if value < 1e6 else f"{value / 1e6:.3g} M"
+
+
+def _shade(value: float, limits: tuple[float, float]) -> str:
+    from plotly.colors import sample_colorscale
+
+    if math.isnan(value):
+        return "rgb(128, 128, 128)"
+    low, high = limits
+    return sample_colorscale(SEQUENTIAL, [0.5 if high <= low else (value - low) / (high - low)])[0]
+
+
+def _readable(colour: str) -> str:
+    red, green, blue = (float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3])
+    return "#1D232B" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#FFFFFF"

@@ -1,0 +1,144 @@
+"""Accuracy against cost with the front, and differences from the reference: one mark per arm, intervals shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from cdka.compare.comparison import Comparison
+from cdka.compare.figures.style import METHOD_SYMBOLS, Look, dress, faded, title
+from cdka.compare.pareto import AMBIGUOUS, OFF, ON
+from cdka.compare.verdicts import BETTER, WORSE, needs
+from cdka.compare.words import estimate
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+COSTS = {
+    "num_params": "trainable parameters",
+    "seconds": "wall time per run (s)",
+    "peak_bytes": "peak memory (bytes)",
+}
+LABELLED = 14
+
+
+def scatter_figure(
+    comparison: Comparison, shown: Sequence[str], cost: str = "num_params", *, look: Look | None = None
+) -> Figure:
+    """One mark per shown arm with its 95 % interval; ``customdata`` is the arm.
+
+    On the front: full size with a ring; ambiguous: full size; off: small and pale; one seed: hollow. The front is
+    computed from all arms of the comparison, so hiding some moves nobody on or off it.
+    """
+    import plotly.graph_objects as go
+
+    look = look or Look()
+    status = comparison.pareto(cost)
+    arms = comparison.arms[comparison.arms["arm"].isin(shown) & (comparison.arms["n"] > 0)]
+    arms = arms[arms[cost].notna()].sort_values(cost)
+    figure = go.Figure()
+    dress(figure, look, height=430)
+    front = arms[arms["arm"].map(status) == ON]
+    if len(front) > 1:
+        figure.add_trace(
+            go.Scatter(x=front[cost].astype(float), y=front["mean"], mode="lines", hoverinfo="skip",
+                       line={"color": look.ink, "width": 1, "dash": "dot", "shape": "hv"}, name="front")
+        )  # fmt: skip
+    for kind, size, alpha in ((OFF, 7, 0.45), (AMBIGUOUS, 11, 0.85), (ON, 13, 1.0)):
+        rows = arms[arms["arm"].map(status) == kind]
+        if len(rows):
+            figure.add_trace(_marks(rows, comparison, cost, kind, size, alpha, look))
+    if len(arms) <= LABELLED:
+        for row in arms.to_dict("records"):
+            figure.add_annotation(
+                x=_place(row[cost], cost), y=row["mean"], text=row["arm_label"], showarrow=False, xanchor="left",
+                xshift=9, yshift=9, font={"size": 11, "color": look.method(row["method"])},
+            )  # fmt: skip
+    figure.update_xaxes(
+        title_text=COSTS[cost], type="log", dtick="D2" if _span(arms[cost]) < 30 else 1, exponentformat="SI"
+    )
+    figure.update_yaxes(title_text=comparison.measure.header)
+    figure.update_layout(clickmode="event+select")
+    title(figure, f"What does {comparison.measure.header} cost in {COSTS[cost].split(' (')[0]}?")
+    return figure
+
+
+def _place(value: float, cost: str) -> float:
+    return float(np.log10(float(value)))  # annotations on log axes are placed by their exponent
+
+
+def _span(values: pd.Series) -> float:
+    known = values.dropna().astype(float)
+    return float(known.max() / known.min()) if len(known) else 1.0
+
+
+def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, size: int, alpha: float, look: Look):
+    import plotly.graph_objects as go
+
+    colours = [look.method(method) for method in rows["family"]]
+    fills = [look.paper if n < 2 else faded(colour, alpha) for colour, n in zip(colours, rows["n"], strict=True)]
+    words = [
+        f"{row['arm_label']}<br>{estimate(row['mean'], row['ci_low'], row['ci_high'], row['n'])}"
+        f"<br>{row[cost]:,.0f} {COSTS[cost]}<br>{_front(kind)}"
+        for row in rows.to_dict("records")
+    ]
+    half = ((rows["ci_high"] - rows["ci_low"]) / 2).fillna(0).to_numpy()
+    ring = look.ink if kind == ON else None
+    return go.Scatter(
+        x=rows[cost].astype(float), y=rows["mean"], mode="markers", text=words, hoverinfo="text", name=_front(kind),
+        customdata=rows["arm"].to_numpy(dtype=object),
+        error_y={"array": half, "color": look.quiet, "thickness": 1.2, "width": 3},
+        marker={
+            "size": size, "color": fills, "symbol": [METHOD_SYMBOLS.get(m, "circle") for m in rows["family"]],
+            "line": {"width": 2 if ring else 1.5, "color": ring or colours},
+        },
+    )  # fmt: skip
+
+
+def _front(kind: str) -> str:
+    return {ON: "on the front", OFF: "off the front", AMBIGUOUS: "front or not: these seeds cannot tell"}[kind]
+
+
+def difference_figure(comparison: Comparison, shown: Sequence[str], *, look: Look | None = None) -> Figure:
+    """The paired difference of each shown arm from the reference, with its 95 % interval and verdict.
+
+    Filled: resolved after Holm; hollow: not. Arms without a shared seed are left out.
+    """
+    import plotly.graph_objects as go
+
+    look = look or Look()
+    found = comparison.verdicts
+    found = found[found["a"].isin(shown) & found["difference"].notna()]
+    figure = go.Figure()
+    dress(figure, look, height=110 + 22 * max(4, len(found)))
+    labels = comparison.labels
+    names = [
+        f"{labels[a]}" + (f" − {labels[b]}" if comparison.all_pairs else "")
+        for a, b in zip(found["a"], found["b"], strict=True)
+    ]
+    shade = {BETTER: "#0072B2", WORSE: "#D55E00"}
+    colours = [shade.get(verdict, look.method("lora")) for verdict in found["verdict"]]
+    notes = [row["verdict"] if row["verdict"] in shade else needs(row) for _, row in found.iterrows()]
+    high = (found["ci_high"] - found["difference"]).fillna(0)
+    low = (found["difference"] - found["ci_low"]).fillna(0)
+    figure.add_vline(x=0, line={"color": look.ink, "width": 1})
+    figure.add_trace(
+        go.Scatter(
+            x=found["difference"], y=names, mode="markers", text=notes,
+            hovertemplate="%{y}<br>%{x:+.4f}<br>%{text}<extra></extra>", customdata=found["a"].to_numpy(dtype=object),
+            error_x={"array": high, "arrayminus": low, "color": look.quiet, "thickness": 1.5, "width": 3},
+            marker={"size": 10, "line": {"color": colours, "width": 2}, "symbol": [
+                {BETTER: "triangle-right", WORSE: "triangle-left"}.get(v, "circle") for v in found["verdict"]
+            ], "color": [c if v in shade else look.paper for c, v in zip(colours, found["verdict"], strict=True)]},
+        )
+    )  # fmt: skip
+    reference = ", ".join(labels[arm] for arm in comparison.references)
+    figure.update_xaxes(
+        title_text=f"difference in {comparison.measure.header}" + ("" if comparison.all_pairs else f" from {reference}")
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    title(figure, "Which differences do these seeds resolve?")
+    return figure

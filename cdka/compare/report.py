@@ -1,0 +1,113 @@
+"""A comparison as plain data for JSON, and as a few sentences for a methods section."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from cdka.compare.arms import KEPT
+from cdka.compare.comparison import Comparison
+from cdka.compare.source import Source
+from cdka.compare.trend import sentence as trend_sentence
+from cdka.compare.verdicts import UNRESOLVED, needs
+from cdka.compare.verdicts import sentence as verdict_sentence
+from cdka.compare.words import plural
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if value is None or pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]:
+    """What ``cdka compare --json`` prints: metric, header, arms, verdicts, trends, what is missing. Missing is None."""
+    status = comparison.pareto(cost)
+    arms = []
+    for row in comparison.arms.to_dict("records"):
+        components = [row["r1"], row["r2"], row["r"]]
+        arms.append(
+            {
+                "label": row["arm_label"], "arm": row["arm"], "method": row["method"],
+                "components": None if pd.isna(components[0]) else components,
+                **{key: row[key] for key in ("rank", "model", "task", "alpha", "lr", "steps", "num_params")},
+                "seeds": row["n"], "seed_list": row["seeds"], "mean": row["mean"], "sd": row["sd"],
+                "ci_low": row["ci_low"], "ci_high": row["ci_high"], "anecdotal": row["anecdotal"],
+                "pareto": status[row["arm"]], "waiting": row["waiting"], "failed": row["failed"],
+                "seconds": row.get("seconds"),
+            }
+        )  # fmt: skip
+    labels = comparison.labels
+    rulings = [
+        {
+            "a": labels[row["a"]], "b": labels[row["b"]],
+            **{key: row[key] for key in ("verdict", "difference", "ci_low", "ci_high", "p", "p_holm", "n", "test",
+                                         "more_seeds")},
+            "needs": "" if row["verdict"] != UNRESOLVED else needs(row),
+            "text": verdict_sentence(row, labels),
+        }
+        for _, row in comparison.verdicts.iterrows()
+    ]  # fmt: skip
+    tendencies = [
+        {**row.to_dict(), "text": trend_sentence(row, comparison.measure.header)}
+        for _, row in comparison.trends.iterrows()
+    ]
+    return _plain(
+        {
+            "comparison": comparison.name, "metric": comparison.measure.metric, "aggregation": comparison.measure.at,
+            "step": comparison.measure.step, "header": comparison.measure.header,
+            "higher_is_better": comparison.measure.higher_is_better, "interval": "95 % Student t over seeds",
+            "references": [labels[arm] for arm in comparison.references],
+            "arms": arms, "verdicts": rulings, "trends": tendencies, "missing": comparison.missing(),
+        }
+    )  # fmt: skip
+
+
+def methods_paragraph(comparison: Comparison, source: Source) -> str:
+    """A methods section in a paragraph, from the runs alone: models, tasks, arms, seeds, settings, tests, versions."""
+    frame = comparison.frame
+    kept = frame[frame["status"].isin(KEPT)]
+    rows = list(comparison.settings.values())
+    counts = Counter(comparison.arms["family"])
+    arms = ", ".join(f"{count} {family}" for family, count in counts.items())
+    seeds = comparison.arms["n"]
+    spread = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    references = ", ".join(comparison.labels[arm] for arm in comparison.references) or "none"
+    versions = source.versions(kept["run_id"].iloc[0]) if len(kept) else {}
+    against = "all pairs of arms" if comparison.all_pairs else f"each arm against the reference ({references})"
+    sentences = [
+        f"We fine-tuned {_list(rows, 'model')} on {_list(rows, 'task')} with {plural(len(rows), 'configuration')} "
+        f"({arms}) and {spread} seed{'' if seeds.max() == 1 else 's'} each: {plural(len(kept), 'finished run')} of "
+        f"{len(frame)} started.",
+        f"All ran with {_list(rows, 'schedule')} schedule, {_list(rows, 'steps')} steps, batch size "
+        f"{_list(rows, 'batch_size')}, learning rate {_list(rows, 'lr')}, alpha {_list(rows, 'alpha')}, weight decay "
+        f"{_list(rows, 'weight_decay')}, target modules {_list(rows, 'target_modules')}.",
+        "The same seed gives the same data order and splits to every configuration."
+        + (" Learning rates were chosen per configuration on validation data." if comparison.chosen_lr else ""),
+        f"We report {comparison.measure.header} as mean and sample standard deviation over seeds with 95 % Student t "
+        f"intervals, and compare {against} with paired t-tests over shared seeds at a family-wise error of 5 % (Holm).",
+    ]
+    if versions:
+        sentences.append(
+            "Software: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + "."
+        )
+    return " ".join([*sentences, *comparison.missing()])
+
+
+def _list(rows: list[Mapping[str, Any]], key: str) -> str:
+    """The distinct values of a setting, in words."""
+    values = list(dict.fromkeys(_text(row.get(key)) for row in rows))
+    return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " and " + values[-1]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "+".join(map(str, value))
+    return "the default" if value is None else str(value)

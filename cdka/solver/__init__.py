@@ -5,20 +5,24 @@ from __future__ import annotations
 from cdka.solver.feasible import Obstacle, check_fits, limiting_modules, nearest_values, obstacles
 from cdka.solver.objectives import OBJECTIVES, PARETO, Objective, parse_weights
 from cdka.solver.option import Option
+from cdka.solver.patterns import MEASURES, Pattern, best_uniform, pattern, spend_residual
 from cdka.solver.presets import PRESETS, Preset
 from cdka.solver.search import Solution, as_shapes, cheapest, evaluate, explore, solve
 from cdka.solver.words import why_this
 
 __all__ = [
+    "MEASURES",
     "OBJECTIVES",
     "PARETO",
     "PRESETS",
     "Objective",
     "Obstacle",
     "Option",
+    "Pattern",
     "Preset",
     "Solution",
     "as_shapes",
+    "best_uniform",
     "cheapest",
     "check_fits",
     "evaluate",
@@ -27,6 +31,8 @@ __all__ = [
     "nearest_values",
     "obstacles",
     "parse_weights",
+    "pattern",
     "solve",
+    "spend_residual",
     "why_this",
 ]

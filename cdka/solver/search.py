@@ -47,6 +47,9 @@ class Solution:
     alpha: float
     scaling_rule: str
     weights: Mapping[str, float] = field(default_factory=dict)
+    max_r1: int | None = None
+    max_r2: int | None = None
+    max_r: int | None = None
 
     @cached_property
     def options(self) -> list[Option]:
@@ -80,6 +83,11 @@ class Solution:
     def num_modules(self) -> int:
         """How many layers are adapted."""
         return num_modules(self.linears)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The largest r1, r2 and r that were asked for; infinite where there is no limit."""
+        return {name: getattr(self, name) or np.inf for name in ("max_r1", "max_r2", "max_r")}
 
     @property
     def target_names(self) -> list[str]:
@@ -224,7 +232,7 @@ def explore(
     return Solution(
         shapes=shapes, linears=linears, budget=said, budget_params=budget_params, columns=columns.take(order),
         r1_values=r1_values, r2_values=r2_values, alpha=float(alpha), scaling_rule=scaling_rule,
-        weights=dict(weights or {}),
+        weights=dict(weights or {}), max_r=max_r, max_r1=max_r1, max_r2=max_r2,
     )  # fmt: skip
 
 

@@ -13,9 +13,9 @@ from peft.utils.quantization_utils import get_quantization_kwargs
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from cdka.adapter.combine import concatenate
 from cdka.adapter.config import CdkaConfig
 from cdka.adapter.fit import check_fit
-from cdka.adapter.combine import concatenate
 from cdka.adapter.layer import CdkaLayer, Linear
 from cdka.adapter.mixing import BASE, Assignment
 from cdka.adapter.pack import assigned, name_samples

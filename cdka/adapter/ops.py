@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cdka.adapter.forms import FORMS, choose, product
+
 
 class Group(NamedTuple):
     """Adapters of one shape at work on the rows ``start`` to ``stop`` of the input.
@@ -25,6 +27,8 @@ class Group(NamedTuple):
     start: int
     stop: int
     scaling: float
+    form: str | None = None
+    """One of ``forms.FORMS``; None chooses by the measured rule."""
 
 
 def kron_linear(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
@@ -84,50 +88,15 @@ def adapted_linear(
     matrix product. ``factors`` holds A and B of every group in turn; they may be of a higher precision than x, and
     their gradients are returned in their own. Rows of several groups may overlap; each sees the same x.
     """
-    plain = type(x) in _PLAIN and not torch._C._are_functorch_transforms_active()
-    if plain and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active() and _plain(x, *factors):
         return _AdaptedLinear.apply(x, weight, bias, base_output, tuple(groups), *factors)
     y = F.linear(x, weight, bias) if base_output is None else base_output
     return add_groups(y, x, groups, factors)
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
-_identities: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
-
-
-def _identity(like: Tensor, size: int) -> Tensor:
-    key = (size, like.dtype, like.device)
-    if key not in _identities:
-        with torch.inference_mode(False):  # an inference tensor could not serve a training step later
-            _identities[key] = torch.eye(size, dtype=like.dtype, device=like.device)
-    return _identities[key]
-
-
-def _expand_to(B: Tensor, r1: int, dtype: torch.dtype) -> Tensor:
-    """``expand`` in one kernel that also changes the precision."""
-    *lead, r, p, r2 = B.shape
-    U = torch.empty(*lead, r2, r, r1, p, r1, dtype=dtype, device=B.device)
-    torch.mul(B.movedim(-1, -3)[..., None, :, None], _identity(B, r1)[:, None, :], out=U)
-    return U.view(*lead, r2 * r * r1, p * r1)
-
-
-def _fold_to(dU: Tensor, like: Tensor, r1: int) -> Tensor:
-    """The gradient of B from that of U: the adjoint of ``expand``, in one kernel and in the precision of B."""
-    *lead, r, p, r2 = like.shape
-    dB = torch.empty_like(like, memory_format=torch.contiguous_format)
-    blocks = dU.view(*lead, r2, r, r1, p, r1).diagonal(dim1=-3, dim2=-1)
-    torch.sum(blocks, -1, dtype=dB.dtype, out=dB.movedim(-1, -3))
-    return dB
-
-
-def _product(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    """``alpha * a @ b`` in one kernel, for matrices or stacks of them."""
-    multiply = torch.addmm if a.dim() == 2 else torch.baddbmm
-    return multiply(a.new_empty(()), a, b, beta=0, alpha=alpha)
-
-
-def _add_product_(out: Tensor, a: Tensor, b: Tensor, alpha: float) -> None:
-    (out.addmm_ if out.dim() == 2 else out.baddbmm_)(a, b, alpha=alpha)
+def _plain(*tensors: Tensor) -> bool:
+    """Whether these are ordinary tensors; subclasses (DTensor, fake tensors) take the composed operations."""
+    return all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
 
 
 class _AdaptedLinear(torch.autograd.Function):
@@ -135,16 +104,19 @@ class _AdaptedLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight, bias, base_output, groups: tuple[Group, ...], *factors: Tensor) -> Tensor:
         x = x.contiguous()
         y = F.linear(x, weight, bias) if base_output is None else base_output.clone()
-        made = []
+        made, forms = [], []
         for group, A, B in zip(groups, factors[::2], factors[1::2], strict=True):
-            lead, q, r1, r2 = A.shape[:-3], A.shape[-1], A.shape[-2], B.shape[-1]
-            A2 = A.to(x.dtype).reshape(*lead, -1, q)
+            *lead, r, r1, q = A.shape
+            A2 = A.to(x.dtype).reshape(*lead, r * r1, q)
             T = x[group.start : group.stop].view(*lead, -1, q) @ A2.mT
-            T = T.view(*lead, -1, r2 * T.shape[-1])
-            U = _expand_to(B, r1, x.dtype)
-            _add_product_(y[group.start : group.stop].view(*lead, -1, U.shape[-1]), T, U, group.scaling)
-            made += [A2, T, U]
-        ctx.groups, ctx.num_factors = groups, len(factors)
+            T = T.view(*lead, -1, B.shape[-1] * r * r1)
+            form = group.form or choose(T.shape[-2], r1, B.shape[-1], r, x.shape[-1], x.device.type)
+            T, prepared = FORMS[form].arrange(T, r1), FORMS[form].prepare(B, r1, x.dtype)
+            part = y[group.start : group.stop].view(*lead, -1, y.shape[-1])
+            FORMS[form].add_(part, T, prepared, r1, group.scaling)
+            made += [A2, T, prepared]
+            forms.append(FORMS[form])
+        ctx.groups, ctx.forms, ctx.num_factors = groups, forms, len(factors)
         ctx.save_for_backward(x, weight, bias, base_output, *factors, *made)
         return y
 
@@ -160,22 +132,23 @@ class _AdaptedLinear(torch.autograd.Function):
         if needs[0]:
             dx = torch.zeros_like(x) if weight is None else grad @ weight
         d_factors: list[Tensor | None] = []
-        for i, group in enumerate(ctx.groups):
+        for i, (group, form) in enumerate(zip(ctx.groups, ctx.forms, strict=True)):
             A, B = factors[2 * i : 2 * i + 2]
-            A2, T, U = made[3 * i : 3 * i + 3]
-            lead, q, r1 = A.shape[:-3], A.shape[-1], A.shape[-2]
-            rows = grad[group.start : group.stop].view(*lead, -1, U.shape[-1])
+            A2, T, prepared = made[3 * i : 3 * i + 3]
+            *lead, r, r1, q = A.shape
+            part = grad[group.start : group.stop].view(*lead, -1, grad.shape[-1])
             need_A, need_B = needs[5 + 2 * i], needs[6 + 2 * i]
             dA = dB = None
             if needs[0] or need_A:
-                dT = (rows @ U.mT).view(*lead, -1, A2.shape[-2])
+                dT = form.to_T(part, prepared, r1).view(*lead, -1, r * r1)
             if need_A:
                 inputs = x[group.start : group.stop].view(*lead, -1, q)
-                dA = _product(dT.mT, inputs, group.scaling).view(A.shape).to(A.dtype)
+                dA = product(dT.mT, inputs, group.scaling).view(A.shape).to(A.dtype)
             if need_B:
-                dB = _fold_to(_product(T.mT, rows, group.scaling), B, r1)
+                dB = form.to_B(T, part, B, r1, group.scaling)
             if needs[0]:
-                _add_product_(dx[group.start : group.stop].view(*lead, -1, q), dT, A2, group.scaling)
+                into = dx[group.start : group.stop].view(*lead, -1, q)
+                (into.baddbmm_ if lead else into.addmm_)(dT, A2, alpha=group.scaling)
             d_factors += [dA, dB]
         d_weight = grad.mT @ x if needs[1] else None
         d_bias = grad.sum(0) if needs[2] else None

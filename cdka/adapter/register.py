@@ -16,7 +16,7 @@ PREFIX = "cdka_"
 """Every adapter parameter's name starts with this; transformers derives it from the name of the method."""
 
 
-class CdkaPeftType(str, enum.Enum):
+class CdkaPeftType(enum.StrEnum):
     """The name of the method in ``adapter_config.json``."""
 
     CDKA = "CDKA"

@@ -1,0 +1,68 @@
+"""Ratios of running times that can be trusted on a busy machine: interleaved, paired per round, with their spread."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cdka.errors import CdkaError
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How much longer one thing takes than another: the median over paired rounds, with the quartiles."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Plain data for JSON."""
+        return {"median": self.median, "low": self.low, "high": self.high, "rounds": self.rounds}
+
+
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 20,
+    warmup: int = 3,
+    synchronise: Callable[[], object] | None = None,
+) -> dict[str, list[float]]:
+    """Seconds per round of every candidate, measured in turn in one process.
+
+    Each round runs every candidate once, in an order that rotates, so that a slow moment of the machine falls on
+    all of them alike. ``synchronise`` is called before each clock reading; give ``torch.cuda.synchronize`` where
+    the work is asynchronous. Raises CdkaError unless there is at least one round and one candidate.
+    """
+    if rounds < 1 or not candidates:
+        raise CdkaError(f"a measurement needs candidates and rounds: got {len(candidates)} and rounds={rounds}.")
+    wait = synchronise or (lambda: None)
+    names = list(candidates)
+    for _ in range(warmup):
+        for name in names:
+            candidates[name]()
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for i in range(rounds):
+        shift = i % len(names)
+        for name in names[shift:] + names[:shift]:
+            wait()
+            start = time.perf_counter()
+            candidates[name]()
+            wait()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], numerator: str, denominator: str) -> Ratio:
+    """The ratio of two candidates' times, paired round by round."""
+    paired = [a / b for a, b in zip(seconds[numerator], seconds[denominator], strict=True)]
+    if len(paired) == 1:
+        return Ratio(paired[0], paired[0], paired[0], 1)
+    low, median, high = statistics.quantiles(paired, n=4, method="inclusive")
+    return Ratio(median, low, high, len(paired))

@@ -1,0 +1,139 @@
+"""What the adapter costs in kernels and copies, counted in a trace of every dispatched operation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cdka.adapter import CdkaConfig, Linear, packed
+from cdka.components import Components
+
+OUT, IN, TOKENS = 768, 512, 200  # an output has fewer elements than the weight, more than expanded factors
+CONFIGURATIONS = [(2, 8, 4), (1, 8, 2), (2, 2, 8), (4, 16, 2)]
+VIEWS = {
+    "view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "as_strided", "unsqueeze",
+    "squeeze", "detach", "alias", "diagonal", "empty", "empty_like", "new_empty", "unbind", "split", "_reshape_alias",
+    "movedim", "unfold", "lift_fresh", "is_same_size",
+}  # fmt: skip
+COPIES = {"clone", "copy_", "_to_copy", "contiguous", "cat", "stack", "add", "mul", "index_select", "index", "sub"}
+
+
+class Trace(TorchDispatchMode):
+    """Every kernel that runs, with the number of elements of each new output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels: list[tuple[str, int]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name not in VIEWS:
+            outputs = [t for t in (result if isinstance(result, tuple | list) else [result]) if torch.is_tensor(t)]
+            self.kernels.append((name, max((t.numel() for t in outputs), default=0)))
+        return result
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.kernels]
+
+
+def adapted(components=(2, 8, 4), dtype=torch.float32, master=None) -> Linear:
+    config = CdkaConfig(init_weights="random")
+    layer = Linear(nn.Linear(IN, OUT, dtype=dtype), "default", Components(*components), 64.0, config)
+    layer.base_layer.requires_grad_(False)
+    if master is not None:
+        layer.cdka_A.to(master)
+        layer.cdka_B.to(master)
+    return layer
+
+
+def step(layer: nn.Module, tokens: int = TOKENS, dtype=torch.float32) -> Trace:
+    x = torch.randn(tokens, IN, dtype=dtype, requires_grad=True)
+    grad = torch.randn(tokens, OUT, dtype=dtype)
+    layer(x).backward(grad)  # the first gradient of a parameter is stored, later ones are added: one kernel more
+    for p in layer.parameters():
+        p.grad = None
+    x.grad = None
+    with Trace() as trace:
+        layer(x).backward(grad)
+    return trace
+
+
+def frozen(dtype=torch.float32) -> nn.Module:
+    return nn.Linear(IN, OUT, dtype=dtype).requires_grad_(False)
+
+
+@pytest.mark.parametrize("components", CONFIGURATIONS)
+def test_an_adapted_linear_launches_at_most_eight_kernels_more_than_a_frozen_one(components):
+    ours, base = step(adapted(components)), step(frozen())
+    assert base.names() == ["addmm", "mm"]
+    assert len(ours.kernels) - len(base.kernels) <= 8, ours.names()
+
+
+def test_master_weights_in_fp32_over_a_bf16_base_cost_two_casts_of_the_small_factors_and_none_of_activations():
+    ours = step(adapted(dtype=torch.bfloat16, master=torch.float32), dtype=torch.bfloat16)
+    casts = [size for name, size in ours.kernels if name == "_to_copy"]
+    assert len(ours.kernels) - 2 <= 10, ours.names()
+    assert len(casts) == 2
+    assert max(casts) < TOKENS * IN
+
+
+def copies(trace: Trace) -> list[tuple[str, int]]:
+    return [(name, size) for name, size in trace.kernels if name in COPIES and size >= TOKENS * IN]
+
+
+def weight_sized(trace: Trace) -> list[tuple[str, int]]:
+    return [(name, size) for name, size in trace.kernels if size >= OUT * IN]
+
+
+@pytest.mark.parametrize("components", CONFIGURATIONS)
+def test_no_copy_of_an_activation_and_no_matrix_of_the_size_of_the_weight_is_ever_made(components):
+    trace = step(adapted(components))
+    assert not copies(trace)
+    assert not weight_sized(trace)
+
+
+class Materialising(Linear):
+    """What the layer must never become: right in value, but through delta W."""
+
+    def forward(self, x, *args, **kwargs):
+        A, B = self.cdka_A["default"], self.cdka_B["default"]
+        delta = sum(torch.kron(b, a) for a, b in zip(A, B, strict=True)) * self.scaling["default"]
+        return self.base_layer(x) + nn.functional.linear(x, delta)
+
+
+class Copying(Linear):
+    """The textbook formulation, which transposes activations."""
+
+    def forward(self, x, *args, **kwargs):
+        A, B = self.cdka_A["default"], self.cdka_B["default"]
+        parts = x.view(len(x), B.shape[-1], -1)
+        delta = torch.einsum("ipj,njq,iaq->npa", B, parts, A).reshape(len(x), -1)
+        return self.base_layer(x) + self.scaling["default"] * delta
+
+
+def test_the_probe_sees_a_materialised_delta_weight_and_a_copied_activation():
+    config = CdkaConfig(init_weights="random")
+    for kind, probe in ((Materialising, weight_sized), (Copying, copies)):
+        layer = kind(nn.Linear(IN, OUT), "default", Components(2, 8, 4), 64.0, config)
+        x = torch.randn(TOKENS, IN)
+        layer.base_layer.requires_grad_(False)
+        torch.testing.assert_close(layer(x), Linear.forward(layer, x), rtol=1e-4, atol=1e-4)
+        assert probe(step(layer))
+
+
+def test_the_kernels_of_a_pack_do_not_grow_with_the_number_of_adapters():
+    counts = {}
+    for k in (2, 8):
+        config = CdkaConfig(init_weights="random")
+        model = nn.Sequential(Linear(nn.Linear(IN, OUT), "a0", Components(2, 8, 4), 64.0, config))
+        for i in range(1, k):
+            model[0].update_layer(f"a{i}", Components(2, 8, 4), 64.0, config)
+        model[0].base_layer.requires_grad_(False)
+        with packed(model, [f"a{i}" for i in range(k)]):
+            trace = step(model)
+        counts[k] = len(trace.kernels)
+        assert [name for name, _ in copies(trace)] in ([], ["mul"])  # the K expanded factors, not an activation
+    assert counts[2] == counts[8] <= 2 + 8 + 2, counts  # two more to put the factors of a pack side by side

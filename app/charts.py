@@ -6,12 +6,14 @@ lose the zoom). Titles state the finding or the question; axes carry units.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 import plotly.graph_objects as go
 
-from app import theme
+from app import theme, words
 
 METHOD_COLOURS = {"cdka": theme.R, "lora": theme.LORA, "lokr": theme.LOKR, "dora": theme.DORA}
 METHOD_DASHES = {"cdka": "solid", "lora": "dash", "lokr": "dashdot", "dora": "longdash", "full": "dot"}
@@ -33,8 +35,8 @@ def component_colour(name: str) -> str:
     return theme.COMPONENT_COLOURS[name]
 
 
-def plotly(title: str, x: str, y: str, *, height: int = 380, log_x: bool = False, iso: bool = False,
-           revision: str = "kept") -> go.Figure:  # fmt: skip
+def plotly(title: str, x: str, y: str, *, height: int = 380, iso: bool = False, revision: str = "kept",
+           ) -> go.Figure:  # fmt: skip
     """An empty Plotly figure in our style. ``iso`` gives both axes the same scale; zoom survives equal ``revision``."""
     figure = go.Figure()
     figure.update_layout(
@@ -42,12 +44,25 @@ def plotly(title: str, x: str, y: str, *, height: int = 380, log_x: bool = False
         height=height, margin={"l": 10, "r": 10, "t": 44, "b": 10}, uirevision=revision, hovermode="closest",
         showlegend=False, xaxis_title=x, yaxis_title=y, hoverlabel={"align": "left"},
     )  # fmt: skip
-    if log_x:
-        figure.update_xaxes(type="log", dtick="D2", exponentformat="SI")
     if iso:
         figure.update_yaxes(scaleanchor="x", scaleratio=1)
     figure.update_xaxes(showgrid=True, zeroline=False)
     figure.update_yaxes(showgrid=True, zeroline=False)
+    return figure
+
+
+def log_axis(figure: go.Figure, axis: str, values: Sequence[float]) -> go.Figure:
+    """A logarithmic x or y axis around ``values`` with ticks at 1, 2, 5 times powers of ten, told in short."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    margin = max(0.06, 0.05 * (high - low))
+    ticks = [m * 10**e for e in range(math.floor(low) - 1, math.ceil(high) + 1) for m in (1, 2, 5)]
+    inside = [tick for tick in ticks if low - margin <= math.log10(tick) <= high + margin]
+    if len(inside) > 9:
+        inside = [tick for tick in inside if f"{tick:e}"[0] == "1"]
+    figure.update_layout(
+        {f"{axis}axis": {"type": "log", "tickvals": inside, "ticktext": [words.count(tick) for tick in inside],
+                         "range": [low - margin, high + margin]}}
+    )  # fmt: skip
     return figure
 
 

@@ -21,13 +21,18 @@ ROOMS = (
 
 def main() -> None:
     st.set_page_config(page_title="CDKA Studio", page_icon=parts.favicon(), layout="wide")
+    st.logo(parts.favicon(), size="medium")
     theme.apply()
     rooms = [
         st.Page(VIEWS / f"{stem}.py", title=title, url_path=stem)
         for stem, title in ROOMS
         if (VIEWS / f"{stem}.py").exists()
     ]
-    page = st.navigation(rooms, position="top")
+
+    def home() -> None:  # Streamlit gives the default page no address of its own, and every room should have one
+        st.switch_page(rooms[0])
+
+    page = st.navigation([st.Page(home, default=True, visibility="hidden"), *rooms], position="top")
     with parts.errors_shown():
         page.run()
 

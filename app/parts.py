@@ -71,7 +71,7 @@ def letter_html(name: str) -> str:
 
 def show(body: str) -> None:
     """HTML made of the pieces above."""
-    st.markdown(body, unsafe_allow_html=True)
+    st.markdown(f'<div class="cdka-block">{body}</div>', unsafe_allow_html=True)
 
 
 def caption(text: str) -> None:

@@ -19,13 +19,13 @@ from cdka.tasks.catalogue import find_task
 
 @dataclass(frozen=True)
 class Property:
-    """One value in the URL of one room.
+    """One value in the URL of one room or of several.
 
-    ``kind`` is str, int, float, bool or list (of str, written as a repeated parameter). ``check`` raises CdkaError
-    for a value outside the property's range; it is given the parsed value.
+    ``kind`` is str, int, float, bool or list (a tuple of str, a repeated parameter). ``check`` raises CdkaError for a
+    value outside the property's range; it is given the parsed value.
     """
 
-    room: str
+    rooms: tuple[str, ...]
     name: str
     kind: type
     default: Any
@@ -35,7 +35,7 @@ class Property:
     def read(self, texts: list[str]) -> Any:
         """The value that the URL's texts stand for; raises CdkaError where they stand for none."""
         if self.kind is list:
-            value: Any = [text for text in texts if text]
+            value: Any = tuple(text for text in texts if text)
         else:
             try:
                 value = _parse(self.kind, texts[-1])
@@ -89,23 +89,53 @@ def _model(value: str) -> None:
     find_model(value)
 
 
+def _basket(value: tuple[str, ...]) -> None:
+    from app import basket
+
+    basket.check(value)
+
+
 MOST = 65_536
 """Larger component dimensions than any layer has divisors for."""
 
+_DESIGN, _TUNE, _ALIGN, _COMPARE = ("design",), ("finetune",), ("align",), ("compare",)
 PROPERTIES: tuple[Property, ...] = (
-    Property("design", "model", str, "digits-vit", "the model to adapt", _model),
-    Property("design", "modules", str, "all-linear", "which modules: a role, or names with commas"),
-    Property("design", "budget", str, "lora:4", "the most trainable parameters: a count, a share, or a LoRA rank"),
-    Property("design", "r1", int, 2, "rows of A_i, divides out_features", between("r1", 1, MOST)),
-    Property("design", "r2", int, 8, "columns of B_i, divides in_features", between("r2", 1, MOST)),
-    Property("design", "r", int, 1, "number of components", between("r", 1, MOST)),
-    Property("align", "task", str, "digits-flip", "whose gradient is measured", find_task),
+    Property(_DESIGN, "model", str, "digits-vit", "the model to adapt", _model),
+    Property(_DESIGN, "modules", str, "all-linear", "which modules: a role, or names with commas"),
+    Property(_DESIGN, "budget", str, "lora:4", "the most trainable parameters: a count, a share, or a LoRA rank"),
+    Property(_DESIGN, "r1", int, 2, "rows of A_i, divides out_features", between("r1", 1, MOST)),
+    Property(_DESIGN, "r2", int, 8, "columns of B_i, divides in_features", between("r2", 1, MOST)),
+    Property(_DESIGN, "r", int, 1, "number of components", between("r", 1, MOST)),
+    Property((*_DESIGN, *_TUNE), "basket", list, ("2,8,1",), "what is to be compared", _basket),
+    Property(_TUNE, "on", str, "digits-vit", "the model to fine-tune", _model),
+    Property(_TUNE, "task", str, "digits-flip", "the task to fine-tune on", find_task),
+    Property(_TUNE, "show", str, "now", "which runs are shown: now, all, or a sweep's id"),
+    Property(_ALIGN, "align_model", str, "digits-vit", "whose layers are looked at", _model),
+    Property(_ALIGN, "align_task", str, "digits-flip", "whose gradient is measured", find_task),
+    Property(_ALIGN, "align_r", int, 1, "number of components in the map", between("r", 1, MOST)),
+    Property(
+        _COMPARE, "sweep", list, (), "what is compared: sweep ids, or imported bundles; the newest sweep if empty"
+    ),
+    Property(_COMPARE, "metric", str, "accuracy", "which number of each run"),
+    Property(_COMPARE, "at", str, "final", "where it is read: final, best, or step-N"),
+    Property(_COMPARE, "against", str, "", "the reference arm by label, or all-pairs"),
+    Property(_COMPARE, "view", str, "Curves", "which figure"),
+    Property(_COMPARE, "only", list, (), "shown arms: factor=level"),
+    Property(_COMPARE, "hide", list, (), "hidden arms, by label"),
+    Property(_COMPARE, "axis", str, "step", "the x axis of the curves"),
+    Property(_COMPARE, "curve", str, "validation accuracy", "which curve"),
+    Property(_COMPARE, "facet", str, "auto", "small multiples: auto, none, r1, r2 or r"),
+    Property(_COMPARE, "cost", str, "num_params", "the cost on the x axis of the front"),
+    Property(_COMPARE, "arm_a", str, "", "the arm looked at closely, by label"),
+    Property(_COMPARE, "arm_b", str, "", "the arm it is held against, by label"),
+    Property(_COMPARE, "arm_seed", int, 0, "the seed looked at closely", between("arm_seed", 0, 2**32)),
 )
+"""Add a line here to make a widget shareable; a name means the same in every room that has it."""
 
 
 def table(room: str) -> dict[str, Property]:
     """The properties of one room by name."""
-    return {p.name: p for p in PROPERTIES if p.room == room}
+    return {p.name: p for p in PROPERTIES if room in p.rooms}
 
 
 _BY_NAME = {p.name: p for p in PROPERTIES}
@@ -150,3 +180,8 @@ def query(room: str, **values: Any) -> dict[str, list[str]]:
             raise unknown("property", name, known, where=f"of {room}")
     written = {name: known[name].write(value) for name, value in values.items()}
     return {name: texts for name, texts in written.items() if texts is not None}
+
+
+def go(room: str, **values: Any) -> None:
+    """Leave for another room with these values in its URL."""
+    st.switch_page(f"views/{room}.py", query_params=query(room, **values))

@@ -33,6 +33,11 @@ def ink() -> str:
     return INK_DARK if is_dark() else INK_LIGHT
 
 
+def accent() -> str:
+    """The neutral accent of the theme in use: what carries no meaning of its own."""
+    return "#A9BCD0" if is_dark() else "#33475B"
+
+
 def apply() -> None:
     """Put the style sheet on the page; call once per run."""
     st.html(_CSS)

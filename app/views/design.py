@@ -1,5 +1,41 @@
-"""Design."""
+"""Design: from a model and a budget to one configuration, every number of it in sight."""
+
+from __future__ import annotations
 
 import streamlit as st
 
-st.title("Design")
+from app import basket, data, parts, state
+from app.design import chosen, controls, look, resources
+
+state.arrive("design")
+
+with st.container(key="design-body"):
+    ask, see, detail = st.columns([1.1, 2.3, 1.5], gap="medium")
+
+solution = option = None
+with ask, parts.errors_shown():
+    shapes = controls.model()
+    modules = controls.modules(shapes)
+    budget = controls.budget(shapes, modules)
+    solution = data.solution(shapes, budget, modules, look.weights())
+    entries = basket.widget()
+    if st.button("Fine-tune these", width="stretch", type="primary", disabled=not entries, key="go-tune"):
+        state.go("finetune", basket=tuple(entries), on=shapes.name)
+
+if solution is not None:
+    with detail:
+        option = chosen.steppers(solution)
+        if option is not None:
+            chosen.numbers(option, solution)
+            chosen.to_basket(option)
+            chosen.picture(option, solution)
+            chosen.explanation(option, solution)
+            resources.show(option, solution)
+            chosen.snippets(option, solution, modules, str(budget))
+    with see:
+        with st.container(horizontal=True, horizontal_alignment="distribute"):
+            look.heights()
+            look.which()
+            look.weigh()
+        look.scatter(solution, option)
+        look.options(solution)

@@ -1,0 +1,1 @@
+"""What the Design room is made of, apart from asking and placing."""

@@ -1,0 +1,119 @@
+"""The runs on screen: curves first, then a row each. One fragment asks the store for what is new, once a second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import parts, state, words
+from app.finetune import actions, curves, rows
+from app.finetune.feed import Feed
+from cdka.engines.local import ensure_dispatcher
+from cdka.runs.record import FINISHED, LIVE, QUEUED, Run
+from cdka.runs.store import Store
+from cdka.tasks.catalogue import TASKS
+
+EVERY_S = 1.0
+MOST_ROWS = 8
+MOST_CURVES = 24
+
+
+def chosen_runs(store: Store, show: str) -> list[Run]:
+    """The runs that ``show`` names: ``now`` is all at work and waiting, else the newest sweep; ``all``; or a sweep."""
+    if show == "all":
+        return store.runs()
+    if show != "now":
+        return store.runs(sweep_id=show)
+    active = store.runs(status=(*LIVE, QUEUED))
+    if active:
+        sweeps = {run.sweep_id for run in active}
+        return [run for sweep in sweeps for run in (store.runs(sweep_id=sweep) if sweep else active)]
+    newest = store.sweeps()[:1]
+    return store.runs(sweep_id=newest[0].sweep_id) if newest else store.runs()[-MOST_ROWS:]
+
+
+def picker(store: Store) -> str:
+    """Asks which runs to show."""
+    sweeps = {sweep.sweep_id: sweep for sweep in store.sweeps()[:200]}
+    options = ["now", *sweeps, "all"]
+    if st.session_state.get("show", "now") not in options:
+        st.session_state["show"] = "now"
+    names = {"now": "At work, else the newest", "all": "All runs"}
+    return st.selectbox(
+        "Shown", options, format_func=lambda key: names.get(key) or sweeps[key].name, label_visibility="collapsed",
+        **state.bound("show"),
+    )  # fmt: skip
+
+
+def panel(store: Store, show: str) -> None:
+    """The live panel; polls while something is at work, and comes to rest by itself."""
+    busy = any(run.status not in FINISHED for run in chosen_runs(store, show))
+    st.fragment(_panel, run_every=EVERY_S if busy else None, key="tune-live")(store, show, busy)
+
+
+def _panel(store: Store, show: str, busy: bool) -> None:
+    with parts.errors_shown():
+        feed: Feed = st.session_state.setdefault("tune-feed", Feed())
+        listed = _ordered(chosen_runs(store, show))
+        feed.refresh(store, [run.run_id for run in listed])
+        runs = [feed.runs[run.run_id] for run in listed if run.run_id in feed.runs]
+        ensure_dispatcher(store)
+        if not runs:
+            return
+        _summary(runs)
+        _curves(feed, runs)
+        _rows(feed, runs)
+    if busy and all(run.status in FINISHED for run in runs):
+        st.rerun()  # the whole page, which stops the clock
+
+
+def _summary(runs: Sequence[Run]) -> None:
+    counts: dict[str, int] = {}
+    for run in runs:
+        word = rows.WORDS[run.status][0]
+        counts[word] = counts.get(word, 0) + 1
+    left = [run.remaining_s for run in runs if run.remaining_s is not None]
+    told = " · ".join(f"{count} {word}" for word, count in counts.items())
+    soon = f" · {words.clock(max(left))} left for the runs at work" if left else ""
+    parts.show(f'<div class="cdka-quiet">{words.plural(len(runs), "run")}: {told}{soon}</div>')
+
+
+def _curves(feed: Feed, runs: Sequence[Run]) -> None:
+    drawn = {run.run_id for run in runs[:MOST_CURVES]}
+    validation, training = feed.validation(drawn), feed.training(drawn)
+    labels = list(dict.fromkeys(run.spec.label.removeprefix("cdka ") for run in runs[:MOST_CURVES]))
+    total = max(run.spec.steps for run in runs)
+    task = TASKS.get(runs[0].spec.task)
+    left, right = st.columns(2, gap="small")
+    left.altair_chart(
+        curves.validation(validation, labels, total, task.chance if task else None), key="tune-validation",
+        alt="Validation accuracy by training step, one line per run",
+    )  # fmt: skip
+    right.altair_chart(
+        curves.training(training, labels, total), key="tune-training",
+        alt="Training loss by step, raw and smoothed, one line per run",
+    )  # fmt: skip
+    if len(runs) > MOST_CURVES:
+        parts.caption(f"Curves of the first {MOST_CURVES} of {len(runs)} runs; the rows below list all.")
+
+
+def _rows(feed: Feed, runs: Sequence[Run]) -> None:
+    page = 0
+    if len(runs) > MOST_ROWS:
+        pages = -(-len(runs) // MOST_ROWS)
+        page = st.segmented_control(
+            "Page", list(range(pages)), default=0, required=True, key="tune-page", label_visibility="collapsed",
+            format_func=lambda p: f"{p * MOST_ROWS + 1}–{min(len(runs), (p + 1) * MOST_ROWS)}",
+        ) or 0  # fmt: skip
+        page = min(page, pages - 1)
+    for run in runs[page * MOST_ROWS : (page + 1) * MOST_ROWS]:
+        with st.container(horizontal=True, vertical_alignment="center", key=f"row-{run.run_id}", gap="small"):
+            parts.show(rows.row_html(run, feed.tracks[run.run_id]))
+            actions.menu(run)
+
+
+def _ordered(runs: Sequence[Run]) -> list[Run]:
+    """At work first, then waiting, then finished, the newest first; within a state in the order of submission."""
+    rank = {**dict.fromkeys(LIVE, 0), QUEUED: 1}
+    return sorted(runs, key=lambda run: (rank.get(run.status, 2), -run.created_at if run.status in FINISHED else 0))

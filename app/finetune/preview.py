@@ -1,0 +1,88 @@
+"""What a click will start, told before it: runs, parameters, time, memory, and the button itself."""
+
+from __future__ import annotations
+
+import html
+from statistics import median
+
+import streamlit as st
+
+from app import data, parts, words
+from app.finetune.order import Launcher, Order
+from cdka.engines.local import ensure_dispatcher
+from cdka.errors import CdkaError
+from cdka.runs.record import KEPT
+from cdka.runs.store import Store
+from cdka.sweep.plan import Plan
+
+MOST_ARMS = 8
+
+
+def show(order: Order | None) -> None:
+    """Draws the preview and the launch button; without an order only its place."""
+    parts.show('<div class="cdka-preview-title">This will start</div>')
+    if order is None:
+        parts.show('<div class="cdka-quiet">Nothing yet: the form has an error.</div>')
+        return
+    try:
+        plan = order.plan()
+    except CdkaError as refusal:
+        parts.error(str(refusal))
+        return
+    store = data.store()
+    settings = plan.specs[0]
+    pace = pace_s(store, order.model, order.task)
+    arms = "".join(
+        f"<tr><td>{parts.method_chip_html(arm.spec)}</td><td>{parts.count_html(arm.num_params)}</td></tr>"
+        for arm in plan.arms[:MOST_ARMS]
+    )
+    more = f"<tr><td>and {len(plan.arms) - MOST_ARMS} more</td><td></td></tr>" if len(plan.arms) > MOST_ARMS else ""
+    parts.show(
+        f'<div class="cdka-big">{words.plural(len(plan.specs), "run")}</div><div class="cdka-quiet">'
+        f"{words.plural(len(plan.arms), 'configuration')} × {words.plural(order.seeds, 'seed')}, "
+        f"{settings.steps:,} steps each</div>"
+        f'<table class="cdka-costs"><tr><th></th><th>parameters</th></tr>{arms}{more}</table>'
+        f'<table class="cdka-costs">{_row("time", _time(plan, pace))}'
+        f"{_row('memory per run', _memory(store, order))}</table>"
+    )
+    for note in plan.notes:
+        parts.show(f'<div class="cdka-quiet">{html.escape(note)}</div>')
+    st.button(
+        f"Launch {words.plural(len(plan.specs), 'run')}", type="primary", width="stretch", key="launch",
+        on_click=launch, args=(order,),
+    )  # fmt: skip
+
+
+def launch(order: Order) -> None:
+    """Queue the order once, see that somebody works on it, and show it."""
+    with parts.errors_shown():
+        launcher: Launcher = st.session_state.setdefault("tune-launcher", Launcher())
+        store = data.store()
+        st.session_state["show"] = launcher.launch(store, order)
+        ensure_dispatcher(store)
+
+
+def pace_s(store: Store, model: str, task: str) -> float | None:
+    """Seconds of wall time per step in the last kept runs on this model and task; None where there are none."""
+    past = [run for run in store.runs(status=KEPT) if (run.spec.model, run.spec.task) == (model, task)][-20:]
+    times = [run.seconds / run.step for run in past if run.seconds and run.step]
+    return median(times) if times else None
+
+
+def _time(plan: Plan, pace: float | None) -> str:
+    if pace is None:
+        return "known after the first run"
+    total = pace * sum(spec.steps for spec in plan.specs)
+    return f"about {words.duration(total)}, one after another"
+
+
+def _memory(store: Store, order: Order) -> str:
+    peaks = [
+        run.peak_bytes for run in store.runs(status=KEPT)
+        if run.peak_bytes and (run.spec.model, run.spec.task) == (order.model, order.task)
+    ]  # fmt: skip
+    return f"{words.size(max(peaks[-20:]))}, as measured" if peaks else "known after the first run"
+
+
+def _row(name: str, value: str) -> str:
+    return f"<tr><td>{name}</td><td>{value}</td></tr>"

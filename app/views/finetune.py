@@ -1,0 +1,34 @@
+"""Fine-tune: order runs, watch them live, stop, keep, retry. Everything shown comes from the store."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import data, parts, state
+from app.finetune import form, live, preview
+
+state.arrive("finetune")
+store = data.store()
+
+with st.container(key="tune-body"):
+    ask, see, sight = st.columns([1.1, 2.75, 1.05], gap="medium")
+
+order = None
+with ask, parts.errors_shown():
+    order = form.ask()
+
+with sight, st.container(key="tune-preview", border=True), parts.errors_shown():
+    preview.show(order)
+
+with see, parts.errors_shown():
+    show = live.picker(store)
+    if live.chosen_runs(store, show):
+        live.panel(store, show)
+    else:
+        example = form.example()
+        parts.empty(
+            "Nothing has been trained here yet",
+            "An example to start with: r1 2 · r2 8 · r 1 against LoRA of equal cost on flipped digits, one seed each. "
+            "Curves appear here as soon as the first step is done.",
+            f"Train the example, {len(example.plan().specs)} runs", lambda: preview.launch(example), key="tune",
+        )  # fmt: skip

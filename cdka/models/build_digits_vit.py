@@ -1,7 +1,9 @@
 """Build the embedded ViT: ``python -m cdka.models.build_digits_vit`` writes ``assets/digits-vit``.
 
-A small Vision Transformer, trained from scratch on the upright digits' training split, from one seed. The recipe
-reaches about 95 % on the upright test images and chance on the flipped ones: a model with something to adapt.
+A small Vision Transformer, trained from scratch on the upright digits' training split, from one seed. Patches of 4x4
+make sequences of five tokens, so that a fine-tune takes seconds on a CPU. Training is short and unaugmented on purpose:
+with shifted images and 1,500 steps the model became so general (98 % upright) that every adapter learnt the flipped
+digits at once and no configuration could be told from another.
 """
 
 from __future__ import annotations
@@ -17,22 +19,11 @@ from cdka.paths import assets_dir
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.digits import load
 
-SEED, STEPS, BATCH_SIZE, PEAK_LR, WEIGHT_DECAY = 2602, 1500, 64, 1e-3, 0.05
-MAX_SHIFT = 1
-"""Augmentation: images are moved by up to this many pixels, or 900 images are learnt by heart."""
-
+SEED, STEPS, BATCH_SIZE, PEAK_LR, WEIGHT_DECAY = 2602, 400, 64, 1e-3, 0.05
 CONFIG = {
-    "image_size": 8, "num_channels": 1, "patch_size": 2, "hidden_size": 128, "num_hidden_layers": 4,
+    "image_size": 8, "num_channels": 1, "patch_size": 4, "hidden_size": 128, "num_hidden_layers": 4,
     "num_attention_heads": 4, "intermediate_size": 256, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
 }  # fmt: skip
-
-
-def _moved(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each image (n, 1, 8, 8) moved by a random whole number of pixels, the background filled in."""
-    padded = F.pad(pixels, [MAX_SHIFT] * 4, value=-1.0)
-    offsets = torch.randint(0, 2 * MAX_SHIFT + 1, (len(pixels), 2), generator=generator).tolist()
-    size = pixels.shape[-1]
-    return torch.stack([image[:, y : y + size, x : x + size] for image, (y, x) in zip(padded, offsets, strict=True)])
 
 
 @torch.no_grad()
@@ -44,6 +35,7 @@ def accuracy(model: torch.nn.Module, task: str, split: str = "test") -> float:
 
 def build(destination: Path) -> dict[str, float]:
     """Train, save in safetensors, and return the accuracies that are recorded beside the weights."""
+    torch.set_num_threads(1)  # sums depend on the number of threads, and 400 steps make the difference visible
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
     labels = {str(digit): digit for digit in range(10)}
@@ -55,7 +47,7 @@ def build(destination: Path) -> dict[str, float]:
     for _ in range(STEPS):
         rows = torch.randint(0, len(train), (BATCH_SIZE,), generator=generator)
         batch = train.take(rows)
-        loss = F.cross_entropy(model(_moved(batch.inputs["pixel_values"], generator)).logits, batch.labels)
+        loss = F.cross_entropy(model(**batch.inputs).logits, batch.labels)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -16,7 +16,7 @@ PREFIX = "cdka_"
 """Every adapter parameter's name starts with this; transformers derives it from the name of the method."""
 
 
-class CdkaPeftType(enum.StrEnum):
+class CdkaPeftType(str, enum.Enum):  # noqa: UP042 - PEFT reads the part after the dot of str(), as Enum writes it
     """The name of the method in ``adapter_config.json``."""
 
     CDKA = "CDKA"

@@ -168,17 +168,19 @@ class Dispatcher:
                 process.signal_group(work.child.pid, signal.SIGKILL)
 
 
-def main(home: str, launcher: Launcher | None = None) -> None:
+def main(
+    home: str, launcher: Launcher | None = None, *, command: Sequence[str] = local.DISPATCHER, idle_s: float = IDLE_S
+) -> None:
     """Be the dispatcher of ``home`` unless there is one; leave when there is nothing to do."""
     store = Store(home)
     launcher = launcher or Launcher(store.home)
     with local.only_one(store.home) as mine:
         if not mine:
             return
-        reason = Dispatcher(store, launcher).run()
+        reason = Dispatcher(store, launcher).run(idle_s)
         launcher.close()
     if reason != "gone":  # something may have been queued at the last moment, or the code is new
-        local.ensure_dispatcher(store)
+        local.ensure_dispatcher(store, command=command)
 
 
 if __name__ == "__main__":

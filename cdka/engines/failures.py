@@ -11,6 +11,8 @@ from cdka.finetune.spec import RunSpec
 from cdka.runs.record import FAILED, LOST
 from cdka.tasks.catalogue import find_task
 
+EXIT_UNRECORDED = 74
+"""A worker's exit code when the store could not be written for so long that it gave up (EX_IOERR)."""
 _ENDED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -59,6 +61,8 @@ def outcome_of(exit_status: int | None, log: str) -> tuple[str, str]:
             hint = " (by someone, or by the system when it ran out of memory)" if name == "SIGKILL" else ""
             return LOST, f"its process was killed with {name}{hint}. Retry the run.{tail}"
         return FAILED, f"its process crashed with {name}.{tail}"
+    if exit_status == EXIT_UNRECORDED:
+        return FAILED, f"the run store could not be written for a long time: the disk was full, or locked.{tail}"
     if exit_status == 0:
         return FAILED, f"its process ended without a result.{tail}"
     return FAILED, f"its process ended with exit code {exit_status}.{tail}"

@@ -19,6 +19,11 @@ from cdka.engines.worker import Order
 
 WORKER = (sys.executable, "-m", "cdka.engines.worker")
 ZYGOTE = (sys.executable, "-m", "cdka.engines.zygote")
+ZYGOTE_ENVIRONMENT = {
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # "is there a GPU?" is answered without touching it
+    "OMP_NUM_THREADS": "1",  # no thread pools that a fork would break; each worker sets its own number
+    "TOKENIZERS_PARALLELISM": "false",
+}
 PRELOAD_S = 120.0
 """A zygote that is not ready by then is given up: imports take 4 to 10 s."""
 MOST_FAILURES = 2
@@ -128,7 +133,7 @@ class Zygote:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True, cwd=home,
-                env=python_environment() | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "TOKENIZERS_PARALLELISM": "false"},
+                env=python_environment() | ZYGOTE_ENVIRONMENT,
             )  # fmt: skip
         self._channel.setblocking(False)
         self._received = b""

@@ -22,7 +22,9 @@ from cdka.runs.store import Store
 DISPATCHER = (sys.executable, "-m", "cdka.engines.dispatcher")
 LOOK_AFTER_S = 2.0
 _MOST_LOG_BYTES = 1_000_000
-_started: list[subprocess.Popen] = []
+STARTING_S = 5.0
+"""How long a dispatcher that was just started is trusted to take the lock before another one is."""
+_started: list[tuple[Path, float, subprocess.Popen]] = []
 
 
 def engine_dir(home: Path) -> Path:
@@ -97,6 +99,9 @@ def last_wanted(home: Path) -> float:
 
 
 def _start(store: Store, command: Sequence[str]) -> bool:
+    now = time.monotonic()
+    if any(home == store.home and now - since < STARTING_S for home, since, _ in _started):
+        return False
     if dispatcher_pid(store.home) is not None:
         return False
     log = engine_dir(store.home) / "dispatcher.log"
@@ -110,13 +115,13 @@ def _start(store: Store, command: Sequence[str]) -> bool:
             )  # fmt: skip
     except OSError as error:
         raise CdkaError(f"the engine could not be started: {error.strerror}. What was queued stays queued.") from None
-    _started.append(process)
+    _started.append((store.home, now, process))
     return True
 
 
 def _reap() -> None:
     """Collect dispatchers of ours that have ended, so that none stays as a zombie of a long-lived Studio."""
-    _started[:] = [process for process in _started if process.poll() is None]
+    _started[:] = [entry for entry in _started if entry[2].poll() is None]
 
 
 def wait(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from cdka.errors import CdkaError
 from cdka.runs.database import StoreBusy, StoreFull
 from cdka.runs.store import Store
 from cdka.runs.transitions import Batch, record_events, stops
@@ -93,11 +92,12 @@ class Recorder:
             if self._failing_since is not None:
                 time.sleep(RETRY_S)
 
-    def fail_all(self, cause: str) -> None:
-        """Every run that has not ended has failed, for one reason."""
+    def fail_all(self, cause: str) -> bool:
+        """Every run that has not ended has failed, for one reason; False where even that could not be recorded."""
         try:
             for index in self.open_runs:
                 self.add(index, {"kind": "failed", "cause": cause, "step": None})
             self.close()
-        except CdkaError as error:  # the dispatcher finds the run without a last word, and this line in its log
-            print(f"the end of the run could not be recorded: {error}", flush=True)
+        except (StoreBusy, StoreFull):
+            return False
+        return True

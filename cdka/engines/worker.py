@@ -10,12 +10,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cdka.engines import slots
-from cdka.engines.failures import cause_of
+from cdka.engines.failures import EXIT_UNRECORDED, cause_of
 from cdka.engines.process import own_identity
 from cdka.engines.recorder import Recorder
 from cdka.finetune.spec import RunSpec
@@ -90,9 +91,9 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
                 break
         recorder.close()
     except Exception as error:
-        traceback.print_exc()
-        recorder.fail_all(cause_of(error, specs))
-        return 1
+        with suppress(OSError):  # the disk may be full
+            traceback.print_exc()
+        return 1 if recorder.fail_all(cause_of(error, specs)) else EXIT_UNRECORDED
     if recorder.open_runs:
         recorder.fail_all("the training loop ended without a result; this is a defect, please report it.")
         return 1
@@ -105,6 +106,14 @@ def _limit_threads(number: int) -> None:
         torch.set_num_threads(number)
 
 
+def leave(code: int) -> NoReturn:
+    """End the process at once: tearing down torch takes a second and can hang, and everything is stored."""
+    with suppress(OSError, ValueError):  # the disk of the log may be full, its file closed
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 def main(argv: Sequence[str]) -> int:
     """The cold start: the order comes as JSON in the one argument."""
     os.nice(NICENESS)
@@ -112,7 +121,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # tearing down torch takes a second and can hang; everything is stored
+    leave(main(sys.argv[1:]))

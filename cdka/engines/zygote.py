@@ -21,7 +21,7 @@ from contextlib import suppress
 
 from cdka.engines import slots
 from cdka.engines.process import reap_group
-from cdka.engines.worker import NICENESS, Order, execute
+from cdka.engines.worker import NICENESS, Order, execute, leave
 
 PRELOADED = (
     "cdka.finetune.loop",
@@ -30,15 +30,19 @@ PRELOADED = (
     "transformers.models.vit.modeling_vit",
     "transformers.models.llama.modeling_llama",
     "transformers.models.bert.modeling_bert",
+    "peft.utils.transformers_weight_conversion",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
 )
-"""transformers imports its models lazily: what a worker should find ready must be named."""
+"""Much is imported lazily, models above all: what a worker should find ready must be named."""
 REAP_S = 0.05
 
 
 def preload(names: Sequence[str] = PRELOADED) -> None:
     """Import what workers need, and put it beyond the garbage collector so that forked copies share its memory."""
     for name in names:
-        importlib.import_module(name)
+        with suppress(ImportError):  # a worker that needs it will say so, in its own log
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
@@ -65,11 +69,10 @@ def _fork(order: Order, channel: socket.socket, run: Callable[[Order], int]) -> 
         channel.close()
         code = _become_worker(order, run)
     except BaseException:
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # never back into the zygote's loop
+        leave(code)  # never back into the zygote's loop
 
 
 def serve(channel: socket.socket, run: Callable[[Order], int] = execute) -> None:
@@ -111,4 +114,4 @@ def main(descriptor: int, names: Sequence[str] = PRELOADED, run: Callable[[Order
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
-    os._exit(0)  # tearing down torch takes a second
+    leave(0)

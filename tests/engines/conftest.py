@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from cdka.engines import local
+from cdka.engines.process import process_start
 from cdka.finetune.spec import RunSpec
 from cdka.runs.record import FINISHED
 from cdka.runs.store import Store
@@ -92,6 +93,10 @@ class Engine:
     def worker_pid(self, run_id: str) -> int:
         return self.store.attempts(run_id)[-1]["pid"]
 
+    def at_work(self, run_id: str) -> bool:
+        """True while the worker's process lives, whatever the record says."""
+        return process_start(self.worker_pid(run_id)) is not None
+
     def check(self) -> None:
         """What must hold after any fault: whole streams, one end each, and no half adapter shown as whole."""
         for run in self.store.runs():
@@ -106,6 +111,12 @@ class Engine:
                 assert run.metrics["accuracy"] == 0.5
             else:
                 assert run.metrics == {}
+
+    def stop_dispatcher(self) -> None:
+        """Kill the dispatcher alone, and see it gone."""
+        os.kill(self.dispatcher(), signal.SIGKILL)
+        while self.dispatcher() is not None:
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """End everything, the dispatcher first so that nothing is started anew."""

@@ -7,13 +7,15 @@ What a run does is in its ``task_options``: ``pace_s`` per step, and ``act`` at 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from cdka.engines import dispatcher, worker, zygote
+from cdka.engines import dispatcher, recorder, worker, zygote
 from cdka.engines.launch import Launcher
 
 HERE = Path(__file__).resolve()
@@ -36,6 +38,13 @@ def _misbehave(spec) -> None:
     if act == "child":  # like a data loader's: it must not outlive its worker
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         os.kill(os.getpid(), signal.SIGKILL)
+    if act == "fill":  # leaves no room for events, nor for the adapter
+        block = b"x" * 4096
+        with suppress(OSError), open(Path(spec.task_options["where"]) / "filler", "wb", buffering=0) as filler:
+            while True:
+                filler.write(block)
+    if act == "quota":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if act == "chatter":
         line = b"x" * 99 + b"\n"
         with open(1, "wb", closefd=False) as out:
@@ -107,21 +116,23 @@ def command(role: str) -> list[str]:
 
 
 def execute(order: worker.Order) -> int:
-    """The real worker around the fake loop."""
+    """The real worker around the fake loop, with little patience for a full disk."""
+    recorder.PATIENCE_S, recorder.RETRY_S = 1.0, 0.1
     return worker.execute(order, lambda: train)
 
 
 if __name__ == "__main__":
     role, argument = sys.argv[1:]
     if role == "worker":
-        os._exit(execute(worker.Order.from_json(argument)))
+        worker.leave(execute(worker.Order.from_json(argument)))
     elif role == "zygote":
         zygote.main(int(argument), names=(), run=execute)
     elif role == "broken-zygote":
         sys.exit(3)
     else:
         warm = command("broken-zygote" if "broken" in role else "zygote")
-        launcher = Launcher(
-            Path(argument), worker=command("worker"), zygote=None if "cold" in role else warm
-        )
+        marker = os.environ.get("FAKE_CODE")
+        if marker:  # the code on disk is as new as this file
+            dispatcher.fingerprint = lambda: hash(Path(marker).exists())
+        launcher = Launcher(Path(argument), worker=command("worker"), zygote=None if "cold" in role else warm)
         dispatcher.main(argument, launcher, command=command(role), idle_s=float(os.environ.get("FAKE_IDLE_S", "60")))

@@ -117,15 +117,15 @@ PROPERTIES: tuple[Property, ...] = (
         _COMPARE, "sweep", list, (), "what is compared: sweep ids, or imported bundles; the newest sweep if empty"
     ),
     Property(_COMPARE, "metric", str, "accuracy", "which number of each run"),
-    Property(_COMPARE, "at", str, "final", "where it is read: final, best, or step-N"),
-    Property(_COMPARE, "against", str, "", "the reference arm by label, or all-pairs"),
+    Property(_COMPARE, "at", str, "at the end", "where it is read: at the end, best on validation, or at step N"),
+    Property(_COMPARE, "against", str, "LoRA, else the first arm", "the reference arm by label, or every other arm"),
     Property(_COMPARE, "view", str, "Curves", "which figure"),
     Property(_COMPARE, "only", list, (), "shown arms: factor=level"),
     Property(_COMPARE, "hide", list, (), "hidden arms, by label"),
     Property(_COMPARE, "axis", str, "step", "the x axis of the curves"),
     Property(_COMPARE, "curve", str, "validation accuracy", "which curve"),
-    Property(_COMPARE, "facet", str, "auto", "small multiples: auto, none, r1, r2 or r"),
-    Property(_COMPARE, "cost", str, "num_params", "the cost on the x axis of the front"),
+    Property(_COMPARE, "facet", str, "by what varies", "small multiples: by what varies, none, by r1, by r2 or by r"),
+    Property(_COMPARE, "cost", str, "trainable parameters", "the cost on the x axis of the front"),
     Property(_COMPARE, "arm_a", str, "", "the arm looked at closely, by label"),
     Property(_COMPARE, "arm_b", str, "", "the arm it is held against, by label"),
     Property(_COMPARE, "arm_seed", int, 0, "the seed looked at closely", between("arm_seed", 0, 2**32)),
@@ -165,11 +165,36 @@ def read_all(room: str, params: Mapping[str, list[str]]) -> tuple[dict[str, Any]
 
 
 def arrive(room: str) -> dict[str, Any]:
-    """The values in the address bar on arrival in a room, after telling what was wrong with it."""
-    values, notices = read_all(room, {name: st.query_params.get_all(name) for name in table(room)})
-    for notice in notices:
+    """The values in the address bar on arrival in a room.
+
+    A URL with something wrong in it is corrected first (widgets would take the bad text over), and the reader told.
+    """
+    given = {name: st.query_params.get_all(name) for name in table(room)}
+    values, notices = read_all(room, given)
+    if notices:
+        st.session_state["url-notices"] = notices
+        go(room, **values)
+    for notice in st.session_state.pop("url-notices", ()):
         st.warning(notice, icon=None)
     return values
+
+
+def put(name: str, value: Any) -> None:
+    """Write a property that no widget is bound to into the URL; only when it changes, or Back would stick."""
+    texts = _BY_NAME[name].write(value)
+    if texts is None:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = texts
+    st.session_state[f"url-{name}"] = value
+
+
+def heard(name: str, value: Any) -> bool:
+    """Whether the URL's value of an unbound property is news: pasted, linked to, or reached with Back."""
+    if st.session_state.get(f"url-{name}", _BY_NAME[name].default) == value:
+        return False
+    st.session_state[f"url-{name}"] = value
+    return True
 
 
 def query(room: str, **values: Any) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 
 import streamlit as st
@@ -13,7 +14,7 @@ from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import ModelShapes
 from cdka.models.targets import ROLE_TARGETS, select, target_names
-from cdka.solver import cheapest
+from cdka.solver import cheapest, limiting_modules
 from cdka.solver.columns import common_values
 
 LORA_RANKS = (2, 4, 8, 16)
@@ -68,6 +69,8 @@ def modules(shapes: ModelShapes) -> str:
         f'<div class="cdka-quiet">{words.plural(count, "layer")}, '
         f"{parts.count_html(weights)} weights, {words.percent(weights / shapes.base_params)} of the model</div>"
     )
+    for sentence in limiting_modules(layers)[:1]:
+        parts.show(f'<div class="cdka-quiet">{html.escape(sentence)}</div>')
     return chosen
 
 

@@ -94,6 +94,9 @@ def option_svg(components: Components, out_features: int, in_features: int, lora
         _text(w.x, top + SIDE + 14, f"rank up to {components.rank_bound(out_features, in_features):,}", anchor="start"),
         f'<line x1="0" x2="{width:.0f}" y1="166" y2="166" class="p-hair"/>',
     ]  # fmt: skip
+    if w.x + wide + 100 < width:
+        told = ("Each block is one", "number of B times A;", f"{r2} per row, {b_rows:,}", "per column.")
+        parts += [_text(w.x + wide + 12, middle - 18 + 14 * i, line, "p-quiet", "start") for i, line in enumerate(told)]
     if lora_rank:
         parts.append(_lora(_Box(14, 0, lora_side, tall), lora_a_x, _Box(w_x, 0, wide, tall)))
         parts.append(_text(w_x, 312, f"rank {lora_rank}", "p-lora-name", "start"))

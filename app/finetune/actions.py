@@ -15,7 +15,7 @@ SHOWN = ("model", "task", "method", "components", "rank", "alpha", "lr", "steps"
 
 def menu(run: Run) -> None:
     """The menu of one run. Its contents are made only while it is open."""
-    pop = st.popover("Run", key=f"menu-{run.run_id}", on_change="rerun", help=f"Run {run.run_id}")
+    pop = st.popover("More", key=f"menu-{run.run_id}", on_change="rerun", help=f"Run {run.run_id}")
     if not pop.open:
         return
     with pop:

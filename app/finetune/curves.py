@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import altair as alt
 import pandas as pd
 
@@ -9,6 +11,9 @@ from app import charts, theme
 from app.basket import pretty
 
 HEIGHT = 250
+ROOM = 1.36
+"""How far the axis goes beyond the last step, so that the names fit at the ends of the lines."""
+_QUIET = "#8A9099"
 
 
 def colours(labels: list[str]) -> alt.Scale:
@@ -28,50 +33,62 @@ def _dashes(labels: list[str]) -> alt.Scale:
     return alt.Scale(domain=labels, range=[kinds.get(label.split()[0], [1, 0]) for label in labels])
 
 
+def _x(total_steps: int, room: float) -> alt.X:
+    scale = alt.Scale(domain=[0, total_steps * room], nice=False)
+    return alt.X("step:Q", title="training step", scale=scale, axis=alt.Axis(tickCount=6, format="d"))
+
+
+def _tooltip(*measures: alt.Tooltip) -> list[alt.Tooltip]:
+    who = [alt.Tooltip("label:N", title="configuration"), alt.Tooltip("seed:Q"), alt.Tooltip("step:Q")]
+    return [*who, *measures, alt.Tooltip("run:N")]
+
+
 def validation(points: pd.DataFrame, labels: list[str], total_steps: int, chance: float | None) -> alt.LayerChart:
     """Validation accuracy by step, one line per run, named at its end; ``chance`` as a dotted line."""
-    x = alt.X("step:Q", title="training step", scale=alt.Scale(domain=[0, total_steps * 1.18], nice=False))
-    y = alt.Y("accuracy:Q", title="validation accuracy", scale=alt.Scale(domain=[0, 1]))
+    x = _x(total_steps, ROOM)
+    y = alt.Y("accuracy:Q", title="validation accuracy", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
     colour = alt.Color("label:N", scale=colours(labels), legend=None)
-    base = alt.Chart(points).encode(
-        x=x, y=y, color=colour, detail="run:N",
-        strokeDash=alt.StrokeDash("label:N", scale=_dashes(labels), legend=None),
-        tooltip=[
-            alt.Tooltip("label:N", title="configuration"), alt.Tooltip("seed:Q"), alt.Tooltip("step:Q"),
-            alt.Tooltip("accuracy:Q", format=".3f"), alt.Tooltip("loss:Q", title="validation loss", format=".3f"),
-            alt.Tooltip("run:N"),
-        ],
+    lines = (
+        alt.Chart(points)
+        .mark_line(strokeWidth=2, interpolate="linear", point=alt.OverlayMarkDef(size=22, filled=True))
+        .encode(
+            x=x, y=y, color=colour, detail="run:N",
+            strokeDash=alt.StrokeDash("label:N", scale=_dashes(labels), legend=None),
+            tooltip=_tooltip(
+                alt.Tooltip("accuracy:Q", format=".3f"), alt.Tooltip("loss:Q", title="validation loss", format=".3f")
+            ),
+        )
     )  # fmt: skip
-    lines = base.mark_line(strokeWidth=2, interpolate="linear", point=alt.OverlayMarkDef(size=22, filled=True))
     layers = [lines, _names(points, labels, "accuracy", x, y, colour)]
     if chance is not None:
-        rule = alt.Chart(pd.DataFrame({"accuracy": [chance], "name": ["chance"]}))
-        layers.append(rule.mark_rule(strokeDash=[2, 3], opacity=0.6, color="#8A9099").encode(y="accuracy:Q"))
+        rule = alt.Chart(pd.DataFrame({"accuracy": [chance], "step": [total_steps * ROOM], "name": ["chance"]}))
+        layers.append(rule.mark_rule(strokeDash=[2, 3], opacity=0.6, color=_QUIET).encode(y="accuracy:Q"))
         layers.append(
-            rule.mark_text(align="left", dx=4, dy=-6, color="#8A9099", fontSize=11).encode(
-                y="accuracy:Q", x=alt.value(0), text="name:N"
+            rule.mark_text(align="right", dy=8, color=_QUIET, fontSize=11).encode(
+                x="step:Q", y="accuracy:Q", text="name:N"
             )
         )
     return charts.altair(alt.layer(*layers), "Does it generalise? Validation accuracy", height=HEIGHT)
 
 
 def training(points: pd.DataFrame, labels: list[str], total_steps: int) -> alt.LayerChart:
-    """Training loss by step: raw faint, smoothed bold."""
-    x = alt.X("step:Q", title="training step", scale=alt.Scale(domain=[0, total_steps * 1.18], nice=False))
+    """Training loss by step: raw faint, smoothed bold, from zero to a round number above the highest."""
+    top = 1.0 if points.empty else max(0.1, float(points["loss"].max(skipna=True) or 0.1))
+    step = 10 ** math.floor(math.log10(top)) / 2
+    scale = alt.Scale(domain=[0, math.ceil(top / step) * step], clamp=True)
+    axis = alt.Axis(tickCount=5)
+    x = _x(total_steps, 1.0)
     colour = alt.Color("label:N", scale=colours(labels), legend=None)
     base = alt.Chart(points).encode(x=x, color=colour, detail="run:N")
-    raw = base.mark_line(strokeWidth=1, opacity=0.22).encode(y=alt.Y("loss:Q", title="training loss (nats)"))
-    smooth = base.mark_line(strokeWidth=2).encode(
-        y=alt.Y("smoothed:Q", title="training loss (nats)"),
-        strokeDash=alt.StrokeDash("label:N", scale=_dashes(labels), legend=None),
-        tooltip=[
-            alt.Tooltip("label:N", title="configuration"), alt.Tooltip("seed:Q"), alt.Tooltip("step:Q"),
-            alt.Tooltip("loss:Q", format=".3f"), alt.Tooltip("smoothed:Q", format=".3f"), alt.Tooltip("run:N"),
-        ],
-    )  # fmt: skip
-    return charts.altair(
-        alt.layer(raw, smooth), "Is it learning? Training loss, raw faint, smoothed bold", height=HEIGHT
+    raw = base.mark_line(strokeWidth=1, opacity=0.22).encode(
+        y=alt.Y("loss:Q", title="training loss (nats)", scale=scale, axis=axis)
     )
+    smooth = base.mark_line(strokeWidth=2).encode(
+        y=alt.Y("smoothed:Q", title="training loss (nats)", scale=scale, axis=axis),
+        strokeDash=alt.StrokeDash("label:N", scale=_dashes(labels), legend=None),
+        tooltip=_tooltip(alt.Tooltip("loss:Q", format=".3f"), alt.Tooltip("smoothed:Q", format=".3f")),
+    )
+    return charts.altair(alt.layer(raw, smooth), "Is it learning? Training loss (smoothed bold)", height=HEIGHT)
 
 
 def _names(points: pd.DataFrame, labels: list[str], column: str, x: alt.X, y: alt.Y, colour: alt.Color) -> alt.Chart:

@@ -38,7 +38,7 @@ def ask() -> Order:
     entries = basket.widget("Train these")
     baselines = st.pills(
         "against", list(BASELINES), selection_mode="multi", default=["lora"], format_func=BASELINES.get,
-        key="tune-baselines", persist_state="session",
+        key="tune-baselines", persist_state="session", wrap=True,
     )  # fmt: skip
     if model in REGIMES:
         st.segmented_control(
@@ -78,7 +78,7 @@ def _task(model: str) -> TaskInfo:
     if st.session_state.get("task", fitting[0]) not in fitting:
         st.session_state["task"] = fitting[0]
     index = fitting.index(state.default("task")) if state.default("task") in fitting else 0
-    name = st.selectbox("Task", fitting, index=index, format_func=lambda name: TASKS[name].title, **state.bound("task"))
+    name = st.selectbox("Task", fitting, index=index, **state.bound("task"))
     task = find_task(name)
     sizes = ", ".join(f"{size:,} {split}" for split, size in task.examples.items())
     parts.show(f'<div class="cdka-quiet">{html.escape(task.description)} Examples: {sizes}.</div>')

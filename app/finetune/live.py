@@ -16,6 +16,7 @@ from cdka.tasks.catalogue import TASKS
 
 EVERY_S = 1.0
 MOST_ROWS = 8
+SHOW = "tune-show"
 MOST_CURVES = 24
 
 
@@ -33,17 +34,29 @@ def chosen_runs(store: Store, show: str) -> list[Run]:
     return store.runs(sweep_id=newest[0].sweep_id) if newest else store.runs()[-MOST_ROWS:]
 
 
-def picker(store: Store) -> str:
-    """Asks which runs to show."""
+def picker(store: Store, asked: str) -> str:
+    """Asks which runs to show; ``asked`` is what the URL says."""
     sweeps = {sweep.sweep_id: sweep for sweep in store.sweeps()[:200]}
     options = ["now", *sweeps, "all"]
-    if st.session_state.get("show", "now") not in options:
-        st.session_state["show"] = "now"
+    if state.heard("show", asked):
+        st.session_state[SHOW] = asked
+    if st.session_state.get(SHOW, "now") not in options:
+        st.session_state[SHOW] = "now"
     names = {"now": "At work, else the newest", "all": "All runs"}
     return st.selectbox(
-        "Shown", options, format_func=lambda key: names.get(key) or sweeps[key].name, label_visibility="collapsed",
-        **state.bound("show"),
+        "Shown", options, format_func=lambda key: names.get(key) or f"{sweeps[key].name} ({key})", key=SHOW,
+        label_visibility="collapsed", persist_state="session", on_change=_shown,
     )  # fmt: skip
+
+
+def _shown() -> None:
+    state.put("show", st.session_state[SHOW])
+
+
+def show(sweep_id: str) -> None:
+    """Show this sweep; from a callback."""
+    st.session_state[SHOW] = sweep_id
+    state.put("show", sweep_id)
 
 
 def panel(store: Store, show: str) -> None:

@@ -8,6 +8,7 @@ from statistics import median
 import streamlit as st
 
 from app import data, parts, words
+from app.finetune import live
 from app.finetune.order import Launcher, Order
 from cdka.engines.local import ensure_dispatcher
 from cdka.errors import CdkaError
@@ -58,7 +59,7 @@ def launch(order: Order) -> None:
     with parts.errors_shown():
         launcher: Launcher = st.session_state.setdefault("tune-launcher", Launcher())
         store = data.store()
-        st.session_state["show"] = launcher.launch(store, order)
+        live.show(launcher.launch(store, order))
         ensure_dispatcher(store)
 
 
@@ -73,7 +74,7 @@ def _time(plan: Plan, pace: float | None) -> str:
     if pace is None:
         return "known after the first run"
     total = pace * sum(spec.steps for spec in plan.specs)
-    return f"about {words.duration(total)}, one after another"
+    return f"about {words.duration(total)} in sequence"
 
 
 def _memory(store: Store, order: Order) -> str:

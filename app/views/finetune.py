@@ -7,7 +7,7 @@ import streamlit as st
 from app import data, parts, state
 from app.finetune import form, live, preview
 
-state.arrive("finetune")
+values = state.arrive("finetune")
 store = data.store()
 
 with st.container(key="tune-body"):
@@ -21,7 +21,7 @@ with sight, st.container(key="tune-preview", border=True), parts.errors_shown():
     preview.show(order)
 
 with see, parts.errors_shown():
-    show = live.picker(store)
+    show = live.picker(store, values["show"])
     if live.chosen_runs(store, show):
         live.panel(store, show)
     else:

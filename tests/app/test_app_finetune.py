@@ -1,0 +1,159 @@
+"""The Fine-tune room: the order, its preview, one launch per wish, and what is shown of each run."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from app.finetune import live, order, rows
+from app.finetune.feed import Feed, Track
+from app.finetune.order import Launcher, Order
+from cdka.finetune.spec import resolve
+from cdka.runs.record import CANCELLED, QUEUED
+from cdka.runs.store import Store
+from cdka.sweep.plan import plan
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """No engine: what is launched stays in the queue."""
+    started = []
+    for module in ("app.finetune.preview", "app.finetune.live", "app.finetune.actions"):
+        monkeypatch.setattr(f"{module}.ensure_dispatcher", lambda store: started.append(store) or True)
+    return started
+
+
+def texts(app) -> str:
+    return " ".join(element.value for element in app.markdown)
+
+
+SPEC = resolve("digits-vit", "digits-flip", components=(2, 8, 1))
+
+
+def test_opens_with_an_example_and_the_one_button_that_starts_it(room, idle):
+    app = room("finetune")
+    assert "Nothing has been trained here yet" in texts(app)
+    app.button(key="fill-tune").click().run()
+    assert not app.exception
+    runs = Store().runs()
+    assert [run.spec.label for run in runs] == ["cdka 2,8,1", "lora 2"]
+    assert {run.status for run in runs} == {QUEUED}
+    assert idle, "somebody was asked to work on the queue"
+    assert "2 runs: 2 waiting" in texts(app)
+
+
+def test_the_preview_tells_runs_and_parameters_before_the_click(room, idle):
+    app = room("finetune", basket=["2,8,1", "4,8,1"])
+    app.number_input(key="tune-seeds").set_value(3).run()
+    assert "9 runs" in texts(app)
+    assert "3 configurations × 3 seeds, 200 steps each" in texts(app)
+    assert 'title="15,232' in texts(app)
+    assert app.button(key="launch").label == "Launch 9 runs"
+
+
+def test_the_recipe_fills_the_form_and_a_regime_changes_it(room, idle):
+    app = room("finetune")
+    knobs = lambda: (app.number_input(key="tune-steps").value, app.text_input(key="tune-lr").value)  # noqa: E731
+    assert knobs() == (200, "0.003")
+    app.button_group(key="tune-regime").set_value("Early steps").run()
+    assert knobs() == (120, "0.002")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [("tune-lr", "fast", "lr must be a positive number"), ("tune-lr", "-1", "lr must be a positive number")],
+)
+def test_bad_knobs_are_told_and_nothing_can_be_launched(room, idle, key, value, told):
+    app = room("finetune")
+    app.text_input(key=key).set_value(value).run()
+    assert told in texts(app)
+    assert not [button for button in app.button if button.key == "launch"]
+    assert Store().runs() == []
+
+
+def test_components_that_do_not_divide_are_refused_before_the_queue(room, idle):
+    app = room("finetune", basket=["3,8,1"])
+    assert "r1 must divide out_features" in texts(app)
+    assert not [button for button in app.button if button.key == "launch"]
+
+
+def test_a_double_click_launches_once_and_a_later_wish_again(monkeypatch):
+    store, launcher = Store(), Launcher()
+    wish = Order("digits-vit", "digits-flip", ("2,8,1",))
+    first = launcher.launch(store, wish)
+    assert launcher.launch(store, wish) == first
+    assert len(store.runs()) == 1
+    other = launcher.launch(store, Order("digits-vit", "digits-flip", ("4,8,1",)))
+    assert other != first
+    now = time.monotonic()
+    monkeypatch.setattr(order.time, "monotonic", lambda: now + 60)
+    assert launcher.launch(store, wish) not in (first, other)
+
+
+def test_a_run_can_be_cancelled_and_ordered_again_from_its_row(room, idle):
+    store = Store()
+    planned = plan("digits-vit", "digits-flip", arms=[{"components": (4, 16, 1)}], seeds=1, settings={"steps": 33})
+    sweep = store.create_sweep("mine", planned.document, planned.specs)
+    (run,) = store.runs(sweep_id=sweep)
+    app = room("finetune")
+    app.session_state[f"menu-{run.run_id}"] = True
+    app.run()
+    app.button(key=f"again-{run.run_id}").click().run()
+    assert app.multiselect(key="basket").value == ["4,16,1"]
+    assert app.number_input(key="tune-steps").value == 33
+    app.button(key=f"cancel-{run.run_id}").click().run()
+    assert store.run(run.run_id).status == CANCELLED
+
+
+def test_the_url_names_the_sweep_that_is_shown(room, idle):
+    store = Store()
+    for name, components in (("first", (2, 8, 1)), ("second", (4, 8, 1))):
+        planned = plan("digits-vit", "digits-flip", arms=[{"components": components}], seeds=1, name=name)
+        store.create_sweep(name, planned.document, planned.specs)
+    first = next(sweep for sweep in store.sweeps() if sweep.name == "first")
+    app = room("finetune", show=first.sweep_id)
+    assert app.selectbox(key=live.SHOW).value == first.sweep_id
+    assert "1 run: 1 waiting" in texts(app)
+    assert room("finetune", show="s-gone").selectbox(key=live.SHOW).value == "now"
+
+
+def test_the_feed_keeps_the_whole_history_and_draws_at_most_300_points():
+    store = Store()
+    (run_id,) = store.submit([SPEC])
+    feed = Feed()
+    feed.refresh(store, [run_id])
+    track = feed.tracks[run_id]
+    for step in range(2000):
+        track.add({"kind": "step", "step": step, "loss": 1.0 / (step + 1)})
+        if step % 4 == 0:
+            track.add({"kind": "eval", "step": step, "accuracy": step / 2000, "loss": 1.0})
+    training, validation = feed.training([run_id]), feed.validation([run_id])
+    assert len(track.losses) == 2000
+    assert len(training) == len(validation) == 300
+    assert (training["step"].iloc[0], training["step"].iloc[-1]) == (0, 1999)
+    assert (validation["step"].iloc[0], validation["step"].iloc[-1]) == (0, 1996)
+
+
+def test_the_best_evaluation_is_the_first_of_equals():
+    track = Track()
+    for step, accuracy in ((0, 0.1), (20, 0.9), (40, None), (60, 0.9), (80, 0.8)):
+        track.add({"kind": "eval", "step": step, "accuracy": accuracy, "loss": 1.0})
+    assert track.best == (0.9, 20)
+
+
+def test_a_row_tells_state_progress_and_error_in_words():
+    store = Store()
+    (run_id,) = store.submit([SPEC])
+    run = store.run(run_id)
+    html = rows.row_html(run, Track())
+    assert "waiting" in html
+    assert "200 steps to do" in html
+    assert "no evaluation yet" in html
+    from dataclasses import replace
+
+    live_run = replace(run, status="running", phase="training", step=120, elapsed_s=12.0, samples=7680)
+    assert "120/200: 0:12 &lt; 0:08" in rows.row_html(live_run, Track())
+    assert "640 samples/s" in rows.row_html(live_run, Track())
+    failed = replace(run, status="failed", error="out of memory <b>")
+    assert "out of memory &lt;b&gt;" in rows.row_html(failed, Track())

@@ -6,7 +6,7 @@ import argparse
 
 from cdka.cli.output import print_json, print_table, say
 from cdka.errors import CdkaError
-from cdka.solver import Option, explore, parse_weights, why_this
+from cdka.solver import MEASURES, Option, explore, parse_weights, pattern, resources, why_this
 
 HELP = "List the component options (r1, r2, r) that fit a parameter budget, with exact counts."
 EXAMPLE = "cdka solve llama-2-7b --budget lora:8 --max-r1 16 --max-r2 64 --top 12"
@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-r", type=int, help="largest number of components")
     parser.add_argument("--alpha", type=float, default=64.0, help="alpha, for the scaling column (default 64)")
     parser.add_argument("--weights", help="order by weighted objectives, for example alignment=2,rank=1,flops=1")
+    parser.add_argument("--per-module", choices=MEASURES, help="also pick components per module, maximising this")
+    parser.add_argument("--batch-size", type=int, help="with --length: estimate the memory that training takes")
+    parser.add_argument("--length", type=int, help="tokens per example (vision models know theirs)")
+    parser.add_argument("--dtype", default="bfloat16", help="of the frozen base, for the memory estimate")
     parser.add_argument("--top", type=int, help="how many options to list (default: 20 in the table, all in JSON)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
@@ -40,8 +44,16 @@ def run(args: argparse.Namespace) -> None:
         alpha=args.alpha,
         weights=parse_weights(args.weights) if args.weights else None,
     )
+    recommended = solution.preset("paper") or solution.top(1)[0]
+    extra = {}
+    if args.per_module:
+        extra["pattern"] = pattern(solution, args.per_module).to_dict()
+    if args.batch_size is not None:
+        extra["resources"] = resources(
+            solution, recommended, batch_size=args.batch_size, length=args.length, dtype=args.dtype
+        )
     if args.json:
-        return print_json(solution.to_json(args.top))
+        return print_json({**solution.to_json(args.top), **extra})
     top = 20 if args.top is None else args.top
     options = solution.top(top)
     listed = {option.components for option in options}
@@ -52,8 +64,11 @@ def run(args: argparse.Namespace) -> None:
         f"{solution.num_modules} modules ({', '.join(solution.target_names)}); the first {min(top, len(solution))} and "
         "the guidelines are listed."
     )
-    recommended = solution.preset("paper") or solution.top(1)[0]
     say(why_this(recommended, solution))
+    if "pattern" in extra:
+        _say_pattern(extra["pattern"])
+    if "resources" in extra:
+        _say_resources(extra["resources"])
 
 
 def _table(options: list[Option]) -> None:
@@ -66,3 +81,19 @@ def _table(options: list[Option]) -> None:
             for o in options
         ],
     )  # fmt: skip
+
+
+def _say_pattern(document: dict) -> None:
+    chosen = ", ".join(f"{path.rsplit('.', 1)[-1]} {','.join(map(str, c))}" for path, c in document["choices"].items())
+    say(
+        f"Per module, maximising {document['measure']} alignment: {document['value']:.4f} instead of "
+        f"{document['uniform_value']:.4f} with {','.join(map(str, document['uniform']))} everywhere: {chosen}."
+    )
+
+
+def _say_resources(document: dict) -> None:
+    verdict = "fits" if document["fits"] else "does not fit"
+    say(
+        f"Training {','.join(map(str, document['components']))} takes about {document['total_bytes'] / 1e9:.2f} GB "
+        f"(estimate, within 15 %) and {verdict} {document['device']} with {document['free_bytes'] / 1e9:.1f} GB free."
+    )

@@ -7,6 +7,7 @@ from cdka.solver.objectives import OBJECTIVES, PARETO, Objective, parse_weights
 from cdka.solver.option import Option
 from cdka.solver.patterns import MEASURES, Pattern, best_uniform, pattern, spend_residual
 from cdka.solver.presets import PRESETS, Preset
+from cdka.solver.resources import resources
 from cdka.solver.search import Solution, as_shapes, cheapest, evaluate, explore, solve
 from cdka.solver.words import why_this
 
@@ -32,6 +33,7 @@ __all__ = [
     "obstacles",
     "parse_weights",
     "pattern",
+    "resources",
     "solve",
     "spend_residual",
     "why_this",

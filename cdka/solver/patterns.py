@@ -1,4 +1,4 @@
-"""Different components for different kinds of modules under one total budget; and spending what a uniform choice leaves.
+"""Different components for different modules under one total budget; and spending what a uniform choice leaves.
 
 Uniform components are the default and what the paper studies. A pattern can do better on one stated measure:
 
@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +66,21 @@ class Pattern:
                 found[key] = components
         return found
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "choices": {path: list(c.as_tuple()) for path, c in self.choices},
+            "default": list(self.default.as_tuple()),
+            "component_pattern": {key: list(c.as_tuple()) for key, c in self.component_pattern().items()},
+            "measure": self.measure,
+            "value": self.value,
+            "uniform": list(self.uniform.components.as_tuple()),
+            "uniform_value": self.uniform_value,
+            "num_params": self.num_params,
+            "residual": self.residual,
+            "alignment": self.alignment,
+        }
+
 
 @dataclass(frozen=True)
 class _Group:
@@ -79,9 +96,9 @@ class _Group:
 def pattern(solution: Solution, measure: str = "balanced") -> Pattern:
     """The components per module that maximise ``measure`` within the budget of ``solution``.
 
-    A greedy ascent along each module's best trade-off, started from nothing and from the best uniform option; the better
-    of the two is returned, so it is never worse than uniform. It is not guaranteed to be the exact optimum. The limits
-    on r1, r2 and r are those that the solution was made with.
+    A greedy ascent along each module's best trade-off, started from nothing and from the best uniform option; the
+    better of the two is returned, so it is never worse than uniform. It is not guaranteed to be the exact
+    optimum. The limits on r1, r2 and r are those that the solution was made with.
     """
     if measure not in MEASURES:
         raise unknown("measure", measure, MEASURES)
@@ -173,8 +190,11 @@ def _value(linears: Sequence[LinearShape], components: Components, measure: str)
 
 
 def _group(path: str, linears: tuple[LinearShape, ...], solution: Solution, measure: str) -> _Group:
-    """Every configuration worth having for one path. Cost and alignment depend on r2/r1 and r only, so of the pairs
-    with one ratio the r1 nearest to the paper's is taken; and of those, only what no cheaper one equals."""
+    """Every configuration worth having for one path.
+
+    Cost and alignment depend on r2/r1 and r only, so of the pairs with one ratio the r1 nearest to the paper's is
+    taken; and of those, only what no cheaper one equals.
+    """
     limits = solution.limits
     ratios: dict[Fraction, Components] = {}
     for r1 in divisors(math.gcd(*(s.out_features for s in linears))):
@@ -230,7 +250,7 @@ def _greedy(groups: Sequence[_Group], budget: int) -> list[int]:
     steps = []
     for g, group in enumerate(groups):
         hull = _hull(group.cost, group.value)
-        for a, b in zip(hull, hull[1:], strict=False):
+        for a, b in pairwise(hull):
             extra = int(group.cost[b] - group.cost[a])
             steps.append((-(group.value[b] - group.value[a]) / extra, g, b, extra))
     stopped = set()

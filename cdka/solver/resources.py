@@ -1,0 +1,43 @@
+"""What training one option takes, and whether this machine has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cdka.memory import Device, detect_device, fits, training_memory
+from cdka.solver.option import Option
+from cdka.solver.search import Solution
+
+
+def resources(
+    solution: Solution,
+    option: Option,
+    *,
+    batch_size: int,
+    length: int | None = None,
+    dtype: str = "float32",
+    gradient_checkpointing: bool = False,
+    device: Device | None = None,
+) -> dict[str, Any]:
+    """File, optimizer, peak training memory by part, FLOPs, and the fit with ``device`` (the detected one if None).
+
+    All sizes in bytes. Raises CdkaError where the model's dimensions do not allow an estimate.
+    """
+    estimate = training_memory(
+        solution.shapes, solution.linears, option.components, batch_size=batch_size, length=length, dtype=dtype,
+        gradient_checkpointing=gradient_checkpointing,
+    )  # fmt: skip
+    where = device or detect_device()
+    return {
+        "components": list(option.components.as_tuple()),
+        "adapter_file_bytes": option.adapter_bytes,
+        "optimizer_bytes": option.optimizer_bytes,
+        "flops_per_token": option.flops_per_token,
+        "flops_overhead": option.flops_overhead,
+        **vars(estimate),
+        "total_bytes": estimate.total_bytes,
+        "device": where.name,
+        "device_bytes": where.total_bytes,
+        "free_bytes": where.free_bytes,
+        "fits": fits(estimate, where),
+    }

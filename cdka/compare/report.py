@@ -64,7 +64,7 @@ def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]
             "comparison": comparison.name, "metric": comparison.measure.metric, "aggregation": comparison.measure.at,
             "step": comparison.measure.step, "header": comparison.measure.header,
             "higher_is_better": comparison.measure.higher_is_better, "interval": "95 % Student t over seeds",
-            "references": [labels[arm] for arm in comparison.references],
+            "references": [labels[arm] for arm in comparison.references], "all_pairs": comparison.all_pairs,
             "arms": arms, "verdicts": rulings, "trends": tendencies, "missing": comparison.missing(),
         }
     )  # fmt: skip

@@ -41,6 +41,9 @@ class Source(Protocol):
     def errors(self) -> dict[str, str]:
         """Why runs failed, by run id."""
 
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """The metrics of each run as they were reported, by run id; empty until it is kept."""
+
 
 def find_sweep(store: Store, name: str | None) -> Sweep:
     """The sweep with this id, beginning of an id, or name (the newest of that name); the newest where None.
@@ -104,3 +107,6 @@ class StoreSource:
 
     def errors(self) -> dict[str, str]:
         return {run.run_id: run.error for run in self._runs() if run.error}
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        return {run.run_id: dict(run.metrics) for run in self._runs()}

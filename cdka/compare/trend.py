@@ -117,6 +117,8 @@ def gains(table: pd.DataFrame, ladders: Sequence[Sequence[str]], levels: Mapping
 def sentence(row: pd.Series, header: str) -> str:
     """A trend in words: what happens to the metric as the factor doubles."""
     seeds = plural(row["n"], "seed")
+    if row["n"] == 0:
+        return f"{row['factor']}: no trend yet, since no seed has finished every level."
     if pd.isna(row["p"]):
         return f"{row['factor']}: {seeds}, so no spread to judge the trend by; needs at least two seeds."
     ends = f"{signed(row['ci_low'])} to {signed(row['ci_high'])}"

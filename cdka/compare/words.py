@@ -10,6 +10,17 @@ def plural(n: int, noun: str) -> str:
     return f"{int(n)} {noun}" if n == 1 else f"{int(n)} {noun}s"
 
 
+def count_words(value: float) -> str:
+    """A count in short: ``4,864``, ``48.6 k``, ``1.2 M``, ``180 M``."""
+    if value is None or math.isnan(value):
+        return "unknown"
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            scale = 1e3 if unit == "k" else size
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def signed(value: float) -> str:
     """A difference with its sign and three significant digits: ``+0.0213``."""
     return f"{value:+.3g}"

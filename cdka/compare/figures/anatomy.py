@@ -28,6 +28,12 @@ def shrink(matrix: np.ndarray, most: int = MOST_CELLS) -> np.ndarray:
     return np.take_along_axis(flat, np.abs(flat).argmax(axis=-1)[..., None], axis=-1)[..., 0]
 
 
+def _scale(small: np.ndarray, matrix: np.ndarray) -> dict[str, float]:
+    """Where the cells of a shrunken matrix lie in its own rows and columns."""
+    dy, dx = matrix.shape[0] / small.shape[0], matrix.shape[1] / small.shape[1]
+    return {"x0": (dx - 1) / 2, "dx": dx, "y0": (dy - 1) / 2, "dy": dy}
+
+
 def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = None) -> Figure:
     """B_i and A_i of one component, delta W, and the norm of each of its blocks. Signed values are centred on zero."""
     import plotly.graph_objects as go
@@ -49,24 +55,33 @@ def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = N
         small = shrink(matrix).astype(np.float32)
         top = float(np.abs(small).max()) or 1.0
         figure.add_trace(
-            go.Heatmap(z=small, zmid=0, zmin=-top, zmax=top, colorscale=DIVERGING, reversescale=True, showscale=False,
+            go.Heatmap(z=small, **_scale(small, matrix), zmid=0, zmin=-top, zmax=top, colorscale=DIVERGING, reversescale=True, showscale=False,
                        hovertemplate="row %{y}, column %{x}<br>%{z:.4g}<extra></extra>"),
             row=1, col=column,
         )  # fmt: skip
     figure.add_trace(
-        go.Heatmap(z=shrink(norms).astype(np.float32), zmin=0, colorscale=SEQUENTIAL, showscale=False,
+        go.Heatmap(z=shrink(norms).astype(np.float32), **_scale(shrink(norms), norms), zmin=0, colorscale=SEQUENTIAL, showscale=False,
                    hovertemplate="block %{y}, %{x}<br>norm %{z:.4g}<extra></extra>"),
         row=1, col=4,
     )  # fmt: skip
-    columns = shrink(delta).shape[1]
     for q in range(1, r2):
-        figure.add_vline(x=q * columns / r2 - 0.5, line={"color": FACTOR_COLOURS["r2"], "width": 1}, row=1, col=3)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(showgrid=False)
+        figure.add_vline(
+            x=q * delta.shape[1] / r2 - 0.5, line={"color": FACTOR_COLOURS["r2"], "width": 1}, row=1, col=3
+        )
+    for column, matrix in enumerate((b, a, delta, norms), start=1):
+        rows, columns = matrix.shape
+        figure.update_yaxes(autorange="reversed", showgrid=False, dtick=_tick(rows), row=1, col=column)
+        figure.update_xaxes(showgrid=False, dtick=_tick(columns), row=1, col=column)
+    figure.update_layout(margin_t=84)
     title(
         figure, f"{factors.layer}: {r} component{'' if r == 1 else 's'}, blocks of {r1} rows and {a.shape[1]} columns"
     )
     return figure
+
+
+def _tick(size: int) -> int:
+    """A whole distance between ticks: about four of them, in a power of two."""
+    return 1 << max(0, (size // 4).bit_length() - 1)
 
 
 def spectrum_figure(adapters: Mapping[str, Factors], *, look: Look | None = None) -> Figure:
@@ -76,17 +91,19 @@ def spectrum_figure(adapters: Mapping[str, Factors], *, look: Look | None = None
     look = look or Look()
     figure = go.Figure()
     dress(figure, look, height=330)
-    ranks = []
+    told = []
     for name, factors in adapters.items():
         values = factors.singular_values()
         values = values[values > values.max(initial=0.0) * 1e-12]
-        ranks.append(f"{name} {effective_rank(values):.1f}")
-        colour = look.method("lora" if factors.components[:2] == (1, 1) else factors.method)
+        lora = factors.components[:2] == (1, 1)
+        colour = look.method("lora" if lora else factors.method)
+        rank = effective_rank(values)
+        told.append(f"{name}: effective rank {rank:.1f}")
         figure.add_trace(
             go.Scatter(
                 x=np.arange(1, len(values) + 1), y=values.astype(np.float32), mode="lines+markers", name=name,
-                line={"color": colour, "width": 2, "dash": "dash" if colour == look.method("lora") else "solid"},
-                marker={"size": 5}, hovertemplate=f"{name}<br>value %{{x}}: %{{y:.4g}}<extra></extra>",
+                line={"color": colour, "width": 2, "dash": "dash" if lora else "solid"}, marker={"size": 5},
+                hovertemplate=f"{name}<br>value %{{x}}: %{{y:.4g}}<extra></extra>",
             )
         )  # fmt: skip
         if len(values):
@@ -94,9 +111,9 @@ def spectrum_figure(adapters: Mapping[str, Factors], *, look: Look | None = None
                 x=len(values), y=float(np.log10(values[-1])), text=name, showarrow=False, xanchor="left", xshift=8,
                 font={"size": 11, "color": colour},
             )  # fmt: skip
-    figure.update_xaxes(title_text="index")
-    figure.update_yaxes(title_text="singular value of ΔW", type="log", exponentformat="power")
-    title(figure, "How many directions does ΔW use?  Effective rank: " + ", ".join(ranks))
+    figure.update_xaxes(title_text="; ".join(told))
+    figure.update_yaxes(title_text="singular value", type="log", exponentformat="power")
+    title(figure, "How many directions does ΔW use?")
     return figure
 
 

@@ -24,6 +24,8 @@ X_TITLES = {
 }
 THIN_ARMS = 24
 """Beyond this many arms single seeds are not drawn: they would hide the means."""
+PAGE_WIDTH = 900
+"""Pixels that the figure is assumed to have, to leave room for labels."""
 LABELLED = 9
 """Beyond this many lines in a panel the labels at their ends would not fit: hover tells."""
 
@@ -104,7 +106,8 @@ def curve_figure(
             for trace in _mean(line, comparison, colour, dashes[line.arm], look):
                 figure.add_trace(trace, **place(i, columns))
         if len(here) <= LABELLED:
-            _label(figure, here, {line.arm: names[line.arm] for line in here}, colours, (low, high), place(i, columns))
+            ends = {line.arm: names[line.arm] for line in here}
+            _label(figure, here, ends, colours, (low, high), columns, place(i, columns))
     figure.update_yaxes(range=[low, high])
     figure.update_xaxes(title_text=X_TITLES.get(x, x))
     what = ("training " if kind == "step" else "validation ") + y
@@ -205,7 +208,15 @@ def _mean(line: Line, comparison: Comparison, colour: str, dash: str, look: Look
     ]  # fmt: skip
 
 
-def _label(figure, here: Sequence[Line], names: dict, colours: dict, limits: tuple[float, float], at: dict) -> None:
+def _label(
+    figure: Figure,
+    here: Sequence[Line],
+    names: dict,
+    colours: dict,
+    limits: tuple[float, float],
+    columns: int,
+    at: dict,
+) -> None:
     ends = {}
     for line in here:
         usable = line.whole if line.whole.any() else np.isfinite(line.seeds).any(axis=0)
@@ -219,4 +230,5 @@ def _label(figure, here: Sequence[Line], names: dict, colours: dict, limits: tup
         )  # fmt: skip
     if ends:
         longest = max(len(names[line.arm]) for line in here)
-        figure.update_xaxes(range=[0, right * (1 + 0.012 * longest + 0.02)], **at)
+        share = min(0.5, (6.4 * longest + 10) * columns / PAGE_WIDTH)  # what the longest label takes of a panel's width
+        figure.update_xaxes(range=[0, right / (1 - share)], **at)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cdka.compare.comparison import Comparison
 from cdka.compare.figures.style import FACTOR_COLOURS, SEQUENTIAL, Look, panels, place, title
-from cdka.compare.words import estimate
+from cdka.compare.words import count_words, estimate
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -77,7 +77,7 @@ def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], look: L
     for row in rows.to_dict("records"):
         words = estimate(row["mean"], row["ci_low"], row["ci_high"], row["n"])
         text.append(words.replace(" ± ", "<br>±").replace(" (", "<br>("))
-        hover.append(f"{row['arm_label']}<br>{words}<br>{_count(row['num_params'])} parameters")
+        hover.append(f"{row['arm_label']}<br>{words}<br>{count_words(row['num_params'])} parameters")
         colour = _shade(row["mean"], limits)
         hollow = row["n"] < 2 or math.isnan(row["mean"])
         fill.append(look.paper if hollow else colour)
@@ -96,7 +96,7 @@ def _hatched(rows: pd.DataFrame, spots: dict, look: Look):
     return _bars(
         rows, spots, name="untried", hoverinfo="text",
         hovertext=[
-            f"r1 {r1}, r2 {r2}, r {r}: not tried<br>{_count(count)} parameters<br>click to add it"
+            f"r1 {r1}, r2 {r2}, r {r}: not tried<br>{count_words(count)} parameters<br>click to add it"
             for r1, r2, r, count in rows[["r1", "r2", "r", "num_params"]].itertuples(index=False)
         ],
         marker={
@@ -116,7 +116,7 @@ def equal_parameter_lines(cells: pd.DataFrame, r: int, levels: dict[str, list[in
     """
     known = cells[cells["num_params"].notna()].astype({c: float for c in ("r1", "r2", "r", "num_params")})
     ratio = (known["r2"] / known["r1"]).to_numpy()
-    if len(set(ratio)) < 2 or not levels["r1"] or not levels["r2"]:
+    if len(set(ratio)) < 2 or min(len(levels["r1"]), len(levels["r2"])) < 2:
         return []
     design = np.stack([known["r"] * ratio, known["r"] / ratio], axis=1)
     (sum_out, sum_in), *_ = np.linalg.lstsq(design, known["num_params"].to_numpy(), rcond=None)
@@ -138,25 +138,29 @@ def _line(line: dict, levels: dict[str, list[int]], look: Look):
 
     ends = [-0.5, len(levels["r1"]) - 0.5]
     rows = np.linspace(*ends, 60)
-    r1 = np.exp2(np.interp(rows, range(len(levels["r1"])), np.log2(levels["r1"])))
-    columns = np.interp(
-        np.log2(r1 * line["ratio"]), np.log2(levels["r2"]), range(len(levels["r2"])), left=np.nan, right=np.nan
-    )
-    inside = np.isfinite(columns)
-    middle = np.flatnonzero(inside)[len(np.flatnonzero(inside)) // 2] if inside.any() else 0
+    log_r1, log_r2 = np.log2(levels["r1"]), np.log2(levels["r2"])
+    columns = _position(_value(rows, log_r1) + np.log2(line["ratio"]), log_r2)
+    inside = (columns >= -0.5) & (columns <= len(log_r2) - 0.5)
     text = [""] * len(rows)
-    text[middle] = _count(line["params"])
+    if inside.any():
+        text[np.flatnonzero(inside)[-min(4, inside.sum())]] = count_words(line["params"])
     return go.Scatter(
-        x=columns, y=np.where(inside, rows, np.nan), mode="lines+text", text=text, textposition="top right",
-        line={"color": look.ink, "width": 1, "dash": "dot"}, textfont={"size": 10, "color": look.ink},
-        hoverinfo="skip", name=f"{_count(line['params'])} parameters",
+        x=columns, y=np.where(inside, rows, np.nan), mode="lines+text", text=text, textposition="bottom left",
+        line={"color": look.ink, "width": 1, "dash": "dot"}, textfont={"size": 10, "color": look.ink}, opacity=0.6,
+        hoverinfo="skip", name=f"{count_words(line['params'])} parameters",
     )  # fmt: skip
 
 
-def _count(value: float) -> str:
-    if pd.isna(value):
-        return "unknown"
-    return f"{value:,.0f}" if value < 10_000 else f"{value / 1e3:.3g} k" if value < 1e6 else f"{value / 1e6:.3g} M"
+def _value(positions: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """log2 at positions between and half a cell beyond the levels."""
+    grid = np.concatenate([[1.5 * logs[0] - 0.5 * logs[1]], logs, [1.5 * logs[-1] - 0.5 * logs[-2]]])
+    return np.interp(positions, [-0.5, *range(len(logs)), len(logs) - 0.5], grid)
+
+
+def _position(values: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """The inverse of ``_value``; NaN outside."""
+    grid = np.concatenate([[1.5 * logs[0] - 0.5 * logs[1]], logs, [1.5 * logs[-1] - 0.5 * logs[-2]]])
+    return np.interp(values, grid, [-0.5, *range(len(logs)), len(logs) - 0.5], left=np.nan, right=np.nan)
 
 
 def _shade(value: float, limits: tuple[float, float]) -> str:

@@ -12,7 +12,7 @@ from cdka.compare.comparison import Comparison
 from cdka.compare.figures.style import METHOD_SYMBOLS, Look, dress, faded, title
 from cdka.compare.pareto import AMBIGUOUS, OFF, ON
 from cdka.compare.verdicts import BETTER, WORSE, needs
-from cdka.compare.words import estimate
+from cdka.compare.words import count_words, estimate
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -57,9 +57,8 @@ def scatter_figure(
                 x=_place(row[cost], cost), y=row["mean"], text=row["arm_label"], showarrow=False, xanchor="left",
                 xshift=9, yshift=9, font={"size": 11, "color": look.method(row["method"])},
             )  # fmt: skip
-    figure.update_xaxes(
-        title_text=COSTS[cost], type="log", dtick="D2" if _span(arms[cost]) < 30 else 1, exponentformat="SI"
-    )
+    ticks = _ticks(arms[cost].dropna().astype(float))
+    figure.update_xaxes(title_text=COSTS[cost], type="log", tickvals=ticks, ticktext=[count_words(t) for t in ticks])
     figure.update_yaxes(title_text=comparison.measure.header)
     figure.update_layout(clickmode="event+select")
     title(figure, f"What does {comparison.measure.header} cost in {COSTS[cost].split(' (')[0]}?")
@@ -70,9 +69,18 @@ def _place(value: float, cost: str) -> float:
     return float(np.log10(float(value)))  # annotations on log axes are placed by their exponent
 
 
-def _span(values: pd.Series) -> float:
-    known = values.dropna().astype(float)
-    return float(known.max() / known.min()) if len(known) else 1.0
+def _ticks(values: pd.Series) -> list[float]:
+    """Round numbers along a log axis, at least two: 1, 2, 5 times powers of ten."""
+    if values.empty or values.min() <= 0:
+        return []
+    low, high = float(values.min()) / 1.3, float(values.max()) * 1.3
+    exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    fine = [m * 10.0**e for e in exponents for m in (1, 1.5, 2, 3, 4, 5, 6, 8)]
+    for chosen in ([10.0**e for e in exponents], [m * 10.0**e for e in exponents for m in (1, 2, 5)], fine):
+        inside = [tick for tick in chosen if low <= tick <= high]
+        if len(inside) > 2:
+            return inside
+    return inside
 
 
 def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, size: int, alpha: float, look: Look):

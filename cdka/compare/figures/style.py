@@ -16,6 +16,7 @@ FACTOR_COLOURS = {"r1": "#D55E00", "r2": "#0072B2", "r": "#009E73"}
 METHOD_COLOURS = {"cdka": "#009E73", "lora": "#7A7F87", "lokr": "#CC79A7", "dora": "#A0825A"}
 METHOD_SYMBOLS = {"cdka": "circle", "lora": "square", "lokr": "diamond", "dora": "cross", "full": "x"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+FONT = "'Source Sans', 'Source Sans Pro', 'Segoe UI', sans-serif"
 SEQUENTIAL = "Viridis"
 DIVERGING = "RdBu"
 
@@ -34,7 +35,7 @@ class Look:
     @property
     def paper(self) -> str:
         """The background of the page."""
-        return "#12161B" if self.dark else "#FFFFFF"
+        return "#14181D" if self.dark else "#FDFDFB"
 
     @property
     def quiet(self) -> str:
@@ -76,6 +77,8 @@ def panels(titles: Sequence[str], *, columns: int = 4, height: int = 360, look: 
         shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.04,
         vertical_spacing=0.14 if rows > 1 else 0, **axes,
     )  # fmt: skip
+    if len(titles) > 1:
+        figure.update_layout(margin_t=84)
     dress(figure, look, height=height if rows == 1 else 300 * rows + 60)
     return figure
 
@@ -88,8 +91,9 @@ def place(i: int, figure_columns: int) -> dict[str, int]:
 def dress(figure: Figure, look: Look, *, height: int) -> None:
     """Our fonts, margins, grid and transparent ground."""
     figure.update_layout(
-        height=height, margin={"l": 12, "r": 12, "t": 56, "b": 12}, showlegend=False, hovermode="closest",
-        font={"color": look.ink, "size": 12}, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        height=height, margin={"l": 12, "r": 12, "t": 44, "b": 12}, showlegend=False, hovermode="closest",
+        font={"color": look.ink, "size": 12, "family": FONT},
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         uirevision="kept", hoverlabel={"align": "left"},
     )  # fmt: skip
     figure.update_xaxes(gridcolor=look.quiet, linecolor=look.quiet, zeroline=False, automargin=True)

@@ -1,0 +1,122 @@
+"""What is asked, and of which arms it is shown."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from app import charts, state
+from cdka.compare.comparison import ALL_PAIRS, Comparison
+from cdka.compare.measure import BEST, FINAL, STEP, Measure, metrics_of
+from cdka.errors import CdkaError
+
+FACTORS = ("task", "model", "method", "r1", "r2", "r", "lr")
+
+
+_EVERY = "every other arm"
+"""What is written in the address is what is shown: Streamlit binds the words of an option, not its value."""
+
+
+def _kept(key: str, known: list[str]) -> None:
+    """Forget an address's value that this selection does not have, telling so."""
+    value = st.session_state.get(key)
+    if value and value not in known:
+        st.session_state[key] = state.default(key) if state.default(key) in known else known[0]
+        st.warning(
+            f"This selection has no {key} {value!r}: showing {st.session_state[key] or 'the default'}.", icon=None
+        )
+
+
+def measure(frame: pd.DataFrame, curves: pd.DataFrame, which: DeltaGenerator, where: DeltaGenerator) -> Measure:
+    """Asks, in the two places given, which number is compared and where along a run it is read."""
+    metrics = metrics_of(frame) or ["accuracy"]
+    if "accuracy" not in metrics:
+        metrics = ["accuracy", *metrics]
+    by_words = {name.replace("_", " "): name for name in metrics}
+    _kept("metric", list(by_words))
+    metric = by_words[which.selectbox("Metric", list(by_words), **state.bound("metric"))]
+    steps = sorted(int(step) for step in curves.loc[curves["kind"] == "eval", "step"].unique())
+    places = {"at the end": (FINAL, None)}
+    if metric in ("accuracy", "loss") and steps:
+        places |= {"best on validation": (BEST, None)} | {f"at step {step}": (STEP, step) for step in steps}
+    _kept("at", list(places))
+    asked = st.session_state.get("at")
+    offered = [*list(places)[:2], *(list(places)[2:][i] for i in charts.thin(max(0, len(places) - 2), 30))]
+    at = where.selectbox(
+        "Read", list(dict.fromkeys([*offered, *([asked] if asked in places else [])])), **state.bound("at"),
+        help="At the end: the test metric, read once. Best and at a step: validation.",
+    )  # fmt: skip
+    return Measure(metric, *places[at])
+
+
+def reference(labels: list[str]) -> str | None:
+    """Asks what the others are compared with; None for the default, chosen without looking at results."""
+    usual = state.default("against")
+    known = [usual, _EVERY, *labels]
+    _kept("against", known)
+    chosen = st.selectbox(
+        "Against", known, **state.bound("against"),
+        help="More comparisons need more seeds: Holm corrects for all of them together.",
+    )  # fmt: skip
+    return {usual: None, _EVERY: ALL_PAIRS}.get(chosen, chosen)
+
+
+def shown(comparison: Comparison) -> list[str]:
+    """Asks which arms are shown, and returns them. Statistics always use every arm: showing fewer changes no number."""
+    arms = comparison.arms
+    tokens = [
+        f"{factor}={_level(level)}"
+        for factor in FACTORS
+        if arms[factor].nunique() > 1
+        for level in sorted(arms[factor].dropna().unique())
+    ]
+    for key, known in (("only", tokens), ("hide", arms["arm_label"].to_list())):
+        held = st.session_state.get(key)
+        if held and any(item not in known for item in held):
+            st.session_state[key] = [item for item in held if item in known]
+    only = st.multiselect("Show only", tokens, placeholder="everything", **state.bound("only"))
+    hide = st.multiselect("Hide", arms["arm_label"].to_list(), placeholder="nothing", **state.bound("hide"))
+    keep = ~arms["arm_label"].isin(hide)
+    wanted: dict[str, list[str]] = {}
+    for token in only:
+        factor, _, level = token.partition("=")
+        wanted.setdefault(factor, []).append(level)
+    for factor, levels in wanted.items():
+        keep &= arms[factor].map(lambda value: "" if pd.isna(value) else _level(value)).isin(levels)
+    return arms.loc[keep, "arm"].to_list()
+
+
+def _level(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def pick_arm(key: str, title: str, comparison: Comparison, arms: list[str], fallback: int) -> str | None:
+    """Asks for one arm by label; None where there is none to pick."""
+    labels = [comparison.labels[arm] for arm in arms]
+    if not labels:
+        return None
+    if st.session_state.get(key) not in labels:
+        st.session_state[key] = labels[min(fallback, len(labels) - 1)]
+    label = st.selectbox(title, labels, **state.bound(key))
+    return arms[labels.index(label)]
+
+
+def pick_seed(comparison: Comparison, arms: list[str]) -> int:
+    """Asks for one of the seeds that all ``arms`` have. Raises CdkaError where they share none."""
+    kept = comparison.frame[comparison.frame["status"].isin(["done", "stopped"])]
+    shared = set.intersection(*(set(kept.loc[kept["arm"] == arm, "seed"]) for arm in arms))
+    if not shared:
+        names = " and ".join(comparison.labels[arm] for arm in arms)
+        raise CdkaError(f"a finished run of one seed is needed: {names} have none{' in common' * (len(arms) > 1)}.")
+    seeds = sorted(int(seed) for seed in shared)
+    if st.session_state.get("arm_seed") not in seeds:
+        st.session_state["arm_seed"] = seeds[0]
+    return st.selectbox("Seed", seeds, **state.bound("arm_seed"))
+
+
+def run_of(comparison: Comparison, arm: str, seed: int) -> str:
+    """The newest kept run of an arm and seed."""
+    frame = comparison.frame
+    own = frame[(frame["arm"] == arm) & (frame["seed"] == seed) & frame["status"].isin(["done", "stopped"])]
+    return own.sort_values("created_at")["run_id"].iloc[-1]

@@ -1,0 +1,117 @@
+"""Tables: the arms with their intervals, methods at one budget, what differs, and the verdicts."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from app import parts, words
+from cdka.compare.arms import KEPT
+from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
+from cdka.compare.comparison import Comparison
+from cdka.compare.verdicts import UNRESOLVED, needs
+from cdka.compare.words import estimate, signed
+
+_FRONT = "Pareto front of parameters against the metric: on, off, or ambiguous where these seeds cannot tell."
+
+
+def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 11) -> None:
+    """The shown arms, best first, each with its interval and number of seeds."""
+    rows = comparison.arms[comparison.arms["arm"].isin(shown)]
+    rows = rows.sort_values("mean", ascending=not comparison.measure.higher_is_better, na_position="last")
+    front = comparison.pareto()
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "Arm": rows["arm_label"],
+                "Parameters": rows["num_params"],
+                comparison.measure.header: _estimates(rows),
+                "Front": rows["arm"].map(front).fillna(""),
+            }
+        ),
+        hide_index=True, width="stretch", height=36 * (min(len(rows), most_rows) + 1) + 2, key="compare-arms",
+        column_config={"Parameters": st.column_config.NumberColumn(format="localized", width="small"),
+                       "Front": st.column_config.TextColumn(width="small", help=_FRONT)},
+        alt=f"Arms with {comparison.measure.header}, mean and 95 % interval over seeds",
+    )  # fmt: skip
+
+
+def _estimates(rows: pd.DataFrame) -> list[str]:
+    return [estimate(*values) for values in rows[["mean", "ci_low", "ci_high", "n"]].itertuples(index=False)]
+
+
+def verdicts(comparison: Comparison, shown: list[str]) -> None:
+    """The paired comparisons in a table, resolved ones first."""
+    found = comparison.verdicts[comparison.verdicts["a"].isin(shown)].sort_values("p_holm", na_position="last")
+    labels = comparison.labels
+    known = found["ci_low"].notna()
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "Arm": found["a"].map(labels), "Against": found["b"].map(labels), "Verdict": found["verdict"],
+                "Difference": [signed(d) if pd.notna(d) else "" for d in found["difference"]],
+                "95 % interval": [
+                    f"{signed(low)} to {signed(high)}" if ok else ""
+                    for low, high, ok in zip(found["ci_low"], found["ci_high"], known, strict=True)
+                ],
+                "p (Holm)": found["p_holm"], "Shared seeds": found["n"], "Test": found["test"],
+                "": [needs(row) if row["verdict"] == UNRESOLVED else "" for _, row in found.iterrows()],
+            }
+        ),
+        hide_index=True, width="stretch", key="compare-verdicts", alt="Verdicts of the paired comparisons",
+        column_config={"p (Holm)": st.column_config.NumberColumn(format="%.2g")},
+    )  # fmt: skip
+    parts.caption(
+        "Intervals are for each pair alone; p is corrected over all pairs of the comparison (Holm), also those hidden "
+        "here. Seeds needed: from the observed difference, at 80 % power."
+    )
+
+
+def at_budget(comparison: Comparison, shown: list[str]) -> None:
+    """Methods at one parameter budget, each represented by its arm that was best on validation."""
+    known = comparison.arms[comparison.arms["arm"].isin(shown)]
+    choices = budgets(known)
+    if not choices:
+        parts.show(
+            '<div class="cdka-quiet">No two methods here have budgets within 10 % of each other. Add a baseline of '
+            "equal budget: Sweeps, baselines, or cdka sweep --baselines lora.</div>"
+        )
+        return
+    budget = st.selectbox(
+        "Budget", choices, format_func=lambda count: f"{count:,} parameters ± {TOLERANCE:.0%}", key="compare-budget"
+    )
+    frame = comparison.frame[comparison.frame["status"].isin(KEPT)]
+    column = next((c for c in ("best_validation_accuracy", "validation_loss") if c in frame), "value")
+    selection = frame.groupby("arm")[column].mean()
+    rows = equal_budget(known, selection, budget, higher_is_better=column != "validation_loss")
+    verdict = {row["a"]: row for _, row in comparison.verdicts.iterrows()}
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "Method": rows["family"], "Arm": rows["arm_label"], "Parameters": rows["num_params"],
+                comparison.measure.header: _estimates(rows), "Tried": rows["tried"],
+                "Against the reference": [
+                    "reference" if arm in comparison.references else verdict[arm]["verdict"] if arm in verdict else ""
+                    for arm in rows["arm"]
+                ],
+            }
+        ),
+        hide_index=True, width="stretch", key="compare-at-budget", alt="Methods at equal budget",
+    )  # fmt: skip
+    parts.caption(
+        f"Of the arms within {TOLERANCE:.0%} of the budget, each method shows the one that was best by "
+        f"{column.replace('_', ' ')}; the metric above played no part. cdka 1,1,r counts as LoRA, which it equals."
+    )
+
+
+def differences(comparison: Comparison, shown: list[str]) -> None:
+    """Only the settings in which the shown arms differ."""
+    rows = {comparison.labels[arm]: dict(comparison.settings[arm]) for arm in shown}
+    found = diff(rows)
+    if len(rows) < 2 or found.empty:
+        parts.show('<div class="cdka-quiet">The shown arms differ in nothing but the seed.</div>')
+        return
+    table = found.T.reset_index(names="arm") if len(rows) > 6 else found.reset_index()
+    st.dataframe(table, hide_index=True, width="stretch", key="compare-diff", alt="Settings in which the arms differ")
+    same = len(set().union(*rows.values())) - len(found)
+    parts.caption(f"{words.plural(len(found), 'setting')} differ; {same} others are the same for all shown arms.")

@@ -1,0 +1,7 @@
+"""Claim bundles: one zip with everything behind a comparison, checked on import, executing nothing."""
+
+from cdka.compare.bundle.read import Bundle
+from cdka.compare.bundle.unpack import forget, import_bundle, imported, imported_bundle, open_bundle
+from cdka.compare.bundle.write import write_bundle
+
+__all__ = ["Bundle", "forget", "import_bundle", "imported", "imported_bundle", "open_bundle", "write_bundle"]

@@ -1,0 +1,219 @@
+"""Refuse a bundle that is not whole: wrong names, sizes, digests, types, or numbers that its own runs contradict.
+
+Nothing from a bundle is executed, imported or unpickled. A refusal names the file and, where it can, the field.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import safetensors
+
+from cdka.compare.bundle.layout import (
+    ALLOWED,
+    COMPARISON,
+    CURVES,
+    FORMAT,
+    MANIFEST,
+    PREDICTIONS,
+    REQUIRED,
+    RUNS,
+    VERSION,
+    fields,
+    first_difference,
+    sha256,
+)  # fmt: skip
+from cdka.compare.bundle.read import Bundle
+from cdka.compare.comparison import compare
+from cdka.compare.report import document
+from cdka.errors import CdkaError
+from cdka.finetune.spec import RunSpec
+from cdka.runs.ids import check_id
+from cdka.runs.record import STATUSES
+from cdka.runs.tables import CURVE_COLUMNS
+
+_RUN_FIELDS = {
+    "run_id": str, "sweep_id": str | None, "spec": dict, "status": str, "num_params": int | None,
+    "metrics": dict, "error": str | None, "created_at": int | float, "seconds": int | float | None,
+    "peak_bytes": int | None, "versions": dict, "from_predictions": bool,
+}  # fmt: skip
+_MANIFEST_FIELDS = {
+    "format": str, "version": int, "name": str, "created_at": int | float, "cdka_version": str, "choose_lr": bool,
+    "files": dict, "fields": dict,
+}  # fmt: skip
+
+
+def refuse(file: str, field: str, rule: str) -> CdkaError:
+    """The error for a bundle that is not whole."""
+    place = f"{file}, field {field}" if field else file
+    return CdkaError(f"the bundle is damaged or was edited: {place}: {rule}. Ask its sender for a fresh export.")
+
+
+def check(root: Path) -> Bundle:
+    """The bundle unpacked at ``root``, after checking all of it. Raises CdkaError naming the file and field."""
+    manifest = _load(root, MANIFEST)
+    _typed(MANIFEST, "", manifest, _MANIFEST_FIELDS)
+    if manifest["format"] != FORMAT or manifest["version"] != VERSION:
+        raise refuse(MANIFEST, "format", f"must be {FORMAT} version {VERSION}, got {manifest['format']!r}")
+    _files(root, manifest)
+    documents = {name: _load(root, name) for name in (RUNS, PREDICTIONS, COMPARISON)}
+    for name, found in documents.items():
+        _fields(name, found, manifest["fields"].get(name))
+    for name, entry in manifest["files"].items():
+        if sha256(root / name) != entry.get("sha256"):
+            raise refuse(name, "", "its content differs from the sha256 in manifest.json")
+    _runs(documents[RUNS])
+    _predictions(documents[RUNS]["runs"], documents[PREDICTIONS])
+    _curves(root / CURVES, {item["run_id"] for item in documents[RUNS]["runs"]})
+    _adapters(root)
+    bundle = Bundle(root)
+    _recompute(bundle, documents[COMPARISON])
+    return bundle
+
+
+def _load(root: Path, name: str) -> Any:
+    try:
+        return json.loads((root / name).read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except FileNotFoundError:
+        raise refuse(name, "", "it is missing") from None
+    except (ValueError, RecursionError) as error:
+        raise refuse(name, "", f"it is not valid JSON ({error})") from None
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _typed(file: str, path: str, item: Any, wanted: dict[str, Any]) -> None:
+    if not isinstance(item, dict):
+        raise refuse(file, path, f"must be an object, got {type(item).__name__}")
+    for key, kind in wanted.items():
+        here = f"{path}.{key}" if path else key
+        if key not in item:
+            raise refuse(file, here, "is missing")
+        value = item[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise refuse(file, here, f"has the wrong type, {type(value).__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise refuse(file, here, "must be a finite number")
+    for key in item:
+        if key not in wanted:
+            raise refuse(file, f"{path}.{key}" if path else key, "is unknown")
+
+
+def _files(root: Path, manifest: dict[str, Any]) -> None:
+    there = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} - {MANIFEST}
+    for name, entry in manifest["files"].items():
+        if not ALLOWED.fullmatch(name):
+            raise refuse(MANIFEST, f"files.{name}", "a bundle holds no such file")
+        if name not in there:
+            raise refuse(name, "", "it is missing")
+        if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
+            raise refuse(MANIFEST, f"files.{name}.sha256", "is missing")
+    for name in sorted(there - set(manifest["files"])):
+        raise refuse(name, "", "it is not listed in manifest.json")
+    for name in REQUIRED:
+        if name not in manifest["files"]:
+            raise refuse(name, "", "it is missing")
+
+
+def _fields(name: str, found: Any, sealed: Any) -> None:
+    ours = fields(name, found)
+    if not isinstance(sealed, dict):
+        raise refuse(MANIFEST, f"fields.{name}", "is missing")
+    for path, digest in ours.items():
+        if sealed.get(path) != digest:
+            raise refuse(name, path, "its value differs from what was sealed in manifest.json")
+    for path in sealed:
+        if path not in ours:
+            raise refuse(name, path, "is missing")
+
+
+def _runs(found: Any) -> None:
+    if not isinstance(found, dict) or not isinstance(found.get("runs"), list) or not found["runs"]:
+        raise refuse(RUNS, "runs", "must be a list of runs")
+    seen = set()
+    for i, item in enumerate(found["runs"]):
+        path = f"runs[{i}]"
+        _typed(RUNS, path, item, _RUN_FIELDS)
+        try:
+            check_id(item["run_id"])
+            RunSpec.from_dict(item["spec"])
+        except (CdkaError, TypeError, AttributeError) as error:
+            raise refuse(RUNS, f"{path}.spec", str(error)) from None
+        if item["run_id"] in seen:
+            raise refuse(RUNS, f"{path}.run_id", f"{item['run_id']!r} occurs twice")
+        seen.add(item["run_id"])
+        if item["status"] not in STATUSES:
+            raise refuse(RUNS, f"{path}.status", f"{item['status']!r} is no status")
+        for key, value in item["metrics"].items():
+            if not isinstance(value, int | float | str | bool | None | list | dict):
+                raise refuse(RUNS, f"{path}.metrics.{key}", "must be plain data")
+
+
+def _predictions(runs: list[dict[str, Any]], found: Any) -> None:
+    if not isinstance(found, dict):
+        raise refuse(PREDICTIONS, "", "must be an object")
+    known = {item["run_id"]: i for i, item in enumerate(runs)}
+    for run_id, body in found.items():
+        if run_id not in known:
+            raise refuse(PREDICTIONS, run_id, "belongs to no run of runs.json")
+        columns = [body.get(key) for key in ("example", "label", "predicted")] if isinstance(body, dict) else [None]
+        if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
+            raise refuse(PREDICTIONS, run_id, "example, label and predicted must be lists of one length")
+        i = known[run_id]
+        if runs[i]["from_predictions"]:
+            right = sum(p is not None and p == label for label, p in zip(columns[1], columns[2], strict=True))
+            accuracy = runs[i]["metrics"].get("accuracy")
+            if not isinstance(accuracy, int | float) or abs(accuracy - right / len(columns[1])) > 1e-6:
+                raise refuse(
+                    RUNS, f"runs[{i}].metrics.accuracy",
+                    f"{accuracy!r} contradicts predictions.json, where {right} of {len(columns[1])} are right",
+                )  # fmt: skip
+
+
+def _curves(path: Path, run_ids: set[str]) -> None:
+    try:
+        found = pd.read_csv(path, dtype={"run_id": str, "kind": str})
+    except (ValueError, UnicodeDecodeError) as error:
+        raise refuse(CURVES, "", f"it is not a table ({error})") from None
+    if list(found.columns) != list(CURVE_COLUMNS):
+        raise refuse(CURVES, "header", f"must be {', '.join(CURVE_COLUMNS)}")
+    for column in CURVE_COLUMNS[2:]:
+        if len(found) and not pd.api.types.is_numeric_dtype(found[column]):
+            raise refuse(CURVES, column, "must hold numbers")
+    for column, known in (("run_id", run_ids), ("kind", {"step", "eval"})):
+        strange = set(found[column]) - known
+        if strange:
+            raise refuse(CURVES, column, f"{sorted(map(str, strange))[0]!r} is not known")
+
+
+def _adapters(root: Path) -> None:
+    for path in sorted(root.glob("adapters/*/*")):
+        name = path.relative_to(root).as_posix()
+        if path.suffix == ".json":
+            if not isinstance(_load(root, name), dict):
+                raise refuse(name, "", "must be an object")
+            continue
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                file.keys()
+        except (OSError, safetensors.SafetensorError) as error:
+            raise refuse(name, "", f"it is not a safetensors file ({error})") from None
+
+
+def _recompute(bundle: Bundle, claimed: Any) -> None:
+    """The claim must follow from the runs."""
+    try:
+        ours = document(compare(bundle, bundle.measure(), bundle.reference(), choose_lr=bundle.choose_lr))
+    except (KeyError, TypeError) as error:
+        raise refuse(COMPARISON, str(error).strip("'"), "is missing") from None
+    except CdkaError as error:
+        raise refuse(COMPARISON, "", str(error)) from None
+    where = first_difference(ours, claimed)
+    if where is not None:
+        raise refuse(COMPARISON, where, "does not follow from the runs")

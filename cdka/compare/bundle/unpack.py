@@ -1,0 +1,114 @@
+"""From a zip file that anybody may have made to a checked bundle in the home of all state."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path
+
+from cdka.compare.bundle.check import check, refuse
+from cdka.compare.bundle.layout import ALLOWED, MANIFEST, sha256
+from cdka.compare.bundle.read import Bundle
+from cdka.errors import CdkaError
+from cdka.paths import home_dir
+
+MOST_BYTES = 4 << 30
+MOST_FILES = 50_000
+_BLOCK = 1 << 20
+
+
+def folder(home: Path) -> Path:
+    """Where imported bundles lie."""
+    return Path(home) / "bundles"
+
+
+def import_bundle(path: Path, home: Path | None = None) -> tuple[str, Bundle]:
+    """The id and the bundle in ``path``, checked and unpacked under the home; importing twice gives the same id.
+
+    Raises CdkaError, and leaves nothing behind, unless every file and field is as it was sealed.
+    """
+    if not path.is_file():
+        raise CdkaError(f"there is no bundle at {path}. Give the path of a claim bundle, a .zip file.")
+    home = home_dir() if home is None else Path(home)
+    name = sha256(path)[:12]
+    target = folder(home) / name
+    if not target.is_dir():
+        folder(home).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder(home), prefix=".part-") as part:
+            _extract(path, Path(part))
+            check(Path(part))
+            try:
+                Path(part).rename(target)
+            except OSError:
+                if not target.is_dir():  # else another import of the same file was quicker
+                    raise
+            else:
+                Path(part).mkdir()  # the context manager wants something to remove
+    return name, check(target)
+
+
+def open_bundle(path: Path) -> Bundle:
+    """The bundle in ``path``, imported into this home."""
+    return import_bundle(path)[1]
+
+
+def imported(home: Path) -> dict[str, str]:
+    """The imported bundles: id to name, newest first."""
+    found = sorted(folder(home).glob(f"[!.]*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return {path.parent.name: str(_manifest(path).get("name", path.parent.name)) for path in found}
+
+
+def imported_bundle(home: str | Path, name: str) -> Bundle:
+    """The imported bundle with this id, checked again. Raises CdkaError where there is none, or it is damaged."""
+    if name not in imported(Path(home)):
+        raise CdkaError(f"there is no imported bundle {name!r}. Import its file again.")
+    return check(folder(Path(home)) / name)
+
+
+def forget(home: Path, name: str) -> None:
+    """Remove an imported bundle."""
+    if name in imported(home):
+        shutil.rmtree(folder(home) / name)
+
+
+def _manifest(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _extract(path: Path, root: Path) -> None:
+    """Unpack the names a bundle may hold and no other, within bounds. Nothing is written outside ``root``."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            items = file.infolist()
+            if len(items) > MOST_FILES:
+                raise CdkaError(f"a bundle holds at most {MOST_FILES:,} files: got {len(items):,} in {path.name}.")
+            seen = set()
+            left = MOST_BYTES
+            for item in items:
+                if item.is_dir():
+                    continue
+                mode = item.external_attr >> 16
+                if not ALLOWED.fullmatch(item.filename) or (mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG)):
+                    raise refuse(item.filename, "", "a bundle holds no such file")
+                if item.filename in seen:
+                    raise refuse(item.filename, "", "it occurs twice")
+                seen.add(item.filename)
+                target = root / item.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with file.open(item) as packed, target.open("wb") as out:
+                    while block := packed.read(_BLOCK):
+                        left -= len(block)
+                        if left < 0:
+                            raise CdkaError(f"a bundle holds at most {MOST_BYTES >> 30} GiB: {path.name} holds more.")
+                        out.write(block)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        if isinstance(error, CdkaError):
+            raise
+        raise CdkaError(f"a claim bundle must be a whole zip file: {path.name} is not ({error}).") from None

@@ -1,0 +1,50 @@
+"""What a test example looked like, for tasks whose data can be shown without torch."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from cdka.paths import assets_dir
+
+_SCALE = 5
+
+
+def preview(task: str, examples: Sequence[int]) -> list[str]:
+    """One small picture (a PNG as data URI) per example, for the embedded digits; empty for any other task."""
+    if task not in ("digits", "digits-flip"):
+        return []
+    table = _digits()
+    out = []
+    for example in examples:
+        if example not in table.index:
+            return []
+        grey = np.asarray(table.loc[example, "pixels"], dtype=float).reshape(8, 8) / 16.0
+        if task == "digits-flip":
+            grey = 1.0 - grey.T[:, ::-1]
+        out.append("data:image/png;base64," + base64.b64encode(png(grey)).decode())
+    return out
+
+
+@lru_cache(maxsize=1)
+def _digits() -> pd.DataFrame:
+    return pd.read_parquet(assets_dir() / "digits.parquet")
+
+
+def png(grey: np.ndarray, scale: int = _SCALE) -> bytes:
+    """A greyscale picture with values in [0, 1] as PNG, each pixel ``scale`` wide."""
+    pixels = np.kron(np.round(np.clip(grey, 0, 1) * 255).astype(np.uint8), np.ones((scale, scale), dtype=np.uint8))
+    height, width = pixels.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

@@ -169,7 +169,7 @@ class Dispatcher:
 
 
 def main(
-    home: str, launcher: Launcher | None = None, *, command: Sequence[str] = local.DISPATCHER, idle_s: float = IDLE_S
+    home: str, launcher: Launcher | None = None, *, command: Sequence[str] | None = None, idle_s: float = IDLE_S
 ) -> None:
     """Be the dispatcher of ``home`` unless there is one; leave when there is nothing to do."""
     store = Store(home)

@@ -8,13 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_NEVER_IN_A_WORKER = ("__pycache__", "_assets", "bench", "cli", "compare", "sweep")
 
 
 def _sources(folder: Path) -> Iterator[tuple[str, int, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                if entry.name not in ("__pycache__", "_assets"):
+                if entry.name not in _NEVER_IN_A_WORKER:
                     yield from _sources(Path(entry.path))
             elif entry.name.endswith(".py"):
                 status = entry.stat()
@@ -22,7 +23,7 @@ def _sources(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def fingerprint() -> int:
-    """A number that changes when our code is edited, or when packages are installed or removed beside torch.
+    """A number that changes when the code of workers is edited, or when packages are installed or removed beside torch.
 
     Costs about a millisecond; torch is located, not imported.
     """

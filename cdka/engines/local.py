@@ -70,7 +70,7 @@ def dispatcher_pid(home: Path) -> int | None:
         return None
 
 
-def ensure_dispatcher(store: Store, *, command: Sequence[str] = DISPATCHER) -> bool:
+def ensure_dispatcher(store: Store, *, command: Sequence[str] | None = None) -> bool:
     """See that somebody moves the queue, if there is anything to do; True if a dispatcher was started for it.
 
     Costs about a millisecond where nothing needs to be done: call it after every submit, and whenever you look.
@@ -79,7 +79,7 @@ def ensure_dispatcher(store: Store, *, command: Sequence[str] = DISPATCHER) -> b
     return bool(store.runs(status=(QUEUED, *LIVE))) and _start(store, command)
 
 
-def warm(store: Store, *, command: Sequence[str] = DISPATCHER) -> bool:
+def warm(store: Store, *, command: Sequence[str] | None = None) -> bool:
     """Have everything imported before the first run is asked for, so that it starts in a fraction of a second.
 
     Call it when somebody is about to ask. It is kept for a quarter of an hour after the last call or run.
@@ -98,7 +98,7 @@ def last_wanted(home: Path) -> float:
     return time.monotonic() - max(0.0, age)
 
 
-def _start(store: Store, command: Sequence[str]) -> bool:
+def _start(store: Store, command: Sequence[str] | None) -> bool:
     now = time.monotonic()
     if any(home == store.home and now - since < STARTING_S for home, since, _ in _started):
         return False
@@ -109,7 +109,7 @@ def _start(store: Store, command: Sequence[str]) -> bool:
     try:
         with log.open("wb" if new else "ab") as file:
             process = subprocess.Popen(
-                [*command, str(store.home)],
+                [*(command or DISPATCHER), str(store.home)],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
                 cwd=store.home, env=python_environment(),
             )  # fmt: skip
@@ -129,7 +129,7 @@ def wait(
     run_ids: Iterable[str],
     on_change: Callable[[list[Run]], None] | None = None,
     *,
-    command: Sequence[str] = DISPATCHER,
+    command: Sequence[str] | None = None,
     every_s: float = 0.1,
 ) -> list[Run]:
     """The runs once all have finished, in the order of ``run_ids``; ``on_change`` is called with them as they go."""

@@ -26,8 +26,7 @@ from cdka.runs.transitions import claim
 
 Train = Callable[[Sequence[RunSpec], Sequence[Path], Callable[[int], str | None]], Iterator[tuple[int, dict[str, Any]]]]
 
-NICENESS = 5
-"""Training yields the processor to the Studio and to whatever else the user is doing."""
+_NICENESS, _OOM_SCORE = 5, "500"
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,13 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
     return 0
 
 
+def yield_to_others() -> None:
+    """Training lets the Studio have the processor, and is what the system ends first when memory runs out."""
+    os.nice(_NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+
+
 def _limit_threads(number: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:  # a forked worker has read OMP_NUM_THREADS long ago, in the zygote
@@ -116,7 +122,7 @@ def leave(code: int) -> NoReturn:
 
 def main(argv: Sequence[str]) -> int:
     """The cold start: the order comes as JSON in the one argument."""
-    os.nice(NICENESS)
+    yield_to_others()
     return execute(Order.from_json(argv[0]))
 
 

@@ -21,7 +21,7 @@ from contextlib import suppress
 
 from cdka.engines import slots
 from cdka.engines.process import reap_group
-from cdka.engines.worker import NICENESS, Order, execute, leave
+from cdka.engines.worker import Order, execute, leave, yield_to_others
 
 PRELOADED = (
     "cdka.finetune.loop",
@@ -56,7 +56,7 @@ def _become_worker(order: Order, run: Callable[[Order], int]) -> int:
     for target, source in ((0, nothing), (1, log), (2, log)):
         os.dup2(source, target)
     os.environ.update(slots.environment(order.slot))
-    os.nice(NICENESS)
+    yield_to_others()
     return run(order)
 
 

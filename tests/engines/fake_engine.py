@@ -94,7 +94,7 @@ def train(specs, directories, control):
                 yield from final(i, done[i] < spec.steps)
                 continue
             done[i] += 1
-            if spec.task_options.get("at") == done[i]:
+            if int(spec.task_options.get("at", 0)) == done[i]:  # text, from the command line
                 _misbehave(spec)
             yield i, {
                 "kind": "step", "step": done[i], "loss": 1 / done[i], "samples": done[i] * spec.batch_size,

@@ -1,0 +1,16 @@
+"""Benchmarks, one module each, run by ``cdka bench NAME``.
+
+A bench is a module ``cdka/bench/NAME.py`` with ``run(args) -> dict``, which measures and returns a JSON-able document,
+and ``show(document)``, which prints it as a table. ``args`` has ``quick`` (bool), ``rounds`` (int or None for the
+bench's own number) and ``device`` ("auto", "cpu", "cuda:0"). ``timing`` and ``tracing`` hold what they share.
+"""
+
+from __future__ import annotations
+
+BENCHES = {
+    "layer": "one adapted linear layer: time, kernels, copies and memory against frozen, LoRA and LoKr",
+    "pack": "several runs in one process against one after the other",
+    "solver": "the component solver",
+    "app": "what the Studio's user waits for: start of a run, poll of live runs, queue of a sweep",
+    "train": "a whole fine-tuning step",
+}

@@ -1,0 +1,126 @@
+"""What a user of the Studio waits for: from the click to the first step, a poll of live runs, a sweep to be queued."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from cdka.cli.output import print_table
+from cdka.engines import local
+from cdka.engines.check import checked
+from cdka.errors import CdkaError
+from cdka.finetune.spec import RunSpec, resolve
+from cdka.runs.store import Store
+from cdka.runs.transitions import Batch, claim, record_events, reserve
+
+LIVE_RUNS, POINTS, NEW_POINTS = 30, 2000, 20
+QUEUED_RUNS = 200
+TARGETS = {"warm_start_s": 1.0, "poll_s": 0.1, "queue_s": 2.0}
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Medians in seconds: ``cold_start_s`` and ``warm_start_s`` from submit to the first training step of digits-vit,
+    ``poll_s`` for the new points of 30 live runs, ``first_poll_s`` for their 2,000 points, ``queue_s`` for 200 runs.
+    """
+    rounds = args.rounds or (1 if args.quick else 5)
+    with tempfile.TemporaryDirectory(prefix="cdka-bench-") as folder:
+        store = Store(folder)
+        try:
+            spec = checked(resolve("digits-vit", "digits-flip", components="2,8,4", steps=3, device=args.device))
+            cold = _start(store, spec)
+            warm = [_start(store, spec.with_(seed=seed)) for seed in range(rounds)]
+        finally:
+            _end(store)
+        queue = [_queue(store, spec) for _ in range(rounds)]
+        store.close()
+    with tempfile.TemporaryDirectory(prefix="cdka-bench-") as folder:
+        store = Store(folder)
+        first, polls = _poll(store, spec, rounds)
+        store.close()
+    return {
+        "rounds": rounds, "targets": TARGETS, "cold_start_s": cold, "warm_start_s": statistics.median(warm),
+        "warm_starts_s": warm, "poll_s": statistics.median(polls), "first_poll_s": first,
+        "queue_s": statistics.median(queue),
+        "live_runs": LIVE_RUNS, "points": POINTS, "new_points": NEW_POINTS, "queued_runs": QUEUED_RUNS,
+    }  # fmt: skip
+
+
+def show(document: dict[str, Any]) -> None:
+    """The document as a table."""
+    live, points, new = document["live_runs"], document["points"], document["new_points"]
+    rows = [
+        ("click to first step, warm", "warm_start_s"),
+        ("click to first step, nothing running", "cold_start_s"),
+        (f"poll of {live} live runs, {new} new points each", "poll_s"),
+        (f"first look at {live} live runs of {points:,} points", "first_poll_s"),
+        (f"queue {document['queued_runs']} runs", "queue_s"),
+    ]
+    targets = document["targets"]
+    print_table(
+        ["what", "seconds", "target"],
+        [[what, f"{document[key]:.3f}", f"{targets[key]:g}" if key in targets else ""] for what, key in rows],
+    )
+
+
+def _start(store: Store, spec: RunSpec) -> float:
+    clicked = time.time()
+    (run_id,) = store.submit(spec)
+    local.ensure_dispatcher(store)
+    (ended,) = local.wait(store, [run_id], every_s=0.02)
+    if ended.error:
+        raise CdkaError(f"the bench needs a run that goes through: {ended.error}")
+    first = next(event for event in store.events(run_id) if event["kind"] == "step")
+    return first["at"] - clicked
+
+
+def _end(store: Store) -> None:
+    pid = local.dispatcher_pid(store.home)
+    if pid:
+        os.kill(pid, signal.SIGTERM)
+    while local.dispatcher_pid(store.home) is not None:
+        time.sleep(0.02)
+
+
+def _queue(store: Store, spec: RunSpec) -> float:
+    started = time.perf_counter()
+    store.create_sweep("bench", {}, [spec.with_(seed=seed) for seed in range(QUEUED_RUNS)])
+    return time.perf_counter() - started
+
+
+def _poll(store: Store, spec: RunSpec, rounds: int) -> tuple[float, list[float]]:
+    run_ids = store.submit([spec.with_(steps=10_000, seed=seed) for seed in range(LIVE_RUNS)])
+    for run_id in run_ids:
+        reserve(store, lambda spec: "bench")
+        claim(store, run_id, 1, (0, "bench", "bench"))
+
+    def more(first: int, number: int) -> None:
+        steps = [
+            {
+                "kind": "step", "step": i, "loss": 1.0 / (i + 1), "lr": 1e-3, "samples": 64 * i,
+                "elapsed_s": round(i * 0.0123, 4), "grad_norm": 0.7071067811865476,
+            }
+            for i in range(first, first + number)
+        ]  # fmt: skip
+        record_events(store, [Batch(run_id, 1, first, steps) for run_id in run_ids])
+
+    more(0, POINTS)
+    reader = Store(Path(store.home))
+    cursors = dict.fromkeys(run_ids, (0, -1))
+    started = time.perf_counter()
+    cursors = reader.poll(cursors).cursors
+    first_look = time.perf_counter() - started
+    seconds = []
+    for turn in range(max(rounds, 10)):
+        more(POINTS + turn * NEW_POINTS, NEW_POINTS)
+        started = time.perf_counter()
+        answer = reader.poll(cursors)
+        seconds.append(time.perf_counter() - started)
+        cursors = answer.cursors
+    reader.close()
+    return first_look, seconds

@@ -12,58 +12,63 @@ from cdka.budget import Budget
 from cdka.cost import full_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
-from cdka.models.shapes import ModelShapes
+from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import ROLE_TARGETS, select, target_names
 from cdka.solver import cheapest, limiting_modules
 from cdka.solver.columns import common_values
 
 LORA_RANKS = (2, 4, 8, 16)
-PICK = "pick"
 STEPS_PER_DECADE = 20
 
 
 def model() -> ModelShapes:
-    """The chosen model: from the catalogue, or any Hub id or folder typed in."""
+    """The chosen model: from the catalogue, or any Hub id or folder typed in.
+
+    What cannot be found is told in place, and the last model that could be stays, so that the room stays alive.
+    """
     names = [shapes.name for shapes in list_models()]
     chosen = st.selectbox(
         "Model", names, index=names.index(state.default("model")), accept_new_options=True, **state.bound("model"),
         help="The catalogue, or type a Hub id (only its config.json is read) or a folder.",
     )  # fmt: skip
-    shapes = find_model(chosen or state.default("model"))
+    last = st.session_state.get("design-model-found", state.default("model"))
+    try:
+        shapes = find_model(chosen or last)
+    except CdkaError as refusal:
+        parts.error(f"{refusal} Showing {last} meanwhile.")
+        shapes = find_model(last)
+    st.session_state["design-model-found"] = shapes.name
     card(shapes)
     return shapes
 
 
 def card(shapes: ModelShapes) -> None:
-    """Size, build and origin of a model in two quiet lines."""
+    """Size, build and origin of a model in two quiet lines; kind and licence on hover."""
     details = dict(shapes.details)
     told = [parts.count_html(shapes.base_params, "parameters")]
     if "num_layers" in details:
         told.append(f"{details['num_layers']} layers")
     if "hidden_size" in details:
         told.append(f"hidden {details['hidden_size']:,}")
-    told.append(shapes.kind.replace("-", " "))
     origin = "embedded: trains here, offline" if shapes.embedded else f"{shapes.hub_id or 'local folder'}"
-    licence = f" · {shapes.licence}" if shapes.licence else ""
-    parts.show(f'<div class="cdka-quiet">{" · ".join(told)}<br>{origin}{licence}</div>')
+    hover = html.escape(f"{shapes.family}, {shapes.kind}. Licence: {shapes.licence or 'not known'}", quote=True)
+    parts.show(f'<div class="cdka-quiet" title="{hover}">{" · ".join(told)}<br>{html.escape(origin)}</div>')
 
 
 def modules(shapes: ModelShapes) -> str:
     """What is adapted, as PEFT's target_modules: a role, or picked names joined by commas."""
     names = target_names(shapes)
     roles = [role for role in ROLE_TARGETS if role == "all-linear" or role in names]
-    known = [*roles, *(name for role in names for name in names[role])]
-    asked = st.session_state.get("modules", state.default("modules"))
-    if any(name not in known for name in asked.split(",")):
-        st.session_state["modules"] = asked = state.default("modules")
+    known = [name for role in names for name in names[role]]
     chosen = st.selectbox(
-        "Adapted modules", list(dict.fromkeys([*roles, asked])), index=roles.index("all-linear"),
-        accept_new_options=True, placeholder="q_proj,v_proj", **state.bound("modules"),
-        help="A role, or names as PEFT matches them, joined by commas. Here: "
-        + ", ".join(f"`{name}`" for name in known[len(roles):]) + ".",
+        "Adapted modules", roles + known, index=0, accept_new_options=True, **state.bound("modules"),
+        help="A role, or names as PEFT matches them, joined by commas: q_proj,v_proj.",
     )  # fmt: skip
-    chosen = chosen or state.default("modules")
-    layers = select(shapes, chosen)
+    try:
+        layers = select(shapes, chosen or state.default("modules"))
+    except CdkaError as refusal:
+        parts.error(f"{refusal} Using all-linear meanwhile.")
+        chosen, layers = "all-linear", select(shapes, "all-linear")
     count, weights = sum(layer.count for layer in layers), full_params(layers)
     parts.show(
         f'<div class="cdka-quiet">{words.plural(count, "layer")}, '
@@ -75,39 +80,62 @@ def modules(shapes: ModelShapes) -> str:
 
 
 def budget(shapes: ModelShapes, target_modules: str) -> Budget:
-    """The budget, said with a slider, as text, or as the cost of a LoRA rank: three ways to set one value."""
+    """The budget, said with a slider, as text, or as the cost of a LoRA rank: three ways to set one value.
+
+    A budget that cannot be meant, or that nothing fits, is told in place; the nearest that works is returned.
+    """
     layers = select(shapes, target_modules)
-    least = cheapest(layers, *common_values(layers))[0]
-    ticks = log_ticks(least, full_params(layers))
-    said, refusal = Budget.parse(state.default("budget")), None
+    least, most = cheapest(layers, *common_values(layers))[0], full_params(layers)
+    ticks = log_ticks(least, most)
     text = st.session_state.get("budget", st.query_params.get("budget", state.default("budget")))
-    try:
-        said = Budget.parse(text)
-    except CdkaError as error:
-        refusal = error
+    said, refusal = _understood(text, shapes, layers, least, most)
     now = said.params(shapes.base_params, layers)
-    st.session_state["budget_slider"] = min(ticks, key=lambda tick: abs(math.log(tick / max(now, 1))))
+    st.session_state["budget_slider"] = min(ticks, key=lambda tick: abs(math.log(tick / now)))
     st.select_slider(
         "Budget: trainable parameters at most", ticks, format_func=words.count, key="budget_slider",
         on_change=_say_slider, help="From the cheapest option to full fine-tuning of these modules, on a log scale.",
     )  # fmt: skip
-    left, right = st.columns([1, 1.9], vertical_alignment="bottom", gap="xsmall")
+    left, right = st.columns([1, 1.9], vertical_alignment="center", gap="xsmall")
     left.text_input(
         "or in words", value=state.default("budget"), **state.bound("budget"), label_visibility="collapsed",
-        help="24576, 2.5M, 0.5% (of the model), lora:8 (what LoRA rank 8 costs here) or 4MB (of the file).",
     )  # fmt: skip
     with right:
         rank = int(said.value) if said.kind == "lora" else None
         st.session_state["budget_rank"] = rank if rank in LORA_RANKS else None
         st.segmented_control(
             "as LoRA rank", LORA_RANKS, key="budget_rank", on_change=_say_rank, label_visibility="collapsed",
-            help="What LoRA of this rank costs on the same modules.",
         )  # fmt: skip
     if refusal:
-        parts.error(f"{refusal} Using {said} meanwhile.")
+        parts.error(refusal)
     share = words.percent(now / shapes.base_params)
-    parts.show(f'<div class="cdka-quiet">{parts.count_html(now, "parameters")} = {share} of the model</div>')
+    hint = "24576, 2.5M, 0.5% of the model, lora:8 (what LoRA rank 8 costs here), 4MB of file; or a LoRA rank"
+    parts.show(
+        f'<div class="cdka-quiet" title="{hint}">{parts.count_html(now, "parameters")}, {share} of the model. '
+        "Also: 2.5M, 0.5%, lora:8, 4MB, or a LoRA rank.</div>"
+    )
     return said
+
+
+def _understood(
+    text: str, shapes: ModelShapes, layers: tuple[LinearShape, ...], least: int, most: int
+) -> tuple[Budget, str | None]:
+    """The budget that ``text`` stands for, and why it had to be changed (None if it had not)."""
+    try:
+        said = Budget.parse(text)
+    except CdkaError as refusal:
+        usual = Budget.parse(state.default("budget"))
+        return usual, f"{refusal} Using {usual} meanwhile."
+    now = said.params(shapes.base_params, layers)
+    if least <= now <= most:
+        return said, None
+    limit = (
+        ("least", least, "the smallest option") if now < least else ("most", most, "full fine-tuning of these modules")
+    )
+    nearest = Budget("count", limit[1])
+    return (
+        nearest,
+        f"the budget must be at {limit[0]} {limit[1]:,}, {limit[2]}: got {said} = {now:,}. Using {nearest} meanwhile.",
+    )
 
 
 def log_ticks(least: int, most: int) -> list[int]:

@@ -73,7 +73,7 @@ def _name(figure: go.Figure, option: Option, measure: str, name: str, colour: st
     y = getattr(option, measure)
     figure.add_annotation(
         x=np.log10(option.num_params), y=np.log10(y) if measure == "rank_bound" else y, text=name, showarrow=False,
-        xshift=-9 if name != "LoRA" else 0, yshift=-15 if name == "LoRA" else 0, font={"size": 12, "color": colour},
+        xshift=-14 if name != "LoRA" else 0, yshift=-15 if name == "LoRA" else 0, font={"size": 12, "color": colour},
         xanchor="center" if name == "LoRA" else "right",
     )  # fmt: skip
 

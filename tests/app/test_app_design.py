@@ -74,6 +74,7 @@ def test_a_bad_budget_is_told_in_place_without_traceback(room, said):
     app = room("design", budget=said)
     assert "budget" in texts(app)
     assert 'role="alert"' in texts(app)
+    assert len(app.dataframe[0].value), "the room stays alive"
 
 
 def test_the_slider_and_the_ranks_set_the_same_budget(room):

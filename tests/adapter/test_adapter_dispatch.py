@@ -5,38 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cdka.adapter import CdkaConfig, Linear, packed
+from cdka.bench.tracing import Trace, peak_bytes
 from cdka.components import Components
 
 OUT, IN, TOKENS = 768, 512, 200  # an output has fewer elements than the weight, more than expanded factors
 CONFIGURATIONS = [(2, 8, 4), (1, 8, 2), (2, 2, 8), (4, 16, 2)]
-VIEWS = {
-    "view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "as_strided", "unsqueeze",
-    "squeeze", "detach", "alias", "diagonal", "empty", "empty_like", "new_empty", "unbind", "split", "_reshape_alias",
-    "movedim", "unfold", "lift_fresh", "is_same_size",
-}  # fmt: skip
-COPIES = {"clone", "copy_", "_to_copy", "contiguous", "cat", "stack", "add", "mul", "index_select", "index", "sub"}
-
-
-class Trace(TorchDispatchMode):
-    """Every kernel that runs, with the number of elements of each new output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kernels: list[tuple[str, int]] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if name not in VIEWS:
-            outputs = [t for t in (result if isinstance(result, tuple | list) else [result]) if torch.is_tensor(t)]
-            self.kernels.append((name, max((t.numel() for t in outputs), default=0)))
-        return result
-
-    def names(self) -> list[str]:
-        return [name for name, _ in self.kernels]
 
 
 def adapted(components=(2, 8, 4), dtype=torch.float32, master=None) -> Linear:
@@ -81,7 +56,7 @@ def test_master_weights_in_fp32_over_a_bf16_base_cost_two_casts_of_the_small_fac
 
 
 def copies(trace: Trace) -> list[tuple[str, int]]:
-    return [(name, size) for name, size in trace.kernels if name in COPIES and size >= TOKENS * IN]
+    return trace.copies(TOKENS * IN)
 
 
 def weight_sized(trace: Trace) -> list[tuple[str, int]]:
@@ -137,3 +112,16 @@ def test_the_kernels_of_a_pack_do_not_grow_with_the_number_of_adapters():
         counts[k] = len(trace.kernels)
         assert [name for name, _ in copies(trace)] in ([], ["mul"])  # the K expanded factors, not an activation
     assert counts[2] == counts[8] <= 2 + 8 + 2, counts  # two more to put the factors of a pack side by side
+
+
+def test_peak_memory_counts_what_is_alive_at_one_time():
+    x = torch.ones(100, 100)
+
+    def run():
+        y = x @ x
+        z = y @ x
+        del y
+        return z @ x
+
+    assert peak_bytes(run) == 2 * 100 * 100 * 4
+    assert peak_bytes(lambda: x.view(-1)) == 0

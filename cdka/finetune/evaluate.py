@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from cdka.finetune.forward import forward
+from cdka.finetune.generate import generate
 from cdka.finetune.lanes import Lane
-from cdka.tasks.data import Split
+from cdka.tasks.data import AnySplit
 from cdka.tasks.objectives import Answers, Objective
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one run scored on one split. ``loss`` is per judged position; ``unparsed`` answers count as wrong."""
+    """What one run scored on one split. ``loss`` is per judged position; ``unparsed`` answers count as wrong.
+
+    ``scores`` are the task's further metrics, by name.
+    """
 
     accuracy: float
     loss: float
     examples: int
     unparsed: int
     answers: Answers
+    scores: Mapping[str, float]
 
 
 @torch.no_grad()
 def evaluate(
-    model: torch.nn.Module, lanes: Sequence[Lane], split: Split, objective: Objective, device: torch.device
+    model: torch.nn.Module, lanes: Sequence[Lane], split: AnySplit, objective: Objective, device: torch.device
 ) -> list[Evaluation]:
     """One Evaluation per lane, all on the same examples, in the order of the split."""
     if not lanes:
@@ -41,15 +46,21 @@ def evaluate(
     for rows in torch.arange(len(split)).split(size):
         batch = split.take(rows)
         count += objective.count(batch.labels)
-        for i, (logits, labels) in enumerate(forward(model, lanes, [batch] * len(lanes), device)):
-            loss[i] += objective.loss(logits, labels).double()
-            answers = objective.answers(logits, labels)
-            label[i] += answers.label
-            predicted[i] += answers.predicted
+        outputs = forward(model, lanes, [batch] * len(lanes), device, objective)
+        if objective.generation is None:
+            answers = [objective.answers(output.logits, output.labels) for output in outputs]
+        else:
+            texts = generate(model, lanes, batch, device, objective.generation)
+            answers = [objective.generation.judge(written, batch.references) for written in texts]
+        for i, (output, said) in enumerate(zip(outputs, answers, strict=True)):
+            loss[i] += output.loss.double()
+            label[i] += said.label
+            predicted[i] += said.predicted
     model.train(was_training)
     results = []
     for i in range(len(lanes)):
         answers = Answers(label[i], predicted[i])
-        unparsed = sum(p is None for p in predicted[i])
-        results.append(Evaluation(answers.accuracy, loss[i].item() / max(1, count), len(split), unparsed, answers))
+        scores = objective.scores(answers) if objective.scores else {}
+        mean = loss[i].item() / max(1, count)
+        results.append(Evaluation(answers.accuracy, mean, len(split), answers.unparsed, answers, scores))
     return results

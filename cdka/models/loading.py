@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedModel
 
 from cdka.errors import CdkaError
-from cdka.paths import assets_dir
+from cdka.models.obtain import locate
+from cdka.models.reader import Reader, load_reader
 
-_AUTO_CLASSES = {
+AUTO_CLASSES = {
     "image-classification": "AutoModelForImageClassification",
     "text-classification": "AutoModelForSequenceClassification",
     "causal-lm": "AutoModelForCausalLM",
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
+QUANTIZATIONS = ("int8", "nf4")
 
 
 @dataclass(frozen=True)
@@ -28,47 +34,116 @@ class Loaded:
     fresh_modules: tuple[str, ...]
 
 
-def locate(name: str) -> str:
-    """Where transformers finds the model: the embedded copy, the directory given, or the Hub id itself."""
-    embedded = assets_dir() / name
-    if "/" not in name and (embedded / "config.json").is_file():
-        return str(embedded)
-    if Path(name).is_dir():
-        if not (Path(name) / "config.json").is_file():
-            raise CdkaError(
-                f"a model directory needs a config.json: none in {name!r}. Give the folder of a saved model."
-            )
-        return name
-    return name
-
-
 def _without_dropout(config: object) -> None:
-    """Runs of all methods train without dropout, so that one seed means one data order and nothing else."""
+    """Runs of all methods train without dropout: one seed means one data order and nothing else, and a run in a
+    pack equals the same run alone."""
     for key, value in vars(config).items():
         if isinstance(value, float) and ("dropout" in key or key.endswith("pdrop")):
             setattr(config, key, 0.0)
+        elif key.endswith("_config") and hasattr(value, "to_dict"):
+            _without_dropout(value)
 
 
-def load_model(name: str, kind: str, *, dtype: torch.dtype = torch.float32, num_labels: int | None = None) -> Loaded:
-    """The pre-trained model for a task of ``kind``, on the CPU. Raises CdkaError when it cannot be had."""
-    source = locate(name)
-    auto_class = getattr(transformers, _AUTO_CLASSES[kind])
+def _quantized(quantization: str | None, dtype: torch.dtype, device: torch.device | None) -> dict[str, Any]:
+    """The arguments that load the base in 8 or 4 bits; raises CdkaError where bitsandbytes is missing."""
+    if quantization is None:
+        return {}
+    if quantization not in QUANTIZATIONS:
+        raise CdkaError(f"quantization must be one of {', '.join(QUANTIZATIONS)}: got {quantization!r}.")
+    if find_spec("bitsandbytes") is None:
+        raise CdkaError(
+            f"a base in {quantization} needs bitsandbytes, which is not installed. Run: pip install bitsandbytes"
+        )
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_8bit=quantization == "int8",
+        load_in_4bit=quantization == "nf4",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": settings, "device_map": {"": str(device or "cpu")}}
+
+
+def load_model(
+    name: str,
+    kind: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    num_labels: int | None = None,
+    quantization: str | None = None,
+    device: torch.device | None = None,
+) -> Loaded:
+    """The pre-trained model for a task of ``kind``, on the CPU (quantized: on ``device``).
+
+    ``num_labels`` replaces the head of a classifier that has another number of labels. Raises CdkaError, in one
+    line, when the model cannot be had, is broken, is not for this kind of task, or has no weights for it.
+    """
+    folder = str(locate(name))
+    if not any(Path(folder).glob("*.safetensors")):
+        raise CdkaError(
+            f"model {name!r} has no weights in safetensors, and other formats can run code: not loaded. "
+            "Save it again with save_pretrained."
+        )
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         _without_dropout(config)
-        if num_labels is not None and getattr(config, "num_labels", num_labels) != num_labels:
-            config.num_labels = num_labels
-        model, report = auto_class.from_pretrained(
-            source, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True,
-            output_loading_info=True, ignore_mismatched_sizes=True,
+        _fit_head(config, name, kind, num_labels)
+        model, report = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
+            folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
+            output_loading_info=True, ignore_mismatched_sizes=num_labels is not None,
+            **_quantized(quantization, dtype, device),
         )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise CdkaError(f"model {name!r} cannot be loaded for {kind}: {_first_sentence(error)}") from error
-    fresh = {key.rsplit(".", 1)[0] for key in report["missing_keys"]}
-    fresh |= {str(key[0] if isinstance(key, tuple) else key).rsplit(".", 1)[0] for key in report["mismatched_keys"]}
-    return Loaded(model, tuple(sorted(fresh)))
+    except CdkaError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
+        raise CdkaError(f"model {name!r} cannot be loaded for {kind}: {_reason(error, kind)}") from error
+    return Loaded(model, _fresh_modules(model, report, name, kind))
 
 
-def _first_sentence(error: Exception) -> str:
+def _fit_head(config: Any, name: str, kind: str, num_labels: int | None) -> None:
+    if num_labels is not None and config.num_labels != num_labels:
+        config.num_labels = num_labels
+    if kind == "text-classification" and config.pad_token_id is None:
+        config.pad_token_id = load_reader(name).pad_id  # a decoder's head reads the last token before the padding
+
+
+def _fresh_modules(model: PreTrainedModel, report: dict[str, Any], name: str, kind: str) -> tuple[str, ...]:
+    """The modules that the checkpoint did not hold: a new head, and nothing but a head.
+
+    Raises CdkaError where more than that is missing: the checkpoint is not one of this architecture.
+    """
+    mismatched = {key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"]}
+    missing = {str(key) for key in (*report["missing_keys"], *mismatched)}
+    backbone = f"{model.base_model_prefix}."
+    outside = {key for key in missing if not key.startswith(backbone)}
+    poolers = {key for key in missing - outside if ".pooler." in key}
+    lost = sorted(missing - outside - poolers)
+    if lost or (outside and kind in ("causal-lm", "seq2seq")):
+        first = (lost or sorted(outside))[0]
+        raise CdkaError(
+            f"model {name!r} lacks weights for {kind}: {len(lost or outside)} tensors, the first is {first!r}. "
+            "Choose a checkpoint made for it."
+        )
+    return tuple(sorted({_module_of(key) for key in outside | poolers}))
+
+
+def _module_of(key: str) -> str:
+    """The path PEFT can train whole: the head's top module, or the pooler inside the backbone."""
+    if ".pooler." in key:
+        return key[: key.index(".pooler.") + len(".pooler")]
+    return key.split(".", 1)[0]
+
+
+def _reason(error: Exception, kind: str) -> str:
     text = " ".join(str(error).split())
-    return text.split(". ", 1)[0].rstrip(".") + "."
+    if "Unrecognized configuration class" in text:
+        found = re.search(r"configuration_\w+\.(\w+)Config", text)
+        family = f" ({found[1]})" if found else ""
+        return f"its architecture{family} has no form for {kind}. Choose a model of that kind."
+    if isinstance(error, SafetensorError):
+        return f"its weights are damaged ({text[:120]}). Fetch or save it again."
+    return text[:240].split(". ", 1)[0].rstrip(".") + "."
+
+
+__all__ = ["AUTO_CLASSES", "Loaded", "Reader", "load_model", "load_reader", "locate"]

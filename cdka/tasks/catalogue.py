@@ -72,6 +72,42 @@ _ALL = (
         source=DIGITS_SOURCE,
         licence="CC BY 4.0",
     ),
+    TaskInfo(
+        name="math-chain",
+        title="Chains in shifted digits",
+        kind="causal-lm",
+        metric="accuracy",
+        description=(
+            "Chains of additions and subtractions, answered by their running totals (8+27-6= gives 35,29), with every "
+            "digit written as another one: math-lm, which learned ordinary digits, gets none of them right at first. "
+            "An answer is right when all its totals are."
+        ),
+        module="cdka.tasks.math_chain",
+        recipe=MappingProxyType(
+            {"steps": 200, "lr": 3e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20, "max_length": 64}
+        ),
+        models=("math-lm",),
+        examples=MappingProxyType({"train": 4000, "validation": 300, "test": 600}),
+        embedded=True,
+        source="generated (cdka.tasks.math_chain)",
+        licence="MIT",
+    ),
+    TaskInfo(
+        name="math",
+        title="Chains in ordinary digits",
+        kind="causal-lm",
+        metric="accuracy",
+        description="The same chains in ordinary digits: what math-lm was pre-trained on.",
+        module="cdka.tasks.math_chain",
+        recipe=MappingProxyType(
+            {"steps": 200, "lr": 1e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20, "max_length": 64}
+        ),
+        models=("math-lm",),
+        examples=MappingProxyType({"train": 4000, "validation": 300, "test": 600}),
+        embedded=True,
+        source="generated (cdka.tasks.math_chain)",
+        licence="MIT",
+    ),
 )
 
 TASKS: dict[str, TaskInfo] = {task.name: task for task in _ALL}

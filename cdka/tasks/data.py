@@ -1,4 +1,4 @@
-"""A task's data in memory: three splits of tensors and the objective that turns logits into loss and answers."""
+"""A task's data in memory: three splits and the objective that turns logits into loss and answers."""
 
 from __future__ import annotations
 
@@ -6,47 +6,39 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.objectives import Objective
+from cdka.tasks.splits import LazySplit, Split, TextSplit
 
 if TYPE_CHECKING:
     from cdka.finetune.spec import RunSpec
 
-
-@dataclass(frozen=True)
-class Split:
-    """Examples as tensors: model inputs by name, each (n, ...), labels (n, ...), and the examples' own numbers (n,)."""
-
-    inputs: dict[str, torch.Tensor]
-    labels: torch.Tensor
-    ids: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, rows: torch.Tensor) -> Split:
-        """The examples at ``rows``, in that order."""
-        return Split({k: v[rows] for k, v in self.inputs.items()}, self.labels[rows], self.ids[rows.numpy()])
+AnySplit = Split | TextSplit | LazySplit
 
 
 @dataclass(frozen=True)
 class TaskData:
     """Train, validation and test splits with the objective they share.
 
-    Curves and choices use ``validation``; ``test`` is read once, at the end of a run.
+    Curves and choices use ``validation``; ``test`` is read once, at the end of a run. ``kind`` is the kind of model
+    that the data were laid out for, where the task leaves it to the model (None: the task's own). ``notes`` are
+    things a person should know before trusting the numbers: what was cut, left out or drawn at random.
     """
 
-    train: Split
-    validation: Split
-    test: Split
+    train: AnySplit
+    validation: AnySplit
+    test: AnySplit
     objective: Objective
     num_labels: int | None = None
+    kind: str | None = None
+    notes: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
 
 
 def load_task(spec: RunSpec) -> TaskData:
     """The data that ``spec`` trains and is judged on. Raises CdkaError for an unknown task or unusable data."""
     info = find_task(spec.task)
     return import_module(info.module).load(info, spec)
+
+
+__all__ = ["AnySplit", "LazySplit", "Split", "TaskData", "TextSplit", "load_task"]

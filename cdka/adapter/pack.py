@@ -61,6 +61,23 @@ def packed(model: nn.Module, adapter_names: Sequence[str]) -> Iterator[None]:
             p.requires_grad_(flag)
 
 
+class PackRouter:
+    """``packed`` for a training loop: the model is searched once, and ``route`` only says whose turn it is.
+
+    All adapters must already be marked as trainable, and names are not checked.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._layers = [m for m in model.modules() if isinstance(m, CdkaLayer)]
+        self._wrappers = [m for m in model.modules() if isinstance(m, AuxiliaryTrainingWrapper)]
+
+    @contextmanager
+    def route(self, names: Sequence[str]) -> Iterator[None]:
+        """Within it, every batch is one equal contiguous slice per adapter, in the order of ``names``."""
+        with assigned(self._layers, Assignment.pack(names)), name_samples(self._wrappers, names):
+            yield
+
+
 @contextmanager
 def assigned(layers: Sequence[CdkaLayer], assignment: Assignment) -> Iterator[None]:
     """Within it, the layers divide their batches by the assignment."""

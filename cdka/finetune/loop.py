@@ -20,23 +20,19 @@ from cdka.errors import CdkaError
 from cdka.finetune.checkpoint import resume, save_adapter, save_checkpoint
 from cdka.finetune.device import peak_memory_bytes, resolve_device, resolve_dtype
 from cdka.finetune.evaluate import Evaluation, evaluate
-from cdka.finetune.forward import forward
+from cdka.finetune.forward import forward, routing
 from cdka.finetune.lanes import Lane
 from cdka.finetune.methods import adapter_name, attach, trainable
-from cdka.finetune.spec import RunSpec
+from cdka.finetune.pace import Pace
+from cdka.finetune.spec import SHARED, RunSpec
 from cdka.finetune.versions import versions
 from cdka.models.loading import load_model
+from cdka.models.obtain import obtain
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.data import TaskData, load_task
 
 Event = dict[str, Any]
 Control = Callable[[int], str | None]
-
-SHARED = (
-    "model", "task", "batch_size", "steps", "max_length", "dtype", "device", "eval_every", "gradient_accumulation",
-    "gradient_checkpointing", "checkpoint_every", "task_options",
-)  # fmt: skip
-"""The settings in which the runs of a pack must agree."""
 
 
 @dataclass
@@ -48,6 +44,7 @@ class _Pack:
     device: torch.device
     lanes: list[Lane]
     control: Control
+    pace: Pace
     started: float = field(default_factory=time.monotonic)
     pending: list[tuple[Lane, Event, torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
@@ -93,14 +90,18 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
     if spec.method == "full" and spec.dtype == "auto":
         dtype = torch.float32  # half-precision master weights lose small updates; autocast computes in bfloat16
     info = find_task(spec.task)
+    for progress in obtain(spec.model):
+        yield from _for_all(len(specs), {"kind": "phase", **progress})
     data = load_task(spec)
-    loaded = load_model(spec.model, info.kind, dtype=dtype, num_labels=data.num_labels)
+    loaded = load_model(spec.model, data.kind or info.kind, dtype=dtype, num_labels=data.num_labels)
     base_params = sum(p.numel() for p in loaded.model.parameters())
     model = attach(loaded, specs).to(device)
     if spec.gradient_checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     yield from _for_all(len(specs), {"kind": "phase", "phase": "preparing data"})
+    for note in data.notes:
+        yield from _for_all(len(specs), {"kind": "note", "text": note})
     lanes = []
     for index, (one, directory) in enumerate(zip(specs, directories, strict=True)):
         name = adapter_name(index, len(specs))
@@ -115,7 +116,7 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
             yield index, {"kind": "resumed", "step": lane.step}
     if len({lane.step for lane in lanes}) > 1:
         raise CdkaError("the checkpoints of this pack stand at different steps. Retry its runs separately.")
-    return _Pack(model, data, device, lanes, control)
+    return _Pack(model, data, device, lanes, control, Pace(len(lanes), device))
 
 
 def _train_steps(pack: _Pack) -> Iterator[tuple[int, Event]]:
@@ -127,8 +128,10 @@ def _train_steps(pack: _Pack) -> Iterator[tuple[int, Event]]:
         yield from _obey(pack)
         if not pack.lanes or all(lane.stopped for lane in pack.lanes):
             break
-        started = _one_step(pack)
-        yield from _read(pack, started)
+        undecided = not pack.pace.decided
+        yield from _read(pack, _one_step(pack))
+        if undecided and pack.pace.decided:
+            yield from _for_all(pack.lanes, _packing_event(pack))
         due = (step + 1) % spec.eval_every == 0 or step + 1 == spec.steps
         checkpoint = spec.checkpoint_every and (step + 1) % spec.checkpoint_every == 0 and step + 1 < spec.steps
         if due or checkpoint:
@@ -161,17 +164,20 @@ def _one_step(pack: _Pack) -> list[tuple[Lane, Event, torch.Tensor, torch.Tensor
     batches = [pack.data.train.take(next(lane.order)) for lane in lanes]
     counts = [max(1, objective.count(batch.labels)) for batch in batches]
     losses = [torch.zeros((), device=pack.device) for _ in lanes]
-    for rows in torch.arange(spec.batch_size).chunk(spec.gradient_accumulation):
-        micro = [batch.take(rows) for batch in batches]
-        outputs = forward(pack.model, lanes, micro, pack.device)
-        parts = [
-            objective.loss(logits, labels) / count for (logits, labels), count in zip(outputs, counts, strict=True)
-        ]
-        torch.stack(parts).sum().backward()
-        losses = [loss + part.detach() for loss, part in zip(losses, parts, strict=True)]
+    with pack.pace.step():
+        for rows in torch.arange(spec.batch_size).chunk(spec.gradient_accumulation):
+            for group in pack.pace.groups(range(len(lanes))):
+                some = [lanes[i] for i in group]
+                with routing(pack.model, some):  # checkpointed layers run again in the backward pass
+                    micro = [batches[i].take(rows) for i in group]
+                    outputs = forward(pack.model, some, micro, pack.device, objective)
+                    parts = [output.loss / counts[i] for i, output in zip(group, outputs, strict=True)]
+                    torch.stack(parts).sum().backward()
+                for i, part in zip(group, parts, strict=True):
+                    losses[i] = losses[i] + part.detach()
+        norms = [lane.update() for lane in lanes]
     started = []
-    for lane, loss in zip(lanes, losses, strict=True):
-        norm = lane.update()
+    for lane, loss, norm in zip(lanes, losses, norms, strict=True):
         event = {
             "kind": "step", "step": lane.step, "lr": lane.optimizer.param_groups[0]["lr"],
             "samples": lane.step * spec.batch_size, "elapsed_s": pack.elapsed_s,
@@ -211,10 +217,20 @@ def _diverged(pack: _Pack, lane: Lane, step: int) -> Iterator[tuple[int, Event]]
 
 def _evaluate_all(pack: _Pack) -> Iterator[tuple[int, Event]]:
     lanes = [lane for lane in pack.lanes if not lane.stopped]
-    results = evaluate(pack.model, lanes, pack.data.validation, pack.data.objective, pack.device)
-    for lane, result in zip(lanes, results, strict=True):
-        lane.remember(result)
-        yield lane.index, _evaluation_event(pack, lane, result)
+    for group in pack.pace.groups(lanes):
+        results = evaluate(pack.model, group, pack.data.validation, pack.data.objective, pack.device)
+        for lane, result in zip(group, results, strict=True):
+            lane.remember(result)
+            yield lane.index, _evaluation_event(pack, lane, result)
+
+
+def _packing_event(pack: _Pack) -> Event:
+    """What the trial of the first steps showed, in seconds per update of all runs."""
+    pace = pack.pace
+    return {
+        "kind": "packing", "size": len(pack.lanes), "together": pace.together,
+        "packed_s": pace.packed_s, "separate_s": pace.separate_s,
+    }  # fmt: skip
 
 
 def _evaluation_event(pack: _Pack, lane: Lane, result: Evaluation) -> Event:
@@ -249,7 +265,7 @@ def _finish(pack: _Pack, lane: Lane) -> Iterator[tuple[int, Event]]:
             "validation_examples": validation.examples,
             "best_validation_accuracy": lane.best_accuracy, "best_step": lane.best_step,
             "train_loss": lane.last_train_loss, "steps_done": lane.step, "unparsed": test.unparsed,
-            "training_s": training_s,
+            "training_s": training_s, **test.scores,
         },
         "predictions": {
             "split": "test", "example": pack.data.test.ids.tolist(),

@@ -14,6 +14,11 @@ from cdka.tasks.catalogue import find_task
 METHODS = ("cdka", "lora", "lokr", "dora", "full")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 SCHEDULES = ("cosine", "constant")
+SHARED = (
+    "model", "task", "batch_size", "steps", "max_length", "dtype", "device", "eval_every", "gradient_accumulation",
+    "gradient_checkpointing", "checkpoint_every", "task_options",
+)  # fmt: skip
+"""The settings in which runs must agree to train together over one base."""
 _WITH_RANK = ("lora", "lokr", "dora")
 
 

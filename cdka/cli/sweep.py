@@ -1,0 +1,117 @@
+"""``cdka sweep``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from cdka.cli.output import print_json, print_table, say
+from cdka.cli.progress import clock, exit_code, follow, tell_failures
+from cdka.cli.run import document
+from cdka.cli.spec_flags import add_spec_arguments, spec_settings
+from cdka.errors import CdkaError
+from cdka.runs.store import Store
+from cdka.sweep.launch import launch, preview
+from cdka.sweep.plan import Plan, plan
+from cdka.sweep.planfile import read_plan
+
+HELP = "Fine-tune a grid or a list of configurations over several seeds, with baselines matched by parameters."
+EXAMPLE = 'cdka sweep --model digits-vit --task digits-flip --grid "r1=1,2,4,8;r2=4;r=1" --seeds 3 --wait'
+
+
+_EXAMPLES = {"model": "digits-vit", "task": "digits-flip"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("plan", nargs="?", metavar="PLAN.toml", help="a plan file; flags win over what it says")
+    add("--model", help="a catalogue name, a Hub id or a local directory")
+    add("--task", help="a task's name; list them with: cdka tasks")
+    add("--grid", metavar="AXES", help="axis=value,value;... over r1, r2, r, rank, method, lr, alpha, steps, ...")
+    add("--seeds", metavar="N", help="a number of seeds, or a list: 0,1,7 (default 3)")
+    add("--baselines", metavar="NAMES", help="lora, lora-plain, lokr, dora, full; lora:4 fixes the rank")
+    add("--budget", metavar="B", help="what baselines are matched to: 50000, 0.5%%, lora:8 (default: the largest arm)")
+    add(
+        "--tune-lr", metavar="RATES", help="the same learning rates for every arm, chosen on validation data: 1e-3,3e-3"
+    )
+    add("--name", help="what to call the sweep")
+    add("--no-packs", action="store_true", help="train every run in a process of its own")
+    add("--dry-run", action="store_true", help="show what would run, and run nothing")
+    add("--yes", action="store_true", help="agree to more than 10,000 runs")
+    add("--wait", action="store_true", help="wait until every run has ended, with progress")
+    add("--json", action="store_true", help="one JSON document on stdout")
+    add_spec_arguments(parser, without=("seed",))
+
+
+def run(args: argparse.Namespace) -> int:
+    planned = _planned(args)
+    store = Store()
+    seen = preview(planned, store, packs=not args.no_packs)
+    if args.dry_run:
+        return _show(planned, seen.document(), args.json)
+    for note in (*planned.notes, *seen.notes):
+        say(note)
+    sweep_id = launch(planned, store, packs=not args.no_packs)
+    guess = "" if seen.estimate.seconds is None else f", about {clock(seen.estimate.seconds)} ({seen.estimate.basis})"
+    say(f"{sweep_id}: {len(planned.specs)} runs, {len(planned.arms)} arms{guess}")
+    runs = store.runs(sweep_id=sweep_id)
+    code = 0
+    if args.wait:
+        runs = follow(store, [run.run_id for run in runs])
+        tell_failures(store, runs)
+        code = exit_code(runs)
+    if args.json:
+        listed = [{**document(one), "arm": one.spec.label, "seed": one.spec.seed, "lr": one.spec.lr} for one in runs]
+        print_json({"sweep_id": sweep_id, "name": planned.name, "notes": [*planned.notes, *seen.notes], "runs": listed})
+    else:
+        print(sweep_id)
+        say(f"compare its runs with: cdka compare {sweep_id}")
+    return code
+
+
+def _planned(args: argparse.Namespace) -> Plan:
+    given: dict[str, Any] = read_plan(args.plan) if args.plan else {}
+    flags = {
+        "model": args.model, "task": args.task, "grid": args.grid, "name": args.name, "budget": args.budget,
+        "seeds": None if args.seeds is None else _seeds(args.seeds),
+        "baselines": None if args.baselines is None else [b.strip() for b in args.baselines.split(",") if b.strip()],
+        "tune_lr": None if args.tune_lr is None else _rates(args.tune_lr),
+    }  # fmt: skip
+    given.update({key: value for key, value in flags.items() if value is not None})
+    given["settings"] = {**given.get("settings", {}), **spec_settings(args)}
+    for key in ("model", "task"):
+        if key not in given:
+            raise CdkaError(f"a sweep needs a model and a task: no {key} given. Example: --{key} {_EXAMPLES[key]}.")
+    return plan(given.pop("model"), given.pop("task"), allow_many=args.yes, **given)
+
+
+def _seeds(text: str) -> int | list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise CdkaError(f"--seeds takes a number of seeds or a list: got {text!r}. Example: --seeds 3.") from None
+    return numbers if "," in text else numbers[0]
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise CdkaError(f"--tune-lr takes learning rates: got {text!r}. Example: --tune-lr 1e-3,3e-3.") from None
+
+
+def _show(planned: Plan, seen: dict[str, Any], as_json: bool) -> int:
+    if as_json:
+        print_json({"name": planned.name, **seen, "arms": planned.document["arms"], "notes": seen["notes"]})
+        return 0
+    print_table(
+        ["arm", "parameters", "against budget", "lr", "steps"],
+        [
+            [arm.spec.label, f"{arm.num_params:,}", "" if arm.matched is None else f"{arm.matched.mismatch:+.1%}",
+             f"{arm.spec.lr:g}", arm.spec.steps]
+            for arm in planned.arms
+        ],
+    )  # fmt: skip
+    for line in (f"{seen['runs']} runs in {seen['jobs']} jobs", *seen["notes"]):
+        say(line)
+    return 0

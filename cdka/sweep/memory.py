@@ -1,0 +1,47 @@
+"""Peak memory of a job, a run alone or a pack, from shapes. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from cdka.components import Components
+from cdka.cost import TRAINING_BYTES_PER_PARAM
+from cdka.errors import CdkaError
+from cdka.finetune.spec import RunSpec
+from cdka.memory import PROCESS_BYTES, MemoryEstimate, training_memory
+from cdka.models.catalogue import find_model
+from cdka.models.targets import select
+
+
+@lru_cache(maxsize=1024)
+def _one(model: str, targets: str | tuple[str, ...], components: Components, batch: int, length: int,
+         dtype: str, checkpointing: bool) -> MemoryEstimate:  # fmt: skip
+    shapes = find_model(model)
+    known = dict(shapes.details).get("num_image_tokens")
+    return training_memory(
+        shapes, select(shapes, targets), components, batch_size=batch, length=known or length, dtype=dtype,
+        gradient_checkpointing=checkpointing,
+    )  # fmt: skip
+
+
+def job_bytes(specs: Sequence[RunSpec]) -> int | None:
+    """Estimated peak memory of the process that trains ``specs`` together: one base, everything else per run.
+
+    LoRA and its kin are counted as (1, 1, rank). None where the model's dimensions are not known.
+    """
+    total, weights = PROCESS_BYTES, 0
+    for spec in specs:
+        components = spec.components or Components(1, 1, spec.rank or 1)
+        dtype = spec.dtype if spec.dtype in ("bfloat16", "float16") else "float32"
+        micro = -(-spec.batch_size // spec.gradient_accumulation)
+        try:
+            one = _one(
+                spec.model, spec.target_modules, components, micro, spec.max_length, dtype, spec.gradient_checkpointing
+            )
+            trained = find_model(spec.model).base_params if spec.method == "full" else 0
+        except CdkaError:
+            return None
+        weights = one.weights_bytes
+        total += one.total_bytes - one.weights_bytes + trained * TRAINING_BYTES_PER_PARAM
+    return total + weights

@@ -26,8 +26,8 @@ class Recorder:
     own error is raised. A run that the store refuses (given up in the meantime) is silent from then on.
     """
 
-    def __init__(self, store: Store, runs: Sequence[tuple[str, int]]) -> None:
-        self._store = store
+    def __init__(self, store: Store, runs: Sequence[tuple[str, int]], checkpoint_every: int = 0) -> None:
+        self._store, self._checkpoint_every = store, checkpoint_every
         self._runs = list(runs)
         self._batches = [Batch(run_id, attempt, 0) for run_id, attempt in runs]
         self._open = set(range(len(runs)))
@@ -48,9 +48,14 @@ class Recorder:
         if event["kind"] in _ENDING:
             self._open.discard(index)
         due = FLUSH_S if self._failing_since is None else RETRY_S
-        at_once = event["kind"] in _AT_ONCE and self._failing_since is None
-        if at_once or time.monotonic() - self._flushed >= due:
+        at_once = event["kind"] in _AT_ONCE or self._precedes_checkpoint(event)
+        if (at_once and self._failing_since is None) or time.monotonic() - self._flushed >= due:
             self.flush()
+
+    def _precedes_checkpoint(self, event: dict[str, Any]) -> bool:
+        """A checkpoint must not be ahead of the record: the attempt that resumes from it would leave a gap."""
+        every = self._checkpoint_every
+        return bool(every) and event["kind"] == "step" and event["step"] % every == 0
 
     def wish(self, index: int) -> str | None:
         """What was asked of a run: "keep", "cancel" or None. Looks it up at most ten times a second."""

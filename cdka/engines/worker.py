@@ -78,9 +78,9 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
     claimed = [(run_id, attempt) for run_id, attempt in order.runs if claim(store, run_id, attempt, identity)]
     if not claimed:
         return 0  # cancelled or given to another worker in the meantime
-    recorder = Recorder(store, claimed)
     specs = [slots.in_process(store.run(run_id).spec, order.slot) for run_id, _ in claimed]
     directories = [run_directory(store.home, run_id) for run_id, _ in claimed]
+    recorder = Recorder(store, claimed, specs[0].checkpoint_every)
     try:
         train = load()
         _limit_threads(order.slot.threads)

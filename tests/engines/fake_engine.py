@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def save(directory: Path, step: int) -> None:
     partial.mkdir(exist_ok=True)
     for name in ("one", "two"):
         (partial / name).write_text(str(step))
+    shutil.rmtree(directory / "adapter", ignore_errors=True)  # from an attempt that was killed before its last word
     partial.rename(directory / "adapter")
 
 

@@ -157,6 +157,14 @@ def test_what_people_wait_for_is_stored_at_once(recorded):
     assert [event["kind"] for event in store.events(run_id)] == ["step", "eval"]
 
 
+def test_a_checkpoint_is_never_ahead_of_the_record(recorded):
+    store, _, run_id, _ = recorded
+    collects = Recorder(store, [(run_id, 1)], checkpoint_every=5)
+    for n in range(1, 8):
+        collects.add(0, step(n))
+    assert [event["step"] for event in store.events(run_id)] == [1, 2, 3, 4, 5]
+
+
 def test_events_wait_in_memory_while_the_disk_is_full(recorded, monkeypatch):
     store, collects, run_id, clock = recorded
     real, full = recorder.record_events, [True]

@@ -62,7 +62,7 @@ def test_random_kills_lose_nothing(engine, seed):
     while lost := [run.run_id for run in engine.store.runs(status="lost")]:
         engine.store.retry(lost)
         engine.wait(*run_ids)
-    assert {run.status for run in engine.store.runs()} == {"done"}
+    assert {(run.status, run.error) for run in engine.store.runs()} == {("done", None)}
     for run in engine.store.runs():
         steps = engine.store.curves([run.run_id]).query("kind == 'step'")["step"].tolist()
         assert steps == list(range(1, 31)), "the resumed curve has a gap or a step twice"

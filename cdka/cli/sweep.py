@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", metavar="N", help="a number of seeds, or a list: 0,1,7 (default 3)")
     add("--baselines", metavar="NAMES", help="lora, lora-plain, lokr, dora, full; lora:4 fixes the rank")
     add("--budget", metavar="B", help="what baselines are matched to: 50000, 0.5%%, lora:8 (default: the largest arm)")
-    add(
-        "--tune-lr", metavar="RATES", help="the same learning rates for every arm, chosen on validation data: 1e-3,3e-3"
-    )
+    add("--tune-lr", metavar="RATES", help="learning rates tried for every arm, chosen on validation: 1e-3,3e-3")
     add("--name", help="what to call the sweep")
     add("--no-packs", action="store_true", help="train every run in a process of its own")
     add("--dry-run", action="store_true", help="show what would run, and run nothing")

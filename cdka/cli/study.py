@@ -1,0 +1,82 @@
+"""``cdka study``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cdka.cli.output import print_json, print_table, say
+from cdka.cli.progress import clock, exit_code, follow, tell_failures
+from cdka.cli.spec_flags import add_spec_arguments, spec_settings
+from cdka.errors import CdkaError
+from cdka.runs.store import Store
+from cdka.studies import GROUPS, STUDIES, find_study, judge, plan_study
+from cdka.studies.plan import DEFAULT_MODEL, DEFAULT_SEEDS, DEFAULT_TASK
+from cdka.studies.report import report
+from cdka.sweep.launch import launch, preview
+
+HELP = "Test the paper's claims: each study runs its arms with several seeds and ends with a verdict."
+EXAMPLE = "cdka study trends --seeds 3 --report trends.md"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="list (default), trends, or names of studies: r1 r2 r")
+    add("--model", default=DEFAULT_MODEL, help=f"default {DEFAULT_MODEL}")
+    add("--task", default=DEFAULT_TASK, help=f"default {DEFAULT_TASK}")
+    add("--seeds", type=int, default=DEFAULT_SEEDS, metavar="N", help=f"number of seeds (default {DEFAULT_SEEDS})")
+    add("--report", metavar="FILE.md", help="write the result as Markdown")
+    add("--json", action="store_true", help="one JSON document on stdout")
+    add_spec_arguments(parser, without=("seed", "components", "method"))
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.names or args.names == ["list"]:
+        return _list(args.json)
+    names = [name for given in args.names for name in GROUPS.get(given, (given,))]
+    planned = [
+        plan_study(find_study(name), args.model, args.task, seeds=args.seeds, settings=spec_settings(args))
+        for name in dict.fromkeys(names)
+    ]
+    target = Path(args.report) if args.report else None
+    if target is not None and not target.resolve().parent.is_dir():
+        raise CdkaError(f"the report's folder must exist: got {str(target.parent)!r}. Create it first.")
+    store = Store()
+    sweep_ids = []
+    for one in planned:
+        guess = preview(one, store).estimate
+        about = "" if guess.seconds is None else f", about {clock(guess.seconds)} ({guess.basis})"
+        say(f"{one.name}: {len(one.specs)} runs{about}")
+        sweep_ids.append(launch(one, store))
+    runs = follow(store, [run.run_id for sweep_id in sweep_ids for run in store.runs(sweep_id=sweep_id)])
+    # A study of instability expects runs that diverge: they are part of its result, not of its failure.
+    expected = {one for one in sweep_ids if store.sweep(one).plan["study"] == "stabilisation"}
+    others = [run for run in runs if run.sweep_id not in expected]
+    tell_failures(store, others)
+    sweeps = [store.sweep(sweep_id) for sweep_id in sweep_ids]
+    findings = [(sweep, judge(store, sweep)) for sweep in sweeps]
+    if target is not None:
+        target.write_text(report(store, sweeps), encoding="utf-8")
+    if args.json:
+        print_json(
+            {
+                "studies": [
+                    {"study": sweep.plan["study"], "sweep_id": sweep.sweep_id, "findings": [f.to_dict() for f in found]}
+                    for sweep, found in findings
+                ]
+            }
+        )
+    else:
+        for _, found in findings:
+            for finding in found:
+                print(finding.sentence)
+    return exit_code(others) if others else 0
+
+
+def _list(as_json: bool) -> int:
+    if as_json:
+        fields = ("name", "title", "claim", "source", "design")
+        print_json({"studies": [{key: getattr(study, key) for key in fields} for study in STUDIES.values()]})
+    else:
+        print_table(["study", "question", "claim"], [[s.name, s.title, s.claim] for s in STUDIES.values()])
+    return 0

@@ -67,9 +67,7 @@ def judge(store: Store, sweep: Sweep, metric: str = "accuracy") -> list[Finding]
     """One finding per regime of the study that ``sweep`` ran. Raises CdkaError for a sweep that is not a study."""
     name = sweep.plan.get("study")
     if name not in STUDIES:
-        raise CdkaError(
-            f"only the sweep of a study has a verdict: {sweep.sweep_id} is not one. Start one: cdka study r1"
-        )
+        raise CdkaError(f"only a study's sweep has a verdict: {sweep.sweep_id} is not one. Start one: cdka study r1")
     study = STUDIES[name]
     runs = store.runs(sweep_id=sweep.sweep_id)
     findings = []

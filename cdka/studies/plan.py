@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from cdka.errors import CdkaError
@@ -65,9 +64,7 @@ def plan_study(
     }  # fmt: skip
     notes = tuple(dict.fromkeys(note for one in plans for note in one.notes))
     arms_planned = tuple(arm for one in plans for arm in one.arms)
-    return replace(
-        plans[0], name=f"study {study.name}", arms=arms_planned, specs=tuple(specs), notes=notes, document=document
-    )
+    return Plan(f"study {study.name}", arms_planned, tuple(specs), notes, document)
 
 
 def _check_needs(study: Study, shapes: ModelShapes) -> None:
@@ -75,9 +72,7 @@ def _check_needs(study: Study, shapes: ModelShapes) -> None:
     if study.needs == "context" and positions <= 8_192:
         raise CdkaError(
             f"study {study.name!r} needs a model with more than 8,192 positions: {shapes.name} has {positions:,}. "
-            "Example: --model llama-3.2-1b --task a language task."
+            "Choose another with --model and a language task with --task."
         )
     if study.needs == "images" and not shapes.kind.startswith("image"):
-        raise CdkaError(
-            f"study {study.name!r} needs an image model: {shapes.name} is of kind {shapes.kind}. Use digits-vit."
-        )
+        raise CdkaError(f"study {study.name!r} needs an image model: {shapes.name} is {shapes.kind}. Use digits-vit.")

@@ -22,7 +22,8 @@ def report(store: Store, sweeps: Sequence[Sweep], metric: str = "accuracy") -> s
     names = " ".join(sweep.plan["study"] for sweep in sweeps)
     head = (
         f"# What the studies found: {first['model']} on {first['task']}\n\n"
-        f"Written by `cdka study` from its own runs ({platform.machine()}, {cores()} CPU cores, {_versions(store, sweeps[0])}). "
+        f"Written by `cdka study` from its own runs ({platform.machine()}, {cores()} CPU cores, "
+        f"{_versions(store, sweeps[0])}). "
         f"Metric: test {metric} of the final step, read once. Intervals are 95 % t intervals over seeds. Repeat with: "
         f"`cdka study {names} --model {first['model']} --task {first['task']} --seeds {len(first['seeds'])}`.\n"
     )

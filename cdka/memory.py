@@ -28,6 +28,8 @@ from cdka.models.shapes import LinearShape, ModelShapes
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 TOLERANCE = 0.15
 """How far the estimate may be from a measured peak, as a share of it: what the validation allows."""
+LOGITS_LIMIT_BYTES = 256 * 2**20
+"""Our training loop makes the logits of a large vocabulary in pieces of this size (cdka/finetune/forward.py)."""
 _OUTPUT_NAMES = {"o_proj", "out_proj", "o", "dense", "c_proj", "wo", "down_proj", "fc2", "dense_4h_to_h", "Wo"}
 _STEPWISE_GELU = ("GPT-2", "gpt2")
 _SOFT_CAPPED = ("Gemma 2", "gemma2")
@@ -168,7 +170,10 @@ def _logits_bytes(shapes: ModelShapes, details: dict, tokens: int, batch_size: i
     if shapes.kind in ("causal-lm", "seq2seq"):
         # logits, float32 copy (none if they are float32), log-softmax and its gradient
         per_logit = size + (4 if size < 4 else 0) + 8 + (2 * size if shapes.family in _SOFT_CAPPED else 0)
-        return tokens * details.get("vocab_size", 0) * per_logit
+        vocabulary = max(1, details.get("vocab_size", 1))
+        whole = shapes.family in _SOFT_CAPPED  # their logits are made at once, all others' in pieces
+        rows = tokens if whole else min(tokens, max(1, LOGITS_LIMIT_BYTES // (4 * vocabulary)))
+        return rows * vocabulary * per_logit
     return batch_size * details.get("num_labels", 2) * 4 * 3
 
 

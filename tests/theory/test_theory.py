@@ -10,6 +10,7 @@ from cdka.errors import CdkaError
 from cdka.theory import (
     alignment_curve,
     best_capture,
+    capture_curve,
     combine,
     delta_weight,
     effective_rank,
@@ -218,3 +219,12 @@ def test_a_report_holds_every_measure():
 def test_bad_input_is_told_in_words(call, words):
     with pytest.raises(CdkaError, match=words):
         call()
+
+
+def test_the_leading_capture_of_a_large_gradient_agrees_with_the_full_decomposition():
+    G = simulated_gradient(640, 576, 24)
+    full = capture_curve(G, 1, 1)
+    leading = capture_curve(G, 1, 1, most=4)
+    assert len(leading) == 4
+    np.testing.assert_allclose(leading, full[:4], rtol=0.005)
+    assert (leading <= full[:4] + 1e-9).all()

@@ -1,0 +1,146 @@
+"""The honest question: does alignment predict how good a run ends up? Rank correlation with an interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cdka.align.record import AlignRecord
+from cdka.components import Components
+from cdka.errors import CdkaError, unknown
+from cdka.models.catalogue import find_model
+from cdka.models.targets import select
+from cdka.theory.alignment import combine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREDICTORS = ("predicted", "measured", "best", "num_params", "rank_bound")
+LEAST_CONFIGURATIONS = 4
+_SAME = ("model", "task", "steps", "lr", "alpha", "batch_size")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Spearman's correlation between a predictor and the final metric over configurations.
+
+    The interval is a percentile bootstrap over configurations, each with its mean over seeds. ``points`` has one row
+    per configuration: r1, r2, r, predictor, mean, sd, seeds.
+    """
+
+    predictor: str
+    metric: str
+    rho: float
+    ci_low: float
+    ci_high: float
+    configurations: int
+    runs: int
+    points: pd.DataFrame
+
+    def sentence(self) -> str:
+        """What the numbers allow to be said."""
+        size = f"over {self.configurations} configurations and {self.runs} runs"
+        numbers = f"Spearman rho = {self.rho:.2f} (95% interval {self.ci_low:.2f} to {self.ci_high:.2f}) {size}"
+        if self.ci_low > 0:
+            return f"Higher {self.predictor} went with higher {self.metric}: {numbers}."
+        if self.ci_high < 0:
+            return f"Higher {self.predictor} went with lower {self.metric}: {numbers}."
+        return f"These runs do not show that {self.predictor} predicts {self.metric}: {numbers}."
+
+
+def does_it_predict(
+    runs: pd.DataFrame,
+    *,
+    predictor: str = "predicted",
+    metric: str = "accuracy",
+    record: AlignRecord | None = None,
+    target_modules: str = "all-linear",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Verdict:
+    """The verdict over finished cdka runs of one model and task under one recipe.
+
+    ``runs`` is ``Store.frame(...)``. ``measured`` and ``best`` need a ``record`` of the same model and task, and use
+    the configurations that it covers. Raises CdkaError where runs differ in more than components and seed, or
+    where fewer than four configurations remain.
+    """
+    if predictor not in PREDICTORS:
+        raise unknown("predictor", predictor, PREDICTORS)
+    if metric not in runs.columns:
+        raise unknown("metric", metric, [c for c in runs.columns if runs[c].dtype.kind == "f"])
+    done = runs[(runs["method"] == "cdka") & runs[metric].notna() & runs["r1"].notna()]
+    for name in _SAME:
+        if name in done.columns and done[name].nunique() > 1:
+            values = ", ".join(str(v) for v in done[name].unique()[:4])
+            raise CdkaError(f"the runs must share one {name}: got {values}. Choose the runs of one sweep.")
+    table = _points(done, predictor, metric, record, target_modules)
+    if len(table) < LEAST_CONFIGURATIONS:
+        raise CdkaError(
+            f"a rank correlation needs at least {LEAST_CONFIGURATIONS} configurations: got {len(table)}. "
+            "Finish more runs, or measure alignment on their grid."
+        )
+    x, y = table["predictor"].to_numpy(float), table["mean"].to_numpy(float)
+    rng = np.random.default_rng(seed)
+    picked = rng.integers(len(x), size=(resamples, len(x)))
+    draws = spearman(x[picked], y[picked])
+    draws = draws[np.isfinite(draws)]
+    low, high = np.percentile(draws, [2.5, 97.5]) if len(draws) else (-1.0, 1.0)
+    return Verdict(
+        predictor, metric, float(spearman(x, y)), float(low), float(high), len(table),
+        int(table["seeds"].sum()), table.reset_index(),
+    )  # fmt: skip
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Rank correlation along the last axis, ties sharing their mean rank; NaN where one side does not vary."""
+    from scipy.stats import rankdata
+
+    a, b = rankdata(x, axis=-1), rankdata(y, axis=-1)
+    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
+    length = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return np.divide(np.sum(a * b, -1), length, out=np.full(length.shape, np.nan), where=length > 0)
+
+
+def _key(group: pd.DataFrame) -> tuple[int, int, int]:
+    first = group.iloc[0]
+    return int(first["r1"]), int(first["r2"]), int(first["r"])
+
+
+def _points(
+    done: pd.DataFrame, predictor: str, metric: str, record: AlignRecord | None, target_modules: str
+) -> pd.DataFrame:
+    import pandas as pd
+
+    if done.empty:
+        return pd.DataFrame()
+    known = _values(done["model"].iloc[0], predictor, record, target_modules)
+    rows = []
+    for _, group in done.groupby(["r1", "r2", "r"]):
+        value = known(*_key(group), group)
+        if value is not None:
+            spread = float(group[metric].std(ddof=1)) if len(group) > 1 else 0.0
+            rows.append((*_key(group), value, float(group[metric].mean()), spread, len(group)))
+    columns = ["r1", "r2", "r", "predictor", "mean", "sd", "seeds"]
+    return pd.DataFrame(rows, columns=columns).set_index(["r1", "r2", "r"])
+
+
+def _values(model: str, predictor: str, record: AlignRecord | None, target_modules: str):
+    if predictor in ("measured", "best"):
+        if record is None or record.request.model != model:
+            raise CdkaError(f"predictor {predictor!r} needs an alignment record of {model!r}. Run: cdka align {model}")
+        table = record.overall_frame().set_index(["r1", "r2", "r"])[predictor].to_dict()
+        return lambda r1, r2, r, group: table.get((r1, r2, r))
+    if predictor == "num_params":
+        return lambda r1, r2, r, group: float(group["num_params"].iloc[0])
+    linears = select(find_model(model), target_modules)
+
+    def shape_value(r1: int, r2: int, r: int, group: pd.DataFrame) -> float:
+        components = Components(r1, r2, r)
+        modules = [s for s in linears for _ in range(s.count)]
+        if predictor == "predicted":
+            return combine(components.alignment(s.in_features) for s in modules)
+        return float(np.mean([components.rank_bound(s.out_features, s.in_features) for s in modules]))
+
+    return shape_value

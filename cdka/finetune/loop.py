@@ -29,7 +29,7 @@ from cdka.finetune.versions import versions
 from cdka.models.loading import load_model
 from cdka.models.obtain import obtain
 from cdka.tasks.catalogue import find_task
-from cdka.tasks.data import TaskData, load_task
+from cdka.tasks.data import TaskData, fetch_task, load_task
 
 Event = dict[str, Any]
 Control = Callable[[int], str | None]
@@ -92,6 +92,8 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
     info = find_task(spec.task)
     for progress in obtain(spec.model):
         yield from _for_all(len(specs), {"kind": "phase", **progress})
+    for progress in fetch_task(spec):
+        yield from _for_all(len(specs), {"kind": "phase", **progress})
     data = load_task(spec)
     loaded = load_model(spec.model, data.kind or info.kind, dtype=dtype, num_labels=data.num_labels)
     base_params = sum(p.numel() for p in loaded.model.parameters())
@@ -114,6 +116,8 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
         }  # fmt: skip
         if resume(lane, lane.directory / "checkpoint"):
             yield index, {"kind": "resumed", "step": lane.step}
+    if len(lanes) > 1:  # equal components side by side share their matrix products
+        lanes.sort(key=lambda lane: (lane.spec.components, lane.index))
     if len({lane.step for lane in lanes}) > 1:
         raise CdkaError("the checkpoints of this pack stand at different steps. Retry its runs separately.")
     return _Pack(model, data, device, lanes, control, Pace(len(lanes), device))

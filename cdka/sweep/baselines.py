@@ -8,7 +8,7 @@ from typing import Any
 
 from cdka.components import divisors
 from cdka.errors import CdkaError, unknown
-from cdka.finetune.counts import count_params
+from cdka.finetune.counts import count_params, lokr_factors
 from cdka.finetune.spec import RunSpec
 from cdka.models.shapes import ModelShapes
 from cdka.models.targets import select
@@ -72,14 +72,24 @@ def _candidates(
 
 
 def _ranks_around(method: str, factor: int, budget: int, base: RunSpec, shapes: ModelShapes) -> list[int]:
-    """The ranks just below and just above the budget (counts are affine in the rank)."""
+    """The ranks around the budget: counts are affine in the rank, for LoKr piece by piece.
+
+    LoKr keeps a layer's large factor whole from half its longer side on, where its count no longer grows.
+    """
 
     def count(rank: int) -> int:
         spec = base.with_(method=method, components=None, component_pattern={}, rank=rank, lokr_factor=factor)
         return count_params(spec, shapes)
 
-    per_rank = count(2) - count(1)
-    if per_rank <= 0:
-        return [1]
-    rank = int((budget - count(1)) // per_rank) + 1
-    return sorted({max(1, rank), max(1, rank + 1)})
+    breaks = {1}
+    if method == "lokr":
+        for layer in select(shapes, base.target_modules):
+            sides = (lokr_factors(size, factor)[1] for size in (layer.out_features, layer.in_features))
+            breaks.add(max(1, -(-max(sides) // 2)))
+    found = set(breaks)
+    for start in breaks:
+        per_rank = count(start + 1) - count(start)
+        if per_rank > 0:
+            rank = start + (budget - count(start)) // per_rank
+            found |= {max(1, rank), max(1, rank + 1)}
+    return sorted(found)

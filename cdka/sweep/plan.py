@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cdka.budget import Budget
 from cdka.components import PAPER_DEFAULT, Components
 from cdka.errors import CdkaError
 from cdka.finetune.counts import count_params
 from cdka.finetune.spec import RunSpec, resolve
 from cdka.models.catalogue import find_model
 from cdka.models.shapes import ModelShapes
+from cdka.models.targets import select
 from cdka.sweep.baselines import Matched, match
 from cdka.sweep.grid import cells, check_grid, parse_grid
 
@@ -51,7 +53,7 @@ def plan(
     arms: Iterable[Mapping[str, Any]] = (),
     seeds: int | Sequence[int] = 3,
     baselines: Sequence[str] = (),
-    budget: int | None = None,
+    budget: int | float | str | None = None,
     tune_lr: Sequence[float] = (),
     settings: Mapping[str, Any] | None = None,
     name: str | None = None,
@@ -70,18 +72,15 @@ def plan(
     if grid is not None:
         wanted += cells(parse_grid(grid) if isinstance(grid, str) else check_grid(grid))
     if not wanted and not baselines:
-        raise CdkaError(
-            "a sweep needs a grid, a list of arms, or baselines: got none. Example: --grid r1=1,2,4;r2=4;r=1"
-        )
+        raise CdkaError('a sweep needs a grid, arms or baselines: got none. Example: --grid "r1=1,2,4;r2=4;r=1".')
     planned = _feasible_arms(model, task, wanted, base_settings, notes)
-    planned += _baseline_arms(model, task, baselines, budget, planned, base_settings)
+    limit = None if budget is None else _budget_params(model, budget, base_settings)
+    planned += _baseline_arms(model, task, baselines, limit, planned, base_settings)
     rates = _rates(tune_lr)
     seed_list = _seeds(seeds)
     count = len(planned) * len(seed_list) * max(1, len(rates))
     if count > MANY_RUNS and not allow_many:
-        raise CdkaError(
-            f"a sweep of over {MANY_RUNS:,} runs needs your consent: got {count:,}. Add --yes, or fewer values."
-        )
+        raise CdkaError(f"a sweep of over {MANY_RUNS:,} runs needs consent: got {count:,}. Add --yes, or fewer values.")
     specs = tuple(
         arm.spec.with_(seed=seed, lr=rate if rate is not None else arm.spec.lr)
         for seed in seed_list
@@ -91,7 +90,7 @@ def plan(
     title = name or _title(model, task, grid, planned)
     document = {
         "name": title, "model": model, "task": task, "grid": dict(grid) if isinstance(grid, Mapping) else grid,
-        "baselines": list(baselines), "budget": budget, "seeds": seed_list, "tune_lr": rates,
+        "baselines": list(baselines), "budget": limit, "seeds": seed_list, "tune_lr": rates,
         "settings": base_settings, "notes": notes,
         "arms": [
             {**_plain(arm.settings), "num_params": arm.num_params,
@@ -150,6 +149,12 @@ def _baseline_arms(
     return arms
 
 
+def _budget_params(model: str, budget: int | float | str, base: dict[str, Any]) -> int:
+    """A budget as ``cdka solve`` takes it (a count, ``0.5%``, ``lora:8``, ``4MB``) in parameters of an adapter."""
+    shapes = _shapes(model)
+    return Budget.parse(budget).params(shapes.base_params, select(shapes, base.get("target_modules", "all-linear")))
+
+
 def _with_components(settings: dict[str, Any]) -> dict[str, Any]:
     """Fold r1, r2 and r into components; for the other methods r and rank are the same axis, r1 and r2 do not count."""
     axes = {axis: settings.pop(axis) for axis in _COMPONENT_AXES if axis in settings}
@@ -185,9 +190,7 @@ def _rates(values: Sequence[float]) -> list[float]:
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
     values = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else list(seeds)
     if not values or any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in values):
-        raise CdkaError(
-            f"seeds must be a positive number of seeds or a list of them: got {seeds!r}. Example: --seeds 3."
-        )
+        raise CdkaError(f"seeds must be a positive number or a list of seeds: got {seeds!r}. Example: --seeds 3.")
     return list(dict.fromkeys(values))
 
 

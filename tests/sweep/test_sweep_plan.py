@@ -1,0 +1,164 @@
+"""Plans: every cell, every refusal, baselines matched to the nearest count, packs of what may share a batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdka.components import Components
+from cdka.errors import CdkaError
+from cdka.finetune.counts import count_params
+from cdka.finetune.spec import resolve
+from cdka.models.catalogue import find_model
+from cdka.sweep.baselines import match
+from cdka.sweep.estimate import estimate
+from cdka.sweep.grid import cells, parse_grid
+from cdka.sweep.packing import pack
+from cdka.sweep.plan import plan
+from cdka.sweep.planfile import EXAMPLE, read_plan
+
+DIGITS = ("digits-vit", "digits-flip")
+
+
+def test_a_grid_is_the_product_of_its_axes():
+    found = cells(parse_grid("r1=1,2;r2=4;lr=1e-3,2e-3"))
+    assert found == [
+        {"r1": 1, "r2": 4, "lr": 1e-3}, {"r1": 1, "r2": 4, "lr": 2e-3},
+        {"r1": 2, "r2": 4, "lr": 1e-3}, {"r1": 2, "r2": 4, "lr": 2e-3},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "a grid needs at least one axis"),
+        ("r1", "a grid is axis=value"),
+        ("r1=", "a grid is axis=value"),
+        ("r1=1;r1=2", "names each axis once: got 'r1' twice"),
+        ("r3=1", "unknown grid axis 'r3'"),
+        ("r1=1.5", "grid axis 'r1' takes integers: got '1.5'"),
+        ("lr=fast", "grid axis 'lr' takes numbers: got 'fast'"),
+    ],
+)
+def test_a_bad_grid_is_refused_by_name(text, said):
+    with pytest.raises(CdkaError, match=said):
+        parse_grid(text)
+
+
+def test_a_plan_has_every_arm_with_every_seed_and_rate():
+    made = plan(*DIGITS, grid="r1=1,2;r2=4;r=1", seeds=[3, 5], tune_lr=[1e-3, 2e-3], settings={"steps": 7})
+    seen = {(s.components, s.seed, s.lr, s.steps) for s in made.specs}
+    assert seen == {(Components(r1, 4, 1), seed, lr, 7) for r1 in (1, 2) for seed in (3, 5) for lr in (1e-3, 2e-3)}
+    assert len(made.specs) == 8
+
+
+def test_cells_that_do_not_fit_are_left_out_with_the_reason_and_duplicates_merged():
+    made = plan(*DIGITS, grid="r1=1,3;r2=4,4;r=1", seeds=1)
+    assert [arm.spec.components for arm in made.arms] == [Components(1, 4, 1)]
+    assert any("r1 must divide out_features: got r1=3" in note for note in made.notes)
+    assert any("merged" in note for note in made.notes)
+
+
+def test_a_plan_without_a_feasible_cell_names_the_constraint():
+    with pytest.raises(CdkaError, match="no cell of the grid fits the model: cdka 3,4,1: r1 must divide"):
+        plan(*DIGITS, grid="r1=3;r2=4;r=1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "a sweep needs a grid, arms or baselines"),
+        ({"grid": "r=1", "seeds": 0}, "seeds must be a positive number"),
+        ({"grid": "r=1", "seeds": [1, -2]}, "seeds must be a positive number"),
+        ({"grid": "r=1", "tune_lr": [0.0]}, "tune_lr takes positive learning rates"),
+        ({"grid": "r=1", "seeds": 10_001}, "a sweep of over 10,000 runs needs consent: got 10,001"),
+        ({"grid": "r=1", "baselines": ["lroa"]}, "unknown baseline 'lroa'"),
+        ({"grid": "r=1", "baselines": ["lora:0"]}, "rank must be a positive integer"),
+        ({"grid": "r=1", "baselines": ["full:2"]}, "full fine-tuning takes no rank"),
+    ],
+)
+def test_a_bad_plan_is_refused(arguments, said):
+    with pytest.raises(CdkaError, match=said):
+        plan(*DIGITS, **arguments)
+
+
+def test_many_runs_are_allowed_with_consent():
+    assert len(plan(*DIGITS, grid="r=1", seeds=10_001, allow_many=True).specs) == 10_001
+
+
+@pytest.mark.parametrize("baseline", ["lora", "lokr", "dora"])
+@pytest.mark.parametrize("budget", [9_000, 30_000, 120_000])
+def test_a_baseline_is_matched_to_the_nearest_count_it_can_have(baseline, budget):
+    shapes = find_model("digits-vit")
+    base = resolve(*DIGITS)
+    matched = match(baseline, budget, base, shapes)
+    factors = (-1, 2, 4, 8, 16) if baseline == "lokr" else (-1,)
+    every = [
+        count_params(base.with_(method=baseline, components=None, rank=rank, lokr_factor=factor), shapes)
+        for factor in factors
+        for rank in range(1, 129)
+    ]
+    assert abs(matched.num_params - budget) == min(abs(n - budget) for n in every)
+    assert matched.mismatch == pytest.approx(matched.num_params / budget - 1)
+
+
+def test_baselines_follow_the_largest_arm_unless_a_budget_is_given():
+    free = plan(*DIGITS, grid="r1=1;r2=4;r=1,4", baselines=["lora"], seeds=1)
+    assert free.arms[-1].matched.budget == max(arm.num_params for arm in free.arms[:-1])
+    assert plan(*DIGITS, grid="r=1", baselines=["lora"], budget=14_336, seeds=1).arms[-1].spec.rank == 2
+    assert plan(*DIGITS, grid="r=1", baselines=["lora-plain:3"], seeds=1).arms[-1].spec.scaling_rule == "r"
+
+
+def test_packs_hold_only_what_may_share_a_batch():
+    specs = [
+        *plan(*DIGITS, grid="r1=1,2,4;r2=4;r=1", seeds=2, settings={"steps": 7}).specs,
+        resolve(*DIGITS, method="lora", rank=2, steps=7),
+        resolve(*DIGITS, method="full", steps=7),
+        resolve(*DIGITS, components="1,4,1", steps=8),
+    ]
+    numbers, notes = pack(specs, slots=2)
+    assert numbers[6:] == [None, None, None]
+    assert sorted(numbers[:6]) == [0, 0, 0, 1, 1, 1]
+    assert notes == []
+    assert {specs[i].components for i in range(6) if numbers[i] == 0} == {Components(1, 4, 1), Components(2, 4, 1)}
+
+
+def test_packs_are_split_to_fit_the_memory():
+    specs = plan(*DIGITS, grid="r=1", seeds=8, settings={"steps": 7}).specs
+    numbers, notes = pack(specs, slots=1, bytes_of=lambda some: 100 * len(some), limit_bytes=250)
+    sizes = [numbers.count(n) for n in set(numbers)]
+    assert max(sizes) <= 2
+    assert sum(sizes) == 8
+    assert "split a pack of 4 runs into packs of 2" in notes[0]
+
+
+def test_an_estimate_rests_on_runs_that_were_timed():
+    import pandas as pd
+
+    specs = [resolve(*DIGITS, steps=100, batch_size=10)] * 4
+    history = pd.DataFrame(
+        {"status": ["done", "failed"], "model": DIGITS[0], "task": DIGITS[1], "batch_size": [64, 64],
+         "training_s": [6.4, 640.0], "steps_done": [100, 100]}
+    )  # fmt: skip
+    timed = estimate(specs, history, slots=2)
+    assert timed.seconds - estimate([], history).seconds == pytest.approx(3.5 + 2 * 100 * 10 * 6.4 / 6400)
+    assert "1 finished runs" in timed.basis
+    assert estimate([resolve("gpt2", "digits-flip")], None).seconds is None
+
+
+def test_a_plan_file_says_file_line_and_key(tmp_path):
+    good = tmp_path / "good.toml"
+    good.write_text(EXAMPLE)
+    assert plan(**read_plan(good)).arms[0].spec.components == Components(1, 4, 1)
+    bad = tmp_path / "bad.toml"
+    for text, said in [
+        ('model = "a"\nseed = 3\n', r"bad.toml, line 2, key 'seed'. Did you mean 'seeds'\?"),
+        ('model = "a"\n\nbaselines = "lora"\n', "baselines must be a list: got 'lora' at .*bad.toml, line 3"),
+        ('model = "a"\nseeds = true\n', "seeds must be a whole number or a list: got True"),
+        ('model = "a"\n', "has no 'task'"),
+        ("model = \n", "the plan file must be TOML"),
+    ]:
+        bad.write_text(text)
+        with pytest.raises(CdkaError, match=said):
+            read_plan(bad)
+    with pytest.raises(CdkaError, match="cannot be read"):
+        read_plan(tmp_path / "none.toml")

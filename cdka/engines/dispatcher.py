@@ -20,8 +20,9 @@ from cdka.engines.worker import Order
 from cdka.errors import CdkaError
 from cdka.finetune.spec import RunSpec
 from cdka.runs.database import StoreBusy, StoreFull
+from cdka.runs.logs import log_tail
 from cdka.runs.record import FAILED, LOST
-from cdka.runs.store import Store, log_tail
+from cdka.runs.store import Store
 from cdka.runs.transitions import Job, LiveJob, anything_queued, conclude, live_jobs, requeue, reserve
 
 TICK_S = 0.03

@@ -6,8 +6,12 @@ import errno
 import signal
 from collections.abc import Sequence
 
+from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.finetune.spec import RunSpec
+from cdka.memory import training_memory
+from cdka.models.catalogue import find_model
+from cdka.models.targets import select
 from cdka.runs.record import FAILED, LOST
 from cdka.tasks.catalogue import find_task
 
@@ -29,13 +33,40 @@ def _lower(specs: Sequence[RunSpec]) -> str:
     return "Lower " + ", ".join(knobs) + "."
 
 
+def _estimated_bytes(spec: RunSpec) -> int | None:
+    """What one run should have needed, by shapes alone; None where that cannot be said."""
+    components = spec.components or (spec.rank and Components(1, 1, spec.rank))
+    if not components:
+        return None
+    try:
+        shapes = find_model(spec.model)
+        return training_memory(
+            shapes, select(shapes, spec.target_modules), components, batch_size=spec.batch_size,
+            length=None if find_task(spec.task).kind.startswith("image") else spec.max_length,
+            dtype="float32" if spec.dtype == "auto" else spec.dtype,
+            gradient_checkpointing=spec.gradient_checkpointing,
+        ).total_bytes  # fmt: skip
+    except CdkaError:
+        return None
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def _out_of_memory(specs: Sequence[RunSpec], peak_bytes: int | None) -> str:
+    used = f" after using {_size(peak_bytes)}" if peak_bytes else ""
+    expected = _estimated_bytes(specs[0])
+    estimate = f" (estimate for one run: {_size(expected)} and 0.6 GB for the process)" if expected else ""
+    return f"out of memory{used}{estimate}. {_lower(specs)}"
+
+
 def cause_of(error: BaseException, specs: Sequence[RunSpec], peak_bytes: int | None = None) -> str:
-    """The one-line cause of an exception that ended a worker."""
+    """The one-line cause of an exception that ended a worker, which had used ``peak_bytes`` at most."""
     text = " ".join(str(error).split())
     on_cpu = "allocate memory" in text or "not enough memory" in text  # torch's words there, in a RuntimeError
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or on_cpu:
-        used = f" after using {peak_bytes / 2**30:.1f} GB" if peak_bytes else ""
-        return f"out of memory{used}. {_lower(specs)}"
+        return _out_of_memory(specs, peak_bytes)
     if isinstance(error, CdkaError):
         return text
     if (isinstance(error, OSError) and error.errno in _FULL) or "No space left on device" in text:

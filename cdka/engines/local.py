@@ -18,6 +18,7 @@ from cdka.engines.launch import python_environment
 from cdka.errors import CdkaError
 from cdka.runs.record import LIVE, QUEUED, Run
 from cdka.runs.store import Store
+from cdka.runs.transitions import anything_to_do
 
 DISPATCHER = (sys.executable, "-m", "cdka.engines.dispatcher")
 LOOK_AFTER_S = 2.0
@@ -76,7 +77,7 @@ def ensure_dispatcher(store: Store, *, command: Sequence[str] | None = None) -> 
     Costs about a millisecond where nothing needs to be done: call it after every submit, and whenever you look.
     """
     _reap()
-    return bool(store.runs(status=(QUEUED, *LIVE))) and _start(store, command)
+    return anything_to_do(store) and _start(store, command)
 
 
 def warm(store: Store, *, command: Sequence[str] | None = None) -> bool:

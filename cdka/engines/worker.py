@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +93,7 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
     except Exception as error:
         with suppress(OSError):  # the disk may be full
             traceback.print_exc()
-        return 1 if recorder.fail_all(cause_of(error, specs)) else EXIT_UNRECORDED
+        return 1 if recorder.fail_all(cause_of(error, specs, _peak_bytes())) else EXIT_UNRECORDED
     if recorder.open_runs:
         recorder.fail_all("the training loop ended without a result; this is a defect, please report it.")
         return 1
@@ -104,6 +105,15 @@ def yield_to_others() -> None:
     os.nice(_NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+
+
+def _peak_bytes() -> int:
+    """The most memory this process has held: on its GPU if it used one, else resident."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _limit_threads(number: int) -> None:

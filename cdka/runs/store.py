@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Any
 from cdka.errors import CdkaError, unknown
 from cdka.finetune.spec import RunSpec
 from cdka.paths import home_dir
-from cdka.runs import record
+from cdka.runs import record, wishes
 from cdka.runs.database import FILE_NAME, Database
 from cdka.runs.ids import check_id, new_id, run_directory
+from cdka.runs.logs import LOG_TAIL_BYTES, log_tail
 from cdka.runs.record import Poll, Run, Sweep
 from cdka.runs.rows import dump, events_of, marks, run_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-LOG_TAIL_BYTES = 20_000
 
 
 class Store:
@@ -274,9 +273,7 @@ class Store:
         A run that no worker has taken up yet is cancelled at once (there is nothing to keep). A cancel overrides
         an earlier stop-and-keep, never the other way round. A finished run is left as it is.
         """
-        from cdka.runs import transitions
-
-        return transitions.request_stop(self, self.run(run_id).run_id, keep)
+        return wishes.request_stop(self, self.run(run_id).run_id, keep)
 
     def retry(self, run_ids: str | Iterable[str]) -> None:
         """Queue finished runs again, each as a new attempt with a fresh stream of events, at the end of the queue.
@@ -284,20 +281,12 @@ class Store:
         A run whose checkpoints allow it resumes from the last one. Raises CdkaError, and retries none, where one
         is not finished or is done.
         """
-        from cdka.runs import transitions
-
         wanted = [run_ids] if isinstance(run_ids, str) else list(run_ids)
-        transitions.retry(self, [self.run(run_id).run_id for run_id in wanted])
+        wishes.retry(self, [self.run(run_id).run_id for run_id in wanted])
 
     def prioritise(self, run_ids: str | Iterable[str]) -> None:
         """Move queued runs to the front of the queue, keeping their order among themselves."""
-        wanted = [run_ids] if isinstance(run_ids, str) else list(run_ids)
-        with self.database.write() as sql:
-            first = sql.execute("SELECT coalesce(min(position), 0) FROM runs").fetchone()[0] - len(wanted)
-            sql.executemany(
-                "UPDATE runs SET position = ? WHERE run_id = ? AND status = 'queued'",
-                [(first + i, run_id) for i, run_id in enumerate(wanted)],
-            )
+        wishes.prioritise(self, [run_ids] if isinstance(run_ids, str) else list(run_ids))
 
     def remove(self, run_id: str) -> None:
         """Forget a run for good: its record, events, log and adapter. Raises CdkaError while a process is at work."""
@@ -312,17 +301,3 @@ class Store:
     def close(self) -> None:
         """Close the database."""
         self.database.close()
-
-
-def log_tail(path: Path, most_bytes: int = LOG_TAIL_BYTES) -> str:
-    """The last ``most_bytes`` of a text file, from the start of a line; empty where there is no file."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - most_bytes))
-            tail = file.read(most_bytes)
-    except FileNotFoundError:
-        return ""
-    if size > most_bytes and b"\n" in tail:
-        tail = tail.split(b"\n", 1)[1]
-    return tail.decode("utf-8", errors="replace")

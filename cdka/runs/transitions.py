@@ -15,16 +15,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cdka.errors import CdkaError
 from cdka.finetune.spec import RunSpec
 from cdka.runs.ids import new_id
-from cdka.runs.record import CANCELLED, DONE, FAILED, LOST, RETRIABLE, RUNNING, STARTING, STOPPED, STOPPING
+from cdka.runs.record import CANCELLED, DONE, FAILED, LOST, STOPPED
 from cdka.runs.rows import dump, parse_spec
 
 if TYPE_CHECKING:
     from cdka.runs.store import Store
 
-_IS_LIVE = "status IN ('starting', 'running', 'stopping')"
+IS_LIVE = "status IN ('starting', 'running', 'stopping')"
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,12 @@ def anything_queued(store: Store) -> bool:
     """True if a run waits for its turn."""
     with store.database.read() as sql:
         return sql.execute("SELECT 1 FROM runs WHERE status = 'queued' LIMIT 1").fetchone() is not None
+
+
+def anything_to_do(store: Store) -> bool:
+    """True if a run waits or is at work."""
+    with store.database.read() as sql:
+        return sql.execute(f"SELECT 1 FROM runs WHERE status = 'queued' OR {IS_LIVE} LIMIT 1").fetchone() is not None
 
 
 def reserve(store: Store, slot_for: Callable[[RunSpec], str | None]) -> Job | None:
@@ -134,7 +139,7 @@ def stops(store: Store, runs: Iterable[tuple[str, int]]) -> list[str | None]:
     with store.database.read() as sql:
         rows = [
             sql.execute(
-                f"SELECT stop FROM runs WHERE run_id = ? AND attempt = ? AND {_IS_LIVE}", (run_id, attempt)
+                f"SELECT stop FROM runs WHERE run_id = ? AND attempt = ? AND {IS_LIVE}", (run_id, attempt)
             ).fetchone()
             for run_id, attempt in runs
         ]
@@ -152,7 +157,7 @@ def record_events(store: Store, batches: Sequence[Batch], worked_s: float = 0.0)
     with store.database.write(durable=ending) as sql:
         for batch in batches:
             row = sql.execute(
-                f"SELECT n FROM runs WHERE run_id = ? AND attempt = ? AND {_IS_LIVE}", (batch.run_id, batch.attempt)
+                f"SELECT n FROM runs WHERE run_id = ? AND attempt = ? AND {IS_LIVE}", (batch.run_id, batch.attempt)
             ).fetchone()
             if row is None:
                 refused.add(batch.run_id)
@@ -199,13 +204,14 @@ def _store_batch(sql: sqlite3.Cursor, n: int, batch: Batch, worked_s: float) -> 
         rows.append((n, batch.attempt, seq, kind, now, dump(event)))
     sql.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
     if "status" in changes:
-        _end_attempt(sql, n, batch.attempt, now, changes["status"], changes.get("error"))
+        end_attempt(sql, n, batch.attempt, now, changes["status"], changes.get("error"))
         changes |= {"finished_at": now, "worked_s": worked_s, "phase": None, "stop": None}
     columns = ", ".join(f"{column} = ?" for column in changes)
     sql.execute(f"UPDATE runs SET {columns} WHERE n = ?", (*changes.values(), n))
 
 
-def _end_attempt(sql: sqlite3.Cursor, n: int, attempt: int, now: float, status: str, error: str | None) -> None:
+def end_attempt(sql: sqlite3.Cursor, n: int, attempt: int, now: float, status: str, error: str | None) -> None:
+    """Note how one attempt ended, as part of a transaction."""
     sql.execute(
         "UPDATE attempts SET finished_at = ?, status = ?, error = ? WHERE n = ? AND attempt = ?",
         (now, status, error, n, attempt),
@@ -222,7 +228,7 @@ def conclude(store: Store, runs: Iterable[tuple[str, int]], status: str, error: 
     with store.database.write() as sql:
         for run_id, attempt in runs:
             row = sql.execute(
-                f"SELECT n, stop FROM runs WHERE run_id = ? AND attempt = ? AND {_IS_LIVE}", (run_id, attempt)
+                f"SELECT n, stop FROM runs WHERE run_id = ? AND attempt = ? AND {IS_LIVE}", (run_id, attempt)
             ).fetchone()
             if row is None:
                 continue
@@ -231,7 +237,7 @@ def conclude(store: Store, runs: Iterable[tuple[str, int]], status: str, error: 
                 "UPDATE runs SET status = ?, error = ?, finished_at = ?, phase = NULL, stop = NULL WHERE n = ?",
                 (outcome, reason, now, row["n"]),
             )
-            _end_attempt(sql, row["n"], attempt, now, outcome, reason)
+            end_attempt(sql, row["n"], attempt, now, outcome, reason)
             ended.append(run_id)
     return ended
 
@@ -248,7 +254,7 @@ def requeue(store: Store, runs: Iterable[tuple[str, int]]) -> None:
             )
             if sql.rowcount:
                 n = sql.execute("SELECT n FROM runs WHERE run_id = ?", (run_id,)).fetchone()["n"]
-                _end_attempt(sql, n, attempt, now, LOST, "no worker took it up; queued again")
+                end_attempt(sql, n, attempt, now, LOST, "no worker took it up; queued again")
 
 
 def live_jobs(store: Store) -> list[LiveJob]:
@@ -269,47 +275,3 @@ def live_jobs(store: Store) -> list[LiveJob]:
         identity = (claimed["pid"], claimed["process_start"], claimed["boot_id"]) if claimed else None
         found.append(LiveJob(job, identity, all(row["stop"] == "cancel" for row in members)))
     return found
-
-
-def request_stop(store: Store, run_id: str, keep: bool) -> str:
-    """See ``Store.request_stop``."""
-    with store.database.write() as sql:
-        row = sql.execute("SELECT n, status, attempt, stop FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        if row is None:
-            raise CdkaError(f"there is no run {run_id!r} any more.")
-        if row["status"] in ("queued", STARTING):
-            now = time.time()
-            sql.execute(
-                "UPDATE runs SET status = 'cancelled', finished_at = ?, phase = NULL WHERE n = ?", (now, row["n"])
-            )
-            if row["status"] == STARTING:
-                _end_attempt(sql, row["n"], row["attempt"], now, CANCELLED, None)
-            return CANCELLED
-        if row["status"] not in (RUNNING, STOPPING):
-            return row["status"]
-        if not keep or row["stop"] is None:
-            sql.execute(
-                "UPDATE runs SET status = 'stopping', stop = ? WHERE n = ?", ("keep" if keep else "cancel", row["n"])
-            )
-        return STOPPING
-
-
-def retry(store: Store, run_ids: Sequence[str]) -> None:
-    """See ``Store.retry``. Runs of one pack that are retried together train together again, unless they resume from
-    checkpoints, which need not stand at the same step."""
-    with store.database.write() as sql:
-        position = sql.execute("SELECT coalesce(max(position), 0) FROM runs").fetchone()[0]
-        for i, run_id in enumerate(run_ids, start=1):
-            row = sql.execute("SELECT status, pack_id, spec FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-            if row is None or row["status"] not in RETRIABLE:
-                state = "gone" if row is None else row["status"]
-                raise CdkaError(
-                    f"only a run that was stopped, cancelled, failed or lost can be retried: {run_id} is {state}."
-                )
-            pack_id = None if parse_spec(row["spec"]).checkpoint_every else row["pack_id"]
-            sql.execute(
-                "UPDATE runs SET status = 'queued', pack_id = ?, position = ?, stop = NULL, phase = NULL, step = 0,"
-                " first_step = 0, samples = 0, metrics = '{}', elapsed_s = NULL, last_eval = NULL, error = NULL,"
-                " started_at = NULL, finished_at = NULL, worked_s = NULL WHERE run_id = ?",
-                (pack_id, position + i, run_id),
-            )

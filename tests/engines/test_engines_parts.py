@@ -90,7 +90,7 @@ def test_visible_devices_are_respected(monkeypatch):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (MemoryError(), "out of memory after using 2.0 GB. Lower batch_size (now 64"),
+        (MemoryError(), "Lower batch_size (now 64"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
         (OSError(28, "No space left on device"), "the disk is full"),
         (CdkaError("r1 must divide."), "r1 must divide."),
@@ -103,6 +103,15 @@ def test_causes_are_told_in_one_line(error, words):
     cause = cause_of(error, [SPEC], 2 * 2**30)
     assert words in cause
     assert "\n" not in cause
+
+
+def test_out_of_memory_comes_with_the_estimate():
+    cause = cause_of(MemoryError(), [SPEC], 2_000_000_000)
+    assert cause.startswith("out of memory after using 2.0 GB (estimate for one run: ")
+    causes = [cause_of(MemoryError(), [SPEC.with_(batch_size=n)]) for n in (64, 512)]
+    estimates = [float(cause.split("one run: ")[1].split(" MB")[0]) for cause in causes]
+    assert 3 < estimates[1] / estimates[0] < 8, "it grows with the batch"
+    assert "estimate" not in cause_of(MemoryError(), [SPEC.with_(method="full", components=None)])
 
 
 def test_an_image_run_is_not_told_to_shorten_its_text():

@@ -15,7 +15,6 @@ from cdka.runs.transitions import (
     conclude,
     live_jobs,
     record_events,
-    request_stop,
     requeue,
     reserve,
     stops,
@@ -58,7 +57,7 @@ def test_a_zombie_writes_nothing(store, end):
         assert reserve(store, lambda spec: "cpu:0").runs == ((run_id, 2),)
         assert claim(store, run_id, 2, ME)
     if end == "cancelled":
-        request_stop(store, run_id, keep=False)
+        store.request_stop(run_id, keep=False)
         conclude(store, [(run_id, attempt)], "lost", "gone")
     if end == "removed":
         store.remove(run_id)
@@ -88,7 +87,7 @@ def test_the_last_word_and_the_state_are_one_transaction(store, monkeypatch):
     def broken(*_):
         raise RuntimeError("killed in the middle")
 
-    monkeypatch.setattr(transitions, "_end_attempt", broken)
+    monkeypatch.setattr(transitions, "end_attempt", broken)
     with pytest.raises(RuntimeError):
         record_events(store, [Batch(run_id, attempt, 0, [STEP, FINAL])])
     assert store.run(run_id).status == "running"

@@ -9,7 +9,8 @@ import pytest
 
 from cdka.errors import CdkaError
 from cdka.finetune.spec import RunSpec
-from cdka.runs.store import Store, log_tail
+from cdka.runs.logs import log_tail
+from cdka.runs.store import Store
 from cdka.runs.transitions import Batch, claim, conclude, record_events, reserve
 
 SPEC = RunSpec("digits-vit", "digits-flip", steps=10, components="2,8,4")

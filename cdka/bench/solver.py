@@ -50,6 +50,6 @@ def show(document: dict[str, Any]) -> None:
 
 def _view(shapes, budget: str) -> str:
     solution = explore(shapes, budget)
-    chosen = solution.preset("paper")
+    chosen = solution.preset("paper") or solution.top(1)[0]
     solution.top(200)
     return why_this(chosen, solution)

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-module", choices=MEASURES, help="also pick components per module, maximising this")
     parser.add_argument("--batch-size", type=int, help="with --length: estimate the memory that training takes")
     parser.add_argument("--length", type=int, help="tokens per example (vision models know theirs)")
-    parser.add_argument("--dtype", default="bfloat16", help="of the frozen base, for the memory estimate")
+    parser.add_argument("--dtype", default="auto", help="of the frozen base: bfloat16 on a GPU, float32 on a CPU")
     parser.add_argument("--top", type=int, help="how many options to list (default: 20 in the table, all in JSON)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 

@@ -116,6 +116,9 @@ def _count_matching(pattern: re.Pattern[str], linear: LinearShape) -> int:
 def _no_match(shapes: ModelShapes, name: str) -> CdkaError:
     names = list(dict.fromkeys([*ROLE_TARGETS, *(linear.name for linear in shapes.linears)]))
     known = f"Known: {', '.join(names)}."
+    if name in ROLE_TARGETS:
+        fused = " (fused experts are not linear layers)" if "expert_params" in dict(shapes.details) else ""
+        return CdkaError(f"target_modules {name!r} needs linear layers of that kind: {shapes.name!r} has none{fused}.")
     if _REGEX_SIGNS.search(name):
         return CdkaError(f"target_modules {name!r} matches no linear layer of {shapes.name!r}. {known}")
     return unknown("target module", name, names, where=f"in {shapes.name!r}", next_step=known)

@@ -8,7 +8,7 @@ from cdka.solver.search import Solution
 
 def why_this(option: Option, solution: Solution) -> str:
     """Two sentences: what the option costs and gives, and how it stands beside LoRA at the same budget."""
-    best = solution.top(1)[0] if not solution.weights else max(solution.options, key=lambda o: o.alignment)
+    best = solution.preset("alignment")
     share = option.alignment / best.alignment
     standing = (
         "the best that fits this budget"

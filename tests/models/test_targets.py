@@ -109,6 +109,11 @@ def test_bad_targets_are_told_with_what_there_is(said, words):
         select(find_model("llama-2-7b"), said)
 
 
+def test_a_role_without_layers_says_why():
+    with pytest.raises(CdkaError, match="fused experts are not linear layers"):
+        select(find_model("mixtral-8x7b"), "mlp")
+
+
 def test_a_model_without_linear_layers_is_refused():
     empty = ModelShapes("conv", None, "", "other", 10, ())
     with pytest.raises(CdkaError, match="needs linear layers"):

@@ -1,4 +1,4 @@
-"""Fetch one model from the Hub into the usual cache: ``python -m cdka.models.download HUB_ID``.
+"""Fetch from the Hub into the usual cache: ``python -m cdka.models.download model|dataset HUB_ID [PATTERN ...]``.
 
 A process of its own, so that its caller can give up on it or be cancelled whatever the network does. Prints JSON
 lines: ``{"done_bytes", "total_bytes"}`` while it works, then ``{"path"}`` or ``{"error": "one line"}``. Token, cache
@@ -13,7 +13,9 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ ASK_LIMIT_S = 5.0
 REPORT_EVERY_S = 0.5
 SPARE_BYTES = 200_000_000
 """What a download must leave free on the disk."""
+Report = Callable[[dict[str, Any]], None]
 _TEXT_ENDINGS = (".json", ".txt", ".model", ".jinja")
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
@@ -104,10 +107,9 @@ def _held_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("blobs/*") if file.is_file())
 
 
-def fetch(hub_id: str, report: Callable[[dict[str, Any]], None]) -> dict[str, str]:
-    """Download what is missing; ``report`` gets the progress. Returns ``{"path"}`` or ``{"error"}``."""
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.file_download import repo_folder_name
+def fetch_model(hub_id: str, report: Report) -> dict[str, str]:
+    """Download what is missing of a model; ``report`` gets the progress. Returns ``{"path"}`` or ``{"error"}``."""
+    from huggingface_hub import HfApi, snapshot_download
 
     try:
         held = cached_folder(hub_id)
@@ -126,40 +128,74 @@ def fetch(hub_id: str, report: Callable[[dict[str, Any]], None]) -> dict[str, st
                 "error": f"model {hub_id!r} offers no weights in safetensors, and other formats can run code: "
                 "not loaded. Convert it, or choose another model."
             }
-        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="model")
-        total = sum(sizes[name] for name in files)
-        missing = max(0, total - _held_bytes(folder))
-        problem = room_for(missing, folder)
-        if problem:
-            return {"error": problem}
-        done: dict[str, Any] = {}
-
-        def work() -> None:
-            try:
-                done["path"] = snapshot_download(hub_id, allow_patterns=files, revision=info.sha)
-            except BaseException as error:
-                done["problem"] = error
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        while thread.is_alive():
-            report({"done_bytes": min(total, _held_bytes(folder)), "total_bytes": total})
-            thread.join(REPORT_EVERY_S)
-        if "problem" in done:
-            raise done["problem"]
-        return {"path": done["path"]}
+        return _download(hub_id, "model", info.sha, {name: sizes[name] for name in files}, report)
     except Exception as error:
         return {"error": explain(error, "model", hub_id)}
 
 
+def fetch_dataset(hub_id: str, patterns: Sequence[str], report: Report) -> dict[str, str]:
+    """The same for the files of a data set that match one of ``patterns`` (all data files where none is given)."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        if _offline():
+            return {"path": snapshot_download(hub_id, repo_type="dataset", local_files_only=True)}
+        info = HfApi().dataset_info(hub_id, files_metadata=True, timeout=ASK_LIMIT_S)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        wanted = {
+            name: size
+            for name, size in sizes.items()
+            if name == "README.md"
+            or any(fnmatch(name, pattern) for pattern in patterns)
+            or (not patterns and not name.endswith((".py", ".gitattributes")))
+        }
+        if not set(wanted) - {"README.md"}:
+            return {"error": f"data set {hub_id!r} has no files like {', '.join(patterns)}: its layout has changed."}
+        return _download(hub_id, "dataset", info.sha, wanted, report)
+    except Exception as error:
+        return {"error": explain(error, "data set", hub_id)}
+
+
+def _download(
+    hub_id: str, repo_type: str, revision: str | None, sizes: Mapping[str, int], report: Report
+) -> dict[str, str]:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type=repo_type)
+    total = sum(sizes.values())
+    problem = room_for(max(0, total - _held_bytes(folder)), folder)
+    if problem:
+        return {"error": problem}
+    done: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            done["path"] = snapshot_download(
+                hub_id, repo_type=repo_type, allow_patterns=[escape(name) for name in sizes], revision=revision
+            )
+        except BaseException as error:
+            done["problem"] = error
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        report({"done_bytes": min(total, _held_bytes(folder)), "total_bytes": total})
+        thread.join(REPORT_EVERY_S)
+    if "problem" in done:
+        raise done["problem"]
+    return {"path": done["path"]}
+
+
 def main(argv: list[str]) -> None:
-    """Fetch the model named by the first argument and leave at once, whatever threads still wait."""
+    """Fetch what the arguments name and leave at once, whatever threads still wait."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
     def tell(message: dict[str, Any]) -> None:
         print(json.dumps(message), flush=True)
 
-    tell(fetch(argv[0], tell))
+    what, hub_id, *patterns = argv
+    tell(fetch_model(hub_id, tell) if what == "model" else fetch_dataset(hub_id, patterns, tell))
     os._exit(0)
 
 

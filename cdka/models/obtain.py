@@ -1,4 +1,4 @@
-"""Where a model's files lie on this machine, fetched from the Hub first if need be. Free of torch."""
+"""Where the files of a model or data set lie on this machine, fetched from the Hub first if need be. Free of torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,11 @@ def hub_id_of(name: str) -> str:
     return next((shapes.hub_id for shapes in list_models() if name == shapes.name and shapes.hub_id), name)
 
 
-def obtain(name: str) -> Iterator[dict[str, Any]]:
+Fetching = Generator[dict[str, Any], None, Path]
+"""Yields progress and returns the folder."""
+
+
+def obtain(name: str) -> Fetching:
     """Make the model's files be here; yields ``{"phase": "downloading", "done_bytes", "total_bytes"}`` meanwhile.
 
     Returns the folder as the generator's value. Raises CdkaError, in one line, where they cannot be had.
@@ -53,9 +57,19 @@ def obtain(name: str) -> Iterator[dict[str, Any]]:
     folder = held(name)
     if folder is not None:
         return folder
-    hub_id = hub_id_of(name)
+    return (yield from _fetch("model", hub_id_of(name), ()))
+
+
+def obtain_dataset(name: str, patterns: Sequence[str] = ()) -> Fetching:
+    """The same for a data set: a local copy of its repository, or its Hub id and the files to fetch of it."""
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    return (yield from _fetch("dataset", name, patterns))
+
+
+def _fetch(what: str, hub_id: str, patterns: Sequence[str]) -> Fetching:
     process = subprocess.Popen(
-        [sys.executable, "-m", "cdka.models.download", hub_id],
+        [sys.executable, "-m", "cdka.models.download", what, hub_id, *patterns],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
@@ -110,11 +124,15 @@ def _lines(process: subprocess.Popen) -> Iterator[dict[str, Any] | None]:
             yield json.loads(line)
 
 
-def locate(name: str) -> Path:
-    """The folder with the model's files, after any download it takes. Raises CdkaError."""
-    search = obtain(name)
+def finish(fetching: Fetching) -> Path:
+    """The folder, once all is here; the progress goes unheard. Raises CdkaError."""
     while True:
         try:
-            next(search)
+            next(fetching)
         except StopIteration as found:
             return found.value
+
+
+def locate(name: str) -> Path:
+    """The folder with the model's files, after any download it takes. Raises CdkaError."""
+    return finish(obtain(name))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.objectives import Objective
@@ -35,10 +36,21 @@ class TaskData:
     label_names: tuple[str, ...] = ()
 
 
+def fetch_task(spec: RunSpec) -> Iterator[dict[str, Any]]:
+    """Make the task's files be here; yields ``{"phase": "downloading", "done_bytes", "total_bytes"}`` meanwhile.
+
+    Nothing happens where the data are local. Raises CdkaError, in one line, where they cannot be had.
+    """
+    info = find_task(spec.task)
+    module = import_module(info.module)
+    if hasattr(module, "fetch"):
+        yield from module.fetch(info, spec)
+
+
 def load_task(spec: RunSpec) -> TaskData:
     """The data that ``spec`` trains and is judged on. Raises CdkaError for an unknown task or unusable data."""
     info = find_task(spec.task)
     return import_module(info.module).load(info, spec)
 
 
-__all__ = ["AnySplit", "LazySplit", "Split", "TaskData", "TextSplit", "load_task"]
+__all__ = ["AnySplit", "LazySplit", "Split", "TaskData", "TextSplit", "fetch_task", "load_task"]

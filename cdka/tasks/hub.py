@@ -1,0 +1,95 @@
+"""Public data sets: fetched file by file from the Hub, or read from a local copy of their repository."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cdka.errors import CdkaError
+from cdka.models.obtain import finish, obtain_dataset
+from cdka.tasks.options import whole_number
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from cdka.finetune.spec import RunSpec
+
+SEED = 2602
+"""Draws the fixed subsets, the same for every run, whatever its own seed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set of the Hub. ``patterns`` are the files needed; ``config`` is its configuration, if it has several.
+
+    ``option`` is the task option that names a local copy of the repository to read instead.
+    """
+
+    hub_id: str
+    patterns: tuple[str, ...]
+    config: str | None = None
+    option: str = "mirror"
+
+    def where(self, options: Mapping[str, Any]) -> str:
+        """The Hub id, or the local copy that the task's options name."""
+        return str(options.get(self.option, self.hub_id))
+
+
+def fetch(sources: Sequence[Source], spec: RunSpec) -> Generator[dict[str, Any], None, None]:
+    """Make the sources' files be here; yields the progress. Raises CdkaError, in one line."""
+    for source in sources:
+        yield from obtain_dataset(source.where(spec.task_options), source.patterns)
+
+
+def folder_of(source: Source, spec: RunSpec) -> Path:
+    """The folder that holds the source's files, after any download it takes."""
+    return finish(obtain_dataset(source.where(spec.task_options), source.patterns))
+
+
+def read(source: Source, spec: RunSpec, split: str, columns: Sequence[str]) -> Dataset:
+    """One split of a source, checked to have ``columns``. Raises CdkaError where it cannot be read."""
+    from datasets import disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    disable_progress_bars()
+    where = source.where(spec.task_options)
+    folder = folder_of(source, spec)
+    try:
+        table = load_dataset(str(folder), source.config, split=split)
+    except (OSError, ValueError, KeyError, DatasetGenerationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CdkaError(f"data set {where!r}, split {split!r}, cannot be read: {reason}") from error
+    absent = [name for name in columns if name not in table.column_names]
+    if absent:
+        raise CdkaError(
+            f"data set {where!r} must have the columns {', '.join(columns)}: missing {', '.join(absent)}; "
+            f"it has {', '.join(table.column_names)}."
+        )
+    return table
+
+
+def subset(total: int, most: int | None, *, seed: int = SEED) -> np.ndarray:
+    """Row numbers of a fixed random subset of at most ``most`` rows (None: all, in order)."""
+    if most is None or most >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
+
+
+def held_out(total: int, validation: int, most_train: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(train, validation) row numbers: ``validation`` rows drawn from ``total`` at random, the same every time.
+
+    At least half of a small table stays for training.
+    """
+    order = np.random.default_rng(SEED).permutation(total)
+    validation = min(validation, total // 2)
+    train = order[validation:] if most_train is None else order[validation : validation + most_train]
+    return np.sort(train), np.sort(order[:validation])
+
+
+def sizes(spec: RunSpec, **defaults: int | None) -> dict[str, int | None]:
+    """How many examples to take per split: the options ``train_examples`` and so on, else ``defaults``."""
+    return {split: whole_number(spec.task_options, f"{split}_examples", default) for split, default in defaults.items()}

@@ -1,0 +1,230 @@
+"""Chapter 3 as a picture: the two parts of the count, the map of counts, the bill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import charts, parts, theme, words
+from app.learn.course import Page, Question
+from cdka import cost
+from cdka.components import Components
+from cdka.models.catalogue import find_model
+from cdka.models.shapes import LinearShape
+from cdka.models.targets import select
+
+MODELS = ("llama-2-7b", "t5-base", "qwen2.5-0.5b", "vit-base", "bert-base", "digits-vit")
+"""Models all of whose linear layers are divisible by every value of RANGE."""
+RANGE = (1, 2, 4, 8, 16, 32, 64)
+BFLOAT16_BYTES = 2
+
+
+@lru_cache(maxsize=16)
+def layers(model: str) -> tuple[LinearShape, ...]:
+    """All linear layers of a model but the head."""
+    return select(find_model(model), "all-linear")
+
+
+def first_layer(model: str) -> LinearShape:
+    """The layer that the equations are filled with."""
+    return layers(model)[0]
+
+
+def split(model: str, c: Components) -> tuple[int, int]:
+    """Parameters in the B_i and in the A_i, over all layers; from the shapes that Components gives."""
+    in_b = in_a = 0
+    for layer in layers(model):
+        a, b = c.shapes(layer.out_features, layer.in_features)
+        in_b += layer.count * int(np.prod(b))
+        in_a += layer.count * int(np.prod(a))
+    return in_b, in_a
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What training costs beside the activations. ``flops`` are per token."""
+
+    params: int
+    training_bytes: int
+    file_bytes: int
+    flops: int
+    base_params: int
+    base_bytes: int
+    base_flops: int
+    full_training_bytes: int
+
+    @property
+    def sentence(self) -> str:
+        """The bill in one line."""
+        return (
+            f"{words.size(self.training_bytes)} to train, {words.percent(self.flops / self.base_flops)} more "
+            f"arithmetic "
+            "in the forward pass."
+        )
+
+
+def bill(model: str, c: Components) -> Bill:
+    """The bill of one configuration on one model."""
+    shapes, chosen = find_model(model), layers(model)
+    params = cost.num_params(chosen, c)
+    return Bill(
+        params=params,
+        training_bytes=cost.TRAINING_BYTES_PER_PARAM * params,
+        file_bytes=cost.adapter_bytes(chosen, params),
+        flops=cost.flops_per_token(chosen, c),
+        base_params=shapes.base_params,
+        base_bytes=BFLOAT16_BYTES * shapes.base_params,
+        base_flops=cost.forward_flops_per_token(shapes),
+        full_training_bytes=cost.TRAINING_BYTES_PER_PARAM * cost.full_params(chosen),
+    )
+
+
+def stage(values: dict[str, Any], page: Page) -> None:
+    """The figure beside the text."""
+    c = Components(values["r1"], values["r2"], values["r"])
+    model = values["model"]
+    if page.view == "bill":
+        _show_bill(model, c)
+    elif page.view == "map":
+        parts.show(count_map(model, c))
+    else:
+        st.plotly_chart(count_bars(model, c), key="c3_bars", config=charts.PLOTLY_CONFIG,
+                        alt="Parameters in B and in A for every r1")  # fmt: skip
+    _facts(model, c)
+
+
+def _facts(model: str, c: Components) -> None:
+    params, base = cost.num_params(layers(model), c), find_model(model).base_params
+    parts.show(
+        f"{parts.chip_html(c)} {parts.count_html(params, 'parameters')} · {words.percent(params / base)} of {model} "
+        f'<span class="cdka-quiet">(LoRA of rank {c.r}: '
+        f"{words.count(cost.num_params(layers(model), Components(1, 1, c.r)))})</span>"
+    )
+    parts.caption(
+        f"{cost.num_modules(layers(model))} layers of {model} ({words.count(base)} parameters), shapes from its "
+        f"published "
+        "configuration; counted by cdka.cost."
+    )
+
+
+def count_bars(model: str, c: Components) -> go.Figure:
+    """B part and A part for every r1, at the present r2 and r."""
+    figure = charts.plotly(f"At r2 = {c.r2}, r = {c.r}: which r1 costs least?", "r1", "parameters", height=400)
+    counts = np.array([split(model, Components(r1, c.r2, c.r)) for r1 in RANGE], dtype=np.float32)
+    names = [str(r1) for r1 in RANGE]
+    for column, (name, colour, pattern) in enumerate((("B", theme.R2, ""), ("A", theme.R1, "/"))):
+        figure.add_bar(
+            x=names, y=counts[:, column], name=f"{name} part", marker={"color": colour, "pattern": {"shape": pattern}},
+            hovertemplate=f"r1 %{{x}}: %{{y:,.0f}} parameters in the {name}<sub>i</sub><extra></extra>",
+        )  # fmt: skip
+    totals = counts.sum(axis=1)
+    for position, r1 in enumerate(RANGE):
+        mine = r1 == c.r1
+        figure.add_annotation(
+            x=position, y=float(totals[position]), text=f"<b>{words.count(float(totals[position]))}</b>" if mine
+            else words.count(float(totals[position])), showarrow=False, yshift=10,
+        )  # fmt: skip
+        if mine:
+            figure.add_shape(
+                type="rect", x0=position - 0.46, x1=position + 0.46, y0=0, y1=float(totals[position]),
+                line={"color": theme.ink(), "width": 2.5},
+            )  # fmt: skip
+    figure.update_layout(
+        barmode="stack",
+        showlegend=True,
+        legend={"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
+    )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(range=[0, float(totals.max()) * 1.12], tickformat="~s")
+    return figure
+
+
+def count_map(model: str, c: Components) -> str:
+    """Parameters and reachable rank for every pair (r1, r2) at the present r, as a table; equal prices are marked."""
+    layer = first_layer(model)
+    mine = cost.num_params(layers(model), c)
+    most = np.log2(max(cost.num_params(layers(model), Components(*pair, c.r)) for pair in ((1, 64), (64, 1))))
+    least = np.log2(cost.num_params(layers(model), Components(1, 1, c.r)))
+    rows = []
+    for r2 in reversed(RANGE):
+        cells = []
+        for r1 in RANGE:
+            pair = Components(r1, r2, c.r)
+            params = cost.num_params(layers(model), pair)
+            strength = 8 + 47 * (np.log2(params) - least) / (most - least)
+            mark = "mine" if pair == c else "same" if params == mine else ""
+            rank = pair.rank_bound(layer.out_features, layer.in_features)
+            cells.append(
+                f'<td class="{mark}" style="--w:{strength:.0f}%"><b>{words.count(params)}</b><br>rank {rank:,}</td>'
+            )
+        rows.append(f'<tr><th scope="row"><span class="cdka-letter r2">r2</span> {r2}</th>{"".join(cells)}</tr>')
+    head = "".join(f'<th scope="col"><span class="cdka-letter r1">r1</span> {r1}</th>' for r1 in RANGE)
+    return (
+        f'<div class="learn-map"><table><caption>Parameters and rank of {layer.name} at r = {c.r}. Full frame: yours; '
+        f"dashed: the same price.</caption><tbody>{''.join(rows)}</tbody><tfoot><tr><td></td>{head}"
+        f"</tr></tfoot></table></div>"
+    )
+
+
+def bars_html(rows: list[tuple[str, float, str, str]]) -> str:
+    """Labelled bars to one scale: (label, value, text of the value, css class)."""
+    most = max(value for _, value, _, _ in rows)
+    return '<div class="learn-bars">' + "".join(
+        f'<div class="learn-bar"><span>{label}</span><i class="{css}" '
+        f'style="width:{max(100 * value / most, 0.15):.2f}%"></i>'
+        f"<b>{text}</b></div>"
+        for label, value, text, css in rows
+    ) + "</div>"  # fmt: skip
+
+
+def _show_bill(model: str, c: Components) -> None:
+    found = bill(model, c)
+    st.markdown("**Memory, beside the activations**")
+    parts.show(
+        bars_html(
+            [
+                ("Frozen model (bfloat16)", found.base_bytes, words.size(found.base_bytes), "full"),
+                ("Training this adapter", found.training_bytes, words.size(found.training_bytes), "kron"),
+                (
+                    "Training these layers in full",
+                    found.full_training_bytes,
+                    words.size(found.full_training_bytes),
+                    "full",
+                ),
+            ]
+        )
+    )
+    st.markdown("**Arithmetic per token, forward**")
+    parts.show(
+        bars_html(
+            [
+                ("The model's own", found.base_flops, f"{words.count(found.base_flops)} FLOPs", "full"),
+                ("This adapter", found.flops, f"{words.count(found.flops)} FLOPs", "kron"),
+            ]
+        )
+    )
+    st.markdown(f"The saved adapter is a file of at most **{words.size(found.file_bytes)}**.")
+
+
+def cover(question: Question, revealed: bool) -> None:
+    """The exercise: the known count as a bar; the asked one appears when predicted."""
+    draw = question.draw
+    chosen, c = layers(draw["model"]), Components(draw["r1"], draw["r2"], draw["r"])
+    lora, mine = cost.num_params(chosen, Components(1, 1, draw["rank"])), cost.num_params(chosen, c)
+    shapes = {(s.out_features, s.in_features): 0 for s in chosen}
+    for s in chosen:
+        shapes[s.out_features, s.in_features] += s.count
+    table = "".join(f"<tr><td>{out:,} × {in_:,}</td><td>{n}</td></tr>" for (out, in_), n in shapes.items())
+    parts.show(
+        f'<div class="learn-question">{parts.chip_html(c)}<table><thead><tr><th>out × '
+        f"in</th><th>layers</th></tr></thead>"
+        f"<tbody>{table}</tbody></table></div>"
+    )
+    rows = [(f"LoRA, rank {draw['rank']}", lora, words.count(lora), "full")]
+    rows.append(("This one", mine, words.count(mine), "kron") if revealed else ("This one", 0.0, "?", "kron"))
+    parts.show(bars_html(rows))

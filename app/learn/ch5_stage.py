@@ -1,0 +1,148 @@
+"""Chapter 5 as a picture: the output after one Adam step as r and r2 grow, by rule; and two real runs."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import charts, parts
+from app.learn import live
+from app.learn.course import Page, Question
+from cdka.components import Components
+from cdka.finetune.spec import RunSpec, resolve
+from cdka.theory import stability_experiment
+
+SIDE = 256
+VALUES = (1, 2, 4, 8, 16, 32, 64)
+RULES = {"none": "none", "1/r": "r", "1/√r": "sqrt_r", "1/√(r r2)": "sqrt_r_r2"}
+"""Name on the button: the rule's name in ``cdka.components``."""
+TEX = {
+    "none": "1",
+    "r": r"\frac{1}{<r>}",
+    "sqrt_r": r"\frac{1}{\sqrt{<r>}}",
+    "sqrt_r_r2": r"\frac{1}{\sqrt{<r>\,<r2>}}",
+}
+GROW = ("r", "r2", "r and r2")
+LOOK = {
+    "none": ("#D55E00", "solid", "triangle-up"),
+    "r": ("#CC79A7", "dot", "diamond"),
+    "sqrt_r": ("#7A7F87", "dash", "square"),
+    "sqrt_r_r2": ("#009E73", "solid", "circle"),
+}
+LR = 1e-3
+
+
+def configuration(grow: str, value: int, r1: int) -> Components:
+    """The configuration where the growing number has this value and the other is 1."""
+    return Components(r1, value if grow != "r" else 1, value if grow != "r2" else 1)
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def sizes(grow: str, r1: int, seed: int) -> dict[str, np.ndarray]:
+    """Output RMS after one Adam step for every value and rule: arrays like VALUES."""
+    configurations = [configuration(grow, value, r1) for value in VALUES]
+    rows = stability_experiment(configurations, RULES.values(), SIDE, SIDE, alpha=1.0, lr=LR, seed=seed)
+    return {
+        rule: np.array([row.output_rms for row in rows if row.rule == rule], dtype=np.float32)
+        for rule in RULES.values()
+    }
+
+
+def growth(grow: str, r1: int, seed: int, rule: str) -> float:
+    """How many times larger the output is at the largest value than at 1."""
+    found = sizes(grow, r1, seed)[rule]
+    return float(found[-1] / found[0])
+
+
+def stage(values: dict[str, Any], page: Page) -> None:
+    """The figure beside the text."""
+    if page.view == "runs":
+        real_runs()
+        return
+    rule = RULES[values["rule"]] if page.view == "rules" else "none"
+    shown = list(RULES.values()) if page.view == "rules" else ["none"]
+    figure = chart(values["grow"], values["r1"], values["seed"], shown, rule)
+    st.plotly_chart(
+        figure, key="c5", config=charts.PLOTLY_CONFIG, alt="Output size after one Adam step, by scaling rule"
+    )
+    parts.caption(
+        f"A layer of {SIDE} × {SIDE}, Gaussian gradient and inputs, alpha 1, learning rate {LR:g}, seed "
+        f"{values['seed']}: "
+        "cdka.theory.stability_experiment."
+    )
+
+
+def chart(grow: str, r1: int, seed: int, rules: list[str], bold: str) -> go.Figure:
+    """Output RMS against the growing number, one line per rule, labelled at its end."""
+    found = sizes(grow, r1, seed)
+    times = growth(grow, r1, seed, bold)
+    name = grow
+    named = {rule: label for label, rule in RULES.items()}
+    steady = 0.6 < times < 1.7
+    finding = "the output keeps its size" if steady else f"{times:.3g} times the output at {name} = 64"
+    title = f"Scaling {named[bold]}: {finding}"
+    figure = charts.plotly(title, name, "RMS of the output after one step", height=400)
+    for rule in rules:
+        colour, dash, symbol = LOOK[rule]
+        wide = rule == bold
+        figure.add_scatter(
+            x=np.array(VALUES, dtype=np.float32), y=found[rule], mode="lines+markers", name=named[rule],
+            line={"color": colour, "dash": dash, "width": 3.5 if wide else 1.5},
+            marker={"symbol": symbol, "size": 10 if wide else 6},
+            hovertemplate=f"{named[rule]}, {name} %{{x}}: %{{y:.2e}}<extra></extra>",
+        )  # fmt: skip
+    heights = _spread([float(np.log10(found[rule][-1])) for rule in rules])
+    for rule, height in zip(rules, heights, strict=True):
+        label = named[rule].replace("none", "no scaling")
+        figure.add_annotation(x=np.log10(VALUES[-1]), y=height, text=f"<b>{label}</b>" if rule == bold else label,
+                              showarrow=False, xanchor="left", xshift=10)  # fmt: skip
+    figure.update_xaxes(type="log", tickvals=list(VALUES), ticktext=[str(v) for v in VALUES],
+                        range=[-0.05, np.log10(VALUES[-1]) + 0.42])  # fmt: skip
+    figure.update_yaxes(type="log", range=[-5.3, -1.4], exponentformat="power", dtick=1)
+    return figure
+
+
+def _spread(heights: list[float], least: float = 0.19) -> list[float]:
+    """Heights moved apart so that labels do not overlap, their order kept."""
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    moved = list(heights)
+    for below, above in pairwise(order):
+        moved[above] = max(moved[above], moved[below] + least)
+    return moved
+
+
+DEMO = Components(1, 16, 16)
+MODEL, DEMO_TASK = "digits-vit", "digits"
+DEMO_STEPS = 40
+DEMO_SETTINGS = {"alpha": 64.0, "lr": 3e-4, "eval_every": 4, "schedule": "constant"}
+
+
+def demo_specs() -> tuple[RunSpec, RunSpec]:
+    """Two runs that differ in the scaling rule only: with the paper's scaling, and with none."""
+    return tuple(
+        resolve(MODEL, DEMO_TASK, components=DEMO, scaling_rule=rule, steps=DEMO_STEPS, seed=0, **DEMO_SETTINGS)
+        for rule in ("sqrt_r_r2", "none")
+    )  # fmt: skip
+
+
+def real_runs() -> None:
+    """The two runs: the button that starts them, then their curves."""
+    scaled, plain = demo_specs()
+    live.panel(
+        "c5", f"Two real runs of {DEMO_STEPS} steps: the same seed, data and numbers; only the scaling differs.",
+        [("with 1/√(r r2)", scaled), ("without scaling", plain)], field="accuracy",
+    )  # fmt: skip
+
+
+def cover(question: Question, revealed: bool) -> None:
+    """The exercise: the curve of the asked rule appears when predicted."""
+    draw = question.draw
+    if not revealed:
+        parts.show('<div class="learn-covered">The curve appears when you have predicted.</div>')
+        return
+    figure = chart(draw["grow"], draw["r1"], draw["seed"], [draw["rule"]], draw["rule"])
+    st.plotly_chart(figure, key="c5_answer", config=charts.PLOTLY_CONFIG, alt="Output size for the asked rule")

@@ -1,0 +1,117 @@
+"""Chapter 6 as a picture: the contestants, the field of everything that fits the budget, the runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import charts, data, parts, theme, words
+from app.learn import live
+from app.learn.ch6_arms import NAMES, Arm, arms, solution, tried
+from app.learn.course import Page, Question
+from cdka.components import Components
+
+
+def design(values: dict[str, Any]) -> Components:
+    """The learner's design."""
+    return Components(values["r1"], values["r2"], values["r"])
+
+
+def stage(values: dict[str, Any], page: Page) -> None:
+    """The figure beside the text."""
+    if page.view == "tried":
+        leaderboard(values["budget"])
+        return
+    budget, c = values["budget"], design(values)
+    contest = arms(budget, c, values["seed"])
+    if page.view == "field":
+        st.plotly_chart(field(budget, contest), key="c6_field", config=charts.PLOTLY_CONFIG,
+                        alt="Alignment and rank of every configuration within the budget")  # fmt: skip
+    parts.show(_contest(contest, solution(budget).budget_params))
+    parts.caption(f"Counted and predicted by cdka.solver for all linear layers of digits-vit; budget {budget}.")
+
+
+def _contest(contest: tuple[Arm, ...], budget_params: int) -> str:
+    rows = "".join(
+        f"<tr><td>{arm.name}</td><td>{parts.method_chip_html(arm.spec)}</td><td>{arm.option.num_params:,} "
+        f'<span class="cdka-quiet">({words.percent(arm.option.num_params / budget_params)} of the budget)</span></td>'
+        f"<td>{arm.option.alignment:.3f}</td><td>{arm.option.rank_bound}</td>"
+        f"<td>{words.percent(arm.option.flops_overhead)}</td></tr>"
+        for arm in contest
+    )
+    return (
+        '<div class="learn-question"><table><thead><tr><th></th><th>setting</th><th>parameters</th><th>alignment</th>'
+        f"<th>rank up to</th><th>more arithmetic</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def field(budget: str, contest: tuple[Arm, ...]) -> go.Figure:
+    """Predicted alignment against rank bound for all that fits the budget; the contestants named."""
+    columns = solution(budget).columns
+    figure = charts.plotly(
+        f"{len(columns)} settings fit: which corner would you choose?", "rank that ΔW can reach, mean over layers",
+        "predicted alignment", height=390,
+    )  # fmt: skip
+    text = [f"r1 {a} · r2 {b} · r {k}" for a, b, k in zip(columns.r1, columns.r2, columns.r, strict=True)]
+    figure.add_scatter(
+        x=np.asarray(columns.rank_bound, dtype=np.float32), y=np.asarray(columns.alignment, dtype=np.float32), 
+        mode="markers", marker={"color": theme.R, "size": 8, "opacity": 0.4}, text=text,
+        hovertemplate="%{text}<br>rank %{x}, alignment %{y:.3f}<extra></extra>",
+    )  # fmt: skip
+    places = {
+        "Mine": ("top right", "circle", theme.R),
+        "The solver's": ("bottom left", "diamond", theme.R2),
+        "LoRA": ("bottom right", "square", theme.LORA),
+    }
+    for arm in contest:
+        where, symbol, colour = places[arm.name]
+        figure.add_scatter(
+            x=[arm.option.rank_bound], y=[arm.option.alignment], mode="markers+text",
+            text=[f"<b>{arm.name}</b>"], textposition=where, hoverinfo="skip",
+            marker={"symbol": symbol, "size": 15, "color": colour, "line": {"color": theme.ink(), "width": 2.5}},
+        )  # fmt: skip
+    top = float(np.max(columns.alignment))
+    figure.update_yaxes(range=[0, 1.2 * top])
+    figure.update_xaxes(range=[-6, 150])
+    return figure
+
+
+def leaderboard(budget: str) -> None:
+    """Every design tried so far under this budget on this machine, best first."""
+    params = solution(budget).budget_params
+    runs = [run for run in tried(data.store()) if run.num_params is not None and run.num_params <= params]
+    if not runs:
+        parts.show(
+            '<div class="learn-covered">Nothing has been trained under this budget yet. The next page does it.</div>'
+        )
+        return
+    runs.sort(key=lambda run: -run.metrics["accuracy"])
+    rows = "".join(
+        f"<tr><td>{place}</td><td>{parts.method_chip_html(run.spec)}</td><td>{run.num_params:,}"
+        f"</td><td>{run.spec.seed}</td>"
+        f"<td><b>{run.metrics['accuracy']:.3f}</b></td></tr>"
+        for place, run in enumerate(runs[:12], start=1)
+    )
+    parts.show(
+        '<div class="learn-question"><table><thead><tr><th></th><th>setting</th><th>parameters</th><th>seed</th>'
+        f"<th>test accuracy</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+    parts.caption(
+        f"{words.plural(len(runs), 'run')} within {params:,} parameters, read from the store of this machine. "
+        f"One row is one seed."
+    )
+
+
+def cover(question: Question, revealed: bool) -> None:
+    """The contest: the contestants first, the runs once a winner is predicted."""
+    contest: tuple[Arm, ...] = question.draw
+    if not revealed:
+        parts.show(_contest(contest, solution(question.name.split("|")[0]).budget_params))
+        return
+    live.panel(
+        "c6", f"Three real runs of {contest[0].spec.steps} steps with the same recipe and seed {contest[0].spec.seed}.",
+        [(name, arm.spec) for name, arm in zip(NAMES, contest, strict=True)], field="accuracy",
+    )  # fmt: skip

@@ -1,0 +1,149 @@
+"""The numbers of chapter 1, all from ``cdka.theory``: products, steps, ranks, costs of one small example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.learn.board import MOST, short
+from app.learn.course import Values
+from app.learn.markup import number
+from cdka.components import Components
+from cdka.errors import CdkaError
+from cdka.theory import delta_weight, factored_forward, numerical_rank
+
+B_SHAPE, A_SHAPE, X_SHAPE = (2, 2), (2, 3), (1, 6)
+SHOWN = Components(r1=2, r2=8, r=1)
+"""What the bars of the last page count."""
+STEPS = ("x", "X", "X Aᵀ", "B (X Aᵀ)", "y")
+SIZES = (16, 64, 256, 1024, 4096)
+
+
+def parse_matrix(name: str, shape: tuple[int, int]) -> Callable[[str], tuple[tuple[float, ...], ...]]:
+    """A parser for ``1,2;0,-1``: rows with semicolons, numbers with commas. Raises CdkaError for anything else."""
+
+    def parse(text: str) -> tuple[tuple[float, ...], ...]:
+        try:
+            rows = tuple(tuple(float(number) for number in row.split(",")) for row in text.split(";"))
+        except ValueError:
+            rows = ()
+        fits = len(rows) == shape[0] and all(len(row) == shape[1] for row in rows)
+        if not fits or not all(abs(number) <= MOST for row in rows for number in row):
+            raise CdkaError(
+                f"{name} must be {shape[0]} rows of {shape[1]} numbers between -{MOST:g} and {MOST:g}, "
+                f"as 1,2;3,4: got {text!r}."
+            )
+        return rows
+
+    return parse
+
+
+def write_matrix(rows: Any) -> str:
+    """The text in the URL that ``parse_matrix`` reads."""
+    return ";".join(",".join(f"{number:g}" for number in row) for row in rows)
+
+
+def parse_pick(text: str) -> tuple[int, int]:
+    """The row and column of a picked entry of the product, from ``2,5``. Raises CdkaError outside it."""
+    try:
+        row, column = (int(part) for part in text.split(","))
+    except ValueError:
+        row = column = -1
+    if not (0 <= row < B_SHAPE[0] * A_SHAPE[0] and 0 <= column < B_SHAPE[1] * A_SHAPE[1]):
+        raise CdkaError(f"pick must be a row (0 to 3) and a column (0 to 5) with a comma: got {text!r}.")
+    return row, column
+
+
+def entry(rows, i: int, j: int) -> float:
+    """One number of a matrix."""
+    return float(np.asarray(rows)[i, j])
+
+
+def kron(values: Values) -> np.ndarray:
+    """B (x) A of shape (4, 6)."""
+    A, B = np.array(values["A"]), np.array(values["B"])
+    return delta_weight(A[None], B[None])
+
+
+def parts(row: int, column: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Which entry of B and which of A make one entry of B (x) A."""
+    (i, k), (j, m) = divmod(row, A_SHAPE[0]), divmod(column, A_SHAPE[1])
+    return (i, j), (k, m)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the factored forward goes through: X, T = X A^T, Y = B T, and y as one row; ``direct`` is (B (x) A) x."""
+
+    X: np.ndarray
+    T: np.ndarray
+    Y: np.ndarray
+    y: np.ndarray
+    direct: np.ndarray
+
+
+def steps(values: Values) -> Steps:
+    """The steps for the example. T is the factored forward with the identity in place of B."""
+    A, B, x = (np.array(values[name]) for name in ("A", "B", "x"))
+    r2, r1 = B_SHAPE[1], A_SHAPE[0]
+    T = factored_forward(x, A[None], np.eye(r2)[None])
+    y = factored_forward(x, A[None], B[None])
+    return Steps(x.reshape(r2, -1), T.reshape(r2, r1), y.reshape(B_SHAPE[0], r1), y, x @ kron(values).T)
+
+
+def ranks(values: Values) -> tuple[int, int, int]:
+    """The ranks of B, of A and of their product."""
+    return numerical_rank(np.array(values["B"])), numerical_rank(np.array(values["A"])), numerical_rank(kron(values))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One input vector through an n x n layer: multiplications and stored numbers, factored and full."""
+
+    n: int
+    multiplications: int
+    numbers: int
+
+    @property
+    def full(self) -> int:
+        """Both the multiplications and the numbers of the full matrix."""
+        return self.n * self.n
+
+    def latex(self) -> str:
+        """The comparison with its numbers."""
+        return (
+            rf"{number(self.n)}\cdot <r1:{SHOWN.r1}>+{number(self.n)}\cdot <r2:{SHOWN.r2}>="
+            rf"{number(self.multiplications)}\ \text{{instead of}}\ {number(self.full)}"
+        )
+
+
+def cost(n: int) -> Cost:
+    """The cost of the shown components on an n x n layer. A multiplication and its addition are two FLOPs."""
+    return Cost(n, SHOWN.flops_per_token(n, n) // 2, SHOWN.num_params(n, n))
+
+
+def product_numbers(values: Values) -> str:
+    """The picked entry as LaTeX: ``K_{3,4} = b_{22} a_{11} = ...``."""
+    row, column = values["pick"]
+    (i, j), (k, m) = parts(row, column)
+    b, a = entry(values["B"], i, j), entry(values["A"], k, m)
+    return (
+        rf"(B\otimes A)_{{{row + 1},\,{column + 1}}} = b_{{{i + 1}{j + 1}}}\,a_{{{k + 1}{m + 1}}} = "
+        rf"({tex(b)})\cdot({tex(a)}) = {tex(kron(values)[row, column])}"
+    )
+
+
+def step_numbers(values: Values) -> str:
+    """The result as LaTeX, computed both ways."""
+    found = steps(values)
+    row = ",\\ ".join(tex(v) for v in found.direct.ravel())
+    other = ",\\ ".join(tex(v) for v in found.y.ravel())
+    return rf"\begin{{aligned}}(B\otimes A)\,x&=({row})\\ \operatorname{{vec}}(B X A^T)&=({other})\end{{aligned}}"
+
+
+def tex(value: float) -> str:
+    """A number of the example in LaTeX."""
+    return short(float(value)).replace("−", "-")

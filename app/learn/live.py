@@ -1,0 +1,142 @@
+"""Real runs inside a chapter: ordinary runs of the store, started by a button, followed live, found again later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from app import charts, data, parts, words
+from cdka.engines.local import ensure_dispatcher
+from cdka.finetune.spec import RunSpec
+from cdka.runs.record import FAILED, FINISHED, LIVE, RETRIABLE, Run
+from cdka.runs.store import Store
+
+EVERY_S = 1.0
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+
+Arm = tuple[str, RunSpec]
+"""A name in the figure and the run that it stands for."""
+
+
+def find(store: Store, specs: Sequence[RunSpec]) -> list[Run | None]:
+    """The newest run of each spec, None where it was never asked for. Everybody's runs count: equal spec, equal run."""
+    known: dict[str, Run] = {}
+    for run in store.runs():
+        known[repr(run.spec.to_dict())] = run
+    return [known.get(repr(spec.to_dict())) for spec in specs]
+
+
+def start(specs: Sequence[RunSpec]) -> None:
+    """Ask for what was never run, in one pack, and retry what did not end well; what is done or under way is left."""
+    store = data.store()
+    found = find(store, specs)
+    store.retry([run.run_id for run in found if run is not None and run.status in RETRIABLE and run.status != FAILED])
+    missing = [spec for spec, run in zip(specs, found, strict=True) if run is None]
+    if missing:
+        store.submit(missing, packs=[0] * len(missing))
+    ensure_dispatcher(store)
+
+
+def panel(key: str, intro: str, arms: Sequence[Arm], *, field: str) -> None:
+    """The button, then the curves of ``field`` ("loss" in training, "accuracy" on validation examples) and the ends."""
+    store = data.store()
+    specs = [spec for _, spec in arms]
+    found = find(store, specs)
+    missing = sum(run is None or (run.status in RETRIABLE and run.status != FAILED) for run in found)
+    st.markdown(intro)
+    if missing:
+        label = f"Train {words.plural(missing, 'run')}, {specs[0].steps} steps"
+        st.button(label, type="primary", key=f"{key}-start", on_click=start, args=(specs,))
+    if any(run is not None for run in found):
+        _follow(key, arms, field, live=any(run is not None and run.status not in FINISHED for run in found))
+    else:
+        parts.show('<div class="learn-covered">The curves appear here while the runs train, on this machine.</div>')
+
+
+def _follow(key: str, arms: Sequence[Arm], field: str, *, live: bool) -> None:
+    @st.fragment(run_every=EVERY_S if live else None, key=f"{key}-follow")
+    def show() -> None:
+        store = data.store()
+        runs = find(store, [spec for _, spec in arms])
+        if any(run is not None and run.status not in FINISHED for run in runs):
+            ensure_dispatcher(store)
+        named = [(name, run) for (name, _), run in zip(arms, runs, strict=True) if run is not None]
+        st.altair_chart(curve(store, named, field), key=f"{key}-curve", width="stretch",
+                        alt=f"{field} by step for {', '.join(name for name, _ in named)}")  # fmt: skip
+        parts.show(table_html(named))
+        parts.caption("Runs " + ", ".join(run.run_id for _, run in named) + "; they are listed in Fine-tune as well.")
+        if live and all(run is None or run.status in FINISHED for run in runs):
+            st.rerun()
+
+    show()
+
+
+def curve(store: Store, named: Sequence[tuple[str, Run]], field: str) -> alt.LayerChart:
+    """Altair, because it moves while training: one line per run, dashes and names beside colours."""
+    names = {run.run_id: name for name, run in named}
+    kind = "step" if field == "loss" else "eval"
+    points = store.curves(list(names))
+    points = points[points["kind"] == kind].dropna(subset=[field]) if len(points) else points
+    frame = pd.DataFrame(
+        {"name": points["run_id"].map(names), "step": points["step"], "value": points[field].astype(float)}
+        if len(points)
+        else {"name": [], "step": [], "value": []}
+    )
+    frame = pd.concat(
+        [group.iloc[charts.thin(len(group))] for _, group in frame.groupby("name", sort=False)] or [frame]
+    )
+    order = [name for name, _ in named]
+    colours = [_colour(name, run, index) for index, (name, run) in enumerate(named)]
+    steps = max(run.spec.steps for _, run in named)
+    y = {"loss": "training loss", "accuracy": "validation accuracy"}[field]
+    scale = alt.Scale(domain=[0, 1]) if field == "accuracy" else alt.Scale(zero=True)
+    base = alt.Chart(frame).encode(
+        x=alt.X("step:Q", title="training step", scale=alt.Scale(domain=[0, steps * 1.25])),
+        y=alt.Y("value:Q", title=y, scale=scale),
+        color=alt.Color("name:N", scale=alt.Scale(domain=order, range=colours), legend=None),
+    )
+    lines = base.mark_line(strokeWidth=2.2, point=field == "accuracy").encode(
+        strokeDash=alt.StrokeDash("name:N", scale=alt.Scale(domain=order, range=[*DASHES][: len(order)]), legend=None),
+        tooltip=["name:N", "step:Q", alt.Tooltip("value:Q", title=y, format=".3f")],
+    )
+    ends = frame.sort_values("step").groupby("name").tail(1)
+    labels = alt.Chart(ends).mark_text(align="left", dx=6, fontWeight="bold").encode(
+        x="step:Q", y="value:Q", text="name:N",
+        color=alt.Color("name:N", scale=alt.Scale(domain=order, range=colours), legend=None),
+    )  # fmt: skip
+    return charts.altair(alt.layer(lines, labels), f"{y.capitalize()}, step by step", height=300)
+
+
+def _colour(name: str, run: Run, index: int) -> str:
+    if run.spec.method == "lora":
+        return charts.method_colour("lora")
+    return ("#009E73", "#D55E00", "#0072B2", "#E69F00")[index % 4]
+
+
+def state_of(run: Run | None) -> str:
+    """Where a run stands, in a few words: its test accuracy once it is kept."""
+    if run is None:
+        return "not run yet"
+    if run.status == FAILED:
+        return f"failed: {run.error}"
+    if "accuracy" in run.metrics:
+        return f"{run.metrics['accuracy']:.3f}"
+    if run.status in LIVE:
+        return f"step {run.step} of {run.spec.steps}" if run.step else (run.phase or run.status)
+    return run.status
+
+
+def table_html(named: Sequence[tuple[str, Run]]) -> str:
+    """One row per run: name, configuration, scaling, state or test accuracy."""
+    rows = "".join(
+        f"<tr><td>{name}</td><td>{parts.method_chip_html(run.spec)}</td><td>{run.spec.scaling:.3g}</td>"
+        f"<td>{'–' if run.num_params is None else f'{run.num_params:,}'}</td><td>{state_of(run)}</td></tr>"
+        for name, run in named
+    )
+    return (
+        '<div class="learn-question"><table><thead><tr><th></th><th>setting</th><th>scaling</th><th>parameters</th>'
+        f"<th>test accuracy</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )

@@ -1,0 +1,55 @@
+"""Every chapter as a Jupyter notebook: its text, and the code that makes its numbers, with the learner's settings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from app.learn.course import OURS, PAPER, Chapter, Values
+from app.learn.markup import to_latex, to_markdown
+
+SOURCES = {
+    PAPER: "Source: Diving into Kronecker Adapters, arXiv 2602.01267; the code below checks it.",
+    OURS: "Source: our own derivation or measurement; the code below makes it.",
+}
+
+
+def build(chapter: Chapter, values: Values) -> dict[str, Any]:
+    """The notebook (format 4.5) as plain data. ``values`` are the settings, with ``seed``."""
+    cells = [
+        _markdown(f"# {chapter.number}. {chapter.title}\n\n{chapter.idea}\n\nNeeds `pip install cdka-studio`."),
+        _code(chapter.setup),
+    ]
+    for page in chapter.pages:
+        parts = [f"## {page.title}", to_markdown(page.text.strip())]
+        if page.equation is not None:
+            parts.append(f"$${to_latex(page.equation.letters)}$$\n\n$${to_latex(page.equation.numbers(values))}$$")
+        if page.source in SOURCES:
+            parts.append(f"*{SOURCES[page.source]}*")
+        cells += [_markdown("\n\n".join(parts)), _code(page.code(values))]
+    question = chapter.ask(int(values["seed"]), values)
+    cells += [_markdown(f"## Predict\n\n{to_markdown(question.prompt)}"), _code(question.code)]
+    for index, cell in enumerate(cells):
+        cell["id"] = f"cell-{index}"
+    return {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python"},
+        },
+        "cells": cells,
+    }
+
+
+def to_json(chapter: Chapter, values: Values) -> str:
+    """The notebook as the text of an ``.ipynb`` file."""
+    return json.dumps(build(chapter, values), indent=1, ensure_ascii=False)
+
+
+def _markdown(text: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "metadata": {}, "source": text}
+
+
+def _code(text: str) -> dict[str, Any]:
+    return {"cell_type": "code", "metadata": {}, "source": text.strip(), "outputs": [], "execution_count": None}

@@ -1,0 +1,5 @@
+"""Learn: the course."""
+
+from app.learn import shell
+
+shell.render()

@@ -94,7 +94,6 @@ def _each(act: Callable[[Store, str], None]) -> Callable[[Store, argparse.Namesp
         run_ids = [store.run(name).run_id for name in args.ids]
         for run_id in run_ids:
             act(store, run_id)
-        local.ensure_dispatcher(store)
         left = {run.run_id: run.status for run in store.runs(ids=run_ids)}
         answers = [{"run_id": run_id, "status": left.get(run_id, "removed")} for run_id in run_ids]
         if args.json:
@@ -134,4 +133,6 @@ _ACTIONS: dict[str, Callable[[Store, argparse.Namespace], None]] = {
 def run(args: argparse.Namespace) -> None:
     if args.action not in _ACTIONS:
         raise unknown("action", args.action, _ACTIONS, next_step="See: cdka runs --help")
-    _ACTIONS[args.action](Store(), args)
+    store = Store()
+    _ACTIONS[args.action](store, args)
+    local.ensure_dispatcher(store)  # what was retried must start, and what died unseen must be seen

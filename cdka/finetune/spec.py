@@ -152,4 +152,7 @@ def resolve(model: str, task: str, **settings: Any) -> RunSpec:
     A setting of None counts as not given. Raises CdkaError for an unknown task or setting.
     """
     given = {key: value for key, value in settings.items() if value is not None}
-    return RunSpec.from_dict({**find_task(task).recipe, **given, "model": model, "task": task})
+    recipe = dict(find_task(task).recipe)
+    if given.get("method", "cdka") != "cdka":
+        recipe.pop("components", None)
+    return RunSpec.from_dict({**recipe, **given, "model": model, "task": task})

@@ -1,0 +1,81 @@
+"""The embedded tasks: they need no network and train in seconds to a minute on a CPU. Free of torch."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from cdka.tasks.info import TaskInfo
+
+DIGITS_SOURCE = "UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998)"
+
+EMBEDDED = (
+    TaskInfo(
+        name="digits-flip",
+        title="Flipped digits",
+        kind="image-classification",
+        metric="accuracy",
+        description=(
+            "8x8 handwritten digits, transposed, mirrored and with inverted contrast: a shifted domain on which "
+            "the model that learned upright digits starts at chance."
+        ),
+        module="cdka.tasks.digits",
+        recipe=MappingProxyType({"steps": 200, "lr": 3e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20}),
+        models=("digits-vit",),
+        examples=MappingProxyType({"train": 900, "validation": 300, "test": 597}),
+        chance=0.1,
+        embedded=True,
+        source=DIGITS_SOURCE,
+        licence="CC BY 4.0",
+    ),
+    TaskInfo(
+        name="digits",
+        title="Upright digits",
+        kind="image-classification",
+        metric="accuracy",
+        description="The 8x8 handwritten digits as they are: what digits-vit was pre-trained on.",
+        module="cdka.tasks.digits",
+        recipe=MappingProxyType({"steps": 200, "lr": 1e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20}),
+        models=("digits-vit",),
+        examples=MappingProxyType({"train": 900, "validation": 300, "test": 597}),
+        chance=0.1,
+        embedded=True,
+        source=DIGITS_SOURCE,
+        licence="CC BY 4.0",
+    ),
+    TaskInfo(
+        name="math-chain",
+        title="Chains in shifted digits",
+        kind="causal-lm",
+        metric="accuracy",
+        description=(
+            "Chains of additions and subtractions, answered by their running totals (8+27-6= gives 35,29), with every "
+            "digit written as another one: math-lm, which learned ordinary digits, gets none of them right at first. "
+            "An answer is right when all its totals are."
+        ),
+        module="cdka.tasks.math_chain",
+        recipe=MappingProxyType(
+            {"steps": 200, "lr": 3e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20, "max_length": 64}
+        ),
+        models=("math-lm",),
+        examples=MappingProxyType({"train": 4000, "validation": 300, "test": 600}),
+        embedded=True,
+        source="generated (cdka.tasks.math_chain)",
+        licence="MIT",
+    ),
+    TaskInfo(
+        name="math",
+        title="Chains in ordinary digits",
+        kind="causal-lm",
+        metric="accuracy",
+        description="The same chains in ordinary digits: what math-lm was pre-trained on.",
+        module="cdka.tasks.math_chain",
+        recipe=MappingProxyType(
+            {"steps": 200, "lr": 1e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20, "max_length": 64}
+        ),
+        models=("math-lm",),
+        examples=MappingProxyType({"train": 4000, "validation": 300, "test": 600}),
+        embedded=True,
+        source="generated (cdka.tasks.math_chain)",
+        licence="MIT",
+    ),
+)

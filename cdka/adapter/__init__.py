@@ -8,7 +8,7 @@ from cdka.adapter.gradient import initialise_from_gradient, weight_gradients
 from cdka.adapter.layer import CdkaLayer, Linear
 from cdka.adapter.model import CdkaModel
 from cdka.adapter.ops import delta_weight, kron_linear
-from cdka.adapter.pack import adapter_parameters, packed
+from cdka.adapter.pack import adapter_parameters, cached_factors, packed
 from cdka.adapter.register import register
 
 register(CdkaConfig, CdkaModel)
@@ -20,6 +20,7 @@ __all__ = [
     "Linear",
     "LoraExport",
     "adapter_parameters",
+    "cached_factors",
     "delta_weight",
     "export_lora",
     "initialise_from_gradient",

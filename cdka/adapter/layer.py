@@ -43,6 +43,8 @@ class CdkaLayer(BaseTunerLayer):
     other_param_names: tuple[str, ...] = ("components", "alpha", "scaling_rule", "scaling", "module_dropout")
     assignment: Assignment | None = None
     """Set on all layers of a model while a batch is shared between adapters."""
+    cache: dict[str, dict] | None = None
+    """Per adapter, its factors in the precision of the computation; None outside of ``cached_factors``."""
 
     def __init__(self, base_layer: nn.Module, **kwargs: Any) -> None:
         self.base_layer = base_layer
@@ -72,6 +74,8 @@ class CdkaLayer(BaseTunerLayer):
         self.module_dropout[adapter_name] = config.module_dropout
         A, B = nn.Parameter(torch.empty(A_shape)), nn.Parameter(torch.empty(B_shape))
         self.cdka_A[adapter_name], self.cdka_B[adapter_name] = A, B
+        if self.cache is not None:
+            self.cache.pop(adapter_name, None)
         if self.cdka_A[adapter_name].device.type != "meta":
             initialise(A, B, config.init_weights)
         self._move_adapter_to_device_of_base_layer(adapter_name)
@@ -224,7 +228,9 @@ class Linear(nn.Module, CdkaLayer):
     def _adapted(self, x: Tensor, plan: list[tuple[tuple[str, ...], int, int]], args: tuple, kwargs: dict) -> Tensor:
         if not plan:
             return self.base_layer(x, *args, **kwargs)
-        groups = [Group(start, stop, self.scaling[names[0]]) for names, start, stop in plan]
+        groups = [
+            Group(start, stop, self.scaling[names[0]], cache=self._cache_of(names)) for names, start, stop in plan
+        ]
         factors = [self._factor(part, names) for names, _, _ in plan for part in ("A", "B")]
         if args or kwargs or not self._base_is_plain():
             base = self.base_layer(x, *args, **kwargs)
@@ -250,6 +256,11 @@ class Linear(nn.Module, CdkaLayer):
                 for B, name in zip(factors, names, strict=True)
             ]
         return factors[0] if len(factors) == 1 else torch.stack(factors)
+
+    def _cache_of(self, names: tuple[str, ...]) -> dict | None:
+        # Stacks and factors under dropout are made anew each time; their versions say nothing about the parameters.
+        plain = self.cache is not None and len(names) == 1 and not (self.training and self.module_dropout[names[0]])
+        return self.cache.setdefault(names[0], {}) if plain else None
 
     def _base_is_plain(self) -> bool:
         """Whether the base layer is just a matrix product that may be fused with the adapters."""

@@ -29,6 +29,8 @@ class Group(NamedTuple):
     scaling: float
     form: str | None = None
     """One of ``forms.FORMS``; None chooses by the measured rule."""
+    cache: dict[Any, tuple[Tensor, Tensor]] | None = None
+    """Where the factors are kept as they are used; None makes them anew each time."""
 
 
 def kron_linear(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
@@ -99,6 +101,17 @@ def _plain(*tensors: Tensor) -> bool:
     return all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
 
 
+def _prepared(group: Group, form: str, A: Tensor, B: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A as (..., r * r1, in/r2) and B as the form wants it, in the precision of the computation."""
+    if group.cache is None:
+        return A.to(dtype).flatten(-3, -2), FORMS[form].prepare(B, A.shape[-2], dtype)
+    key = (form, dtype, A._version, B._version, torch.is_inference_mode_enabled())
+    if key not in group.cache:
+        group.cache.clear()
+        group.cache[key] = A.to(dtype).flatten(-3, -2), FORMS[form].prepare(B, A.shape[-2], dtype)
+    return group.cache[key]
+
+
 class _AdaptedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight, bias, base_output, groups: tuple[Group, ...], *factors: Tensor) -> Tensor:
@@ -107,15 +120,16 @@ class _AdaptedLinear(torch.autograd.Function):
         made, forms = [], []
         for group, A, B in zip(groups, factors[::2], factors[1::2], strict=True):
             *lead, r, r1, q = A.shape
-            A2 = A.to(x.dtype).reshape(*lead, r * r1, q)
+            tokens = (group.stop - group.start) // (lead[0] if lead else 1)
+            name = group.form or choose(tokens, r1, B.shape[-1], r, x.shape[-1], x.device.type)
+            form = FORMS[name]
+            A2, prepared = _prepared(group, name, A, B, x.dtype)
             T = x[group.start : group.stop].view(*lead, -1, q) @ A2.mT
-            T = T.view(*lead, -1, B.shape[-1] * r * r1)
-            form = group.form or choose(T.shape[-2], r1, B.shape[-1], r, x.shape[-1], x.device.type)
-            T, prepared = FORMS[form].arrange(T, r1), FORMS[form].prepare(B, r1, x.dtype)
-            part = y[group.start : group.stop].view(*lead, -1, y.shape[-1])
-            FORMS[form].add_(part, T, prepared, r1, group.scaling)
+            T = form.arrange(T.view(*lead, tokens, B.shape[-1] * r * r1), r1)
+            part = y[group.start : group.stop].view(*lead, tokens, y.shape[-1])
+            form.add_(part, T, prepared, r1, group.scaling)
             made += [A2, T, prepared]
-            forms.append(FORMS[form])
+            forms.append(form)
         ctx.groups, ctx.forms, ctx.num_factors = groups, forms, len(factors)
         ctx.save_for_backward(x, weight, bias, base_output, *factors, *made)
         return y

@@ -79,6 +79,25 @@ class PackRouter:
 
 
 @contextmanager
+def cached_factors(model: nn.Module) -> Iterator[None]:
+    """Within it, the small low-precision and expanded copies of the factors are made once and used again.
+
+    For generation, evaluation, and the micro-batches of one optimiser step. An update through the parameters
+    themselves, as PyTorch's optimisers make it, is noticed and the copies are made anew; a write through ``.data``
+    or by a custom kernel is not, so leave the context before one.
+    """
+    layers = [m for m in model.modules() if isinstance(m, CdkaLayer)]
+    before = [layer.cache for layer in layers]
+    try:
+        for layer in layers:
+            layer.cache = {}
+        yield
+    finally:
+        for layer, old in zip(layers, before, strict=True):
+            layer.cache = old
+
+
+@contextmanager
 def assigned(layers: Sequence[CdkaLayer], assignment: Assignment) -> Iterator[None]:
     """Within it, the layers divide their batches by the assignment."""
     before = [layer.assignment for layer in layers]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cdka.adapter import CdkaConfig, Linear, packed
+from cdka.adapter import CdkaConfig, Linear, cached_factors, packed
 from cdka.bench.tracing import Trace, peak_bytes
 from cdka.components import Components
 
@@ -53,6 +53,26 @@ def test_master_weights_in_fp32_over_a_bf16_base_cost_two_casts_of_the_small_fac
     assert len(ours.kernels) - 2 <= 10, ours.names()
     assert len(casts) == 2
     assert max(casts) < TOKENS * IN
+
+
+def test_micro_batches_of_one_optimiser_step_may_share_the_casts_and_notice_the_step():
+    layer = adapted(dtype=torch.bfloat16, master=torch.float32)
+    with cached_factors(layer):
+        again = step(layer, dtype=torch.bfloat16)  # its warm-up has filled the cache
+        assert len(again.kernels) - 2 == 8, again.names()
+        x = torch.randn(TOKENS, IN, dtype=torch.bfloat16)
+        for name in ("cdka_A", "cdka_B"):
+            before = layer(x)
+            with torch.no_grad():
+                getattr(layer, name)["default"].mul_(3.0)
+            assert not torch.allclose(layer(x), before)
+        with torch.inference_mode():
+            inferred = layer(x)
+        trained = layer(x)
+        trained.float().sum().backward()
+        torch.testing.assert_close(inferred, trained.detach())
+    torch.testing.assert_close(layer(x), trained)
+    assert layer.cache is None
 
 
 def copies(trace: Trace) -> list[tuple[str, int]]:

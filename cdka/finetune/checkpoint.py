@@ -53,8 +53,9 @@ def save_adapter(model: torch.nn.Module, lane: Lane, destination: Path) -> Path:
 def save_checkpoint(lane: Lane, destination: Path) -> None:
     """Write all that ``resume`` needs: parameters, optimizer state, step and the best evaluation so far."""
     partial = _fresh(destination)
-    tensors = {f"parameter.{name}": p.detach().cpu().contiguous() for name, p in lane.parameters.items()}
-    for name, parameter in lane.parameters.items():
+    tensors = {}
+    for name, parameter in _named(lane):
+        tensors[f"parameter.{name}"] = parameter.detach().cpu().contiguous()
         for key, value in lane.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     save_file(tensors, partial / "state.safetensors")
@@ -75,7 +76,7 @@ def resume(lane: Lane, source: Path) -> bool:
         return False
     tensors = load_file(source / "state.safetensors")
     with torch.no_grad():
-        for name, parameter in lane.parameters.items():
+        for name, parameter in _named(lane):
             parameter.copy_(tensors[f"parameter.{name}"])
             lane.optimizer.state[parameter] = {
                 key.split(".", 2)[1]: _like(value, parameter, key)
@@ -86,6 +87,14 @@ def resume(lane: Lane, source: Path) -> bool:
         next(lane.order)
     lane.step, lane.best_accuracy, lane.best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
     return True
+
+
+def _named(lane: Lane) -> list[tuple[str, torch.nn.Parameter]]:
+    """The run's parameters under names that do not tell its place in a pack: a retry may train alone."""
+    return [
+        (".".join("default" if part == lane.adapter else part for part in name.split(".")), parameter)
+        for name, parameter in lane.parameters.items()
+    ]
 
 
 def _like(value: torch.Tensor, parameter: torch.Tensor, key: str) -> torch.Tensor:

@@ -191,15 +191,16 @@ def _one_step(pack: _Pack) -> list[tuple[Lane, Event, torch.Tensor, torch.Tensor
 
 
 def _read(pack: _Pack, started: list) -> Iterator[tuple[int, Event]]:
-    """Emit the steps read late and hold back those just started; a run whose loss is not finite fails here."""
+    """Emit the steps read late and hold back those just started; a run whose loss or gradient is not finite fails here."""
     ready, pack.pending = pack.pending, started
     for lane, event, loss, norm in ready:
         if lane not in pack.lanes:
             continue
-        value = loss.item()
-        if math.isfinite(value):
+        value, grad_norm = loss.item(), norm.item()
+        # Clipping by an infinite norm would set the gradient to zero: training would stand still unnoticed.
+        if math.isfinite(value) and math.isfinite(grad_norm):
             lane.last_train_loss = value
-            yield lane.index, {**event, "loss": value, "grad_norm": norm.item()}
+            yield lane.index, {**event, "loss": value, "grad_norm": grad_norm}
         else:
             pack.lanes.remove(lane)
             yield from _diverged(pack, lane, event["step"])
@@ -213,7 +214,7 @@ def _diverged(pack: _Pack, lane: Lane, step: int) -> Iterator[tuple[int, Event]]
         kept = f" The adapter of the last evaluation (step {lane.last_good_step}) is kept in adapter-last-good."
     rule = "" if lane.spec.scaling_rule == "sqrt_r_r2" else ", or use the stabilised scaling (scaling_rule sqrt_r_r2)"
     cause = (
-        f"the loss was no longer finite at step {step}. Lower lr (now {lane.spec.lr:g}) "
+        f"the loss or its gradient was no longer finite at step {step}. Lower lr (now {lane.spec.lr:g}) "
         f"or alpha (now {lane.spec.alpha:g}){rule}.{kept}"
     )
     yield lane.index, {"kind": "failed", "cause": cause, "step": step}

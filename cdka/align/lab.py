@@ -69,6 +69,7 @@ def start(request: AlignRequest) -> None:
     """Begin the measurement in a detached process, unless it is done or running. Returns at once."""
     if status(request).state in ("done", "running"):
         return
+    state_file(request).unlink(missing_ok=True)
     log = open(shelf() / f"log-{request.key}.txt", "wb")  # noqa: SIM115 (the child keeps it)
     with log:
         child = subprocess.Popen(
@@ -76,7 +77,8 @@ def start(request: AlignRequest) -> None:
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     _children.append(child)
-    write_state(request, {"pid": child.pid, "started": _start_time(child.pid), "phase": "starting", "share": 0.0})
+    if not state_file(request).exists():  # a worker that has already spoken knows better
+        write_state(request, {"pid": child.pid, "started": _start_time(child.pid), "phase": "starting", "share": 0.0})
 
 
 def align(request: AlignRequest, on_progress: Callable[[Status], None] | None = None) -> AlignRecord:

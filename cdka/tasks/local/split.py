@@ -1,0 +1,90 @@
+"""Split examples into train, validation and test: as the file says, else at random by a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cdka.errors import CdkaError
+from cdka.tasks.rows import SPLITS
+
+NAMES = {
+    "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
+    "dev": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+SEED, VALIDATION, TEST = 0, 0.15, 0.2
+
+
+def by_column(values: Sequence[Any], lines: Sequence[int], source: str) -> dict[str, np.ndarray]:
+    """Row numbers by split, from a column of names. Raises CdkaError, with the line, for a name that is no split."""
+    found: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for row, (value, line) in enumerate(zip(values, lines, strict=True)):
+        split = NAMES.get(str(value).strip().casefold())
+        if split is None:
+            raise CdkaError(f"{source}, line {line}: split {value!r} must be train, validation or test.")
+        found[split].append(row)
+    return {split: np.array(rows, dtype=np.int64) for split, rows in found.items()}
+
+
+def at_random(
+    groups: Sequence[Hashable], strata: Sequence[Hashable] | None, *, validation: float, test: float, seed: int
+) -> dict[str, np.ndarray]:
+    """Row numbers by split: shares of the rows, stratified, the same for the same seed.
+
+    Rows of one group (the same text twice) stay together, so that no test example has been trained on. Raises
+    CdkaError where a split would be empty.
+    """
+    rng = np.random.default_rng(seed)
+    members: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    layers: dict[Hashable, list[Hashable]] = {}
+    for group, rows in members.items():
+        layers.setdefault(strata[rows[0]] if strata is not None else None, []).append(group)
+    found: dict[str, list[int]] = {split: [] for split in SPLITS}
+    owed = {"validation": 0.0, "test": 0.0}
+    for layer in sorted(layers, key=str):
+        order = [layers[layer][i] for i in rng.permutation(len(layers[layer]))]
+        # What rounding takes from one stratum is given to the next, so that the shares come out over all of them.
+        taken, room = {}, max(0, len(order) - 1)
+        for split, share in (("test", test), ("validation", validation)):
+            owed[split] += share * len(order)
+            taken[split] = min(int(owed[split] + 1e-9), room)
+            owed[split] -= taken[split]
+            room -= taken[split]
+        first, second = taken["test"], taken["test"] + taken["validation"]
+        for split, part in (("test", order[:first]), ("validation", order[first:second]), ("train", order[second:])):
+            found[split] += [row for group in part for row in members[group]]
+    return {split: np.sort(np.array(rows, dtype=np.int64)) for split, rows in found.items()}
+
+
+def complete(
+    parts: Mapping[str, np.ndarray], strata: Sequence[Hashable] | None, source: str
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The splits with what is missing taken from the others, and notes that say so.
+
+    Without a validation split one is held out of train; without a test split the validation split is halved.
+    Raises CdkaError where nothing is left to train or to judge on.
+    """
+    found = {split: np.asarray(parts.get(split, ()), dtype=np.int64) for split in SPLITS}
+    notes = []
+    if not len(found["validation"]) and len(found["train"]):
+        rows = found["train"]
+        chosen = at_random(rows.tolist(), None if strata is None else [strata[row] for row in rows],
+                           validation=VALIDATION, test=0.0, seed=SEED)  # fmt: skip
+        found["train"], found["validation"] = rows[chosen["train"]], rows[chosen["validation"]]
+        notes.append(f"{source} has no validation split: {VALIDATION:.0%} of train were held out.")
+    if not len(found["test"]) and len(found["validation"]) > 1:
+        order = np.random.default_rng(SEED).permutation(found["validation"])
+        half = len(order) // 2
+        found["test"], found["validation"] = np.sort(order[:half]), np.sort(order[half:])
+        notes.append(f"{source} has no test split: half of validation was set aside for it.")
+    for split in SPLITS:
+        if not len(found[split]):
+            raise CdkaError(
+                f"{source} leaves no {split} examples ({sum(map(len, found.values()))} rows in all). Add rows, or "
+                "change validation_fraction and test_fraction."
+            )
+    return found, tuple(notes)

@@ -1,0 +1,78 @@
+"""What a model will see of a text task: ``python -m cdka.tasks.token_preview EXAMPLES < spec.json``.
+
+A process of its own because it imports torch; prints one JSON document, or ``{"error": "one line"}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import Any
+
+import torch
+
+from cdka.errors import CdkaError
+from cdka.finetune.spec import RunSpec
+from cdka.models.loading import load_reader
+from cdka.tasks.data import load_task
+from cdka.tasks.objectives import IGNORED
+from cdka.tasks.rows import SPLITS
+from cdka.tasks.splits import TextSplit
+
+UNLIMITED = 1 << 20
+
+
+def token_view(spec: RunSpec, examples: int) -> dict[str, Any]:
+    """The document described at ``cdka.tasks.local.preview.token_preview``. Raises CdkaError."""
+    whole = load_task(spec.with_(max_length=UNLIMITED))
+    if not isinstance(whole.train, TextSplit):
+        raise CdkaError(f"task {spec.task!r} has no tokens to show: it is about images.")
+    cut = load_task(spec)
+    reader = load_reader(spec.model)
+    lengths = {split: _lengths(getattr(whole, split)) for split in SPLITS}
+    first = cut.train.take(torch.arange(min(examples, len(cut.train))))
+    return {
+        "kind": first.kind,
+        "max_length": spec.max_length,
+        "batch": [_shown(first, row, reader.tokenizer) for row in range(len(first))],
+        "lengths": lengths,
+        "longer": {split: sum(length > spec.max_length for length in values) for split, values in lengths.items()},
+        "notes": list(cut.notes),
+        "labels": list(cut.label_names),
+    }
+
+
+def _lengths(split: TextSplit) -> list[int]:
+    total = split.source.lengths
+    if split.kind == "causal-lm":
+        total = total + split.target.lengths
+    return total.tolist()
+
+
+def _shown(batch: TextSplit, row: int, tokenizer: Any) -> dict[str, Any]:
+    """One example: every token as text, and whether the loss counts it."""
+    one = batch.take(torch.tensor([row]))
+    pieces = one.source[0].tolist()
+    judged = [False] * len(pieces)
+    if one.target is not None:
+        pieces = pieces + one.target[0].tolist()
+        judged += [token != IGNORED for token in one.target[0].tolist()]
+    shown = {"tokens": [tokenizer.decode([token]) for token in pieces], "judged": judged}
+    if one.classes is not None:
+        shown["label"] = int(one.classes[0])
+    return shown
+
+
+def main(argv: list[str]) -> None:
+    """Print the view of the spec on standard input."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = token_view(RunSpec.from_dict(json.load(sys.stdin)), int(argv[0]))
+    except CdkaError as error:
+        answer = {"error": " ".join(str(error).split())}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

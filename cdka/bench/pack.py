@@ -1,0 +1,140 @@
+"""``cdka bench pack``: K runs trained together against the same K runs taking turns on the resident base.
+
+One update of every run is timed both ways, interleaved. On a CPU: the embedded models and a 0.1B random Llama (quick
+leaves it out); on a GPU also a 1B one, at 512 tokens per run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from cdka.bench.timing import interleaved, ratio
+from cdka.cli.output import print_table
+from cdka.finetune.device import resolve_device, resolve_dtype
+from cdka.finetune.forward import forward, routing
+from cdka.finetune.lanes import Lane
+from cdka.finetune.methods import adapter_name, attach, trainable
+from cdka.finetune.spec import RunSpec, resolve
+from cdka.models.loading import Loaded, load_model
+from cdka.paths import assets_dir
+from cdka.tasks.catalogue import find_task
+from cdka.tasks.data import Split, load_task
+from cdka.tasks.objectives import Writing
+
+SIZES = (2, 4, 8, 16)
+COMPONENTS = ("2,8,4", "1,8,2", "2,2,8", "4,16,2", "2,8,1", "1,4,1", "2,4,2", "4,4,1")
+TARGETS = {
+    ("digits-vit, 16 samples", 8, "cpu"): 2.0,
+    ("digits-vit, 64 samples", 8, "cpu"): 1.4,
+    ("llama 0.1B, 512 tokens", 8, "cuda"): 5.0,
+    ("llama 1B, 512 tokens", 8, "cuda"): 5.0,
+}
+NEVER_BELOW = 1.0
+_LLAMA = {
+    "llama 0.1B, 512 tokens": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "heads": 12},
+    "llama 1B, 512 tokens": {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "heads": 16},
+}
+_LENGTH, _VOCABULARY = 512, 32_000
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Speed-ups (separate over packed, median with quartiles) by case and K."""
+    device = resolve_device(args.device)
+    rounds = args.rounds or (7 if args.quick else 20)
+    rows = []
+    for name, build in _cases(device, args.quick).items():
+        for size in (8,) if args.quick else SIZES:
+            rows.append({"case": name, "size": size, **_measure(build, size, device, rounds)})
+            rows[-1]["target"] = TARGETS.get((name, size, device.type))
+    return {"device": _name(device), "threads": torch.get_num_threads(), "rounds": rounds, "rows": rows}
+
+
+def show(document: dict[str, Any]) -> None:
+    """The document as a table: above 1, packing is faster."""
+    print(f"{document['device']}, {document['threads']} threads, {document['rounds']} rounds; separate / packed")
+    print_table(
+        ["case", "K", "speed-up", "quartiles", "target", "packed ms"],
+        [
+            [r["case"], r["size"], f"{r['speedup']['median']:.2f}",
+             f"{r['speedup']['low']:.2f}-{r['speedup']['high']:.2f}",
+             "" if r["target"] is None else f">= {r['target']:g}", f"{1e3 * r['packed_s']:.1f}"]
+            for r in document["rows"]
+        ],
+    )  # fmt: skip
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _cases(device: torch.device, quick: bool) -> dict[str, Callable[[], tuple[Loaded, RunSpec, Split, Any]]]:
+    cases: dict[str, Callable] = {}
+    for batch in (16, 64):
+        cases[f"digits-vit, {batch} samples"] = lambda batch=batch: _embedded("digits-vit", "digits-flip", batch)
+    if (assets_dir() / "math-lm" / "config.json").is_file():
+        cases["math-lm, 16 samples"] = lambda: _embedded("math-lm", "math-chain", 16)
+    wanted = list(_LLAMA) if device.type == "cuda" else [] if quick else list(_LLAMA)[:1]
+    for name in wanted:
+        cases[name] = lambda name=name: _random_llama(_LLAMA[name], device)
+    return cases
+
+
+def _embedded(model: str, task: str, batch: int) -> tuple[Loaded, RunSpec, Any, Any]:
+    spec = resolve(model, task, batch_size=batch, dtype="float32")
+    data = load_task(spec)
+    loaded = load_model(model, find_task(task).kind, num_labels=data.num_labels)
+    return loaded, spec, data.train, data.objective
+
+
+def _random_llama(sizes: dict[str, int], device: torch.device) -> tuple[Loaded, RunSpec, Split, Any]:
+    settings = {key: value for key, value in sizes.items() if key != "heads"}
+    config = LlamaConfig(**settings, num_attention_heads=sizes["heads"], vocab_size=_VOCABULARY)
+    with torch.device(device):
+        model = LlamaForCausalLM(config).to(resolve_dtype("auto", device))
+    tokens = torch.randint(0, _VOCABULARY, (64, _LENGTH), generator=torch.Generator().manual_seed(0))
+    spec = RunSpec(model="llama-2-7b", task="digits-flip", batch_size=1)  # only its optimizer settings are used
+    return Loaded(model, ()), spec, Split({"input_ids": tokens}, tokens, np.arange(64)), Writing(1, None)
+
+
+def _measure(build: Callable, size: int, device: torch.device, rounds: int) -> dict[str, Any]:
+    loaded, spec, train, objective = build()
+    specs = [spec.with_(components=COMPONENTS[i % len(COMPONENTS)], seed=i) for i in range(size)]
+    specs.sort(key=lambda one: one.components)
+    model = attach(loaded, specs).to(device)
+    model.train()
+    with tempfile.TemporaryDirectory() as folder:
+        lanes = [
+            Lane.start(i, one, Path(folder), adapter_name(i, size), trainable(model, one, adapter_name(i, size)), train)
+            for i, one in enumerate(specs)
+        ]
+        seconds = interleaved(
+            {
+                "packed": lambda: _update([lanes], model, train, objective, device),
+                "separate": lambda: _update([[lane] for lane in lanes], model, train, objective, device),
+            },
+            rounds=rounds,
+            synchronise=torch.cuda.synchronize if device.type == "cuda" else None,
+        )
+    packed = sorted(seconds["packed"])[len(seconds["packed"]) // 2]
+    return {"speedup": ratio(seconds, "separate", "packed").to_dict(), "packed_s": packed}
+
+
+def _update(groups: Sequence[Sequence[Lane]], model, train, objective, device: torch.device) -> None:
+    """One update of every lane, as ``finetune.loop`` makes it, the lanes of a group sharing their passes."""
+    for lanes in groups:
+        batches = [train.take(next(lane.order)) for lane in lanes]
+        counts = [objective.count(batch.labels) for batch in batches]
+        with routing(model, lanes):
+            outputs = forward(model, lanes, batches, device, objective)
+            torch.stack([out.loss / count for out, count in zip(outputs, counts, strict=True)]).sum().backward()
+        for lane in lanes:
+            lane.step = min(lane.step, lane.spec.steps - 1)  # the schedule has an end, the measurement has none
+            lane.update()

@@ -19,15 +19,20 @@ METHOD_COLOURS = {"cdka": theme.R, "lora": theme.LORA, "lokr": theme.LOKR, "dora
 METHOD_DASHES = {"cdka": "solid", "lora": "dash", "lokr": "dashdot", "dora": "longdash", "full": "dot"}
 METHOD_SYMBOLS = {"cdka": "circle", "lora": "square", "lokr": "diamond", "dora": "cross", "full": "x"}
 
-RUN_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8C6D1F", "#5E4FA2")
-"""For telling runs apart where colour has no other meaning; always with a direct label or a dash."""
-
 PLOTLY_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
 
 def method_colour(method: str) -> str:
     """The colour of a method: LoRA grey, LoKr purple, full fine-tuning in the colour of the text."""
     return theme.ink() if method == "full" else METHOD_COLOURS[method]
+
+
+def shades(number: int) -> list[str]:
+    """``number`` colours that carry no meaning but their order, from the sequential map; readable on both themes."""
+    usable = theme.VIRIDIS[1:-2]
+    if number == 1:
+        return [usable[2]]
+    return [usable[round(i * (len(usable) - 1) / (number - 1))] for i in range(number)]
 
 
 def component_colour(name: str) -> str:

@@ -74,6 +74,11 @@ def show(body: str) -> None:
     st.markdown(f'<div class="cdka-block">{body}</div>', unsafe_allow_html=True)
 
 
+def quiet(text: str) -> None:
+    """A remark beside the point, in a quiet colour."""
+    show(f'<div class="cdka-quiet">{html.escape(text)}</div>')
+
+
 def caption(text: str) -> None:
     """The line under a figure: source, run ids, seeds."""
     show(f'<div class="cdka-caption">{html.escape(text)}</div>')

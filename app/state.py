@@ -208,5 +208,14 @@ def query(room: str, **values: Any) -> dict[str, list[str]]:
 
 
 def go(room: str, **values: Any) -> None:
-    """Leave for another room with these values in its URL."""
-    st.switch_page(f"views/{room}.py", query_params=query(room, **values))
+    """Leave for another room with these values.
+
+    What a widget holds already travels with it (Streamlit refuses to write such a parameter); the rest goes by the URL.
+    """
+    held = {name: value for name, value in values.items() if name in st.session_state}
+    for name, value in held.items():
+        value = list(value) if isinstance(value, tuple) else value
+        if st.session_state[name] != value:
+            st.session_state[name] = value
+    rest = {name: value for name, value in values.items() if name not in held}
+    st.switch_page(f"views/{room}.py", query_params=query(room, **rest))

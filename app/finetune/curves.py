@@ -7,24 +7,20 @@ import math
 import altair as alt
 import pandas as pd
 
-from app import charts, theme
+from app import charts
 from app.basket import pretty
 
-HEIGHT = 250
+HEIGHT = 290
 ROOM = 1.36
 """How far the axis goes beyond the last step, so that the names fit at the ends of the lines."""
 _QUIET = "#8A9099"
 
 
 def colours(labels: list[str]) -> alt.Scale:
-    """One colour per configuration, LoRA and its kin in their own; the same label keeps its colour while listed."""
-    free, chosen = iter(charts.RUN_COLOURS * (1 + len(labels) // len(charts.RUN_COLOURS))), []
-    for label in labels:
-        method = label.split()[0]
-        if method == "full":
-            chosen.append(theme.ink())
-        else:
-            chosen.append(charts.METHOD_COLOURS.get(method) or next(free))
+    """One colour per configuration: shades of the sequential map for CDKA, their own colours for the baselines."""
+    own = [label for label in labels if label.split()[0] not in (*charts.METHOD_COLOURS, "full")]
+    shade = dict(zip(own, charts.shades(len(own)), strict=True)) if own else {}
+    chosen = [shade.get(label) or charts.method_colour(label.split()[0]) for label in labels]
     return alt.Scale(domain=labels, range=chosen)
 
 
@@ -35,7 +31,14 @@ def _dashes(labels: list[str]) -> alt.Scale:
 
 def _x(total_steps: int, room: float) -> alt.X:
     scale = alt.Scale(domain=[0, total_steps * room], nice=False)
-    return alt.X("step:Q", title="training step", scale=scale, axis=alt.Axis(tickCount=6, format="d"))
+    return alt.X("step:Q", title="training step", scale=scale, axis=alt.Axis(values=_ticks(total_steps), format="d"))
+
+
+def _ticks(total_steps: int) -> list[int]:
+    """Round step numbers up to the last step, four to seven of them."""
+    power = 10 ** math.floor(math.log10(max(1, total_steps)))
+    gap = next(g for g in (power // 5, power // 4, power // 2, power, 2 * power) if g and total_steps / g <= 6)
+    return list(range(0, total_steps + 1, gap))
 
 
 def _tooltip(*measures: alt.Tooltip) -> list[alt.Tooltip]:
@@ -96,7 +99,7 @@ def _names(points: pd.DataFrame, labels: list[str], column: str, x: alt.X, y: al
     ends = points.dropna(subset=[column]).sort_values("step").groupby("label", sort=False).tail(1).sort_values(column)
     heights, last = [], float("-inf")
     for value in ends[column]:
-        last = max(value, last + 0.062)
+        last = max(value, last + 0.085)
         heights.append(last)
     excess = max(0.0, last - 0.99)
     ends = ends.assign(

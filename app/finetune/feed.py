@@ -12,6 +12,8 @@ from cdka.runs.record import Run
 from cdka.runs.store import Store
 
 MOST_POINTS = 300
+"""Points drawn of one curve; fewer where many runs are drawn, so that a second's redraw stays cheap."""
+MOST_ALTOGETHER = 3600
 
 
 @dataclass
@@ -74,6 +76,10 @@ class Feed:
         for gone in [run_id for run_id in self.runs if run_id not in poll.runs]:
             self.runs.pop(gone), self.tracks.pop(gone), self._cursors.pop(gone)
 
+    @staticmethod
+    def _most(drawn: Collection[str]) -> int:
+        return min(MOST_POINTS, max(60, MOST_ALTOGETHER // max(1, len(drawn))))
+
     def _drawn(self, wanted: Collection[str]) -> list[tuple[str, Run]]:
         return [(run_id, run) for run_id, run in self.runs.items() if run_id in wanted]
 
@@ -84,7 +90,7 @@ class Feed:
             track = self.tracks[run_id]
             rows += [
                 (*_who(run), track.eval_steps[i], track.accuracies[i], track.eval_losses[i])
-                for i in thin(len(track.eval_steps), MOST_POINTS)
+                for i in thin(len(track.eval_steps), self._most(drawn))
             ]
         return pd.DataFrame(rows, columns=["label", "run", "seed", "step", "accuracy", "loss"])
 
@@ -95,7 +101,8 @@ class Feed:
             track = self.tracks[run_id]
             smooth = track.smoothed()
             rows += [
-                (*_who(run), track.steps[i], track.losses[i], smooth[i]) for i in thin(len(track.steps), MOST_POINTS)
+                (*_who(run), track.steps[i], track.losses[i], smooth[i])
+                for i in thin(len(track.steps), self._most(drawn))
             ]
         return pd.DataFrame(rows, columns=["label", "run", "seed", "step", "loss", "smoothed"])
 

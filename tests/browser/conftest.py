@@ -58,13 +58,10 @@ def chromium() -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """The Studio on a free port with an empty home, started as `streamlit run app/main.py` would."""
+    """The Studio on a free port with an empty home, started as users start it."""
     home, log = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("log") / "studio.log"
     port = free_port()
-    command = [
-        sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.headless=true", f"--server.port={port}",
-        "--server.address=127.0.0.1", "--server.fileWatcherType=none",
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "cdka", "studio", "--no-browser", "--port", str(port)]
     environment = {**os.environ, "CDKA_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with log.open("wb") as output:
         server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -123,7 +120,9 @@ def visit(chromium, studio: Studio) -> Iterator[Callable[..., object]]:
     yield open_page
     for context in contexts:
         context.close()
-    assert "Traceback" not in studio.printed()
+    printed = studio.printed()
+    if "Traceback" in printed:
+        pytest.fail("the server printed a traceback: " + printed[printed.index("Traceback") :][-3000:])
 
 
 def settle(page) -> None:
@@ -132,6 +131,12 @@ def settle(page) -> None:
     page.wait_for_selector(SETTLED, timeout=PATIENCE_MS)
     page.wait_for_timeout(250)
     page.wait_for_selector(SETTLED, timeout=PATIENCE_MS)
+
+
+@pytest.fixture
+def settled() -> Callable[[object], None]:
+    """``settled(page)`` waits until the script has run and nothing is pending."""
+    return settle
 
 
 @pytest.fixture

@@ -1,0 +1,89 @@
+"""Asks whose gradient is measured and how; starts the measurement in a process of its own."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import data, parts, state
+from cdka import align
+from cdka.align import AlignRequest, Status
+from cdka.errors import CdkaError
+from cdka.models.catalogue import list_models
+from cdka.tasks.catalogue import TASKS
+
+LAYERS = "All layers"
+STEPS = {
+    "gradient": "plain gradient",
+    "projection": "best in the span of A",
+    "adam": "signs, as Adam's",
+}
+"""What counts as the first step."""
+
+
+def request() -> AlignRequest:
+    """The measurement asked for, with its grid filled in. Raises CdkaError for what cannot be measured."""
+    names = [shapes.name for shapes in list_models()]
+    model = st.selectbox(
+        "Model", names, index=names.index(state.default("align_model")), accept_new_options=True,
+        **state.bound("align_model"), help="Its weights must be on this machine; embedded models always are.",
+    ) or state.default("align_model")  # fmt: skip
+    fitting = [name for name, task in TASKS.items() if not task.models or model in task.models]
+    if not fitting:
+        raise CdkaError(f"no task in the catalogue fits {model!r}. Choose another model, or see: cdka tasks")
+    if st.session_state.get("align_task", fitting[0]) not in fitting:
+        st.session_state["align_task"] = fitting[0]
+    index = fitting.index(state.default("align_task")) if state.default("align_task") in fitting else 0
+    task = st.selectbox("Task", fitting, index=index, **state.bound("align_task"))
+    left, right = st.columns(2, gap="small")
+    batches = left.number_input("Batches", 1, 64, 1, key="align-batches", persist_state="session")
+    inits = right.number_input(
+        "Initialisations", 1, 50, 5, key="align-inits", persist_state="session",
+        help="Random draws of A for every option; their spread is shown.",
+    )  # fmt: skip
+    step = st.selectbox(
+        "First step", list(STEPS), format_func=STEPS.get, key="align-step", persist_state="session",
+        help="Which update is compared with full fine-tuning's.",
+    )  # fmt: skip
+    return AlignRequest(model=model, task=task, batches=int(batches), inits=int(inits), step=step).with_grid()
+
+
+def components(request: AlignRequest) -> int:
+    """The number of components on the map."""
+    values = list(request.r_values)
+    if st.session_state.get("align_r", state.default("align_r")) not in values:
+        st.session_state["align_r"] = values[0]
+    return st.select_slider("r", values, value=values[0], **state.bound("align_r"), help="components summed")
+
+
+def measure(request: AlignRequest) -> Status:
+    """The state of the measurement, with the button or the progress that belongs to it."""
+    now = align.status(request)
+    if now.state == "failed":
+        parts.error(f"The measurement failed: {now.cause}")
+    if now.state in ("absent", "failed"):
+        st.button(
+            "Measure on a real gradient", type="primary", width="stretch", on_click=_start, args=(request,),
+            key="measure", help="Backpropagates the frozen model once, in its own process, and keeps the gradients.",
+        )  # fmt: skip
+    elif now.state == "running":
+        st.fragment(_progress, run_every=0.7, key="align-progress")(request)
+    else:
+        parts.show('<div class="cdka-quiet">Measured; asking again costs nothing.</div>')
+    return now
+
+
+def sweeps() -> dict[str, str]:
+    """The sweeps whose runs may be held against alignment: id to name, newest first."""
+    return {sweep.sweep_id: sweep.name for sweep in data.store().sweeps()[:100]}
+
+
+def _start(request: AlignRequest) -> None:
+    with parts.errors_shown():
+        align.start(request)
+
+
+def _progress(request: AlignRequest) -> None:
+    now = align.status(request)
+    st.progress(min(1.0, now.share), text=now.phase or "starting")
+    if now.state != "running":
+        st.rerun()

@@ -122,7 +122,7 @@ def choose(n: int, r1: int, r2: int, r: int, in_features: int, device_type: str)
         return "blocked"
     if device_type == "cpu" and r1 >= 16 and r2 * r <= r1:
         return "blocked"
-    if r1 >= 4 and 2 * r2 * r * r1 >= in_features:
+    if r1 >= 4 and r2 * r * r1 >= max(128, in_features // 2):
         return "transposed"
     return "expanded"
 

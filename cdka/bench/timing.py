@@ -33,16 +33,20 @@ def interleaved(
     rounds: int = 20,
     warmup: int = 3,
     synchronise: Callable[[], object] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds per round of every candidate, measured in turn in one process.
 
     Each round runs every candidate once, in an order that rotates, so that a slow moment of the machine falls on
     all of them alike. ``synchronise`` is called before each clock reading; give ``torch.cuda.synchronize`` where
-    the work is asynchronous. Raises CdkaError unless there is at least one round and one candidate.
+    the work is asynchronous. ``clock`` is the wall clock unless given; ``time.process_time`` leaves out the moments
+    in which other programs had the processor, at the price of adding up threads.
+    Raises CdkaError unless there is at least one round and one candidate.
     """
     if rounds < 1 or not candidates:
         raise CdkaError(f"a measurement needs candidates and rounds: got {len(candidates)} and rounds={rounds}.")
     wait = synchronise or (lambda: None)
+    now = clock or time.perf_counter
     names = list(candidates)
     for _ in range(warmup):
         for name in names:
@@ -52,10 +56,10 @@ def interleaved(
         shift = i % len(names)
         for name in names[shift:] + names[:shift]:
             wait()
-            start = time.perf_counter()
+            start = now()
             candidates[name]()
             wait()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(now() - start)
     return seconds
 
 

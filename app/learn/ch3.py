@@ -164,7 +164,8 @@ multiplications take longer than their count says.
 def ask(seed: int, values: Values) -> Question:
     """How many parameters has a configuration, told what LoRA costs on the same layers?"""
     rng = np.random.default_rng([seed, 3])
-    model = [name for name in MODELS if find_model(name).base_params > 1e8][int(rng.integers(len(MODELS) - 1))]
+    large = [name for name in MODELS if not find_model(name).embedded]
+    model = large[int(rng.integers(len(large)))]
     c = Components(
         *(int(n) for n in ((2, 8, 4), (4, 4, 8), (1, 8, 2), (8, 8, 4), (4, 16, 2), (8, 2, 4))[rng.integers(6)])
     )

@@ -119,8 +119,12 @@ Now **let `r2` grow** under 1/√r. LoRA has no `r2`, so its rule knows nothing 
 One output number of an adapter is a sum over `r` · `r2` products of random sign. So it grows like
 $\\sqrt{r\\,r_2}$, and the paper divides by exactly that: [[scaling]] = [[alpha]] / √(`r` `r2`).
 
-**Choose it and let everything grow.** The line stays within a few tens of percent. `r1` has no part in it: it
-only says how many outputs share the same $B_i$. **Try `r1` = 16.**
+**Choose it and let everything grow.** The line stays level. `r1` has no part in it: it only says how many
+outputs share the same $B_i$. **Try `r1` = 16.**
+
+With `r1` = 1 the line bends up at its far right end, to about twice. There, 64 components share a space of `r1`
+· in / `r2` = 8 dimensions, and can no longer point in independent directions. Real settings stay well below
+that.
 
 What you gain is that one learning rate fits all settings, so that you compare designs and not luck with the
 learning rate.
@@ -167,8 +171,12 @@ see.
 )
 
 
+ASKED = 16
+"""How far the numbers grow in the exercise."""
+
+
 def ask(seed: int, values: Values) -> Question:
-    """By how much does the output grow from 1 to 64 under a rule? Measured by the experiment."""
+    """By how much does the output grow from 1 to 16 under a rule? Measured by the experiment."""
     rng = np.random.default_rng([seed, 5])
     grow, rule = (
         ("r2", "sqrt_r"),
@@ -180,13 +188,13 @@ def ask(seed: int, values: Values) -> Question:
     )[int(rng.integers(6))]
     named = {value: key for key, value in RULES.items()}[rule].replace("none", "no scaling at all")
     what = {
-        "r": "`r` grows from 1 to 64",
-        "r2": "`r2` grows from 1 to 64",
-        "r and r2": "`r` and `r2` both grow from 1 to 64",
+        "r": "`r` grows from 1 to 16",
+        "r2": "`r2` grows from 1 to 16",
+        "r and r2": "`r` and `r2` both grow from 1 to 16",
     }[grow]
 
     def explain(answer: float) -> str:
-        last = configuration(grow, VALUES[-1], 1)
+        last = configuration(grow, ASKED, 1)
         terms = last.r * last.r2
         return (
             f"The number of terms grows {terms} times, so the sum grows about √{terms} = {terms**0.5:.0f} "
@@ -202,11 +210,11 @@ def ask(seed: int, values: Values) -> Question:
             f"change?** Above 1 it grows, below 1 it "
             "shrinks. Measured once, with this question's number as seed; within 25 % counts as close."
         ),
-        answer=lambda: float(f"{growth(grow, 1, seed, rule):.3g}"),
+        answer=lambda: float(f"{growth(grow, 1, seed, rule, ASKED):.3g}"),
         explain=explain,
         code=(
             f"small, large = Components(*{configuration(grow, 1, 1).as_tuple()}), "
-            f"Components(*{configuration(grow, 64, 1).as_tuple()})\n"
+            f"Components(*{configuration(grow, ASKED, 1).as_tuple()})\n"
             f"rows = stability_experiment([small, large], [{rule!r}], {SIDE}, {SIDE}, lr={LR}, seed={seed})\n"
             "answer = float(f'{rows[1].output_rms / rows[0].output_rms:.3g}')\nanswer"
         ),

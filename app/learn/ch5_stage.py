@@ -16,7 +16,7 @@ from cdka.components import Components
 from cdka.finetune.spec import RunSpec, resolve
 from cdka.theory import stability_experiment
 
-SIDE = 256
+SIDE = 512
 VALUES = (1, 2, 4, 8, 16, 32, 64)
 RULES = {"none": "none", "1/r": "r", "1/√r": "sqrt_r", "1/√(r r2)": "sqrt_r_r2"}
 """Name on the button: the rule's name in ``cdka.components``."""
@@ -52,10 +52,10 @@ def sizes(grow: str, r1: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def growth(grow: str, r1: int, seed: int, rule: str) -> float:
-    """How many times larger the output is at the largest value than at 1."""
+def growth(grow: str, r1: int, seed: int, rule: str, top: int = VALUES[-1]) -> float:
+    """How many times larger the output is at ``top`` than at 1."""
     found = sizes(grow, r1, seed)[rule]
-    return float(found[-1] / found[0])
+    return float(found[VALUES.index(top)] / found[0])
 
 
 def stage(values: dict[str, Any], page: Page) -> None:

@@ -10,7 +10,8 @@ from cdka.budget import Budget
 from cdka.models.shapes import ModelShapes
 from cdka.paths import home_dir
 from cdka.runs.store import Store
-from cdka.solver import Solution, explore
+from cdka.solver import Pattern, Solution, explore
+from cdka.solver import pattern as best_pattern
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
@@ -29,3 +30,9 @@ def solution(
 ) -> Solution:
     """Every option under a budget; the same question is answered from memory."""
     return explore(shapes, budget, target_modules=target_modules, weights=dict(weights))
+
+
+@lru_cache(maxsize=64)
+def pattern(shapes: ModelShapes, budget: Budget, target_modules: tuple[str, ...], measure: str) -> Pattern:
+    """The best different components per module under a budget, answered from memory the second time."""
+    return best_pattern(explore(shapes, budget, target_modules=target_modules), measure)

@@ -99,6 +99,7 @@ MOST = 65_536
 """Larger component dimensions than any layer has divisors for."""
 
 _DESIGN, _TUNE, _ALIGN, _COMPARE = ("design",), ("finetune",), ("align",), ("compare",)
+_SWEEPS = ("sweeps",)
 PROPERTIES: tuple[Property, ...] = (
     Property(_DESIGN, "model", str, "digits-vit", "the model to adapt", _model),
     Property(_DESIGN, "modules", str, "all-linear", "which modules: a role, or names with commas"),
@@ -113,6 +114,14 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_ALIGN, "align_model", str, "digits-vit", "whose layers are looked at", _model),
     Property(_ALIGN, "align_task", str, "digits-flip", "whose gradient is measured", find_task),
     Property(_ALIGN, "align_r", int, 1, "number of components in the map", between("r", 1, MOST)),
+    Property(_SWEEPS, "part", str, "Build a sweep", "the builder or the studies"),
+    Property(_SWEEPS, "plan_model", str, "digits-vit", "the model of a plan or a study", _model),
+    Property(_SWEEPS, "plan_task", str, "digits-flip", "the task of a plan or a study", find_task),
+    Property(_SWEEPS, "arms", str, "Grid", "where the arms come from: Grid, Equal budget or Plan file"),
+    Property(_SWEEPS, "axis_r1", list, ("1", "2", "4", "8"), "the values of r1 in a grid"),
+    Property(_SWEEPS, "axis_r2", list, ("4",), "the values of r2 in a grid"),
+    Property(_SWEEPS, "axis_r", list, ("1",), "the values of r in a grid"),
+    Property(_SWEEPS, "plan_budget", str, "lora:4", "what the arms of an equal-budget plan are matched to"),
     Property(
         _COMPARE, "sweep", list, (), "what is compared: sweep ids, or imported bundles; the newest sweep if empty"
     ),

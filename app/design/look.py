@@ -7,11 +7,12 @@ from functools import partial
 import streamlit as st
 
 from app import basket, charts
-from app.design import chosen, figures, table
+from app.design import chosen, figures, patterned, table
 from cdka.components import Components
 from cdka.solver import OBJECTIVES, Option, Solution
 
 _SCATTER, _TABLE = "design-scatter", "design-options"
+LISTED = {**table.SHOWN, "guidelines": "Guidelines", "modules": "Per module"}
 _HEIGHTS = {"alignment": "Alignment", "rank_bound": "Rank bound"}
 
 
@@ -52,9 +53,13 @@ def heights() -> None:
     )  # fmt: skip
 
 
-def options(solution: Solution) -> None:
-    """The table: a tick puts an option into the comparison, a click on a cell looks closer."""
+def options(solution: Solution, option: Option | None) -> None:
+    """The table, or what stands in its place. A tick puts an option into the comparison, a click looks closer."""
     which = st.session_state.get("design-listed") or "all"
+    if which == "guidelines":
+        return patterned.guidelines(solution)
+    if which == "modules":
+        return patterned.modules(solution, option)
     listed = table.listed(solution.options, which)
     table.show(listed, _TABLE, set(basket.contents()), partial(_touched, listed), height=282)
 
@@ -62,7 +67,7 @@ def options(solution: Solution) -> None:
 def which() -> None:
     """Asks which options are listed."""
     st.segmented_control(
-        "Listed", list(table.SHOWN), default="all", required=True, format_func=table.SHOWN.get, key="design-listed",
+        "Listed", list(LISTED), default="all", required=True, format_func=LISTED.get, key="design-listed",
         label_visibility="collapsed",
     )  # fmt: skip
 

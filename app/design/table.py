@@ -13,10 +13,9 @@ MOST_ROWS = 300
 SHOWN = {
     "all": "All",
     "pareto": "Unbeaten",
-    "presets": "Guidelines",
     "lora": "LoRA",
 }
-"""Which options are listed: every one, those that no other beats, those that a guideline picks, or LoRA ranks."""
+"""Which options are listed: every one, those that no other beats, or LoRA ranks."""
 
 
 def listed(found: Sequence[Option], which: str) -> list[Option]:
@@ -24,7 +23,6 @@ def listed(found: Sequence[Option], which: str) -> list[Option]:
     keep = {
         "all": lambda option: True,
         "pareto": lambda option: option.pareto,
-        "presets": lambda option: bool(option.presets),
         "lora": lambda option: option.is_lora,
     }[which]
     rows = []

@@ -38,4 +38,4 @@ if solution is not None:
             look.which()
             look.weigh()
         look.scatter(solution, option)
-        look.options(solution)
+        look.options(solution, option)

@@ -6,9 +6,11 @@ import streamlit as st
 
 from app import data, parts, state
 from app.finetune import form, live, preview
+from cdka.engines import local
 
 values = state.arrive("finetune")
 store = data.store()
+local.warm(store)  # so that a run starts a fraction of a second after the click
 
 with st.container(key="tune-body"):
     ask, see, sight = st.columns([1.1, 2.75, 1.05], gap="medium")

@@ -10,6 +10,12 @@ import pytest
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 
 
+@pytest.fixture(autouse=True)
+def cold(monkeypatch):
+    """No engine is kept warm for a test: it would outlive it."""
+    monkeypatch.setattr("cdka.engines.local.warm", lambda store: False)
+
+
 @pytest.fixture
 def room() -> Callable[..., object]:
     """``room("design", r1="3")``: the app in one room with these values in the URL, run once, free of exceptions."""

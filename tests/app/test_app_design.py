@@ -13,7 +13,7 @@ from app import basket
 from app.design import controls, figures
 from app.design.picture import option_svg
 from cdka.components import Components
-from cdka.solver import explore
+from cdka.solver import explore, pattern
 
 
 def texts(app) -> str:
@@ -136,3 +136,22 @@ def test_the_picture_is_to_scale():
 )
 def test_basket_entries(text, means):
     assert basket.settings(text) == means
+
+
+def test_guidelines_tell_their_reasons_and_can_be_looked_at(room):
+    app = room("design")
+    app.button_group(key="design-listed").set_value("guidelines").run()
+    assert "At r2/r1 = 4 alignment per parameter has nearly saturated" in texts(app)
+    app.button(key="look-lora").click().run()
+    assert [app.number_input(key=name).value for name in ("r1", "r2", "r")] == [1, 1, 4]
+
+
+def test_different_components_per_module_are_never_worse_than_uniform(room):
+    app = room("design")
+    app.button_group(key="design-listed").set_value("modules").run()
+    found = pattern(explore("digits-vit", "lora:4"))
+    assert f"<b>{found.value:.3f}</b> against {found.uniform_value:.3f}" in texts(app)
+    assert found.value >= found.uniform_value
+    app.button_group(key="pattern-start").set_value("the option looked at").run()
+    assert not app.exception
+    assert "13,440 left" not in texts(app), "the residual of 2,8,1 was spent"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -28,7 +30,7 @@ def _kept(key: str, known: list[str]) -> None:
         )
 
 
-def measure(frame: pd.DataFrame, curves: pd.DataFrame, which: DeltaGenerator, where: DeltaGenerator) -> Measure:
+def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, where: DeltaGenerator) -> Measure:
     """Asks, in the two places given, which number is compared and where along a run it is read."""
     metrics = metrics_of(frame) or ["accuracy"]
     if "accuracy" not in metrics:
@@ -36,7 +38,6 @@ def measure(frame: pd.DataFrame, curves: pd.DataFrame, which: DeltaGenerator, wh
     by_words = {name.replace("_", " "): name for name in metrics}
     _kept("metric", list(by_words))
     metric = by_words[which.selectbox("Metric", list(by_words), **state.bound("metric"))]
-    steps = sorted(int(step) for step in curves.loc[curves["kind"] == "eval", "step"].unique())
     places = {"at the end": (FINAL, None)}
     if metric in ("accuracy", "loss") and steps:
         places |= {"best on validation": (BEST, None)} | {f"at step {step}": (STEP, step) for step in steps}

@@ -9,9 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, data, parts, state, theme, words
-from app.compare.selection import Chosen, curves
+from app.compare.selection import Chosen, axes, curves
 from cdka.compare.comparison import Comparison
-from cdka.compare.figures.curves import X_TITLES, curve_figure, factors_that_vary
+from cdka.compare.figures.curves import CROWDED, X_TITLES, curve_figure, factors_that_vary
 from cdka.compare.figures.heatmap import heatmap_figure
 from cdka.compare.figures.scatter import COSTS, difference_figure, scatter_figure
 from cdka.compare.figures.style import Look
@@ -25,6 +25,10 @@ CURVES = {
 _CONFIG = charts.PLOTLY_CONFIG | {"toImageButtonOptions": {"format": "svg", "filename": "cdka-compare", "scale": 2}}
 
 
+_THIN = "Thin: one seed."
+_CROWDED = f"Single seeds are drawn for up to {CROWDED} arms: show fewer to see them."
+
+
 def look() -> Look:
     """The theme in use."""
     return Look(dark=theme.is_dark())
@@ -36,11 +40,10 @@ def _draw(figure: Any, key: str, alt: str, **more: Any) -> Any:
 
 def curve_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
     """Accuracy and loss along the way, by step, samples or time, in panels."""
-    points = curves(chosen)
-    axes = {X_TITLES[a]: a for a in X_TITLES if a == "step" or (a in points and points[a].notna().any())}
+    along = {X_TITLES[axis]: axis for axis in axes(chosen.source)}
     which, across, panels = st.columns(3)
     name = which.selectbox("Curve", list(CURVES), **state.bound("curve"))
-    axis = axes[across.selectbox("Along", list(axes), **state.bound("axis"))]
+    axis = along[across.selectbox("Along", list(along), **state.bound("axis"))]
     varying = factors_that_vary(comparison.arms)
     options = [state.default("facet"), "none", *(f"by {factor}" for factor in varying)]
     if st.session_state.get("facet") not in options:
@@ -49,12 +52,20 @@ def curve_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> Non
     facet = (varying[0] if len(varying) > 1 else None) if picked == options[0] else picked.removeprefix("by ")
     kind, column = CURVES[name]
     figure = curve_figure(
-        points, comparison, shown, x=axis, y=column, kind=kind, facet=None if facet == "none" else facet, look=look()
+        curves(chosen, axis, column, kind),
+        comparison,
+        shown,
+        x=axis,
+        y=column,
+        kind=kind,
+        facet=None if facet == "none" else facet,
+        look=look(),
     )
     _draw(figure, "compare-curves", f"{name} by {X_TITLES[axis]}, one line per arm with its 95 % interval")
+    seeds = _THIN if len(shown) <= CROWDED else _CROWDED
     parts.caption(
-        "Thin: one seed. Bold: mean over seeds, ending where the first seed ends. Band: 95 % interval of the mean. "
-        f"Hollow: a single seed, anecdotal. {_source(comparison, shown)}"
+        f"{seeds} Bold: mean over seeds, ending where the first seed ends. Band: 95 % interval of the mean. Hollow: a "
+        f"single seed, anecdotal. {_source(comparison, shown)}"
     )
 
 

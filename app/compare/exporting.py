@@ -102,11 +102,15 @@ def _figure(comparison: Comparison, source, name: str) -> None:
     )
     kinds = ["html", *(figures.IMAGES if figures.browser() else ())]
     kind = st.segmented_control("As", kinds, default="html", key="compare-figure-kind") or "html"
-    make = partial(figures.file, known[which], kind)
-    st.download_button("Download it", make, f"{name}-{which}.{kind}", on_click="ignore", width="stretch")
+    st.download_button(
+        "Download it", partial(figures.file, known[which], kind), f"{name}-{which}.{kind}", on_click="ignore",
+        width="stretch",
+    )  # fmt: skip
     if not figures.browser():
-        st.caption("PNG and SVG are drawn by Chromium or Chrome, which is not installed here. Every figure on this page "
-                   "has a camera that saves it as SVG.")  # fmt: skip
+        st.caption(
+            "PNG and SVG are drawn by Chromium or Chrome, which is not installed here. Every figure on this page has a "
+            "camera that saves it as SVG."
+        )
 
 
 def _import(file) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -11,6 +13,8 @@ import streamlit as st
 from app import data, words
 from cdka.compare import bundle
 from cdka.compare.comparison import Comparison, compare
+from cdka.compare.figures.curves import X_TITLES
+from cdka.compare.figures.lines import Grid, grid
 from cdka.compare.measure import Measure
 from cdka.compare.source import Source, StoreSource
 from cdka.errors import unknown
@@ -24,7 +28,7 @@ BUNDLE = "bundle-"
 class Chosen:
     """What the reader chose to compare. ``fingerprint`` changes with whatever could change a number or a curve."""
 
-    source: Source
+    source: _Remembered
     fingerprint: tuple
     choose_lr: bool
     live: bool
@@ -78,13 +82,14 @@ def load(names: list[str]) -> Chosen:
     for name in names:
         if name.startswith(BUNDLE):
             source = _bundle(str(home_dir()), name.removeprefix(BUNDLE))
-            return Chosen(source, ("bundle", name), source.choose_lr, False, ())
+            return Chosen(_Remembered(source, (name,)), ("bundle", name), source.choose_lr, False, ())
     store = data.store()
     runs = [run for name in names for run in store.runs(sweep_id=name)]
     fingerprint = tuple((run.run_id, run.status, run.attempt, run.step) for run in runs)
     sweeps = [store.sweep(name) for name in names]
+    source = StoreSource(store, run_ids=[run.run_id for run in runs], name=" + ".join(sweep.name for sweep in sweeps))
     return Chosen(
-        StoreSource(store, run_ids=[run.run_id for run in runs], name=" + ".join(sweep.name for sweep in sweeps)),
+        _Remembered(source, fingerprint),
         fingerprint,
         any(sweep.plan.get("tune_lr") for sweep in sweeps),
         any(run.status in (*LIVE, QUEUED) for run in runs),
@@ -97,51 +102,81 @@ def _bundle(home: str, name: str) -> bundle.Bundle:
     return bundle.imported_bundle(home, name)
 
 
-class _Keyed:
-    """A source that is equal to another with the same fingerprint: what the caches below go by."""
+class _Remembered:
+    """A source that reads each thing once, and is equal to another whose runs stand at the same points."""
 
-    def __init__(self, chosen: Chosen) -> None:
-        self.source, self.key = chosen.source, (chosen.source.name, chosen.fingerprint)
+    def __init__(self, source: Source, fingerprint: tuple) -> None:
+        self._source, self._key = source, (source.name, fingerprint)
+        self.name = source.name
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        return hash(self._key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Keyed) and self.key == other.key
+        return isinstance(other, _Remembered) and self._key == other._key
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
 
-@lru_cache(maxsize=24)
-def _comparison(keyed: _Keyed, measure: Measure, reference: str | None, choose_lr: bool) -> Comparison:
-    return compare(_WithCurves(keyed), measure, reference, choose_lr=choose_lr)
+    def frame(self) -> pd.DataFrame:
+        return _frame(self)
+
+    def specs(self) -> dict[str, dict[str, Any]]:
+        return _specs(self)
+
+    def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        found, wanted = _all_curves(self), set(run_ids)
+        whole = wanted >= set(self.frame()["run_id"])
+        return found if whole else found[found["run_id"].isin(wanted)]
 
 
 @lru_cache(maxsize=4)
-def _curves(keyed: _Keyed) -> pd.DataFrame:
-    return keyed.source.curves(keyed.source.frame()["run_id"].to_list())
+def _frame(source: _Remembered) -> pd.DataFrame:
+    return source._source.frame()
 
 
-class _WithCurves:
-    """A source whose curves are read once, for all measures and figures."""
+@lru_cache(maxsize=4)
+def _specs(source: _Remembered) -> dict[str, dict[str, Any]]:
+    return source._source.specs()
 
-    def __init__(self, keyed: _Keyed) -> None:
-        self._keyed = keyed
 
-    def __getattr__(self, name: str):
-        return getattr(self._keyed.source, name)
+@lru_cache(maxsize=4)
+def _all_curves(source: _Remembered) -> pd.DataFrame:
+    return source._source.curves(source.frame()["run_id"].to_list())
 
-    def curves(self, run_ids) -> pd.DataFrame:
-        found = _curves(self._keyed)
-        return found[found["run_id"].isin(set(run_ids))]
+
+@lru_cache(maxsize=24)
+def _comparison(source: _Remembered, measure: Measure, reference: str | None, choose_lr: bool) -> Comparison:
+    return compare(source, measure, reference, choose_lr=choose_lr)
+
+
+@lru_cache(maxsize=8)
+def _grid(source: _Remembered, x: str, y: str, kind: str) -> Grid:
+    return grid(_all_curves(source), x, y, kind)
 
 
 def comparison(chosen: Chosen, measure: Measure, reference: str | None) -> Comparison:
     """The comparison, from memory while no run has moved."""
-    return _comparison(_Keyed(chosen), measure, reference, chosen.choose_lr)
+    return _comparison(chosen.source, measure, reference, chosen.choose_lr)
 
 
-def curves(chosen: Chosen) -> pd.DataFrame:
-    """The curves of all runs, from memory while no run has moved."""
-    return _curves(_Keyed(chosen))
+def curves(chosen: Chosen, x: str, y: str, kind: str) -> Grid:
+    """The curves of all runs on common steps, from memory while no run has moved."""
+    return _grid(chosen.source, x, y, kind)
+
+
+@lru_cache(maxsize=4)
+def steps(source: _Remembered) -> tuple[int, ...]:
+    """The steps at which any run was evaluated."""
+    found = _all_curves(source)
+    return tuple(sorted(int(step) for step in found.loc[(found["kind"] == "eval").to_numpy(), "step"].unique()))
+
+
+@lru_cache(maxsize=4)
+def axes(source: _Remembered) -> tuple[str, ...]:
+    """The columns that curves can be drawn along."""
+    found = _all_curves(source)
+    return tuple(a for a in X_TITLES if a == "step" or (a in found and found[a].notna().any()))
 
 
 @st.fragment(run_every=3.0)

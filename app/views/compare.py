@@ -35,7 +35,9 @@ def empty() -> None:
 def headline(comparison) -> None:
     """What was found, in sentences: the trends, the count of verdicts, and what is missing."""
     lines = [
-        f"{parts.letter_html(row['factor'])} {trend_sentence(row, comparison.measure.header).partition(': ')[2]}"
+        trend_sentence(row, comparison.measure.header).replace(
+            f" {row['factor']} ", f" {parts.letter_html(row['factor'])} ", 1
+        )
         for _, row in comparison.trends.iterrows()
     ]
     if len(comparison.verdicts):
@@ -64,7 +66,7 @@ def page() -> None:
     with what:
         names = selection.widget(known)
     chosen = selection.load(names)
-    measure = controls.measure(chosen.source.frame(), selection.curves(chosen), which, where)
+    measure = controls.measure(chosen.source.frame(), selection.steps(chosen.source), which, where)
     labels = selection.comparison(chosen, measure, None).arms["arm_label"].to_list()
     with against:
         comparison = selection.comparison(chosen, measure, controls.reference(labels))

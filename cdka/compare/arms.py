@@ -18,6 +18,8 @@ COLUMN_SETTINGS = ("model", "task", "method", "r1", "r2", "r", "rank", "alpha", 
 _NOT_SETTINGS = ("seed", "device", "checkpoint_every")
 """What two runs of one arm may differ in: none of them changes what is being tried."""
 KEPT = ("done", "stopped")
+WAITING = ("queued", "starting", "running", "stopping")
+ENDED_BADLY = ("failed", "lost", "cancelled")
 _SHORT = {"batch_size": "batch", "target_modules": "modules", "init_weights": "init"}
 
 
@@ -91,11 +93,19 @@ def identify(frame: pd.DataFrame, specs: Mapping[str, Mapping[str, Any]] | None 
     ``specs`` maps run ids to whole specifications (``RunSpec.to_dict``); without it the columns of the frame
     decide, so two runs that differ in a setting it does not show would share an arm.
     """
+    return identified(frame, specs)[0]
+
+
+def identified(
+    frame: pd.DataFrame, specs: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """What ``identify`` returns, and the settings of each arm."""
     rows = settings(frame, specs)
     texts = [json.dumps(row, sort_keys=True) for row in rows]
     digests = [hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8] for text in texts]
     labels = _labels(dict(zip(digests, rows, strict=True)))
-    return frame.assign(arm=digests, arm_label=[labels[digest] for digest in digests])
+    named = frame.assign(arm=digests, arm_label=[labels[digest] for digest in digests])
+    return named, dict(zip(digests, rows, strict=True))
 
 
 def seed_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -129,8 +139,8 @@ def summary(frame: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         num_params=by_arm["num_params"].max(),
         n=n, mean=mean, sd=sd, ci_low=low, ci_high=high, anecdotal=n == 1,
         seeds=[[int(seed) for seed in table.columns[row.notna().to_numpy()]] for _, row in table.iterrows()],
-        waiting=by_arm["status"].agg(lambda s: int(s.isin(["queued", "starting", "running", "stopping"]).sum())),
-        failed=by_arm["status"].agg(lambda s: int(s.isin(["failed", "lost", "cancelled"]).sum())),
+        waiting=frame["status"].isin(WAITING).groupby(frame["arm"], sort=False).sum().astype(int),
+        failed=frame["status"].isin(ENDED_BADLY).groupby(frame["arm"], sort=False).sum().astype(int),
     )  # fmt: skip
     for cost in ("seconds", "peak_bytes"):
         if cost in frame.columns:

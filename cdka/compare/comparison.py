@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cdka.compare.arms import KEPT, identify, seed_table, settings, summary, with_values
+from cdka.compare.arms import KEPT, WAITING, identified, seed_table, summary, with_values
 from cdka.compare.intervals import holm
 from cdka.compare.measure import Measure
 from cdka.compare.pareto import pareto
@@ -20,7 +20,6 @@ from cdka.compare.words import plural
 from cdka.errors import CdkaError, unknown
 
 ALL_PAIRS = "all-pairs"
-_WAITING = ("queued", "starting", "running", "stopping")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Comparison:
     all_pairs: bool = False
     chosen_lr: bool = False
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, str]:
         """The label of each arm."""
         return dict(zip(self.arms["arm"], self.arms["arm_label"], strict=True))
@@ -85,16 +84,22 @@ class Comparison:
 
     def pareto(self, cost: str = "num_params") -> pd.Series:
         """``on``, ``off`` or ``ambiguous`` per arm, within its model and task."""
-        higher = self.measure.higher_is_better
-        found = [pareto(group, self.table, cost, higher_is_better=higher) for group in self.groups]
-        return pd.concat(found) if found else pd.Series(dtype=object)
+        if cost not in self._fronts:
+            higher = self.measure.higher_is_better
+            found = [pareto(group, self.table, cost, higher_is_better=higher) for group in self.groups]
+            self._fronts[cost] = pd.concat(found) if found else pd.Series(dtype=object)
+        return self._fronts[cost]
+
+    @cached_property
+    def _fronts(self) -> dict[str, pd.Series]:
+        return {}
 
     def missing(self) -> list[str]:
         """What the numbers leave out, a line each: waiting, failed and valueless runs, arms with one seed."""
         status = self.frame["status"]
         notes = []
         for words, names in (
-            ("still under way", _WAITING), ("failed", ("failed",)), ("lost", ("lost",)), ("cancelled", ("cancelled",)),
+            ("still under way", WAITING), ("failed", ("failed",)), ("lost", ("lost",)), ("cancelled", ("cancelled",)),
         ):  # fmt: skip
             count = int(status.isin(names).sum())
             if count:
@@ -179,11 +184,10 @@ def compare(
         where = source.name or "the selection"
         raise CdkaError(f"there are no runs to compare in {where}. Launch some: cdka sweep --help")
     specs = source.specs()
-    frame = identify(frame, specs)
-    rows = dict(zip(frame["arm"], settings(frame, specs), strict=True))
+    frame, rows = identified(frame, specs)
     if choose_lr:
         rows = {arm: rows[arm] for arm in best_rates(frame, rows)}
-        frame = identify(frame[frame["arm"].isin(rows)].reset_index(drop=True), specs)
+        frame, rows = identified(frame[frame["arm"].isin(rows)].reset_index(drop=True), specs)
     curves = source.curves(frame["run_id"].to_list()) if measure.at != "final" else None
     if not frame["status"].isin(KEPT).any() and measure.metric not in frame.columns:
         frame[measure.metric] = float("nan")  # nothing has ended yet: an empty comparison, not a misspelt metric

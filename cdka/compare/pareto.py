@@ -31,20 +31,22 @@ def pareto(
     if not names:
         return out
     found = compare_pairs(table, pairs)
-    up = (found["difference"] > 0) == higher_is_better
-    # both directions of every pair, since arms of equal cost are each other's rivals
-    forward = pd.DataFrame({"arm": found["a"], "rival": found["b"], "p": found["p"], "better": up})
-    back = pd.DataFrame({"arm": found["b"], "rival": found["a"], "p": found["p"], "better": ~up})
+    up = ((found["difference"] > 0) == higher_is_better).to_numpy()
+    p = found["p"].to_numpy()
+    against: dict[str, list[tuple[float, bool]]] = {name: [] for name in names}
     cost_of = dict(zip(names, costs, strict=True))
-    equal = np.array([cost_of[a] == cost_of[b] for a, b in pairs], dtype=bool)
-    against = dict(list(pd.concat([forward, back[equal]]).groupby("arm")))
+    for (a, b), p_of_pair, better in zip(pairs, p, up, strict=True):
+        against[a].append((p_of_pair, better))
+        if cost_of[a] == cost_of[b]:  # arms of equal cost are each other's rivals
+            against[b].append((p_of_pair, not better))
     for name in names:
-        rivals = against.get(name)
-        out[name] = ON if rivals is None else _status(rivals)
+        out[name] = _status(np.array(against[name], dtype=float).reshape(-1, 2))
     return out
 
 
-def _status(rivals: pd.DataFrame) -> str:
-    if ((holm(rivals["p"]) < ALPHA) & ~rivals["better"]).any():
+def _status(rivals: np.ndarray) -> str:
+    """The status of an arm from (p, whether it is the better one) per rival; without a rival it is on the front."""
+    p, better = rivals[:, 0], rivals[:, 1] > 0
+    if ((holm(p) < ALPHA) & ~better).any():
         return OFF
-    return ON if ((rivals["p"] < ALPHA) & rivals["better"]).all() else AMBIGUOUS
+    return ON if ((p < ALPHA) & better).all() else AMBIGUOUS

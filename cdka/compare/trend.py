@@ -116,14 +116,14 @@ def gains(table: pd.DataFrame, ladders: Sequence[Sequence[str]], levels: Mapping
 
 def sentence(row: pd.Series, header: str) -> str:
     """A trend in words: what happens to the metric as the factor doubles."""
-    seeds = plural(row["n"], "seed")
+    factor, seeds = row["factor"], plural(row["n"], "seed")
     if row["n"] == 0:
-        return f"{row['factor']}: no trend yet, since no seed has finished every level."
+        return f"No trend over {factor} yet: no seed has finished every level."
     if pd.isna(row["p"]):
-        return f"{row['factor']}: {seeds}, so no spread to judge the trend by; needs at least two seeds."
+        return f"No trend over {factor} yet: one seed has no spread to judge by, two are needed."
     ends = f"{signed(row['ci_low'])} to {signed(row['ci_high'])}"
     levels = ", ".join(map(str, row["levels"]))
     size = f"{signed(row['slope'])} per doubling (95 % interval {ends}, {seeds}, levels {levels})"
     if row["finding"] == UNRESOLVED:
-        return f"{row['factor']}: no resolved trend in {header}: {size}."
-    return f"{row['factor']}: a larger {row['factor']} {row['finding']} the {header}: {size}."
+        return f"No resolved trend over {factor} in {header}: {size}."
+    return f"A larger {factor} {row['finding']} {header}: {size}."

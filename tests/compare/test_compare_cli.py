@@ -19,7 +19,7 @@ def store(tmp_path, monkeypatch):
 
 
 def test_json_is_the_contract(store, capsys):
-    sweep_id = fill(store, "r1 ladder", grid(r1=(1, 2, 4, 8), seeds=3), adapters=False)
+    sweep_id = fill(store, "r1 ladder", grid(r1=(1, 2, 4, 8), seeds=6), adapters=False)
     assert main(["compare", sweep_id, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["header"] == "test accuracy at the end"
@@ -27,8 +27,8 @@ def test_json_is_the_contract(store, capsys):
     frame = store.frame(sweep_id=sweep_id)
     for arm, r1 in zip(found["arms"], (1, 2, 4, 8), strict=True):
         own = frame[frame["r1"] == r1]
-        assert arm["seeds"] == 3
-        assert arm["seed_list"] == [0, 1, 2]
+        assert arm["seeds"] == 6
+        assert arm["seed_list"] == list(range(6))
         assert arm["mean"] == pytest.approx(own["accuracy"].mean())
         assert arm["sd"] == pytest.approx(own["accuracy"].std())
         assert arm["ci_low"] < arm["mean"] < arm["ci_high"]

@@ -52,7 +52,7 @@ class Bundle:
         return {item["run_id"]: RunSpec.from_dict(item["spec"]).to_dict() for item in self.records}
 
     def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
-        found = pd.read_csv(self.root / CURVES, float_precision="round_trip", dtype={"run_id": str, "kind": str})
+        found = pd.read_csv(self.root / CURVES, dtype={"run_id": str, "kind": str})
         return found[found["run_id"].isin(set(run_ids))].reset_index(drop=True)
 
     def predictions(self, run_id: str) -> pd.DataFrame:

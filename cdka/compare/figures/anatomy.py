@@ -9,6 +9,7 @@ import numpy as np
 
 from cdka.compare.anatomy import Factors, effective_rank
 from cdka.compare.figures.style import DIVERGING, FACTOR_COLOURS, SEQUENTIAL, Look, dress, title
+from cdka.compare.words import plural
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -28,15 +29,20 @@ def shrink(matrix: np.ndarray, most: int = MOST_CELLS) -> np.ndarray:
     return np.take_along_axis(flat, np.abs(flat).argmax(axis=-1)[..., None], axis=-1)[..., 0]
 
 
-def _scale(small: np.ndarray, matrix: np.ndarray) -> dict[str, float]:
-    """Where the cells of a shrunken matrix lie in its own rows and columns."""
+def _heat(matrix: np.ndarray, where: str, **more):
+    """A heat map of ``matrix``, shrunk, its cells at their own rows and columns."""
+    import plotly.graph_objects as go
+
+    small = shrink(matrix).astype(np.float32)
     dy, dx = matrix.shape[0] / small.shape[0], matrix.shape[1] / small.shape[1]
-    return {"x0": (dx - 1) / 2, "dx": dx, "y0": (dy - 1) / 2, "dy": dy}
+    return go.Heatmap(
+        z=small, x0=(dx - 1) / 2, dx=dx, y0=(dy - 1) / 2, dy=dy, showscale=False,
+        hovertemplate=where + "<br>%{z:.4g}<extra></extra>", **more,
+    )  # fmt: skip
 
 
 def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = None) -> Figure:
     """B_i and A_i of one component, delta W, and the norm of each of its blocks. Signed values are centred on zero."""
-    import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     look = look or Look()
@@ -50,20 +56,12 @@ def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = N
     figure = make_subplots(
         rows=1, cols=4, subplot_titles=titles, horizontal_spacing=0.06, column_widths=[1, 1.4, 1.8, 1]
     )
-    dress(figure, look, height=380)
+    dress(figure, look, height=330)
     for column, matrix in enumerate((b, a, delta), start=1):
-        small = shrink(matrix).astype(np.float32)
-        top = float(np.abs(small).max()) or 1.0
-        figure.add_trace(
-            go.Heatmap(z=small, **_scale(small, matrix), zmid=0, zmin=-top, zmax=top, colorscale=DIVERGING, reversescale=True, showscale=False,
-                       hovertemplate="row %{y}, column %{x}<br>%{z:.4g}<extra></extra>"),
-            row=1, col=column,
-        )  # fmt: skip
-    figure.add_trace(
-        go.Heatmap(z=shrink(norms).astype(np.float32), **_scale(shrink(norms), norms), zmin=0, colorscale=SEQUENTIAL, showscale=False,
-                   hovertemplate="block %{y}, %{x}<br>norm %{z:.4g}<extra></extra>"),
-        row=1, col=4,
-    )  # fmt: skip
+        top = float(np.abs(matrix).max()) or 1.0
+        signed = {"zmid": 0, "zmin": -top, "zmax": top, "colorscale": DIVERGING, "reversescale": True}
+        figure.add_trace(_heat(matrix, "row %{y}, column %{x}", **signed), row=1, col=column)
+    figure.add_trace(_heat(norms, "norm of block %{y}, %{x}", zmin=0, colorscale=list(SEQUENTIAL)), row=1, col=4)
     for q in range(1, r2):
         figure.add_vline(
             x=q * delta.shape[1] / r2 - 0.5, line={"color": FACTOR_COLOURS["r2"], "width": 1}, row=1, col=3
@@ -72,10 +70,8 @@ def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = N
         rows, columns = matrix.shape
         figure.update_yaxes(autorange="reversed", showgrid=False, dtick=_tick(rows), row=1, col=column)
         figure.update_xaxes(showgrid=False, dtick=_tick(columns), row=1, col=column)
-    figure.update_layout(margin_t=84)
-    title(
-        figure, f"{factors.layer}: {r} component{'' if r == 1 else 's'}, blocks of {r1} rows and {a.shape[1]} columns"
-    )
+    figure.update_layout(margin_t=78)
+    title(figure, f"{factors.layer}: {plural(r, 'component')}, blocks of {r1} × {a.shape[1]}")
     return figure
 
 
@@ -90,7 +86,7 @@ def spectrum_figure(adapters: Mapping[str, Factors], *, look: Look | None = None
 
     look = look or Look()
     figure = go.Figure()
-    dress(figure, look, height=330)
+    dress(figure, look, height=300)
     told = []
     for name, factors in adapters.items():
         values = factors.singular_values()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cdka.compare.comparison import Comparison
-from cdka.compare.figures.style import FACTOR_COLOURS, SEQUENTIAL, Look, panels, place, title
+from cdka.compare.figures.style import FACTOR_COLOURS, SEQUENTIAL, Look, axes, drawn, panels, rgb
 from cdka.compare.words import count_words, estimate
 
 if TYPE_CHECKING:
@@ -36,43 +36,41 @@ def heatmap_figure(
     untried = pd.DataFrame(columns=["r1", "r2", "r", "num_params"]) if untried is None else untried
     levels = {f: sorted({int(v) for v in [*cells[f].dropna(), *untried[f]]}) for f in FACTOR_COLOURS}
     spots = {factor: {level: i for i, level in enumerate(levels[factor])} for factor in ("r1", "r2")}
-    figure = panels(
-        [f"r = {r}" for r in levels["r"]] or [""], columns=3, height=120 + 62 * max(3, len(levels["r1"])), look=look
-    )
-    columns = min(3, max(1, len(levels["r"])))
     known = cells[cells["n"] > 0]
     limits = (float(known["mean"].min()), float(known["mean"].max())) if len(known) else (0.0, 1.0)
+    everything = pd.concat([cells[untried.columns], untried]) if len(untried) else cells
+    traces = []
     for i, r in enumerate(levels["r"]):
-        at = place(i, columns)
-        figure.add_trace(_tried(cells[cells["r"] == r], spots, limits, look, colorbar=i == 0), **at)
+        traces.append(_tried(cells[cells["r"] == r], spots, limits, look) | axes(i))
         rest = untried[untried["r"] == r]
         if len(rest):
-            figure.add_trace(_hatched(rest, spots, look), **at)
-        for line in equal_parameter_lines(pd.concat([cells, untried]), r, levels):
-            figure.add_trace(_line(line, levels, look), **at)
-    for factor, update in (("r2", figure.update_xaxes), ("r1", figure.update_yaxes)):
-        count = len(levels[factor])
-        update(
-            tickvals=list(range(count)), ticktext=[str(level) for level in levels[factor]], showgrid=False,
-            range=[-0.5, count - 0.5], tickfont={"color": FACTOR_COLOURS[factor]},
-        )  # fmt: skip
-    figure.update_xaxes(title={"text": "r2", "font": {"color": FACTOR_COLOURS["r2"]}})
-    figure.update_yaxes(title={"text": "r1", "font": {"color": FACTOR_COLOURS["r1"]}}, col=1)
-    figure.update_layout(barmode="overlay", bargap=0, clickmode="event+select")
-    title(figure, f"Which r1 and r2 give the best {comparison.measure.header}?")
-    return figure
-
-
-def _bars(rows: pd.DataFrame, spots: dict, **more):
-    import plotly.graph_objects as go
-
-    return go.Bar(
-        x=[spots["r2"][int(v)] for v in rows["r2"]], base=[spots["r1"][int(v)] - SIZE / 2 for v in rows["r1"]],
-        y=[SIZE] * len(rows), width=SIZE, textposition="inside", insidetextanchor="middle", textangle=0, **more,
+            traces.append(_hatched(rest, spots, look) | axes(i))
+        traces += [_line(line, levels, look) | axes(i) for line in equal_parameter_lines(everything, r, levels)]
+    layout = panels(
+        [f"r = {r}" for r in levels["r"]] or [""], look=look, columns=3, height=120 + 62 * max(3, len(levels["r1"])),
+        heading=f"Which r1 and r2 give the best {comparison.measure.header}?",
+        x=_axis("r2", levels["r2"], look), y=_axis("r1", levels["r1"], look),
     )  # fmt: skip
+    return drawn(layout | {"barmode": "overlay", "bargap": 0, "clickmode": "event+select"}, traces)
 
 
-def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], look: Look, *, colorbar: bool):
+def _axis(factor: str, levels: list[int], look: Look) -> dict:
+    colour = {"color": look.text(factor)}
+    return {
+        "tickvals": list(range(len(levels))), "ticktext": [str(level) for level in levels], "showgrid": False,
+        "range": [-0.5, len(levels) - 0.5], "tickfont": colour, "title": {"text": factor, "font": colour},
+    }  # fmt: skip
+
+
+def _bars(rows: pd.DataFrame, spots: dict, **more) -> dict:
+    return {
+        "type": "bar", "x": [spots["r2"][int(v)] for v in rows["r2"]], "y": [SIZE] * len(rows), "width": SIZE,
+        "base": [spots["r1"][int(v)] - SIZE / 2 for v in rows["r1"]], "textposition": "inside",
+        "insidetextanchor": "middle", "textangle": 0, **more,
+    }  # fmt: skip
+
+
+def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], look: Look) -> dict:
     text, hover, fill, edge = [], [], [], []
     for row in rows.to_dict("records"):
         words = estimate(row["mean"], row["ci_low"], row["ci_high"], row["n"])
@@ -83,16 +81,15 @@ def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], look: L
         fill.append(look.paper if hollow else colour)
         edge.append(colour if row["n"] else look.quiet)
     ink = [look.ink if f == look.paper else _readable(f) for f in fill]
-    scale = {"colorscale": SEQUENTIAL, "cmin": limits[0], "cmax": limits[1], "showscale": False}
     return _bars(
         rows, spots, text=text, hovertext=hover, hoverinfo="text", name="tried",
         textfont={"color": ink, "size": 11}, insidetextfont={"color": ink, "size": 11},
-        marker={"color": fill, "line": {"color": edge, "width": 2}, **(scale if colorbar else {})},
+        marker={"color": fill, "line": {"color": edge, "width": 2}},
         customdata=rows[["r1", "r2", "r", "arm"]].astype(object).to_numpy(),
     )  # fmt: skip
 
 
-def _hatched(rows: pd.DataFrame, spots: dict, look: Look):
+def _hatched(rows: pd.DataFrame, spots: dict, look: Look) -> dict:
     return _bars(
         rows, spots, name="untried", hoverinfo="text",
         hovertext=[
@@ -133,9 +130,7 @@ def equal_parameter_lines(cells: pd.DataFrame, r: int, levels: dict[str, list[in
     return found
 
 
-def _line(line: dict, levels: dict[str, list[int]], look: Look):
-    import plotly.graph_objects as go
-
+def _line(line: dict, levels: dict[str, list[int]], look: Look) -> dict:
     ends = [-0.5, len(levels["r1"]) - 0.5]
     rows = np.linspace(*ends, 60)
     log_r1, log_r2 = np.log2(levels["r1"]), np.log2(levels["r2"])
@@ -144,11 +139,12 @@ def _line(line: dict, levels: dict[str, list[int]], look: Look):
     text = [""] * len(rows)
     if inside.any():
         text[np.flatnonzero(inside)[-min(4, inside.sum())]] = count_words(line["params"])
-    return go.Scatter(
-        x=columns, y=np.where(inside, rows, np.nan), mode="lines+text", text=text, textposition="bottom left",
-        line={"color": look.ink, "width": 1, "dash": "dot"}, textfont={"size": 10, "color": look.ink}, opacity=0.6,
-        hoverinfo="skip", name=f"{count_words(line['params'])} parameters",
-    )  # fmt: skip
+    return {
+        "type": "scatter", "x": columns, "y": np.where(inside, rows, np.nan), "mode": "lines+text", "text": text,
+        "textposition": "bottom left", "line": {"color": look.ink, "width": 1, "dash": "dot"}, "opacity": 0.6,
+        "textfont": {"size": 10, "color": look.ink}, "hoverinfo": "skip",
+        "name": f"{count_words(line['params'])} parameters",
+    }  # fmt: skip
 
 
 def _value(positions: np.ndarray, logs: np.ndarray) -> np.ndarray:
@@ -164,12 +160,16 @@ def _position(values: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
 
 def _shade(value: float, limits: tuple[float, float]) -> str:
-    from plotly.colors import sample_colorscale
-
+    """The colour of a value on the sequential scale."""
     if math.isnan(value):
         return "rgb(128, 128, 128)"
     low, high = limits
-    return sample_colorscale(SEQUENTIAL, [0.5 if high <= low else (value - low) / (high - low)])[0]
+    share = 0.5 if high <= low else (value - low) / (high - low)
+    channels = [
+        np.interp(share * (len(SEQUENTIAL) - 1), range(len(SEQUENTIAL)), c)
+        for c in zip(*map(rgb, SEQUENTIAL), strict=True)
+    ]
+    return f"rgb({', '.join(str(round(float(channel))) for channel in channels)})"
 
 
 def _readable(colour: str) -> str:

@@ -1,0 +1,178 @@
+"""The Compare room: every view of every kind of selection, the address, and numbers that hiding cannot change."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "compare"))
+from compare_store import fill
+from compare_synthetic import grid
+
+from cdka.compare.bundle import import_bundle, write_bundle
+from cdka.compare.comparison import compare
+from cdka.compare.source import StoreSource
+from cdka.finetune.spec import RunSpec
+from cdka.runs.store import Store
+
+MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
+VIEWS = ("Curves", "Map", "Cost", "Differences", "Budget", "Settings", "Anatomy", "Examples", "Export")
+
+
+def baselines(seeds=2):
+    settings = {"steps": 120, "lr": 2e-3, "alpha": 8.0}
+    return [
+        RunSpec("digits-vit", "digits-flip", method=method, rank=rank, seed=seed, **settings)
+        for method, rank in (("lora", 2), ("full", None))
+        for seed in range(seeds)
+    ]
+
+
+def opened(view="Curves", **query) -> AppTest:
+    """The room as a pasted address opens it."""
+    at = AppTest.from_file(MAIN, default_timeout=60)
+    at.run()
+    at.switch_page("views/compare.py")
+    at.query_params["view"] = view
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception, at.exception[0].value
+    return at
+
+
+def refusals(at: AppTest) -> list[str]:
+    return [item.value for item in at.markdown if "cdka-error" in item.value]
+
+
+def words(at: AppTest) -> str:
+    return "\n".join([*(item.value for item in at.markdown), *(item.value for item in at.warning)])
+
+
+def figure(at: AppTest, i: int = 0) -> dict:
+    return json.loads(at.get("plotly_chart")[i].proto.spec)
+
+
+def test_an_empty_home_says_what_will_be_here_and_how_to_fill_it():
+    at = opened()
+    assert "Nothing to compare yet" in words(at)
+    assert [button.label for button in at.button] == ["Choose configurations and fine-tune them"]
+
+
+def test_a_whole_sweep_fills_every_view():
+    fill(Store(), "whole", [*grid(r1=(1, 2), r2=(2, 4), seeds=2), *baselines()])
+    for view in VIEWS:
+        at = opened(view)
+        assert not refusals(at), view
+        assert "A larger" in words(at) or "No resolved trend" in words(at)
+
+
+@pytest.mark.parametrize(
+    ("specs", "ends", "expected"),
+    [
+        (grid(r1=(2,), seeds=1), {}, "1 arm with a single seed: anecdotal"),
+        (grid(r1=(1, 2), seeds=1), {0: "failed", 1: "failed"}, "2 of 2 runs failed"),
+        (grid(r1=(1, 2), seeds=1), {0: "running", 1: "queued"}, "2 of 2 runs still under way"),
+        ([*grid(r1=(1, 2), seeds=2), *grid(r1=(1, 2), seeds=2, task="digits")], {}, "2 combinations of model and task"),
+    ],
+    ids=["single run", "failed", "still running", "mixed tasks"],
+)  # fmt: skip
+def test_odd_selections_give_sensible_views_and_say_what_is_missing(specs, ends, expected):
+    fill(Store(), "odd", specs, ends=ends)
+    for view in VIEWS:
+        assert expected in words(opened(view))
+
+
+def test_hiding_changes_no_number_of_any_other_arm():
+    fill(Store(), "whole", [*grid(r1=(1, 2, 4), seeds=3), *baselines(3)], adapters=False)
+    whole = opened("Differences")
+    hidden = opened("Differences", hide="cdka 2,4,1")
+    tables = [{row["Arm"]: row for row in at.dataframe[0].value.to_dict("records")} for at in (whole, hidden)]
+    assert set(tables[0]) - set(tables[1]) == {"cdka 2,4,1"}
+    assert all(tables[0][arm] == row for arm, row in tables[1].items())
+    verdicts = [{row["Arm"]: row for row in at.dataframe[1].value.to_dict("records")} for at in (whole, hidden)]
+    for arm, row in verdicts[1].items():
+        assert str(verdicts[0][arm]) == str(row)
+
+
+def test_the_address_opens_what_it_says():
+    store = Store()
+    first = fill(store, "first", grid(r1=(1, 2), seeds=2), adapters=False)
+    fill(store, "second", grid(r2=(2, 4), r1=(2,), seeds=2), adapters=False)
+    assert "second" in opened().multiselect[0].placeholder
+    at = opened("Curves", sweep=first, at="at step 60", only="r1=2", curve="validation loss", axis="training samples")
+    assert at.multiselect[0].value == [first]
+    assert list(at.dataframe[0].value.columns)[2] == "validation accuracy at step 60"
+    assert at.dataframe[0].value["Arm"].to_list() == ["cdka 2,4,1"]
+    layout = figure(at)["layout"]
+    assert layout["yaxis"]["title"]["text"] == "validation loss"
+    assert layout["xaxis"]["title"]["text"] == "training samples"
+
+
+def test_an_address_that_asks_for_what_is_not_there_shows_the_rest_and_says_so():
+    fill(Store(), "whole", grid(r1=(1, 2), seeds=2), adapters=False)
+    at = opened("Curves", sweep="s-gone", metric="acuracy")
+    assert "s-gone" in words(at)
+    assert len(at.get("plotly_chart")) == 1
+
+
+def test_the_header_names_the_aggregation():
+    fill(Store(), "whole", grid(r1=(1, 2), seeds=2), adapters=False)
+    assert list(opened().dataframe[0].value.columns)[2] == "test accuracy at the end"
+    at = opened(at="best on validation")
+    assert list(at.dataframe[0].value.columns)[2] == "best validation accuracy of each run"
+
+
+def test_launching_an_untried_cell_queues_its_runs_once(monkeypatch):
+    store = Store()
+    sweep_id = fill(store, "whole", grid(r1=(1, 2), r2=(2, 4), seeds=2), adapters=False)
+    import cdka.engines.local as local
+
+    monkeypatch.setattr(local, "ensure_dispatcher", lambda store: None)
+    at = opened("Map")
+    cell = next(c for t in figure(at)["data"] if t["name"] == "untried" for c in t["customdata"] if c[:2] == [1, 8])
+    at.session_state["compare-map"] = {"selection": {"points": [{"customdata": cell}], "point_indices": []}}
+    at.run()
+    button = next(button for button in at.button if button.label == "Launch this cell")
+    button.click().run()
+    queued = store.runs(status="queued")
+    assert [(run.sweep_id, run.spec.components.as_tuple(), run.spec.seed) for run in queued] == [
+        (sweep_id, (1, 8, 1), 0), (sweep_id, (1, 8, 1), 1),
+    ]  # fmt: skip
+
+
+def test_an_imported_bundle_shows_the_same_page(tmp_path):
+    store = Store()
+    source = StoreSource(store, [fill(store, "claimed", grid(r1=(1, 2), seeds=3))], name="claimed")
+    theirs = opened("Curves")
+    path = write_bundle(compare(source), source, tmp_path / "claim.zip", figures=False)
+    name, _ = import_bundle(path)
+    for run in store.runs():
+        store.remove(run.run_id)
+    ours = opened("Curves", sweep=f"bundle-{name}")
+    assert ours.dataframe[0].value.equals(theirs.dataframe[0].value)
+    assert [t["y"] for t in figure(ours)["data"]] == [t["y"] for t in figure(theirs)["data"]]
+    assert not refusals(opened("Anatomy", sweep=f"bundle-{name}"))
+
+
+def test_no_torch_in_the_server():
+    """The room draws everything, adapters' anatomy included, without importing torch (in a process of its own)."""
+    import subprocess
+
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+at = AppTest.from_file({MAIN!r}, default_timeout=60); at.run(); at.switch_page("views/compare.py")
+for view in {VIEWS!r}:
+    at.query_params["view"] = view
+    at.run()
+    assert not at.exception, at.exception[0].value
+print([name for name in ("torch", "transformers", "peft", "datasets", "tensorboardX") if name in sys.modules])
+"""
+    fill(Store(), "whole", [*grid(r1=(1, 2), seeds=2), *baselines()])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr[-1500:]

@@ -1,0 +1,163 @@
+"""What leaves the comparison can be read back, and the script makes the same numbers again."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+
+import pandas as pd
+import pytest
+from compare_store import fill
+from compare_synthetic import FakeSource, grid
+
+from cdka.compare import exports
+from cdka.compare.comparison import compare
+from cdka.compare.exports.script import notebook, script
+from cdka.compare.exports.tensorboard import write_tensorboard
+from cdka.compare.report import methods_paragraph
+from cdka.compare.source import StoreSource
+from cdka.errors import CdkaError
+from cdka.finetune.spec import RunSpec
+from cdka.runs.store import Store
+
+
+@pytest.fixture
+def source(tmp_path):
+    store = Store(tmp_path / "home")
+    return StoreSource(store, [fill(store, "ladder", grid(r1=(1, 2), seeds=2))], name="ladder")
+
+
+def test_csv_and_parquet_hold_exactly_what_is_shown(source):
+    comparison = compare(source)
+    shown = comparison.arms["arm"].to_list()[:1]
+    frame = exports.table(comparison, shown)
+    assert set(frame["arm"]) == set(shown)
+    back = pd.read_parquet(io.BytesIO(exports.parquet(frame)))
+    pd.testing.assert_frame_equal(back, frame, check_dtype=False)
+    text = pd.read_csv(io.BytesIO(exports.csv(frame)))
+    assert text["value"].to_list() == frame["value"].to_list()
+    assert text["run_id"].to_list() == frame["run_id"].to_list()
+
+
+def test_tensorboard_files_are_read_back(source, tmp_path):
+    comparison = compare(source)
+    write_tensorboard(tmp_path / "tb", comparison, source)
+    files = sorted((tmp_path / "tb").rglob("events.*"))
+    assert len(files) == 4
+    read = """
+import sys; sys.modules["torch"] = None
+import json
+from tensorboardX.proto.event_pb2 import Event
+out, data, at = [], open(sys.argv[1], "rb").read(), 0
+while at < len(data):
+    size = int.from_bytes(data[at:at + 8], "little")
+    event = Event.FromString(data[at + 12:at + 12 + size]); at += 16 + size
+    out += [(event.step, v.tag, v.simple_value) for v in event.summary.value if v.HasField("simple_value")]
+print(json.dumps(out))
+"""
+    done = subprocess.run([sys.executable, "-c", read, str(files[0])], capture_output=True, text=True, check=True)
+    run_id = files[0].parent.name.split("-", 2)[2]
+    evals = source.curves([run_id]).query("kind == 'eval'")
+    written = [(step, value) for step, tag, value in json.loads(done.stdout) if tag == "validation/accuracy"]
+    assert [step for step, _ in written] == evals["step"].to_list()
+    assert [value for _, value in written] == pytest.approx(evals["accuracy"].to_list(), rel=1e-6)
+
+
+def test_a_name_never_becomes_code(tmp_path):
+    """A task option (or any text of a spec) that looks like Python stays text in the script and the notebook."""
+    evil = "'); raise SystemExit('owned') #\"\"\"\n'''"
+    source = FakeSource(grid(r1=(1, 2), seeds=1, task_options={"file": evil}), lambda _: 0.8)
+    source.name = evil
+    comparison = compare(source)
+    for text in (script(comparison, source), "\n".join(_code(notebook(comparison, source)))):
+        names: dict = {"json": json}
+        compile(text, "reproduce.py", "exec")
+        exec(text[text.index("CLAIM = ") : text.index("def read(")], names)
+        assert names["CLAIM"]["runs"][0]["spec"]["task_options"]["file"] == evil
+
+
+def _code(text: str) -> list[str]:
+    cells = json.loads(text)["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_script_and_notebook_reproduce_a_real_comparison(tmp_path, monkeypatch, capsys):
+    """Two real runs are trained, stored and exported: script and notebook train them again to the same digits."""
+    pytest.importorskip("torch")
+    from cdka.finetune.loop import train
+    from cdka.finetune.spec import resolve
+    from cdka.runs import transitions
+    from cdka.runs.transitions import Batch
+
+    store = Store(tmp_path / "home")
+    specs: list[RunSpec] = [
+        resolve("digits-vit", "digits-flip", components="2,8,1", steps=4, eval_every=4, seed=1, device="cpu"),
+        resolve("digits-vit", "digits-flip", method="lora", rank=2, steps=4, eval_every=4, seed=1, device="cpu"),
+    ]
+    sweep_id = store.create_sweep("real", {}, specs)
+    for spec in specs:
+        job = transitions.reserve(store, lambda _: "cpu:0")
+        ((run_id, attempt),) = job.runs
+        transitions.claim(store, run_id, attempt, (1, "0", "test"))
+        sent = [event for _, event in train([spec], [store.run(run_id).directory])]
+        transitions.record_events(store, [Batch(run_id, attempt, 0, sent)])
+    source = StoreSource(store, [sweep_id], name="real")
+    comparison = compare(source)
+    recorded = comparison.frame["value"].to_list()
+    assert len(recorded) == 2
+
+    (tmp_path / "reproduce.py").write_text(script(comparison, source))
+    command = [sys.executable, "reproduce.py", "by-script"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    names: dict = {}
+    for cell in _code(notebook(comparison, source)):
+        exec(cell, names)
+    for printed, folder in ((done.stdout, "by-script"), (capsys.readouterr().out, "reproduced")):
+        for value in recorded:
+            assert f"recorded {value}  reproduced {value}" in printed
+        assert "trainable params" in printed
+        assert len(list((tmp_path / folder).glob("*/adapter/adapter_model.safetensors"))) == 2
+
+
+def test_a_notebook_is_nbformat_4(source):
+    document = json.loads(notebook(compare(source), source))
+    assert (document["nbformat"], document["nbformat_minor"]) == (4, 5)
+    for cell in document["cells"]:
+        assert {"cell_type", "id", "metadata", "source"} <= set(cell)
+        assert (cell["cell_type"] == "code") == ("outputs" in cell)
+
+
+def test_adapters_come_one_folder_per_run(source):
+    from cdka.compare.exports.adapters import write_adapters
+
+    comparison = compare(source)
+    shown = comparison.arms["arm"].to_list()
+    body = exports.zipped(lambda folder: write_adapters(folder, comparison, source, shown))
+    names = zipfile.ZipFile(io.BytesIO(body)).namelist()
+    assert len(names) == 8
+    assert sum(name.endswith("adapter_model.safetensors") for name in names) == 4
+    with pytest.raises(CdkaError, match="none of the shown runs has an adapter"):
+        exports.zipped(lambda folder: write_adapters(folder, comparison, source, []))
+
+
+def test_methods_paragraph_says_what_was_done_from_the_runs(source):
+    text = methods_paragraph(compare(source), source)
+    for words in (
+        "digits-vit on digits-flip", "2 configurations (2 cdka)", "2 seeds each", "120 steps", "Holm", "torch 2.13.0",
+        "test accuracy at the end", "4 finished runs of 4 started",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_exports_by_suffix_and_unwritable_targets(source, tmp_path):
+    comparison = compare(source)
+    for suffix in (".csv", ".parquet", ".py", ".ipynb"):
+        assert exports.export(comparison, source, tmp_path / f"out{suffix}").stat().st_size > 100
+    with pytest.raises(CdkaError, match="could not be written"):
+        exports.export(comparison, source, tmp_path / "missing" / "out.csv")

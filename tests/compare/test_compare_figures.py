@@ -1,0 +1,178 @@
+"""Figures are valid Plotly, show what they say, and never change a number that is not hidden."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from compare_synthetic import IN, OUT, FakeSource, grid, params
+
+from cdka.compare.comparison import compare
+from cdka.compare.exports import figures as exported
+from cdka.compare.figures.curves import curve_figure
+from cdka.compare.figures.heatmap import equal_parameter_lines, heatmap_figure
+from cdka.compare.figures.scatter import difference_figure, scatter_figure
+from cdka.compare.figures.style import Look, spread_labels
+from cdka.compare.untried import specs_for, untried_cells
+from cdka.components import Components
+from cdka.finetune.spec import RunSpec
+
+
+def effect(spec: RunSpec) -> float:
+    return 0.7 if spec.components is None else 0.7 - 0.05 * math.log2(spec.components.r1)
+
+
+@pytest.fixture(scope="module")
+def source():
+    lora = [
+        RunSpec("digits-vit", "digits-flip", method="lora", rank=2, seed=s, steps=120, lr=2e-3, alpha=8.0)
+        for s in range(3)
+    ]
+    return FakeSource([*grid(r1=(1, 2, 4), r2=(2, 4), r=(1, 2)), *lora], effect)
+
+
+@pytest.fixture(scope="module")
+def comparison(source):
+    return compare(source)
+
+
+def valid(figure: go.Figure) -> go.Figure:
+    """The figures are built unchecked, for speed: check every property here."""
+    return go.Figure(figure.to_dict(), skip_invalid=False)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_figure_is_valid_plotly(source, comparison, dark):
+    look = Look(dark=dark)
+    shown = comparison.arms["arm"].to_list()
+    curves = source.curves(comparison.frame["run_id"].to_list())
+    cells, _ = untried_cells(comparison)
+    for figure in (
+        *(curve_figure(curves, comparison, shown, facet=f, x=x, y=y, look=look)
+          for f, x, y in ((None, "step", "accuracy"), ("r1", "elapsed_s", "loss"), ("r", "samples", "accuracy"))),
+        heatmap_figure(comparison, shown, cells, look=look),
+        scatter_figure(comparison, shown, "seconds", look=look),
+        difference_figure(comparison, shown, look=look),
+    ):  # fmt: skip
+        checked = valid(figure)
+        assert checked.layout.title.text
+        assert len(checked.data) > 0
+
+
+def test_a_band_is_the_interval_over_seeds_and_the_bold_line_its_mean(source, comparison):
+    arm = comparison.arms["arm"].iloc[0]
+    curves = source.curves(comparison.frame["run_id"].to_list())
+    bold = [t for t in curve_figure(curves, comparison, [arm]).data if t.customdata is not None]
+    assert len(bold) == 1
+    own = curves[curves["run_id"].isin(comparison.frame.loc[comparison.frame["arm"] == arm, "run_id"])]
+    by_step = own.groupby("step")["accuracy"]
+    np.testing.assert_allclose(bold[0].x, list(by_step.groups))
+    np.testing.assert_allclose(bold[0].y, by_step.mean(), rtol=1e-6)
+    half = 4.302653 * by_step.std() / math.sqrt(3)
+    np.testing.assert_allclose(bold[0].customdata[:, 1], by_step.mean() + half, rtol=1e-5)
+
+
+def test_hiding_an_arm_changes_no_other_curve(source, comparison):
+    shown = comparison.arms["arm"].to_list()
+    curves = source.curves(comparison.frame["run_id"].to_list())
+
+    def means(arms):
+        return {t.name: t.y.tolist() for t in curve_figure(curves, comparison, arms).data if t.customdata is not None}
+
+    whole, rest = means(shown), means(shown[1:])
+    assert rest == {name: y for name, y in whole.items() if name in rest}
+    assert len(rest) == len(whole) - 1
+
+
+def test_the_mean_ends_where_the_first_seed_ends():
+    source = FakeSource(grid(r1=(1,)), effect, status={"run-0001": "running"})
+    found = compare(source)
+    curves = source.curves(["run-0000", "run-0001", "run-0002"])
+    bold = next(t for t in curve_figure(curves, found, found.arms["arm"].to_list()).data if t.customdata is not None)
+    assert max(bold.x) == 60
+    assert set(bold.customdata[:, 2]) == {3.0}
+
+
+def test_one_seed_is_hollow_and_says_so():
+    source = FakeSource(grid(r1=(1, 2), r2=(2, 4), seeds=1), effect)
+    found = compare(source)
+    shown = found.arms["arm"].to_list()
+    look = Look()
+    line = curve_figure(source.curves(found.frame["run_id"]), found, shown, look=look).data[0]
+    assert line.marker.color == look.paper
+    assert "anecdotal" in line.hovertemplate
+    assert set(heatmap_figure(found, shown, look=look).data[0].marker.color) == {look.paper}
+
+
+def test_map_has_one_panel_per_r_and_cells_know_their_arm(comparison):
+    cells, refusal = untried_cells(comparison)
+    assert refusal is None
+    figure = heatmap_figure(comparison, comparison.arms["arm"].to_list(), cells)
+    tried = [t for t in figure.data if t.name == "tried"]
+    assert [t.xaxis for t in tried] == ["x", "x2"]
+    by_arm = comparison.arms.set_index("arm")
+    for trace in tried:
+        for r1, r2, r, arm in trace.customdata:
+            assert by_arm.loc[arm, ["r1", "r2", "r"]].to_list() == [r1, r2, r]
+    hatched = [t for t in figure.data if t.name == "untried"]
+    assert {t.marker.pattern.shape for t in hatched} == {"/"}
+    assert all(cell[3] == "" for t in hatched for cell in t.customdata)
+    assert (8, 8, 1) in {tuple(cell[:3]) for t in hatched for cell in t.customdata}
+
+
+def test_untried_cells_fit_every_layer_and_count_exactly(comparison):
+    from cdka.models.catalogue import find_model
+    from cdka.models.targets import select
+
+    cells, _ = untried_cells(comparison)
+    layers = select(find_model("digits-vit"), "all-linear")
+    tried = set(comparison.arms.dropna(subset=["r1"])[["r1", "r2", "r"]].astype(int).itertuples(index=False, name=None))
+    for r1, r2, r, count in cells.itertuples(index=False):
+        assert (r1, r2, r) not in tried
+        assert count == sum(
+            one.count * r * (r2 * one.out_features // r1 + r1 * one.in_features // r2) for one in layers
+        )
+
+
+def test_launching_a_cell_repeats_the_nearest_arm_with_all_its_seeds(comparison):
+    specs = specs_for(comparison, (4, 8, 2))
+    assert [spec.seed for spec in specs] == [0, 1, 2]
+    assert {spec.components for spec in specs} == {Components(4, 8, 2)}
+    assert {(spec.steps, spec.lr, spec.alpha) for spec in specs} == {(120, 2e-3, 8.0)}
+
+
+def test_equal_parameter_lines_run_where_the_count_is_equal(comparison):
+    levels = {"r1": [1, 2, 4], "r2": [2, 4], "r": [1, 2]}
+    for line in equal_parameter_lines(comparison.arms[comparison.arms["method"] == "cdka"], 2, levels):
+        on_line = 2 * (OUT * line["ratio"] + IN / line["ratio"])
+        assert on_line == pytest.approx(line["params"])
+    assert params(Components(2, 4, 2), None) == 2 * (OUT * 2 + IN // 2)
+
+
+def test_labels_never_cover_each_other():
+    placed = spread_labels({"a": 0.50, "b": 0.501, "c": 0.99, "d": 0.992}, 0.0, 1.0, gap=0.05)
+    heights = sorted(placed.values())
+    assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(heights))
+    assert max(heights) <= 1.0
+    assert placed["a"] < placed["b"] < placed["c"] < placed["d"]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(exported.browser() is None, reason="needs Chromium or Chrome on the path")
+def test_figures_become_png_and_svg(comparison):
+    figure = scatter_figure(comparison, comparison.arms["arm"].to_list())
+    assert exported.image(figure, "png").startswith(b"\x89PNG\r\n\x1a\n")
+    svg = exported.image(figure, "svg")
+    assert svg.startswith(b"<svg")
+    assert b"trainable parameters" in svg
+
+
+def test_without_a_browser_images_are_refused_in_a_line(comparison, monkeypatch):
+    from cdka.errors import CdkaError
+
+    monkeypatch.setattr(exported, "browser", lambda: None)
+    with pytest.raises(CdkaError, match="need Chromium or Chrome"):
+        exported.image(scatter_figure(comparison, comparison.arms["arm"].to_list()), "png")

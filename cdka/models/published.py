@@ -29,12 +29,26 @@ class Published:
     """Parameters of a head that the checkpoint keeps apart but the transformers class ties (T5 v1.1)."""
 
 
+_POSITIONS = (
+    ("llama-2", 4_096), ("llama-3", 131_072), ("tinyllama", 2_048), ("smollm2", 8_192), ("mistral", 32_768),
+    ("mixtral", 32_768), ("qwen2.5-7b", 131_072), ("qwen2.5-14b", 131_072), ("qwen2.5-32b", 131_072),
+    ("qwen2.5-72b", 131_072), ("qwen2.5", 32_768), ("qwen3", 40_960), ("gemma-2", 8_192), ("gemma-3", 32_768),
+    ("phi-3", 4_096), ("phi-4-mini", 131_072), ("phi-4", 16_384),
+)  # fmt: skip
+"""The longest sequence of each model, by the beginning of its name; it decides no shape."""
+
+
+def _positions(name: str) -> int:
+    return next(length for start, length in _POSITIONS if name.startswith(start))
+
+
 def _causal(family: str, model_type: str, architecture: str, **common: Any):
     def one(name: str, hub_id: str, licence: str, hidden: int, inner: int, layers: int, heads: int, kv: int,
             vocab: int, **more: Any) -> Published:  # fmt: skip
         config = {
             "model_type": model_type, "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
-            "num_attention_heads": heads, "num_key_value_heads": kv, "vocab_size": vocab, **common, **more,
+            "num_attention_heads": heads, "num_key_value_heads": kv, "vocab_size": vocab,
+            "max_position_embeddings": _positions(name), **common, **more,
         }  # fmt: skip
         return Published(name, hub_id, family, "causal-lm", licence, architecture, config)
 

@@ -114,10 +114,14 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_ALIGN, "align_model", str, "digits-vit", "whose layers are looked at", _model),
     Property(_ALIGN, "align_task", str, "digits-flip", "whose gradient is measured", find_task),
     Property(_ALIGN, "align_r", int, 1, "number of components in the map", between("r", 1, MOST)),
-    Property(_SWEEPS, "part", str, "Build a sweep", "the builder or the studies"),
+    Property(
+        _SWEEPS, "part", str, "Build a sweep", "the builder or the studies", one_of("part", "Build a sweep", "Studies")
+    ),
     Property(_SWEEPS, "plan_model", str, "digits-vit", "the model of a plan or a study", _model),
     Property(_SWEEPS, "plan_task", str, "digits-flip", "the task of a plan or a study", find_task),
-    Property(_SWEEPS, "arms", str, "Grid", "where the arms come from: Grid, Equal budget or Plan file"),
+    Property(
+        _SWEEPS, "arms", str, "Grid", "where the arms come from", one_of("arms", "Grid", "Equal budget", "Plan file")
+    ),
     Property(_SWEEPS, "axis_r1", list, ("1", "2", "4", "8"), "the values of r1 in a grid"),
     Property(_SWEEPS, "axis_r2", list, ("4",), "the values of r2 in a grid"),
     Property(_SWEEPS, "axis_r", list, ("1",), "the values of r in a grid"),

@@ -1,0 +1,141 @@
+"""A plan in the making: the arguments of ``cdka.sweep.plan``, as a plan file, as a command, as runs. Free of Streamlit.
+
+The arguments are those of a TOML plan file, so that what is built here, uploaded or typed goes one way.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cdka.engines.check import checked_all
+from cdka.errors import CdkaError
+from cdka.sweep.grid import check_grid, parse_grid
+from cdka.sweep.plan import MANY_RUNS, Plan, plan
+from cdka.sweep.planfile import read_plan
+
+Arguments = Mapping[str, Any]
+MOST_RUNS = 100_000
+"""More than this is planned by the command line alone: the page would not answer."""
+MOST_BYTES = 64_000
+"""A plan file is a page of text; anything larger is another file."""
+
+
+def planned(arguments: Arguments, *, allow_many: bool = False) -> Plan:
+    """The runs of a plan, checked against this machine. Raises CdkaError as the library says it."""
+    count = most_runs(arguments)
+    if count > MOST_RUNS:
+        raise CdkaError(
+            f"the Studio plans up to {MOST_RUNS:,} runs at once: got {count:,}. Take fewer values, or use cdka sweep."
+        )
+    return _planned(json.dumps(arguments, default=str), allow_many)
+
+
+@lru_cache(maxsize=16)
+def _planned(text: str, allow_many: bool) -> Plan:
+    given = json.loads(text)
+    made = plan(given.pop("model"), given.pop("task"), allow_many=allow_many, **given)
+    checked_all({(spec.model, spec.task, spec.device): spec for spec in made.specs}.values())
+    return made
+
+
+def most_runs(arguments: Arguments) -> int:
+    """How many runs the arguments can come to at most, counted without making any."""
+    grid = arguments.get("grid")
+    axes = {} if grid is None else parse_grid(grid) if isinstance(grid, str) else check_grid(grid)
+    cells = math.prod(len(values) for values in axes.values()) if axes else 0
+    seeds = arguments.get("seeds", 3)
+    each = (seeds if isinstance(seeds, int) else len(seeds)) * max(1, len(arguments.get("tune_lr", ())))
+    return (cells + len(arguments.get("arms", ())) + len(arguments.get("baselines", ()))) * max(1, each)
+
+
+def needs_consent(arguments: Arguments) -> int | None:
+    """The number of runs, where it is more than anybody starts by accident; else None."""
+    count = most_runs(arguments)
+    return count if count > MANY_RUNS else None
+
+
+def grid_text(grid: str | Mapping[str, Any]) -> str:
+    """A grid as the command line takes it: ``r1=1,2,4;r2=4``."""
+    if isinstance(grid, str):
+        return grid
+    listed = {axis: values if isinstance(values, list | tuple) else [values] for axis, values in grid.items()}
+    return ";".join(f"{axis}={','.join(map(str, values))}" for axis, values in listed.items())
+
+
+def command(arguments: Arguments) -> str:
+    """The command line that starts the same runs; a list of arms has no flags and goes by its plan file."""
+    yes = ["--yes"] if needs_consent(arguments) else []
+    if "arms" in arguments or any(isinstance(value, dict | list) for value in arguments.get("settings", {}).values()):
+        return shlex.join(["cdka", "sweep", "plan.toml", *yes, "--wait"])
+    words = ["cdka", "sweep", "--model", arguments["model"], "--task", arguments["task"]]
+    if arguments.get("grid"):
+        words += ["--grid", grid_text(arguments["grid"])]
+    seeds = arguments.get("seeds", 3)
+    words += ["--seeds", str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds))]
+    for key in ("baselines", "tune_lr"):
+        if arguments.get(key):
+            words += [f"--{key.replace('_', '-')}", ",".join(map(str, arguments[key]))]
+    for key in ("budget", "name"):
+        if arguments.get(key):
+            words += [f"--{key}", str(arguments[key])]
+    for key, value in arguments.get("settings", {}).items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
+    return shlex.join([*words, *yes, "--wait"])
+
+
+def toml(arguments: Arguments) -> str:
+    """The plan file of these arguments; ``cdka.sweep.read_plan`` reads it back."""
+    plain = {key: value for key, value in arguments.items() if not isinstance(value, dict) and key != "arms"}
+    lines = [f"{key} = {_toml(value)}" for key, value in plain.items()]
+    for key in ("settings", "grid"):
+        if isinstance(arguments.get(key), dict) and arguments[key]:
+            lines += ["", f"[{key}]", *(f"{name} = {_toml(value)}" for name, value in arguments[key].items())]
+    for arm in arguments.get("arms", ()):
+        lines += ["", "[[arms]]", *(f"{name} = {_toml(value)}" for name, value in arm.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(item)}' for key, item in value.items())} }}"
+    return repr(value) if isinstance(value, int | float) else json.dumps(str(value), ensure_ascii=False)
+
+
+def read(content: bytes, name: str = "plan.toml") -> dict[str, Any]:
+    """The arguments that a plan file holds. Raises CdkaError in the library's words, with file, line and key."""
+    name = Path(name).name or "plan.toml"
+    if len(content) > MOST_BYTES:
+        raise CdkaError(
+            f"a plan file has at most {MOST_BYTES:,} bytes: got {len(content):,} in {name!r}. Give the plan alone."
+        )
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        try:
+            found = read_plan(path)
+        except CdkaError as refusal:
+            raise CdkaError(str(refusal).replace(str(path), name)) from None
+    _check_lists(found, name)
+    return found
+
+
+def _check_lists(found: dict[str, Any], name: str) -> None:
+    """Lists whose items are of a kind that no plan takes, told before they are planned."""
+    for key, kind, wanted, example in (
+        ("arms", dict, "tables", "[[arms]] with components = [2, 8, 1]"),
+        ("baselines", str, "names", 'baselines = ["lora"]'),
+    ):
+        for item in found.get(key, ()):
+            if not isinstance(item, kind):
+                raise CdkaError(f"{key} must be a list of {wanted}: got {item!r} in {name}. Example: {example}.")

@@ -1,0 +1,121 @@
+"""The arms of a plan, drawn and tabled: what each costs, and how far it is from the budget."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from app import basket, charts, theme, words
+from cdka.components import Components
+from cdka.finetune.spec import RunSpec
+from cdka.models.catalogue import find_model
+from cdka.models.targets import select
+from cdka.sweep.plan import Plan
+from cdka.theory.alignment import combine
+
+MOST_ROWS = 24
+"""More arms than this are drawn without a name each."""
+SHAPES = {"cdka": "circle", "lora": "square", "lokr": "diamond", "dora": "cross", "full": "triangle-up"}
+
+
+def budget_of(plan: Plan) -> int | None:
+    """The parameters that the arms are held against: the budget given, else what the baselines were matched to."""
+    matched = [arm.matched.budget for arm in plan.arms if arm.matched is not None]
+    return plan.document.get("budget") or (matched[0] if matched else None)
+
+
+def table(plan: Plan) -> pd.DataFrame:
+    """One row per arm: label, method, parameters, share of the model, mismatch with the budget, alignment, lr, alpha.
+
+    ``mismatch`` is relative to the budget and missing without one, and for full fine-tuning, which has no size to
+    match; ``alignment`` is the predicted one over the adapted layers, missing for other methods than CDKA and LoRA.
+    """
+    budget, searched = budget_of(plan), plan.document.get("tune_lr")
+    varied = [name for name in ("lr", "alpha") if len({getattr(arm.spec, name) for arm in plan.arms}) > 1]
+    rows = []
+    for arm in plan.arms:
+        spec = arm.spec
+        full = spec.method == "full"
+        rows.append(
+            {
+                "arm": _label(spec, varied), "method": spec.method, "num_params": arm.num_params,
+                "share": arm.num_params / find_model(spec.model).base_params,
+                "mismatch": math.nan if budget is None or full else arm.num_params / budget - 1,
+                "alignment": _alignment(spec), "lr": "searched" if searched else f"{spec.lr:g}", "alpha": spec.alpha,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _label(spec: RunSpec, varied: Sequence[str]) -> str:
+    told = [basket.pretty(spec.label)]
+    if spec.method == "lora" and spec.scaling_rule == "r":
+        told.append("plain")
+    told += [f"{name} {getattr(spec, name):g}" for name in varied]
+    return ", ".join(told)
+
+
+def _alignment(spec: RunSpec) -> float:
+    if spec.method not in ("cdka", "lora") or spec.component_pattern:
+        return math.nan
+    components = spec.components or Components(1, 1, spec.rank or 1)
+    layers = select(find_model(spec.model), spec.target_modules)
+    return combine([components.alignment(layer.in_features) for layer in layers for _ in range(layer.count)])
+
+
+def chart(rows: pd.DataFrame, budget: int | None) -> Any:
+    """Parameters of every arm on a log axis, the budget as a line; colour and shape tell the method."""
+    rows = rows.sort_values(["num_params", "arm"], kind="stable").reset_index(drop=True)
+    rows = rows.assign(place=rows.index.astype(str), said=rows["num_params"].map(words.count))
+    named = len(rows) <= MOST_ROWS
+    order = rows["place"].tolist()
+    methods = list(dict.fromkeys(rows["method"]))
+    low, high = rows["num_params"].min(), rows["num_params"].max()
+    low, high = min(low, budget or low), max(high, budget or high)
+    edge = (high / low) ** 0.06 * 1.12
+    x = alt.X(
+        "num_params:Q", title="trainable parameters",
+        scale=alt.Scale(type="log", domain=[low / edge, high * edge * (high / low) ** 0.08 * 1.1], nice=False),
+        axis=alt.Axis(format="~s", tickCount=5),
+    )  # fmt: skip
+    names = dict(zip(rows["place"], rows["arm"], strict=True))
+    y = alt.Y(
+        "place:O", sort=order, title=None if named else f"{len(rows)} arms by size",
+        axis=alt.Axis(labelExpr=f"{json.dumps(names)}[datum.value]", labelLimit=240, ticks=False) if named else None,
+    )  # fmt: skip
+    base = alt.Chart(rows).encode(
+        x=x, y=y,
+        tooltip=["arm:N", alt.Tooltip("num_params:Q", title="parameters", format=","),
+                 alt.Tooltip("mismatch:Q", title="against the budget", format="+.1%"),
+                 alt.Tooltip("alignment:Q", title="predicted alignment", format=".3f")],
+    )  # fmt: skip
+    colours = [charts.method_colour(method) for method in methods]
+    marks = base.mark_point(filled=True, size=90, opacity=1).encode(
+        color=alt.Color("method:N", scale=alt.Scale(domain=methods, range=colours), legend=None),
+        shape=alt.Shape("method:N", scale=alt.Scale(domain=methods, range=[SHAPES[m] for m in methods]), legend=None),
+    )
+    layers = [marks]
+    if named:
+        layers.append(base.mark_text(align="left", dx=9, fontSize=11, color=theme.ink()).encode(text="said:N"))
+    if budget is not None:
+        line = alt.Chart(pd.DataFrame({"num_params": [budget], "said": [f"budget {words.count(budget)}"]}))
+        layers.insert(0, line.mark_rule(strokeDash=[5, 4], color=theme.accent()).encode(x="num_params:Q"))
+        layers.append(
+            line.mark_text(align="left", baseline="bottom", dx=4, y=-3, color=theme.accent()).encode(
+                x="num_params:Q", text="said:N"
+            )
+        )
+    height = 22 * len(rows) + 10 if named else 260
+    return charts.altair(alt.layer(*layers), title(rows), height=max(70, height))
+
+
+def title(rows: pd.DataFrame) -> str:
+    """What the figure shows, in one line."""
+    low, high = words.count(rows["num_params"].min()), words.count(rows["num_params"].max())
+    span = f"of {low} parameters" if low == high else f"from {low} to {high} parameters"
+    return f"{words.plural(len(rows), 'arm')} {span}"

@@ -1,0 +1,59 @@
+"""A sweep that was started here: how far it is, and where to look at it."""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+
+from app import data, parts, state
+from app.sweeps.progress import Progress, progress, progress_html
+from cdka.engines import local
+from cdka.errors import CdkaError
+from cdka.runs.record import FINISHED, Sweep
+
+EVERY_S = 1.5
+
+
+def strip(sweep_id: str) -> None:
+    """The progress of one sweep with links; polls while it is under way."""
+    try:
+        sweep = data.store().sweep(sweep_id)
+    except CdkaError:
+        return
+    st.fragment(_strip, run_every=None if sweep.finished else EVERY_S, key="sweep-strip")(sweep_id, sweep.finished)
+
+
+def _strip(sweep_id: str, ended: bool) -> None:
+    with parts.errors_shown(), st.container(border=True, key="sweep-started"):
+        store = data.store()
+        sweep, found = store.sweep(sweep_id), look(sweep_id)
+        if not found.ended:
+            local.ensure_dispatcher(store)
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            parts.show(f"<b>{html.escape(sweep.name)}</b> {progress_html(found)}")
+            links(sweep)
+    if found.ended != ended:
+        st.rerun()
+
+
+def look(sweep_id: str) -> Progress:
+    """The progress of a sweep's runs."""
+    return progress(data.store().runs(sweep_id=sweep_id))
+
+
+def links(sweep: Sweep) -> None:
+    """Where to watch a sweep and where to compare its runs."""
+    with st.container(horizontal=True, width="content", gap="small"):
+        st.page_link("views/finetune.py", label="Watch live", query_params=state.query("finetune", show=sweep.sweep_id))
+        st.page_link(
+            "views/compare.py", label="Compare", query_params=state.query("compare", sweep=(sweep.sweep_id,))
+        )  # fmt: skip
+
+
+def cancel(sweep_id: str) -> None:
+    """Take every run of a sweep that has not ended out of the queue or stop it; what is done stays."""
+    store = data.store()
+    for run in store.runs(sweep_id=sweep_id):
+        if run.status not in FINISHED:
+            store.request_stop(run.run_id, keep=False)

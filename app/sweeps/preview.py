@@ -1,0 +1,129 @@
+"""What the plan will start, told before it: runs, jobs, parameters, time, memory, notes, the same as text."""
+
+from __future__ import annotations
+
+import html
+import json
+
+import streamlit as st
+
+from app import data, parts, words
+from app.sweeps import draft, figure
+from app.sweeps.launching import Launcher
+from cdka.errors import CdkaError
+from cdka.runs.record import FINISHED
+from cdka.runs.store import Store
+from cdka.sweep.launch import Preview, preview
+from cdka.sweep.plan import Plan
+
+LAST = "sweep-last"
+_MOST_KEPT = 32
+
+
+def show(arguments: draft.Arguments | None) -> Plan | None:
+    """Draws the preview with the launch button; returns the plan where there is one."""
+    parts.show('<div class="cdka-preview-title">This will start</div>')
+    if arguments is None:
+        parts.show('<div class="cdka-quiet">Nothing yet: the plan has an error or is missing.</div>')
+        return None
+    agreed = False
+    try:
+        if (count := draft.needs_consent(arguments)) is not None:
+            agreed = st.checkbox(f"Yes, up to {count:,} runs", key="sweep-consent")
+        planned = draft.planned(arguments, allow_many=agreed)
+    except CdkaError as refusal:
+        parts.error(" ".join(str(refusal).replace("Add --yes,", "Tick the box,").split()))
+        return None
+    _numbers(planned, seen(data.store(), json.dumps(arguments, default=str), planned))
+    st.button(
+        f"Launch {words.plural(len(planned.specs), 'run')}", type="primary", width="stretch", key="sweep-launch",
+        on_click=_launch, args=(arguments, agreed),
+    )  # fmt: skip
+    command, file = st.tabs(["Command", "Plan file"])
+    command.code(draft.command(arguments), language="bash", wrap_lines=True)
+    file.code(draft.toml(arguments), language="toml", wrap_lines=True, height=210)
+    return planned
+
+
+def seen(store: Store, key: str, planned: Plan) -> Preview:
+    """The library's preview, from memory until more runs have finished here (they change the estimate)."""
+    kept: dict = st.session_state.setdefault("sweep-previews", {})
+    finished = sum(n for sweep in store.sweeps() for status, n in sweep.counts.items() if status in FINISHED)
+    mark = (str(store.home), key, finished, len(planned.specs))
+    if mark not in kept:
+        if len(kept) >= _MOST_KEPT:
+            kept.clear()
+        kept[mark] = preview(planned, store)
+    return kept[mark]
+
+
+def _numbers(planned: Plan, found: Preview) -> None:
+    steps = sorted({spec.steps for spec in planned.specs})
+    seeds, rates = len(planned.document["seeds"]), len(planned.document["tune_lr"])
+    times = [words.plural(len(planned.arms), "arm"), words.plural(seeds, "seed")]
+    times += [f"{rates} learning rates"] if rates else []
+    each = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    low, high = (pick(arm.num_params for arm in planned.arms) for pick in (min, max))
+    span = parts.count_html(low) + ("" if low == high else f" to {parts.count_html(high)}")
+    parts.show(
+        f'<div class="cdka-big">{words.plural(len(planned.specs), "run")}</div>'
+        f'<div class="cdka-quiet">{" × ".join(times)}, {each} steps each</div>'
+        '<table class="cdka-costs">'
+        + _row("jobs", f"{found.jobs:,}", "Runs that share a base train together in one process (a pack).")
+        + _row("parameters", span, "Trainable parameters, from the smallest arm to the largest.")
+        + _row("time", _time(found), found.estimate.basis)
+        + _row("memory", _memory(found), "Estimated peak of the largest job.")
+        + "</table>"
+        + f'<div class="cdka-quiet">{html.escape(found.estimate.basis)}</div>'
+        + "".join(f'<div class="sweep-note">{html.escape(note)}</div>' for note in [*found.notes, *_untuned(planned)])
+    )
+
+
+def _untuned(planned: Plan) -> list[str]:
+    """A baseline beside arms of several learning rates has one only: said, because the comparison is not fair."""
+    rates = {arm.spec.lr for arm in planned.arms}
+    matched = {arm.spec.lr for arm in planned.arms if arm.matched is not None}
+    if len(rates) > 1 and matched and not planned.document["tune_lr"]:
+        listed = ", ".join(f"{rate:g}" for rate in sorted(matched))
+        return [f"baselines train at {listed} only: switch on Fair search to give every arm the same rates"]
+    return []
+
+
+def _time(found: Preview) -> str:
+    seconds = found.estimate.seconds
+    return "not known yet" if seconds is None else f"about {words.duration(seconds)}"
+
+
+def _memory(found: Preview) -> str:
+    return "not known" if found.memory_bytes is None else f"about {words.size(found.memory_bytes)}"
+
+
+def _row(name: str, value: str, hint: str) -> str:
+    return f'<tr title="{html.escape(hint, quote=True)}"><td>{name}</td><td>{value}</td></tr>'
+
+
+def _launch(arguments: draft.Arguments, agreed: bool) -> None:
+    with parts.errors_shown():
+        launcher: Launcher = st.session_state.setdefault("sweep-launcher", Launcher())
+        planned = draft.planned(arguments, allow_many=agreed)
+        st.session_state[LAST] = launcher.launch(data.store(), planned, json.dumps(arguments, default=str))
+
+
+def arms(planned: Plan) -> None:
+    """The arms of the plan: a figure of their sizes, and a table with the mismatch of each."""
+    rows, budget = figure.table(planned), figure.budget_of(planned)
+    st.altair_chart(figure.chart(rows, budget), key="sweep-arms", alt="Trainable parameters of every arm of the plan")
+    number = st.column_config.NumberColumn
+    shown = rows.drop(columns="method")
+    st.dataframe(
+        shown.drop(columns=[name for name in ("mismatch", "alignment") if shown[name].isna().all()]),
+        hide_index=True, height=min(38 + 35 * len(rows), 318), alt="The arms of the plan",
+        column_config={
+            "num_params": number("parameters", format="localized"),
+            "share": number("of the model", format="percent"),
+            "mismatch": number("against budget", format="percent", help=f"budget: {words.count(budget)} parameters"),
+            "alignment": number("predicted alignment", format="%.3f"),
+            "lr": st.column_config.TextColumn("learning rate"),
+            "alpha": number("alpha", format="%g"),
+        },
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""The studies: one card each, one click to run it, its verdicts once it has ended."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from functools import lru_cache
+
+import streamlit as st
+
+from app import data, parts, words
+from app.sweeps import follow, preview
+from app.sweeps.launching import Launcher
+from app.sweeps.progress import Progress, progress, progress_html
+from app.sweeps.verdict import verdicts_html
+from cdka.engines import local
+from cdka.engines.check import checked_all
+from cdka.errors import CdkaError
+from cdka.paths import assets_dir
+from cdka.runs.record import KEPT, Sweep
+from cdka.runs.store import Store
+from cdka.studies import GROUPS, STUDIES, Finding, judge, plan_study
+from cdka.studies.catalogue import Study
+from cdka.studies.plan import DEFAULT_SEEDS, regimes
+from cdka.studies.report import report
+from cdka.sweep.plan import Plan
+
+SEEDS = "study-seeds"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What the studies are run on."""
+
+    model: str
+    task: str
+    seeds: int
+
+
+def page(model: str, task: str) -> None:
+    """Draws the studies for a model and a task."""
+    st.session_state.setdefault(SEEDS, DEFAULT_SEEDS)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="study-bar"):
+        seeds = st.number_input(
+            "Seeds", 2, 100, key=SEEDS, persist_state="session", width=150,
+            help="A verdict needs at least two; three is the quickest that says anything.",
+        )  # fmt: skip
+        ask = Ask(model, task, int(seeds))
+        st.button(
+            "Run the three trend studies", key="study-trends", on_click=start, args=(ask, GROUPS["trends"]),
+            disabled=any(refusal(name, ask) for name in GROUPS["trends"]), help="r1, r2 and r, in both regimes",
+        )  # fmt: skip
+        finished = [sweep for sweep in newest(ask).values() if sweep.finished and _kept(sweep)]
+        if finished:
+            st.download_button(
+                f"Report of {words.plural(len(finished), 'finished study', 'finished studies')}",
+                data=lambda: report(data.store(), finished), file_name=f"studies-{model.replace('/', '-')}.md",
+                mime="text/markdown", key="study-report", on_click="ignore",
+            )  # fmt: skip
+    busy = any(not sweep.finished for sweep in newest(ask).values())
+    st.fragment(_cards, run_every=follow.EVERY_S if busy else None, key="study-cards")(ask, busy)
+    for path in sorted((assets_dir() / "studies").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        with st.expander(f"Shipped report: {text.splitlines()[0].lstrip('# ') if text else path.stem}"):
+            st.markdown(text)
+
+
+def _cards(ask: Ask, busy: bool) -> None:
+    known = newest(ask)
+    if any(not sweep.finished for sweep in known.values()):
+        local.ensure_dispatcher(data.store())
+    for pair in _pairs(list(STUDIES.values())):
+        for place, study in zip(st.columns(2, gap="medium"), pair, strict=False):
+            with place, st.container(border=True, key=f"study-{study.name}", height="stretch"), parts.errors_shown():
+                _card(study, ask, known.get(study.name))
+    if busy != any(not sweep.finished for sweep in known.values()):
+        st.rerun()
+
+
+def _pairs(studies: list[Study]) -> list[list[Study]]:
+    return [studies[i : i + 2] for i in range(0, len(studies), 2)]
+
+
+def _card(study: Study, ask: Ask, sweep: Sweep | None) -> None:
+    parts.show(
+        f'<div class="sweep-question">{html.escape(study.title)}</div>'
+        f"<div><b>Claim</b> ({html.escape(study.source)}): {html.escape(study.claim)}</div>"
+        f'<div class="cdka-quiet"><b>Design.</b> {html.escape(study.design)}</div>'
+    )
+    if (why := refusal(study.name, ask)) is not None:
+        parts.show(f'<div class="sweep-note">Not with this model: {html.escape(why)}</div>')
+        return
+    planned = plan_of(study.name, ask)
+    found = preview.seen(data.store(), f"{study.name}: {ask}", planned)
+    time = "" if found.estimate.seconds is None else f" · about {words.duration(found.estimate.seconds)}"
+    parts.show(
+        f'<div class="cdka-quiet" title="{html.escape(found.estimate.basis, quote=True)}">{_regimes(study, ask.task)}'
+        f"<br>{words.plural(len(planned.specs), 'run')} in {words.plural(found.jobs, 'job')}{time}</div>"
+    )
+    standing = None if sweep is None else progress(data.store().runs(sweep_id=sweep.sweep_id))
+    if sweep is not None and standing is not None:
+        _result(sweep, standing)
+    _buttons(study, ask, len(planned.specs), sweep, standing)
+
+
+def _regimes(study: Study, task: str) -> str:
+    told = []
+    for name in study.regimes:
+        knobs = regimes(task)[name]
+        rate = "three learning rates" if name == "searched" else f"lr {knobs['lr']:g}"
+        told.append(f"<b>{name}</b> ({knobs['steps']:,} steps, {rate}, alpha {knobs['alpha']:g})")
+    return f"Regime{'s' * (len(told) > 1)}: {' and '.join(told)}"
+
+
+def _result(sweep: Sweep, standing: Progress) -> None:
+    if not standing.ended:
+        parts.show(progress_html(standing))
+        return
+    if standing.kept < standing.total:
+        parts.show(progress_html(standing))
+    runs = data.store().runs(sweep_id=sweep.sweep_id)
+    mark = tuple((run.run_id, run.status, run.attempt) for run in runs)
+    parts.show(verdicts_html(_judged(data.store(), sweep.sweep_id, mark)))
+
+
+@lru_cache(maxsize=64)
+def _judged(store: Store, sweep_id: str, mark: tuple) -> tuple[Finding, ...]:
+    return tuple(judge(store, store.sweep(sweep_id)))
+
+
+def _buttons(study: Study, ask: Ask, count: int, sweep: Sweep | None, standing: Progress | None) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if sweep is None or standing is None:
+            st.button(f"Run {words.plural(count, 'run')}", type="primary", key=f"run-{study.name}", on_click=start,
+                      args=(ask, (study.name,)))  # fmt: skip
+            return
+        if standing.ended:
+            st.button("Run again", key=f"run-{study.name}", on_click=start, args=(ask, (study.name,)))
+        else:
+            st.button("Cancel the rest", key=f"cancel-{study.name}", on_click=follow.cancel, args=(sweep.sweep_id,))
+        follow.links(sweep)
+
+
+def start(ask: Ask, names: tuple[str, ...]) -> None:
+    """Launch these studies; a second click within moments launches nothing more."""
+    launcher: Launcher = st.session_state.setdefault("sweep-launcher", Launcher())
+    with parts.errors_shown():
+        for name in names:
+            launcher.launch(data.store(), plan_of(name, ask), f"{name}: {ask}")
+
+
+def newest(ask: Ask) -> dict[str, Sweep]:
+    """The newest sweep of each study on this model and task."""
+    found: dict[str, Sweep] = {}
+    for sweep in data.store().sweeps():
+        if "study" in sweep.plan and (sweep.plan["model"], sweep.plan["task"]) == (ask.model, ask.task):
+            found.setdefault(sweep.plan["study"], sweep)
+    return found
+
+
+def _kept(sweep: Sweep) -> bool:
+    return any(sweep.counts.get(status) for status in KEPT)
+
+
+@lru_cache(maxsize=64)
+def plan_of(name: str, ask: Ask) -> Plan:
+    """The plan of a study. Raises CdkaError where this model or task cannot do it."""
+    planned = plan_study(STUDIES[name], ask.model, ask.task, seeds=ask.seeds)
+    checked_all(planned.specs[:1])
+    return planned
+
+
+def refusal(name: str, ask: Ask) -> str | None:
+    """Why a study cannot be run on this model and task; None where it can."""
+    try:
+        plan_of(name, ask)
+    except CdkaError as error:
+        return " ".join(str(error).replace("--model", "the model").replace("--task", "the task").split())
+    return None

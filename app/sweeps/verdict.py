@@ -1,0 +1,68 @@
+"""A finding as it is shown: symbol, word, effect with its interval, drawn on one scale per study. HTML strings."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+from cdka.studies.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
+
+SYMBOLS = {SUPPORTED: ("▲", "good"), CONTRADICTED: ("▼", "bad"), UNRESOLVED: ("○", "open")}
+"""Symbol and tone of each verdict: the word and the symbol carry the meaning, the colour helps."""
+WIDTH, HEIGHT = 150, 16
+
+
+def verdicts_html(findings: Sequence[Finding]) -> str:
+    """One line per regime, all intervals of the study on the same scale."""
+    reach = max((abs(v) for f in findings for v in (f.effect, f.ci_low, f.ci_high) if v is not None), default=0.0)
+    return "".join(_line(finding, reach) for finding in findings)
+
+
+def _line(finding: Finding, reach: float) -> str:
+    symbol, tone = SYMBOLS[finding.verdict]
+    return (
+        f'<div class="sweep-verdict" title="{html.escape(finding.sentence, quote=True)}">'
+        f'<span class="word {tone}">{symbol} {finding.verdict}</span><span>{finding.regime} regime</span>'
+        f"{interval_svg(finding, reach)}<span class='cdka-quiet'>{effect_text(finding)}</span></div>"
+    )
+
+
+def effect_text(finding: Finding) -> str:
+    """The effect with interval and seeds, no more digits than the interval supports."""
+    measures = html.escape(finding.measures)
+    if finding.effect is None:
+        return html.escape(finding.sentence.split("regime: ", 1)[-1])
+    if finding.ci_low is None or finding.ci_high is None:
+        return f"{measures} {finding.effect:+.2g} (1 seed, no interval)"
+    digits = places((finding.ci_high - finding.ci_low) / 2)
+    low, mean, high = (f"{value:+.{digits}f}" for value in (finding.ci_low, finding.effect, finding.ci_high))
+    return f"{measures}: <b>{mean}</b>, 95 % interval {low} to {high}, {finding.n} seeds"
+
+
+def places(half_width: float) -> int:
+    """Decimal places that such an interval supports: one significant digit of it, two where it starts with 1."""
+    if not half_width > 0:
+        return 3
+    exponent = math.floor(math.log10(half_width))
+    return max(0, -exponent + (half_width / 10**exponent < 1.95))
+
+
+def interval_svg(finding: Finding, reach: float) -> str:
+    """The interval and its mean around a zero line; without an interval only the zero line."""
+    middle = WIDTH / 2
+    parts = [f'<line class="zero" x1="{middle}" y1="1" x2="{middle}" y2="{HEIGHT - 1}"/>']
+    if finding.effect is not None and reach > 0:
+
+        def place(value: float) -> str:
+            return f"{middle + 0.92 * middle * value / reach:.1f}"
+
+        if finding.ci_low is not None and finding.ci_high is not None:
+            y = HEIGHT / 2
+            parts.append(f'<line x1="{place(finding.ci_low)}" y1="{y}" x2="{place(finding.ci_high)}" y2="{y}"/>')
+        filled = "" if finding.ci_low is not None else ' class="hollow"'
+        parts.append(f'<circle{filled} cx="{place(finding.effect)}" cy="{HEIGHT / 2}" r="3.6"/>')
+    return (
+        f'<svg class="sweep-interval" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="effect and interval around zero">{"".join(parts)}</svg>'
+    )

@@ -1,0 +1,380 @@
+"""The Sweeps room: plans as arguments, file and command; what the page says before a launch; studies and verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import html
+import math
+import re
+import shlex
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.sweeps import draft, figure, launching, verdict
+from app.sweeps.progress import progress, progress_html
+from cdka.cli import sweep as sweep_command
+from cdka.errors import CdkaError
+from cdka.finetune.spec import resolve
+from cdka.models.catalogue import find_model
+from cdka.models.targets import select
+from cdka.runs.record import QUEUED
+from cdka.runs.store import Store
+from cdka.studies.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
+from cdka.sweep.plan import plan
+from cdka.sweep.planfile import EXAMPLE
+
+GRID = {
+    "name": "is r1 \"free\"? ü", "model": "digits-vit", "task": "digits-flip", "seeds": 2,
+    "baselines": ["lora", "full"],
+    "budget": "lora:2", "tune_lr": [1e-3, 3e-3], "settings": {"steps": 7, "batch_size": 8, "alpha": 8.0},
+    "grid": {"r1": [1, 2], "r2": [4], "r": [1, 3]},
+}  # fmt: skip
+ARMS = {
+    "name": "equal", "model": "digits-vit", "task": "digits", "seeds": [0, 5], "budget": 9000,
+    "settings": {"steps": 5, "lr": 1e-5},
+    "arms": [{"components": [2, 8, 1], "alpha": 4.0}, {"components": [4, 16, 2]}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """No engine: what is launched stays in the queue."""
+    asked = []
+    monkeypatch.setattr("cdka.engines.local.ensure_dispatcher", lambda store: asked.append(store) or True)
+    return asked
+
+
+def texts(app) -> str:
+    return html.unescape(" ".join(element.value for element in app.markdown))
+
+
+# Plans as arguments ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [GRID, ARMS], ids=["grid", "arms"])
+def test_the_plan_file_plans_the_same_runs(arguments):
+    again = draft.read(draft.toml(arguments).encode())
+    assert draft.planned(again).specs == draft.planned(arguments).specs
+    assert draft.planned(again).name == arguments["name"]
+
+
+def test_the_command_plans_the_same_runs():
+    parser = argparse.ArgumentParser()
+    sweep_command.add_arguments(parser)
+    program, word, *flags = shlex.split(draft.command(GRID))
+    assert (program, word) == ("cdka", "sweep")
+    by_command = sweep_command._planned(parser.parse_args(flags))
+    assert by_command.specs == draft.planned(GRID).specs
+    assert by_command.name == GRID["name"]
+
+
+def test_a_list_of_arms_goes_by_its_plan_file():
+    assert draft.command(ARMS) == "cdka sweep plan.toml --wait"
+
+
+@pytest.mark.parametrize("arguments", [GRID, ARMS], ids=["grid", "arms"])
+def test_runs_are_counted_without_planning(arguments):
+    assert draft.most_runs(arguments) == len(draft.planned(arguments).specs)
+
+
+def test_consent_is_asked_above_ten_thousand_runs_and_a_hundred_thousand_are_refused_at_once():
+    many = {**GRID, "seeds": 1001}
+    assert draft.needs_consent(many) == 12_012
+    assert draft.needs_consent(GRID) is None
+    started = time.process_time()
+    with pytest.raises(CdkaError, match=r"up to 100,000 runs at once: got 12,000,000,000"):
+        draft.planned({**GRID, "seeds": 10**9}, allow_many=True)
+    assert time.process_time() - started < 1.0, "a billion seeds are not listed first"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"model = ", r"the plan file must be TOML: mine\.toml: "),
+        (
+            b'model = "digits-vit"\ntask = "digits"\n\nsede = 3',
+            r"mine\.toml, line 4, key 'sede'\. Did you mean 'seeds'",
+        ),
+        (b'model = "digits-vit"', r"mine\.toml has no 'task'"),
+        (b"\xff\xfe", r"cannot be read: mine\.toml \(it is not UTF-8 text\)"),
+        (b"#" * 64_001, r"at most 64,000 bytes: got 64,001 in 'mine\.toml'"),
+        (b'model = "m"\ntask = "t"\narms = [1]', r"arms must be a list of tables: got 1 in mine\.toml"),
+        (b'model = "m"\ntask = "t"\nbaselines = [1]', r"baselines must be a list of names: got 1 in mine\.toml"),
+    ],
+)
+def test_a_bad_plan_file_is_refused_in_the_librarys_words(content, told):
+    with pytest.raises(CdkaError, match=told) as refusal:
+        draft.read(content, "../mine.toml")
+    assert "/tmp" not in str(refusal.value)
+
+
+def test_the_table_shows_the_mismatch_of_every_arm():
+    made = plan("digits-vit", "digits-flip", arms=[{"components": (2, 8, 1)}], baselines=["lora", "lokr", "full"],
+                budget=9000, seeds=1)  # fmt: skip
+    rows = figure.table(made).set_index("method")
+    counts = {arm.spec.method: arm.num_params for arm in made.arms}
+    for method in ("cdka", "lora", "lokr"):
+        assert rows.loc[method, "mismatch"] == pytest.approx((counts[method] - 9000) / 9000)
+    assert math.isnan(rows.loc["full", "mismatch"]), "full fine-tuning has no size to match"
+    inputs = [s.in_features for s in select(find_model("digits-vit"), "all-linear") for _ in range(s.count)]
+    if len(set(inputs)) == 1:
+        assert rows.loc["cdka", "alignment"] == pytest.approx(math.sqrt(8 / (2 * inputs[0])))
+    assert figure.budget_of(made) == 9000
+    assert rows.loc["cdka", "arm"] == "r1 2 · r2 8 · r 1"
+
+
+def test_what_varies_is_in_the_label_and_nothing_else():
+    made = plan("digits-vit", "digits-flip", grid="r1=1,2;r2=4;r=1;alpha=8,16", seeds=1)
+    assert figure.table(made)["arm"].tolist()[:2] == ["r1 1 · r2 4 · r 1, alpha 8", "r1 1 · r2 4 · r 1, alpha 16"]
+    assert figure.table(made)["arm"].is_unique
+
+
+# The builder -----------------------------------------------------------------------------------------------------
+
+
+def test_opens_with_a_plan_and_tells_what_it_costs(room, idle):
+    app = room("sweeps")
+    assert "15 runs" in texts(app)
+    assert "5 arms × 3 seeds, 200 steps each" in texts(app)
+    assert "about" in texts(app)
+    assert app.button(key="sweep-launch").label == "Launch 15 runs"
+    shown = app.dataframe[0].value.set_index("arm")["num_params"]
+    counted = plan("digits-vit", "digits-flip", grid="r1=1,2,4,8;r2=4;r=1").arms
+    assert [shown[f"r1 {r1} · r2 4 · r 1"] for r1 in (1, 2, 4, 8)] == [arm.num_params for arm in counted]
+    codes = [code.value for code in app.code]
+    assert any(code.startswith("cdka sweep --model digits-vit") for code in codes)
+    assert any("[grid]" in code for code in codes)
+    assert Store().runs() == []
+
+
+def test_a_launch_queues_the_runs_once_and_links_to_them(room, idle):
+    app = room("sweeps", axis_r1=["2"])
+    app.number_input(key="sweep-seeds").set_value(2).run()
+    app.number_input(key="sweep-steps").set_value(5).run()
+    app.button(key="sweep-launch").click().run()
+    app.button(key="sweep-launch").click().run()
+    assert not app.exception
+    (sweep,) = Store().sweeps()
+    runs = Store().runs()
+    assert [(run.spec.label, run.spec.steps, run.status) for run in runs[:2]] == [
+        ("cdka 2,4,1", 5, QUEUED), (runs[1].spec.label, 5, QUEUED),
+    ]  # fmt: skip
+    assert len(runs) == 4
+    assert idle, "somebody was asked to work on the queue"
+    assert f"0 of {len(runs)} runs done" in texts(app)
+    linked = " ".join(str(link.proto) for link in app.get("page_link"))
+    assert sweep.sweep_id in linked
+    assert 'page: "compare"' in linked
+    assert 'page: "finetune"' in linked
+
+
+def test_values_that_do_not_divide_are_explained_and_left_out(room, idle):
+    app = room("sweeps", axis_r1=["2", "3"], axis_r2=["4"])
+    assert "Left out: r1 must divide" in texts(app)
+    assert "left out 1 cells that do not fit" in texts(app)
+    assert app.button(key="sweep-launch").label == "Launch 6 runs"
+
+
+def test_a_grid_without_a_feasible_cell_says_which_constraint_kills_it(room, idle):
+    app = room("sweeps", axis_r1=["3"])
+    assert "no cell of the grid fits the model" in texts(app)
+    assert "Nearest divisors: 2 or 4" in texts(app)
+    assert not [button for button in app.button if button.key == "sweep-launch"]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [({"axis_r1": ["many"]}, "takes integers: got"), ({"axis_r": ["0"]}, "r must be a positive integer")],
+)
+def test_values_that_are_no_dimensions_are_refused_in_place(room, idle, query, told):
+    assert told in texts(room("sweeps", **query))
+
+
+def test_equal_cells_are_merged_and_said(room, idle):
+    app = room("sweeps", axis_r1=["2", "02"], axis_r2=["4"])
+    assert "merged 1 duplicate cells" in texts(app)
+
+
+def test_rates_are_searched_fairly_or_become_arms(room, idle):
+    app = room("sweeps", axis_r1=["2"])
+    app.multiselect(key="sweep-lr").set_value(["0.003", "1e-3"]).run()
+    assert "2 arms × 3 seeds × 2 learning rates" in texts(app)
+    assert app.button(key="sweep-launch").label == "Launch 12 runs"
+    app.toggle(key="sweep-fair").set_value(False).run()
+    assert "3 arms × 3 seeds" in texts(app)
+    assert "baselines train at 0.003 only" in texts(app)
+
+
+def test_equal_budget_arms_stay_within_it_and_show_the_rest(room, idle):
+    app = room("sweeps", arms="Equal budget", plan_budget="lora:4")
+    table = app.dataframe[0].value
+    cdka = table[table["arm"].str.startswith("r1")]
+    assert len(cdka) == 4
+    assert cdka["mismatch"].between(-0.1, 0).all()
+    assert (table["mismatch"].abs() <= 0.1).all()
+    assert app.button(key="sweep-launch").label == "Launch 15 runs"
+    assert any(code.value == "cdka sweep plan.toml --wait" for code in app.code)
+
+
+def test_a_bad_budget_is_told_and_nothing_can_be_launched(room, idle):
+    app = room("sweeps", arms="Equal budget", plan_budget="ten")
+    assert "a budget must be a number" in texts(app)
+    assert not [button for button in app.button if button.key == "sweep-launch"]
+
+
+def test_a_pasted_plan_is_planned_and_its_errors_are_told(room, idle):
+    app = room("sweeps", arms="Plan file")
+    assert app.text_area(key="sweep-pasted").value == EXAMPLE
+    assert app.button(key="sweep-launch").label == "Launch 15 runs"
+    app.text_area(key="sweep-pasted").set_value(EXAMPLE.replace("seeds", "sede")).run()
+    assert "unknown key in the plan file: plan.toml, line 4, key 'sede'" in texts(app)
+    assert not [button for button in app.button if button.key == "sweep-launch"]
+
+
+def test_more_than_ten_thousand_runs_ask_for_a_tick(room, idle):
+    app = room("sweeps", arms="Plan file")
+    app.text_area(key="sweep-pasted").set_value(EXAMPLE.replace("seeds = 3", "seeds = 2001")).run()
+    assert "a sweep of over 10,000 runs needs consent: got 10,005. Tick the box" in texts(app)
+    assert not [button for button in app.button if button.key == "sweep-launch"]
+    assert app.checkbox(key="sweep-consent").label == "Yes, up to 10,005 runs"
+
+
+def test_a_model_and_a_task_in_the_address_that_do_not_exist_are_told(room, idle):
+    app = room("sweeps", plan_model="digits-vti", part="Study")
+    told = " ".join(element.value for element in app.warning)
+    assert "'digits-vit'" in told
+    assert "'Studies'" in told
+    assert app.selectbox(key="plan_model").value == "digits-vit"
+
+
+# Launching -------------------------------------------------------------------------------------------------------
+
+
+def test_a_double_click_launches_once_and_a_later_wish_again(idle, monkeypatch):
+    store, launcher = Store(), launching.Launcher()
+    made = plan("digits-vit", "digits-flip", grid="r1=2;r2=4;r=1", seeds=2, settings={"steps": 5})
+    first = launcher.launch(store, made, "a wish")
+    assert launcher.launch(store, made, "a wish") == first
+    assert len(store.runs()) == 2
+    assert launcher.launch(store, made, "another") != first
+    assert launcher.launch(store, made, "a wish") == first, "clicks of one wish may lie around another"
+    now = time.monotonic()
+    monkeypatch.setattr(launching.time, "monotonic", lambda: now + 60)
+    assert launcher.launch(store, made, "a wish") != first
+
+
+# Progress and verdicts -------------------------------------------------------------------------------------------
+
+
+def test_progress_counts_steps_and_promises_a_time_only_with_a_pace():
+    store = Store()
+    spec = resolve("digits-vit", "digits-flip", components=(2, 8, 1), steps=100)
+    runs = [store.run(run_id) for run_id in store.submit([spec] * 4)]
+    assert progress_html(progress(runs)).endswith("0 of 4 runs done · waiting</span>")
+    states = (
+        replace(runs[0], status="done", step=100, started_at=1000.0), replace(runs[1], status="running", step=50,
+        started_at=1000.0), replace(runs[2], status="failed", step=10, started_at=1000.0), runs[3],
+    )  # fmt: skip
+    found = progress(states, now=1030.0)
+    assert (found.kept, found.failed, found.at_work, found.ended) == (1, 1, 1, False)
+    assert found.share == pytest.approx(250 / 400)
+    assert found.remaining_s == pytest.approx(30 * 150 / 250)
+    assert "1 of 4 runs done · 1 failed · 1 at work · 0:18 left" in progress_html(found)
+    assert progress([replace(run, status="done") for run in runs]).ended
+
+
+FOUND = Finding("r1", "early", SUPPORTED, "accuracy per doubling of r1", -0.0312, -0.0412, -0.0212, 3, "accuracy", "S.")
+
+
+@pytest.mark.parametrize(
+    ("finding", "told"),
+    [
+        (FOUND, ("▲ supported", "<b>-0.031</b>, 95 % interval -0.041 to -0.021, 3 seeds")),
+        (replace(FOUND, verdict=CONTRADICTED, effect=0.2, ci_low=0.05, ci_high=0.35),
+         ("▼ contradicted", "<b>+0.20</b>, 95 % interval +0.05 to +0.35")),
+        (replace(FOUND, verdict=UNRESOLVED, effect=0.01, ci_low=None, ci_high=None, n=1),
+         ("○ not resolved", "(1 seed, no interval)")),
+        (replace(FOUND, verdict=UNRESOLVED, effect=None, ci_low=None, ci_high=None, n=0,
+                 sentence="C. Not resolved in the early regime: 3 runs are still to come."),
+         ("○ not resolved", "3 runs are still to come.")),
+    ],
+)  # fmt: skip
+def test_a_verdict_has_symbol_word_effect_interval_and_seeds(finding, told):
+    shown = verdict.verdicts_html([finding])
+    for text in told:
+        assert text in shown
+
+
+def test_the_interval_is_drawn_to_scale_around_zero():
+    svg = verdict.interval_svg(FOUND, reach=0.0412)
+    assert 'x1="6.0"' in svg, "the far end reaches 92 % of the half width"
+    assert f'cx="{75 - 69 * 0.0312 / 0.0412:.1f}"' in svg
+
+
+# The studies -----------------------------------------------------------------------------------------------------
+
+
+def test_every_study_has_a_card_with_its_claim_and_what_it_costs(room, idle):
+    from cdka.studies import STUDIES
+
+    app = room("sweeps", part="Studies")
+    for study in STUDIES.values():
+        assert study.title.split("?")[0] in texts(app)
+    assert "30 runs in" in texts(app)
+    assert "(120 steps, lr 0.002, alpha 8)" in texts(app)
+    assert "Not with this model: study &#x27;long-context&#x27; needs a model with more than 8,192 positions" in texts(
+        app
+    )
+    keys = {button.key for button in app.button}
+    assert "run-r1" in keys
+    assert "run-long-context" not in keys
+
+
+def test_one_click_runs_a_study_and_the_card_follows_it(room, idle):
+    app = room("sweeps", part="Studies")
+    app.number_input(key="study-seeds").set_value(2).run()
+    app.button(key="run-r").click().run()
+    assert not app.exception
+    (sweep,) = Store().sweeps()
+    assert sweep.plan["study"] == "r"
+    assert sum(sweep.counts.values()) == 16
+    assert "0 of 16 runs done · waiting" in texts(app)
+    app.button(key="cancel-r").click().run()
+    assert Store().sweep(sweep.sweep_id).counts == {"cancelled": 16}
+    assert "○ not resolved" in texts(app)
+    assert "it needs at least two seeds with every arm" in texts(app)
+
+
+def test_finished_studies_show_the_verdicts_of_their_runs(room, idle, monkeypatch):
+    """Accuracies written into the store by hand: falling with r1 in every seed, so the claim must be supported."""
+    store = Store()
+    from cdka.studies import STUDIES, plan_study
+
+    planned = plan_study(STUDIES["r1"], seeds=3)
+    sweep_id = store.create_sweep(planned.name, planned.document, planned.specs)
+    with store.database.write() as sql:
+        for run in store.runs(sweep_id=sweep_id):
+            drop = 0.05 * math.log2(run.spec.components.r1) + 0.001 * run.spec.seed * run.spec.components.r1
+            sql.execute(
+                "UPDATE runs SET status = 'done', num_params = 1, metrics = ? WHERE run_id = ?",
+                (f'{{"accuracy": {0.9 - drop}}}', run.run_id),
+            )
+    app = room("sweeps", part="Studies")
+    assert texts(app).count("▲ supported") == 2
+    assert re.search(
+        r"accuracy per doubling of r1: <b>-0.05\d*</b>, 95 % interval -0.0\d+ to -0.0\d+, 3 seeds", texts(app)
+    )
+    assert app.get("download_button")
+
+
+def test_the_shipped_report_is_shown_where_there_is_one(room, idle, tmp_path, monkeypatch):
+    folder = tmp_path / "assets" / "studies"
+    folder.mkdir(parents=True)
+    (folder / "trends.md").write_text("# What the studies found: here\n\nA table.\n", encoding="utf-8")
+    monkeypatch.setattr("app.sweeps.studies.assets_dir", lambda: Path(tmp_path / "assets"))
+    app = room("sweeps", part="Studies")
+    assert [box.label for box in app.expander] == ["Shipped report: What the studies found: here"]
+    assert "A table." in texts(app)

@@ -20,7 +20,7 @@ from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
-from cdka.runs.record import FAILED, Run, Sweep
+from cdka.runs.record import FAILED, FINISHED, Run, Sweep
 from cdka.runs.store import Store
 from cdka.studies.catalogue import STUDIES, Study
 from cdka.theory.alignment import combine
@@ -88,7 +88,7 @@ def _finding(store: Store, study: Study, regime: str, runs: list[Run], metric: s
     values = evidence.values[np.isfinite(evidence.values)]
     n = len(values)
     if n < 2:
-        waiting = sum(run.status not in ("done", "stopped", "failed") for run in runs)
+        waiting = sum(run.status not in FINISHED for run in runs)
         why = f"{waiting} runs are still to come" if waiting else "it needs at least two seeds with every arm"
         effect = float(values[0]) * evidence.sign if n else None
         text = f"{study.claim} Not resolved in the {regime} regime: {why}.{evidence.remark}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
-from peft.utils import AuxiliaryTrainingWrapper
-from torch import nn
+import torch
+from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
+from torch import Tensor, nn
 
 from cdka.adapter.layer import CdkaLayer
 from cdka.adapter.mixing import BASE, Assignment
@@ -54,7 +57,7 @@ def packed(model: nn.Module, adapter_names: Sequence[str]) -> Iterator[None]:
     try:
         for p in parameters:
             p.requires_grad_(id(p) in wanted)
-        with assigned(layers, Assignment.pack(names)), name_samples(wrappers, names):
+        with assigned(layers, Assignment.pack(names)), _sliced(wrappers, names):
             yield
     finally:
         for p, flag in zip(parameters, before, strict=True):
@@ -108,6 +111,32 @@ def assigned(layers: Sequence[CdkaLayer], assignment: Assignment) -> Iterator[No
     finally:
         for layer, old in zip(layers, before, strict=True):
             layer.assignment = old
+
+
+@contextmanager
+def _sliced(wrappers: Sequence[AuxiliaryTrainingWrapper], names: Sequence[str]) -> Iterator[None]:
+    """Within it, PEFT's wrappers of fully trained modules give each slice of a batch the copy of its adapter."""
+    whole = [w for w in wrappers if isinstance(w, ModulesToSaveWrapper)]
+    try:
+        for wrapper in whole:
+            wrapper.forward = partial(_forward_slices, wrapper, names)
+        with name_samples([w for w in wrappers if w not in whole], names):
+            yield
+    finally:
+        for wrapper in whole:
+            del wrapper.forward
+
+
+def _forward_slices(wrapper: ModulesToSaveWrapper, names: Sequence[str], *args: Any, **kwargs: Any) -> Tensor:
+    if len(args) != 1 or kwargs or not isinstance(args[0], Tensor) or len(args[0]) % len(names):
+        kind = type(wrapper.original_module).__name__
+        raise CdkaError(
+            f"in a pack, a module of modules_to_save takes one batch of equal slices and nothing else: {kind} got "
+            "something different. Train the adapters one by one, or leave the module out."
+        )
+    trained = dict(wrapper.modules_to_save.items())
+    parts = zip(names, args[0].chunk(len(names)), strict=True)
+    return torch.cat([trained.get(name, wrapper.original_module)(part) for name, part in parts])
 
 
 @contextmanager

@@ -25,16 +25,18 @@ COPIES = frozenset(
 
 
 class Trace(TorchDispatchMode):
-    """Within it, records every kernel: (name, number of elements of its largest output)."""
+    """Within it, records every kernel, (name, elements of its largest output), and the shapes of the outputs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.kernels: list[tuple[str, int]] = []
+        self.shapes: set[tuple[int, ...]] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         if name not in VIEWS:
+            self.shapes.update(tuple(t.shape) for t in _tensors(result))
             self.kernels.append((name, max((t.numel() for t in _tensors(result)), default=0)))
         return result
 

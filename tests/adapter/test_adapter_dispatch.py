@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
+from peft import get_peft_model
 from torch import nn
 
 from cdka.adapter import CdkaConfig, Linear, cached_factors, packed
@@ -117,6 +119,28 @@ def test_the_probe_sees_a_materialised_delta_weight_and_a_copied_activation():
         layer.base_layer.requires_grad_(False)
         torch.testing.assert_close(layer(x), Linear.forward(layer, x), rtol=1e-4, atol=1e-4)
         assert probe(step(layer))
+
+
+@pytest.mark.parametrize("materialise", [False, True])
+def test_a_whole_training_step_of_a_model_never_holds_a_matrix_of_the_shape_of_a_weight(materialise, monkeypatch):
+    torch.manual_seed(0)
+    settings = transformers.LlamaConfig(
+        vocab_size=70, hidden_size=64, intermediate_size=160, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2,
+    )  # fmt: skip
+    targets = ["q_proj", "v_proj", "up_proj", "down_proj"]
+    config = CdkaConfig(r1=2, r2=4, r=3, target_modules=targets, init_weights="random")
+    model = get_peft_model(transformers.LlamaForCausalLM(settings), config)
+    if materialise:
+        monkeypatch.setattr(Linear, "forward", Materialising.forward)
+    ids = torch.randint(0, 70, (3, 7))
+    adam = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+    with Trace() as trace:
+        model(input_ids=ids, labels=ids).loss.backward()
+        adam.step()
+    adapted_layers = [m for m in model.modules() if isinstance(m, Linear)]
+    forbidden = {(m.out_features, m.in_features) for m in adapted_layers}
+    assert bool(trace.shapes & forbidden) == materialise
 
 
 def test_the_kernels_of_a_pack_do_not_grow_with_the_number_of_adapters():

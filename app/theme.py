@@ -21,6 +21,10 @@ DIVERGING = ("#2166AC", "#67A9CF", "#D1E5F0", "#F2F2F0", "#FDDBC7", "#EF8A62", "
 """Diverging, centred on zero: below is blue, above is red."""
 
 _CSS = Path(__file__).with_name("studio.css")
+_DARK_CSS = Path(__file__).with_name("studio-dark.css")
+
+_LETTERS = MappingProxyType({"r1": ("#B34E00", "#FF9147"), "r2": ("#00659E", "#5DB5EE"), "r": ("#007A59", "#3CCB9E")})
+"""r1, r2 and r as text, on the light and on the dark page; the same as in the style sheet."""
 
 
 def is_dark() -> bool:
@@ -33,13 +37,18 @@ def ink() -> str:
     return INK_DARK if is_dark() else INK_LIGHT
 
 
+def letter(name: str) -> str:
+    """The ink of r1, r2 or r as text (an axis title, say) on the theme in use."""
+    return _LETTERS[name][is_dark()]
+
+
 def accent() -> str:
     """The neutral accent of the theme in use: what carries no meaning of its own."""
     return "#A9BCD0" if is_dark() else "#33475B"
 
 
 def apply() -> None:
-    """Put the style sheet on the page; call once per run."""
+    """Put the style sheets on the page; call once per run."""
     st.html(_CSS)
     if is_dark():
-        st.html('<span class="cdka-dark" hidden></span>')
+        st.html(_DARK_CSS)

@@ -7,6 +7,7 @@ import streamlit as st
 from app import data, parts, state
 from cdka import align
 from cdka.align import AlignRequest, Status
+from cdka.align.verdict import LEAST_CONFIGURATIONS
 from cdka.errors import CdkaError
 from cdka.models.catalogue import list_models
 from cdka.tasks.catalogue import TASKS
@@ -73,8 +74,10 @@ def measure(request: AlignRequest) -> Status:
 
 
 def sweeps() -> dict[str, str]:
-    """The sweeps whose runs may be held against alignment: id to name, newest first."""
-    return {sweep.sweep_id: sweep.name for sweep in data.store().sweeps()[:100]}
+    """The sweeps whose runs may be held against alignment, id to name: those with enough arms first."""
+    known = data.store().sweeps()[:100]
+    enough = sorted(known, key=lambda sweep: len(sweep.plan.get("arms", ())) < LEAST_CONFIGURATIONS)
+    return {sweep.sweep_id: sweep.name for sweep in enough}
 
 
 def _start(request: AlignRequest) -> None:

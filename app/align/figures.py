@@ -25,8 +25,8 @@ def map_of(rows: pd.DataFrame, kind: str, r: int, scale_top: float) -> alt.Layer
         value=lambda d: d[kind], params=lambda d: [words.count(n) for n in d["num_params"]]
     )
     base = alt.Chart(shown).encode(
-        x=alt.X("r2:O", title="r2", axis=alt.Axis(labelAngle=0, titleColor=theme.R2, titleFontWeight="bold")),
-        y=alt.Y("r1:O", title="r1", axis=alt.Axis(titleColor=theme.R1, titleAngle=0, titleFontWeight="bold")),
+        x=alt.X("r2:O", title="r2", axis=alt.Axis(labelAngle=0, titleColor=theme.letter('r2'), titleFontWeight="bold")),
+        y=alt.Y("r1:O", title="r1", axis=alt.Axis(titleColor=theme.letter('r1'), titleAngle=0, titleFontWeight="bold")),
         tooltip=[
             "r1:O", "r2:O", "r:O", alt.Tooltip("num_params:Q", title="parameters", format=","),
             *(alt.Tooltip(f"{name}:Q", format=".3f") for name in KINDS if name in shown),
@@ -66,7 +66,7 @@ def agreement(rows: pd.DataFrame, r: int) -> alt.LayerChart:
         low=rows["measured"] - rows["measured_sd"], high=rows["measured"] + rows["measured_sd"], now=rows["r"] == r
     )
     line = alt.Chart(pd.DataFrame({"x": [0, top], "y": [0, top]})).mark_line(strokeDash=[4, 3], color="#8A9099")
-    x = alt.X("predicted:Q", title="predicted alignment", scale=alt.Scale(domain=[0, top]))
+    x = alt.X("predicted:Q", title="predicted alignment", scale=alt.Scale(domain=[0, top]), axis=alt.Axis(tickCount=6))
     base = alt.Chart(told).encode(
         x=x, opacity=alt.condition("datum.now", alt.value(1.0), alt.value(0.25)),
         tooltip=["r1:O", "r2:O", "r:O", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("predicted", "measured"))],

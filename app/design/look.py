@@ -13,7 +13,7 @@ from cdka.solver import OBJECTIVES, Option, Solution
 
 _SCATTER, _TABLE = "design-scatter", "design-options"
 LISTED = {**table.SHOWN, "guidelines": "Guidelines", "modules": "Per module"}
-_HEIGHTS = {"alignment": "Alignment", "rank_bound": "Rank bound"}
+_HEIGHTS = {"alignment": "Alignment", "rank_bound": "Rank"}
 
 
 def weights() -> tuple[tuple[str, float], ...]:

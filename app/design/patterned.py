@@ -20,13 +20,14 @@ def guidelines(solution: Solution) -> None:
     with st.container(height=HEIGHT, border=True, key="design-guidelines"):
         for name, option in solution.presets().items():
             preset = PRESETS[name]
-            with st.container(horizontal=True, vertical_alignment="center"):
+            told, look = st.columns([7, 1], vertical_alignment="center")
+            with told:
                 parts.show(
                     f"<b>{html.escape(preset.title)}</b> {parts.chip_html(option.components, _hover(option))} "
                     f"{parts.count_html(option.num_params, 'parameters')}<br>"
                     f'<span class="cdka-quiet">{html.escape(preset.explanation)} ({preset.source})</span>'
                 )
-                st.button("Look", key=f"look-{name}", on_click=chosen.pick, args=(option.components,))
+            look.button("Look", key=f"look-{name}", on_click=chosen.pick, args=(option.components,))
 
 
 def modules(solution: Solution, option: Option | None) -> None:

@@ -26,7 +26,7 @@ _CONFIG = charts.PLOTLY_CONFIG | {"toImageButtonOptions": {"format": "svg", "fil
 
 
 _THIN = "Thin: one seed."
-_CROWDED = f"Single seeds are drawn for up to {CROWDED} arms: show fewer to see them."
+_CROWDED = f"Seeds and bands are drawn in panels of up to {CROWDED} arms: show fewer to see them."
 
 
 def look() -> Look:
@@ -62,10 +62,10 @@ def curve_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> Non
         look=look(),
     )
     _draw(figure, "compare-curves", f"{name} by {X_TITLES[axis]}, one line per arm with its 95 % interval")
-    seeds = _THIN if len(shown) <= CROWDED else _CROWDED
+    whole = any(trace.fill for trace in figure.data)
     parts.caption(
-        f"{seeds} Bold: mean over seeds, ending where the first seed ends. Band: 95 % interval of the mean. Hollow: a "
-        f"single seed, anecdotal. {_source(comparison, shown)}"
+        f"{_THIN if whole else _CROWDED} Bold: mean over seeds, ending where the first seed ends. Band: 95 % interval "
+        f"of the mean. Hollow: a single seed, anecdotal. {_source(comparison, shown)}"
     )
 
 

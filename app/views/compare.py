@@ -45,11 +45,12 @@ def headline(comparison) -> None:
         told = ", ".join(
             f"{html.escape(comparison.labels[row['a']])} {row['verdict']}" for _, row in resolved.head(4).iterrows()
         )
-        against = (
-            "all pairs" if comparison.all_pairs else ", ".join(comparison.labels[r] for r in comparison.references)
-        )
+        named = html.escape(", ".join(comparison.labels[arm] for arm in comparison.references))
+        against = "every other arm" if comparison.all_pairs else named
         rest = f"{len(resolved)} of {plural(len(comparison.verdicts), 'comparison')} with {against} resolved"
-        lines.append(f"{rest}{': ' + told if told else ''}.")
+        left = comparison.verdicts["more_seeds"].dropna()
+        hint = f"; the nearest other needs about {plural(left.min(), 'more seed')}" if len(left) else ""
+        lines.append(f"{rest}{': ' + told if told else ''}{hint}.")
     items = "".join(f"<li>{line}</li>" for line in lines)
     notes = "".join(f'<li class="cdka-quiet">{html.escape(note)}</li>' for note in comparison.missing())
     parts.show(f'<ul style="margin:0;padding-left:1.1em;font-size:.93em">{items}{notes}</ul>')

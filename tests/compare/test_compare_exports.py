@@ -87,6 +87,7 @@ def _code(text: str) -> list[str]:
 def test_script_and_notebook_reproduce_a_real_comparison(tmp_path, monkeypatch, capsys):
     """Two real runs are trained, stored and exported: script and notebook train them again to the same digits."""
     pytest.importorskip("torch")
+    from cdka.compare.anatomy import read_adapter
     from cdka.finetune.loop import train
     from cdka.finetune.spec import resolve
     from cdka.runs import transitions
@@ -108,6 +109,10 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path, monkeypatch, 
     comparison = compare(source)
     recorded = comparison.frame["value"].to_list()
     assert len(recorded) == 2
+    cdka, lora = (read_adapter(run.adapter_dir) for run in store.runs())
+    assert (cdka[0].components, lora[0].components) == ((2, 8, 1), (1, 1, 2))
+    counts = comparison.frame["num_params"].to_list()
+    assert [sum(factors.num_params for factors in layers) for layers in (cdka, lora)] == counts
 
     (tmp_path / "reproduce.py").write_text(script(comparison, source))
     command = [sys.executable, "reproduce.py", "by-script"]

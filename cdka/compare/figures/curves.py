@@ -32,8 +32,8 @@ X_TITLES = {
     "elapsed_s": "training time (s)",
     "tokens": "training tokens",
 }
-CROWDED = 24
-"""Beyond this many arms only means are drawn: seeds and bands would hide them."""
+CROWDED = 12
+"""Beyond this many arms in a panel only means are drawn there: seeds and bands would hide them."""
 PAGE_WIDTH = 900
 """Pixels that the figure is assumed to have, to leave room for labels."""
 LABELLED = 9
@@ -80,7 +80,7 @@ def curve_figure(
     traces = []
     for i, level in enumerate(levels or [None]):
         here = [line for line in found if level is None or pd.isna(level_of[line.arm]) or level_of[line.arm] == level]
-        traces += [trace | axes(i) for line in here for trace in _traces(line, comparison, encoding, look, len(found))]
+        traces += [trace | axes(i) for line in here for trace in _traces(line, comparison, encoding, look, len(here))]
         if 0 < len(here) <= LABELLED:
             _label(layout, here, encoding, limits, columns, axes(i))
     if not found:

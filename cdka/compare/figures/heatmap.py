@@ -66,7 +66,7 @@ def _bars(rows: pd.DataFrame, spots: dict, **more) -> dict:
     return {
         "type": "bar", "x": [spots["r2"][int(v)] for v in rows["r2"]], "y": [SIZE] * len(rows), "width": SIZE,
         "base": [spots["r1"][int(v)] - SIZE / 2 for v in rows["r1"]], "textposition": "inside",
-        "insidetextanchor": "middle", "textangle": 0, **more,
+        "insidetextanchor": "middle", "textangle": 0, "unselected": {"marker": {"opacity": 1}}, **more,
     }  # fmt: skip
 
 

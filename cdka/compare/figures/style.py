@@ -147,6 +147,7 @@ def _page(look: Look, *, height: int) -> dict[str, Any]:
         "height": height, "margin": {"l": 12, "r": 12, "t": 44, "b": 12}, "showlegend": False, "hovermode": "closest",
         "font": {"color": look.ink, "size": 12, "family": FONT}, "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)", "uirevision": "kept", "hoverlabel": {"align": "left"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": look.quiet, "activecolor": look.ink},
     }  # fmt: skip
 
 

@@ -21,6 +21,9 @@ REMEMBERED = "learn_values"
 LIVE = "learn_live"
 """What a drag that is still going on makes of a matrix, by the control's name."""
 SEED = seed_control(0)
+STASH = "learn_stash"
+MATRICES = ("c1_B", "c1_A", "c1_x", "c1_pick")
+"""What has no widget to keep it."""
 
 
 def hidden(text: str | None) -> frozenset[str]:
@@ -59,6 +62,15 @@ def remember(chapter: Chapter, values: Mapping[str, Any]) -> None:
     """Keep the settings for the pages of the session that show no widgets."""
     kept = st.session_state.setdefault(REMEMBERED, {})
     kept.update({c.key: values[c.name] for c in (*chapter.controls, SEED) if c.kind != "matrix"})
+
+
+def leave(before: str, chapter: str) -> None:
+    """Go from one chapter to another: edited matrices leave the URL with their chapter and come back with it."""
+    stash = st.session_state.setdefault(STASH, {})
+    stash[before] = {key: st.query_params.pop(key) for key in list(st.query_params) if key in MATRICES}
+    for key, text in stash.pop(chapter, {}).items():
+        st.query_params[key] = text
+    st.query_params["chapter"] = chapter
 
 
 def link(params: Mapping[str, str], hide: tuple[str, ...] = ()) -> str:

@@ -23,7 +23,7 @@ class Board {
   show(data) {
     this.data = data;
     const plan = JSON.stringify(data.lines.map((line) => line.map((i) =>
-      i.kind === "sign" ? [i.text] : [i.id, i.name, i.shape, !!i.edit, !!i.pick, i.cells.length, i.cells[0].length, i.block])));
+      i.kind === "sign" ? [i.text] : [i.id, i.name, i.shape, !!i.edit, !!i.pick, i.cells.length, i.cells[0].length, i.block, i.now])));
     if (plan !== this.plan) this.build(data, plan);
     for (const line of data.lines)
       for (const item of line)
@@ -37,7 +37,7 @@ class Board {
     this.cells.clear();
     this.root.replaceChildren(...data.lines.map((line) => {
       const row = element("div", "line");
-      row.append(...line.map((item) => (item.kind === "sign" ? element("span", "sign", item.text) : this.matrix(item))));
+      row.append(...line.map((item) => (item.kind === "sign" ? element("span", item.text.length > 2 ? "sign words" : "sign", item.text) : this.matrix(item))));
       return row;
     }));
   }
@@ -50,7 +50,8 @@ class Board {
     table.style.gridTemplateColumns = `repeat(${item.cells[0].length}, auto)`;
     item.cells.forEach((row, i) => row.forEach((cell, j) => table.append(this.cell(item, i, j))));
     const caption = element("figcaption", "", "");
-    caption.innerHTML = `<b>${item.name}</b> <span>${item.shape}</span>`;
+    caption.innerHTML = `<b>${item.name}</b> <span>${item.shape}${item.now ? " · in the text" : ""}</span>`;
+    if (item.now) figure.classList.add("now");
     figure.append(caption, table);
     return figure;
   }

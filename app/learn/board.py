@@ -39,9 +39,11 @@ def matrix(
     marked: Sequence[tuple[int, int]] = (),
     links: Callable[[int, int], list[str]] | None = None,
     cover: Callable[[int, int], bool] | None = None,
+    now: bool = False,
 ) -> dict[str, Any]:
     """One matrix of a board. ``pick`` is the picked cell (cells can then be picked); ``links`` names, for one cell, the
-    cells that light up with it (``id:row:column``); ``cover`` hides a cell's number."""
+    cells that light up with it (``id:row:column``); ``cover`` hides a cell's number; ``now`` says that
+    the text is about this matrix."""
     values = np.atleast_2d(values)
     strongest = max(float(np.abs(values).max()), 1e-12)
     rows = [
@@ -62,7 +64,7 @@ def matrix(
     size = shape or f"{values.shape[0]}×{values.shape[1]}"
     return {
         "kind": "matrix", "id": id, "name": name, "tint": tint, "shape": size, "cells": rows,
-        "edit": edit, "pick": pick is not None, "block": list(block) if block else None,
+        "edit": edit, "pick": pick is not None, "block": list(block) if block else None, "now": now,
     }  # fmt: skip
 
 

@@ -41,14 +41,16 @@ def _links(row: int, column: int) -> list[str]:
     return [f"B:{i}:{j}", f"A:{k}:{m}"]
 
 
-def product_line(values: dict[str, Any], *, edit: bool = True, cover_product: bool = False) -> list[dict[str, Any]]:
+def product_line(
+    values: dict[str, Any], *, edit: bool = True, cover_product: bool = False, focus: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     """B (x) A = K. The two numbers of the picked cell are marked, unless the product is covered."""
     pick = tuple(values["pick"])
-    (i, j), (k, m) = parts(*pick)
+    of_b, of_a = ([], []) if cover_product else ([place] for place in parts(*pick))
     return [
-        board.matrix("B", "B", np.array(values["B"]), "b", edit=edit, marked=[] if cover_product else [(i, j)]),
+        board.matrix("B", "B", np.array(values["B"]), "b", edit=edit, now="B" in focus, marked=of_b),
         board.sign("⊗"),
-        board.matrix("A", "A", np.array(values["A"]), "a", edit=edit, marked=[] if cover_product else [(k, m)]),
+        board.matrix("A", "A", np.array(values["A"]), "a", edit=edit, now="A" in focus, marked=of_a),
         board.sign("="),
         board.matrix(
             "K", "B ⊗ A", kron(values), "k", block=A_SHAPE, links=None if cover_product else _links,
@@ -62,7 +64,7 @@ def step_line(values: dict[str, Any]) -> list[dict[str, Any]]:
     """x -> X -> X A^T -> B (X A^T) -> y, as far as the learner has stepped."""
     found = steps(values)
     shown = STEPS.index(values["step"])
-    line = [board.matrix("x", "x", np.array(values["x"]), "x", edit=True, shape="6", block=(1, A_SHAPE[1]))]
+    line = [board.matrix("x", "x", np.array(values["x"]), "x", edit=True, shape="6", block=(1, A_SHAPE[1]), now=True)]
     stages = (
         ("cut into rows", "X", found.X, "x"),
         ("times Aᵀ", "X Aᵀ", found.T, "a"),
@@ -70,9 +72,9 @@ def step_line(values: dict[str, Any]) -> list[dict[str, Any]]:
         ("row by row", "y", found.y, "k"),
     )
     for words_, name, value, tint in stages[:shown]:
-        line += [board.sign(f"→ {words_} →"), board.matrix(name, name, value, tint)]
+        line += [board.sign(f"{words_} →"), board.matrix(name, name, value, tint)]
     if shown == len(stages):
-        line += [board.sign("and"), board.matrix("direct", "(B ⊗ A) x, the long way", found.direct, "k")]
+        line += [board.sign("equals"), board.matrix("direct", "(B ⊗ A) x, the long way", found.direct, "k")]
     return line
 
 
@@ -81,7 +83,7 @@ def stage(values: dict[str, Any], page: Page) -> None:
     if page.view == "cost":
         _bars(values["size"])
         return
-    lines = [product_line(values)]
+    lines = [product_line(values, focus=page.focus)]
     if page.view == "steps":
         lines.append(step_line(values))
     board.show(lines, KEY, on_edit=_took_edit, on_pick=_took_pick)

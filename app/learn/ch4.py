@@ -13,7 +13,7 @@ CONTROLS = (
     Control(4, "r1", "r1", "slider", 2, RANGE),
     Control(4, "r2", "r2", "slider", 8, RANGE),
     Control(4, "r", "r", "slider", 4, RANGE),
-    seed_control(4),
+    Control(4, "seed", "Seed", "seed", 0, help=seed_control(4).help, views=("curves",)),
 )
 
 

@@ -59,7 +59,7 @@ def _scalings(v: Values) -> str:
     name = (
         r"\text{none}"
         if rule == "none"
-        else TEX[rule].replace("<r>", f"<r:{last.r}>").replace("<r2>", f"<r2:{last.r2}>")
+        else TEX[rule].replace(r"<r>\,<r2>", rf"<r:{last.r}>\cdot <r2:{last.r2}>").replace("<r>", f"<r:{last.r}>")
     )
     return rf"{name}={last.scaling(1.0, rule):.3g},\qquad {_range(v, rule)}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -95,27 +94,18 @@ def chart(grow: str, r1: int, seed: int, rules: list[str], bold: str) -> go.Figu
             marker={"symbol": symbol, "size": 10 if wide else 6},
             hovertemplate=f"{named[rule]}, {name} %{{x}}: %{{y:.2e}}<extra></extra>",
         )  # fmt: skip
-    heights = _spread([float(np.log10(found[rule][-1])) for rule in rules])
-    for rule, height in zip(rules, heights, strict=True):
+    rising = sorted(rules, key=lambda rule: found[rule][-1])
+    heights = live.spread([float(np.log10(found[rule][-1])) for rule in rising], 0.19)
+    for rule, height in zip(rising, heights, strict=True):
         label = named[rule].replace("none", "no scaling")
         figure.add_annotation(x=np.log10(VALUES[-1]), y=height, text=f"<b>{label}</b>" if rule == bold else label,
                               showarrow=False, xanchor="left", xshift=10)  # fmt: skip
     figure.update_xaxes(type="log", tickvals=list(VALUES), ticktext=[str(v) for v in VALUES],
                         range=[-0.05, np.log10(VALUES[-1]) + 0.42])  # fmt: skip
-    figure.update_yaxes(type="log", range=[-5.3, -1.4], exponentformat="power", dtick=1)
+    figure.update_yaxes(type="log", range=[-5.2, -1.1], exponentformat="power", dtick=1)
     return figure
 
 
-def _spread(heights: list[float], least: float = 0.19) -> list[float]:
-    """Heights moved apart so that labels do not overlap, their order kept."""
-    order = sorted(range(len(heights)), key=heights.__getitem__)
-    moved = list(heights)
-    for below, above in pairwise(order):
-        moved[above] = max(moved[above], moved[below] + least)
-    return moved
-
-
-DEMO = Components(1, 16, 16)
 MODEL, DEMO_TASK = "digits-vit", "digits"
 DEMO_STEPS = 40
 DEMO_SETTINGS = {"alpha": 64.0, "lr": 3e-4, "eval_every": 4, "schedule": "constant"}

@@ -11,7 +11,7 @@ import streamlit as st
 from app import charts, data, parts, words
 from cdka.engines.local import ensure_dispatcher
 from cdka.finetune.spec import RunSpec
-from cdka.runs.record import FAILED, FINISHED, LIVE, RETRIABLE, Run
+from cdka.runs.record import FAILED, FINISHED, KEPT, LIVE, RETRIABLE, Run
 from cdka.runs.store import Store
 
 EVERY_S = 1.0
@@ -29,14 +29,23 @@ def find(store: Store, specs: Sequence[RunSpec]) -> list[Run | None]:
     return [known.get(repr(spec.to_dict())) for spec in specs]
 
 
+def _to_do(runs: Sequence[Run | None]) -> list[Run | None]:
+    """Those that were never asked for (None) and those that ended without a result."""
+    return [run for run in runs if run is None or (run.status in RETRIABLE and run.status not in KEPT)]
+
+
 def start(specs: Sequence[RunSpec]) -> None:
-    """Ask for what was never run, in one pack, and retry what did not end well; what is done or under way is left."""
+    """Ask for what was never run and retry what did not end well; what is done or under way is left alone.
+
+    Equal methods train together in one process (a pack holds one kind of adapter).
+    """
     store = data.store()
     found = find(store, specs)
-    store.retry([run.run_id for run in found if run is not None and run.status in RETRIABLE and run.status != FAILED])
-    missing = [spec for spec, run in zip(specs, found, strict=True) if run is None]
+    store.retry([run.run_id for run in _to_do(found) if run is not None])
+    missing = [i for i, run in enumerate(found) if run is None and specs.index(specs[i]) == i]
     if missing:
-        store.submit(missing, packs=[0] * len(missing))
+        methods = sorted({specs[i].method for i in missing})
+        store.submit([specs[i] for i in missing], packs=[methods.index(specs[i].method) for i in missing])
     ensure_dispatcher(store)
 
 
@@ -45,7 +54,7 @@ def panel(key: str, intro: str, arms: Sequence[Arm], *, field: str) -> None:
     store = data.store()
     specs = [spec for _, spec in arms]
     found = find(store, specs)
-    missing = sum(run is None or (run.status in RETRIABLE and run.status != FAILED) for run in found)
+    missing = len(_to_do(found))
     st.markdown(intro)
     if missing:
         label = f"Train {words.plural(missing, 'run')}, {specs[0].steps} steps"
@@ -94,7 +103,12 @@ def curve(store: Store, named: Sequence[tuple[str, Run]], field: str) -> alt.Lay
     y = {"loss": "training loss", "accuracy": "validation accuracy"}[field]
     scale = alt.Scale(domain=[0, 1]) if field == "accuracy" else alt.Scale(zero=True)
     base = alt.Chart(frame).encode(
-        x=alt.X("step:Q", title="training step", scale=alt.Scale(domain=[0, steps * 1.25])),
+        x=alt.X(
+            "step:Q",
+            title="training step",
+            scale=alt.Scale(domain=[0, steps * 1.25], nice=False),
+            axis=alt.Axis(tickCount=6),
+        ),
         y=alt.Y("value:Q", title=y, scale=scale),
         color=alt.Color("name:N", scale=alt.Scale(domain=order, range=colours), legend=None),
     )
@@ -102,12 +116,22 @@ def curve(store: Store, named: Sequence[tuple[str, Run]], field: str) -> alt.Lay
         strokeDash=alt.StrokeDash("name:N", scale=alt.Scale(domain=order, range=[*DASHES][: len(order)]), legend=None),
         tooltip=["name:N", "step:Q", alt.Tooltip("value:Q", title=y, format=".3f")],
     )
-    ends = frame.sort_values("step").groupby("name").tail(1)
+    ends = frame.sort_values("step").groupby("name").tail(1).sort_values("value")
+    span = 1.0 if field == "accuracy" else float(frame["value"].max() or 1.0) if len(frame) else 1.0
+    ends = ends.assign(value=spread(ends["value"].tolist(), 0.065 * span))
     labels = alt.Chart(ends).mark_text(align="left", dx=6, fontWeight="bold").encode(
         x="step:Q", y="value:Q", text="name:N",
         color=alt.Color("name:N", scale=alt.Scale(domain=order, range=colours), legend=None),
     )  # fmt: skip
     return charts.altair(alt.layer(lines, labels), f"{y.capitalize()}, step by step", height=300)
+
+
+def spread(heights: Sequence[float], least: float) -> list[float]:
+    """Ascending heights moved up so that neighbours are at least ``least`` apart."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + least) if moved else height)
+    return moved
 
 
 def _colour(name: str, run: Run, index: int) -> str:

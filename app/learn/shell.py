@@ -82,7 +82,7 @@ def _choose_chapter(kept: progress.Progress) -> str:
             return "Glossary"
         chapter = CHAPTERS[int(choice) - 1]
         best = kept.of(chapter.number).best
-        return f"{choice} {chapter.short}" + ("" if best is None else f" ✓ {best}/{MOST}")
+        return f"{choice} {chapter.short}" + (f" ✓ {best}/{MOST}" if best else "")
 
     st.session_state[NAV] = _chapter_in_url()
     return st.segmented_control(
@@ -135,8 +135,9 @@ def _turn_page(chapter: Chapter) -> None:
 
 
 def _go_to(chapter: str, page: int) -> None:
-    if chapter != st.query_params.get("chapter", CHOICES[0]):
-        st.query_params["chapter"] = chapter
+    before = st.query_params.get("chapter", CHOICES[0])
+    if chapter != before:
+        address.leave(before, chapter)
     st.session_state["page"] = page
 
 
@@ -157,8 +158,8 @@ def _extras(chapter: Chapter, page: Page | None, values: dict) -> None:
             hide = st.pills(
                 "Hide", address.HIDE, selection_mode="multi", key="teach", help="For whoever opens the link."
             )
-            st.code(address.link(st.query_params.to_dict(), tuple(hide)), language=None, wrap_lines=True)
-            st.markdown("Append this to the address of this page, after `/learn`.")
+            here = (st.context.url or "").partition("?")[0]
+            st.code(here + address.link(st.query_params.to_dict(), tuple(hide)), language=None, wrap_lines=True)
         with st.popover("Progress", type="tertiary"):
             kept = progress.load()
             points = sum(kept.of(c.number).best or 0 for c in CHAPTERS)

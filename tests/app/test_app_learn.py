@@ -150,7 +150,8 @@ def test_the_contest_is_submitted_once_as_ordinary_runs(room, monkeypatch):
     press(app, "Train and reveal")
     runs = data.store().runs()
     assert [run.spec.label for run in runs][::2] == ["cdka 2,2,2", "lora 2"]
-    assert len({run.pack_id for run in runs}) == 1
+    packs = [run.pack_id for run in runs]
+    assert packs[0] == packs[1] != packs[2], "a pack holds one kind of adapter"
     assert "The runs will tell" in texts(app)
     live.start([run.spec for run in runs])
     assert len(data.store().runs()) == 3, "what is queued already is not submitted again"
@@ -184,7 +185,8 @@ def test_a_change_is_answered_quickly(room):
     """The promise is 150 ms on an idle machine; the bound here only catches a slip, the numbers are printed with -s."""
     worst = {}
     for number, page, key, settings in (
-        (2, 3, "c2_r1", (2, 4, 8, 16)), (3, 2, "c3_r1", (1, 4, 8, 16)), (4, 5, "c4_r2", (1, 2, 4, 16)), (5, 2, "seed", (1, 2, 3, 4)),
+        (2, 3, "c2_r1", (2, 4, 8, 16)), (3, 2, "c3_r1", (1, 4, 8, 16)), (4, 5, "c4_r2", (1, 2, 4, 16)), 
+        (5, 2, "seed", (1, 2, 3, 4)),
     ):  # fmt: skip
         app = room("learn", chapter=str(number), page=str(page))
         took = []

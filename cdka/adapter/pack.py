@@ -77,7 +77,7 @@ class PackRouter:
     @contextmanager
     def route(self, names: Sequence[str]) -> Iterator[None]:
         """Within it, every batch is one equal contiguous slice per adapter, in the order of ``names``."""
-        with assigned(self._layers, Assignment.pack(names)), name_samples(self._wrappers, names):
+        with assigned(self._layers, Assignment.pack(names)), _sliced(self._wrappers, names):
             yield
 
 
@@ -117,14 +117,18 @@ def assigned(layers: Sequence[CdkaLayer], assignment: Assignment) -> Iterator[No
 def _sliced(wrappers: Sequence[AuxiliaryTrainingWrapper], names: Sequence[str]) -> Iterator[None]:
     """Within it, PEFT's wrappers of fully trained modules give each slice of a batch the copy of its adapter."""
     whole = [w for w in wrappers if isinstance(w, ModulesToSaveWrapper)]
+    before = [w.__dict__.get("forward") for w in whole]
     try:
         for wrapper in whole:
             wrapper.forward = partial(_forward_slices, wrapper, names)
         with name_samples([w for w in wrappers if w not in whole], names):
             yield
     finally:
-        for wrapper in whole:
-            del wrapper.forward
+        for wrapper, outer in zip(whole, before, strict=True):
+            if outer is None:
+                del wrapper.forward
+            else:
+                wrapper.forward = outer
 
 
 def _forward_slices(wrapper: ModulesToSaveWrapper, names: Sequence[str], *args: Any, **kwargs: Any) -> Tensor:

@@ -24,6 +24,7 @@ from peft import (
 from torch import Tensor, nn
 
 from cdka.adapter import CdkaConfig, CdkaLayer, adapter_parameters, export_lora, packed
+from cdka.adapter.pack import PackRouter
 from cdka.errors import CdkaError
 
 BATCH = 6
@@ -385,8 +386,13 @@ def test_a_pack_trains_a_head_of_its_own_for_each_adapter(case):
         gradients[name] = [p.grad.clone() for p in adapter_parameters(model, name)]
         model.zero_grad()
     with packed(model, ["run0", "run1"]):
+        with PackRouter(model).route(["run1", "run0"]):
+            swapped = output(model, inputs)
         together = output(model, inputs)
         sum(part.square().mean() for part in together.chunk(2)).backward()
+    assert differs(swapped, together)
+    alone = output(model, inputs)
+    close(alone[3:], separate[1])
     close(together, torch.cat(separate), rtol=1e-7)
     for name, grads in gradients.items():
         for p, expected in zip(adapter_parameters(model, name), grads, strict=True):

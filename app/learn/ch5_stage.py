@@ -106,6 +106,7 @@ def chart(grow: str, r1: int, seed: int, rules: list[str], bold: str) -> go.Figu
     return figure
 
 
+DEMO = Components(1, 16, 16)
 MODEL, DEMO_TASK = "digits-vit", "digits"
 DEMO_STEPS = 40
 DEMO_SETTINGS = {"alpha": 64.0, "lr": 3e-4, "eval_every": 4, "schedule": "constant"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedModel
+from transformers.utils import logging
 
 from cdka.errors import CdkaError
 from cdka.models.obtain import locate
@@ -24,6 +27,9 @@ AUTO_CLASSES = {
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
 QUANTIZATIONS = ("int8", "nf4")
+_LAYER = re.compile(r"\.(layers?|blocks?|h|stages)\.\d+\.")
+HEAD_SEED = 2602
+"""A new head starts the same in every run, like the rest of the base: seeds, methods and packs stay comparable."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,20 @@ class Loaded:
 
     model: PreTrainedModel
     fresh_modules: tuple[str, ...]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """What transformers reports of a checkpoint is told in our own words."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _without_dropout(config: object) -> None:
@@ -89,11 +109,13 @@ def load_model(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         _without_dropout(config)
         _fit_head(config, name, kind, num_labels)
-        model, report = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
-            folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
-            output_loading_info=True, ignore_mismatched_sizes=num_labels is not None,
-            **_quantized(quantization, dtype, device),
-        )  # fmt: skip
+        with _quietly(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(HEAD_SEED)
+            model, report = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
+                folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True,
+                local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=num_labels is not None,
+                **_quantized(quantization, dtype, device),
+            )  # fmt: skip
     except CdkaError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
@@ -116,7 +138,7 @@ def _fresh_modules(model: PreTrainedModel, report: dict[str, Any], name: str, ki
     mismatched = {key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"]}
     missing = {str(key) for key in (*report["missing_keys"], *mismatched)}
     backbone = f"{model.base_model_prefix}."
-    outside = {key for key in missing if not key.startswith(backbone)}
+    outside = {key for key in missing if not key.startswith(backbone) and not _LAYER.search(key)}
     poolers = {key for key in missing - outside if ".pooler." in key}
     lost = sorted(missing - outside - poolers)
     if lost or (outside and kind in ("causal-lm", "seq2seq")):

@@ -50,10 +50,9 @@ def task_for(path: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     options = {key: value for key, value in given.items() if value is not None}
     folder = data_path({"data": path}, "local")
     options["data"] = str(folder.resolve())
-    if folder.is_dir() and not any(role in options for roles in ROLES.values() for role in roles):
-        if not any(folder.glob("train.*")):
-            prepare_pictures(options)
-            return "local-images", {**options, "sha256": digest(folder)}
+    if folder.is_dir() and not any(folder.glob("train.*")):
+        prepare_pictures(options)
+        return "local-images", {**options, "sha256": digest(folder)}
     table = read_table(folder)
     tasks = [task for task, roles in ROLES.items() if any(role in options for role in roles)]
     if len(tasks) > 1:
@@ -68,7 +67,7 @@ def task_for(path: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def preview(task: str, options: Mapping[str, Any], *, rows: int = 20) -> Preview:
-    """What training on the file would see: nothing is trained and no model is needed. Raises CdkaError as ``prepare``."""
+    """What training on the file would see; no model is needed. Raises CdkaError as ``prepare`` does."""
     if task == "local-images":
         return _preview_pictures(options, rows)
     prepared = prepare(task, options)

@@ -142,7 +142,8 @@ def _specs(source: _Remembered) -> dict[str, dict[str, Any]]:
 
 @lru_cache(maxsize=4)
 def _all_curves(source: _Remembered) -> pd.DataFrame:
-    return source._source.curves(source.frame()["run_id"].to_list())
+    found = source._source.curves(source.frame()["run_id"].to_list())
+    return found.astype({"run_id": "category", "kind": "category"})  # 200,000 rows are searched at a click
 
 
 @lru_cache(maxsize=24)

@@ -102,9 +102,9 @@ class Measure:
                 near = min(steps, key=lambda step: abs(step - self.step))
                 raise CdkaError(f"no run was evaluated at step {self.step}. The nearest evaluation is at step {near}.")
             evals = evals[evals["step"] == self.step]
-        by_run = evals.groupby("run_id")[self.metric]
+        by_run = evals.groupby("run_id", observed=True)[self.metric]
         one = by_run.max() if self.higher_is_better else by_run.min()
-        return self._clean(frame["run_id"].map(one))
+        return self._clean(frame["run_id"].map(one.to_dict()))
 
     @staticmethod
     def _clean(column: pd.Series) -> pd.Series:

@@ -9,7 +9,7 @@ import streamlit as st
 from app import parts, theme
 
 VIEWS = Path(__file__).resolve().parent / "views"
-ROOMS = (
+ROOMS = (  # in the order of a first visit: understand, choose, check, train, scale up, judge
     ("learn", "Learn"),
     ("design", "Design"),
     ("align", "Align"),
@@ -23,11 +23,7 @@ def main() -> None:
     st.set_page_config(page_title="CDKA Studio", page_icon=parts.favicon(), layout="wide")
     st.logo(parts.favicon(), size="medium")
     theme.apply()
-    rooms = [
-        st.Page(VIEWS / f"{stem}.py", title=title, url_path=stem)
-        for stem, title in ROOMS
-        if (VIEWS / f"{stem}.py").exists()
-    ]
+    rooms = [st.Page(VIEWS / f"{stem}.py", title=title, url_path=stem) for stem, title in ROOMS]
 
     def home() -> None:  # Streamlit gives the default page no address of its own, and every room should have one
         st.switch_page(rooms[0])

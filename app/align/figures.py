@@ -41,12 +41,13 @@ def map_of(rows: pd.DataFrame, kind: str, r: int, scale_top: float) -> alt.Layer
 
 
 def equal_cost(rows: pd.DataFrame, r: int) -> alt.Chart:
-    """Alignment against parameters along each r1: the contours of equal cost read as one axis."""
+    """Alignment against parameters, a line per r1 along which r2 doubles: what equal cost buys."""
     shown = rows[rows["r"] == r]
     kind = "measured" if shown["measured"].notna().all() else "predicted"
     r1 = sorted(shown["r1"].unique())
     shades = [_mix("#F7C9A8", "#7A3600", i / max(1, len(r1) - 1)) for i in range(len(r1))]
     base = alt.Chart(shown).encode(
+        order="r2:Q",
         x=alt.X("num_params:Q", title="trainable parameters", scale=alt.Scale(type="log"),
                 axis=alt.Axis(format="~s", tickCount=5)),
         y=alt.Y(f"{kind}:Q", title=f"{kind} alignment (cosine)", scale=alt.Scale(domainMin=0)),
@@ -56,7 +57,7 @@ def equal_cost(rows: pd.DataFrame, r: int) -> alt.Chart:
                  alt.Tooltip(f"{kind}:Q", format=".3f")],
     )  # fmt: skip
     chart = base.mark_line(point=alt.OverlayMarkDef(size=34, filled=True), strokeWidth=1.6)
-    return charts.altair(chart, "At equal cost, which r1? Points along a line: r2 doubling", height=290)
+    return charts.altair(chart, "Alignment follows r2/r1: the lines of all r1 share one curve", height=290)
 
 
 def agreement(rows: pd.DataFrame, r: int) -> alt.LayerChart:

@@ -68,21 +68,23 @@ def test_design_fine_tune_live_curve_compare(visit, settled, screenshot):
     screenshot(page, "5-compare")
 
 
-@pytest.mark.parametrize("room", ["design", "finetune"])
+@pytest.mark.parametrize("room", ["design", "align", "finetune"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 800])
-def test_rooms_fit_their_window_in_both_themes(visit, screenshot, room, dark, width):
-    page = visit(room, dark=dark, width=width, height=900)
+def test_rooms_fit_their_window_in_both_themes(visit, settled, screenshot, room, dark):
+    page = visit(room, dark=dark)
     page.wait_for_timeout(1500)
-    screenshot(page, f"{room}-{width}-{'dark' if dark else 'light'}")
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing scrolls sideways"
-    sticks_out = page.evaluate(
-        "[...document.querySelectorAll('[data-testid=stMain] [data-testid=stMarkdownContainer]')]"
-        ".filter(e => e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.innerText.slice(0, 60))"
-    )
-    assert sticks_out == []
     paper = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
     assert paper == ("rgb(20, 24, 29)" if dark else "rgb(253, 253, 251)"), "the theme beside main.py is in force"
+    for width in (1440, 800):
+        page.set_viewport_size({"width": width, "height": 900})
+        settled(page)
+        screenshot(page, f"{room}-{width}-{'dark' if dark else 'light'}")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing scrolls sideways"
+        sticks_out = page.evaluate(
+            "[...document.querySelectorAll('[data-testid=stMain] [data-testid=stMarkdownContainer]')]"
+            ".filter(e => e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.innerText.slice(0, 60))"
+        )
+        assert sticks_out == []
 
 
 def test_the_answer_is_in_sight_without_scrolling(visit):

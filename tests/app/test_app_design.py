@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import time
 
 import pytest
 
@@ -101,12 +100,13 @@ def test_points_carry_their_components_and_the_chosen_one_is_marked(room):
     assert {"2,8,1", "1,1,1", "8,16,3"} <= found
 
 
-def test_a_70b_model_answers_within_200_ms_of_solver_and_drawing():
-    solution = explore("llama-3.1-70b", "lora:64")
-    started = time.process_time()
-    found = explore("llama-3.1-70b", "lora:64").options
-    figures.options(found, "alignment", found[0], [], solution.budget_params)
-    assert time.process_time() - started < 2.0  # generous: shared machines; the bench has the real number
+def test_the_scatter_stays_bounded_and_keeps_what_matters_on_a_70b_model():
+    found = explore("llama-2-70b", "5%").options
+    drawn = figures.options(found, "alignment", found[0], [], 1).data
+    points = {text for trace in drawn if trace.customdata is not None for text in trace.customdata}
+    assert len(found) > 10_000
+    assert len(points) <= figures.MOST_POINTS
+    assert {str(option.components) for option in found if option.pareto or option.is_lora} <= points
 
 
 def test_budget_ticks_are_even_rising_and_keep_both_ends():

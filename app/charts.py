@@ -28,8 +28,8 @@ def method_colour(method: str) -> str:
 
 
 def shades(number: int) -> list[str]:
-    """``number`` colours that carry no meaning but their order, from the sequential map; readable on both themes."""
-    usable = theme.VIRIDIS[1:-2]
+    """``number`` colours that carry no meaning but their order, from the sequential map; its readable part on this theme."""
+    usable = theme.VIRIDIS[3:] if theme.is_dark() else theme.VIRIDIS[1:-2]
     if number == 1:
         return [usable[2]]
     return [usable[round(i * (len(usable) - 1) / (number - 1))] for i in range(number)]

@@ -45,7 +45,9 @@ def equal_cost(rows: pd.DataFrame, r: int) -> alt.Chart:
     shown = rows[rows["r"] == r]
     kind = "measured" if shown["measured"].notna().all() else "predicted"
     r1 = sorted(shown["r1"].unique())
-    shades = [_mix("#F7C9A8", "#7A3600", i / max(1, len(r1) - 1)) for i in range(len(r1))]
+    shades = [
+        _mix("#F7C9A8", "#B4541A" if theme.is_dark() else "#7A3600", i / max(1, len(r1) - 1)) for i in range(len(r1))
+    ]
     base = alt.Chart(shown).encode(
         order="r2:Q",
         x=alt.X("num_params:Q", title="trainable parameters", scale=alt.Scale(type="log"),

@@ -28,7 +28,7 @@ def method_colour(method: str) -> str:
 
 
 def shades(number: int) -> list[str]:
-    """``number`` colours that carry no meaning but their order, from the sequential map; its readable part on this theme."""
+    """``number`` colours that mean only their order: the part of the sequential map that this theme can show."""
     usable = theme.VIRIDIS[3:] if theme.is_dark() else theme.VIRIDIS[1:-2]
     if number == 1:
         return [usable[2]]

@@ -41,8 +41,9 @@ def _from_file() -> dict[str, Any] | None:
     file = st.file_uploader("A plan file", type=["toml", "txt"], key="sweep-file", max_upload_size=1)
     if file is not None:
         return draft.read(file.getvalue(), file.name)
+    parts.show('<div class="cdka-quiet">The file names its own model and task.</div>')
     pasted = st.text_area(
-        "or paste one", key="sweep-pasted", height=420, persist_state="session",
+        "or paste one", key="sweep-pasted", height=380, persist_state="session",
         help="The same file as for: cdka sweep plan.toml",
     )  # fmt: skip
     return draft.read(pasted.encode(), "plan.toml") if pasted.strip() else None

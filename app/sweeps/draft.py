@@ -5,6 +5,7 @@ The arguments are those of a TOML plan file, so that what is built here, uploade
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shlex
@@ -21,6 +22,7 @@ from cdka.sweep.plan import MANY_RUNS, Plan, plan
 from cdka.sweep.planfile import read_plan
 
 Arguments = Mapping[str, Any]
+FILE = "plan.toml"
 MOST_RUNS = 100_000
 """More than this is planned by the command line alone: the page would not answer."""
 MOST_BYTES = 64_000
@@ -66,28 +68,32 @@ def grid_text(grid: str | Mapping[str, Any]) -> str:
     if isinstance(grid, str):
         return grid
     listed = {axis: values if isinstance(values, list | tuple) else [values] for axis, values in grid.items()}
-    return ";".join(f"{axis}={','.join(map(str, values))}" for axis, values in listed.items())
+    return ";".join(f"{axis}={_flag(values)}" for axis, values in listed.items())
 
 
 def command(arguments: Arguments) -> str:
     """The command line that starts the same runs; a list of arms has no flags and goes by its plan file."""
-    yes = ["--yes"] if needs_consent(arguments) else []
+    last = ["--yes", "--wait"] if needs_consent(arguments) else ["--wait"]
     if "arms" in arguments or any(isinstance(value, dict | list) for value in arguments.get("settings", {}).values()):
-        return shlex.join(["cdka", "sweep", "plan.toml", *yes, "--wait"])
-    words = ["cdka", "sweep", "--model", arguments["model"], "--task", arguments["task"]]
+        return shlex.join(["cdka", "sweep", FILE, *last])
+    lines = [["cdka", "sweep", "--model", arguments["model"], "--task", arguments["task"]]]
     if arguments.get("grid"):
-        words += ["--grid", grid_text(arguments["grid"])]
+        lines.append(["--grid", grid_text(arguments["grid"])])
     seeds = arguments.get("seeds", 3)
-    words += ["--seeds", str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds))]
+    lines.append(["--seeds", _flag(seeds)])
     for key in ("baselines", "tune_lr"):
         if arguments.get(key):
-            words += [f"--{key.replace('_', '-')}", ",".join(map(str, arguments[key]))]
-    for key in ("budget", "name"):
-        if arguments.get(key):
-            words += [f"--{key}", str(arguments[key])]
-    for key, value in arguments.get("settings", {}).items():
-        words += [f"--{key.replace('_', '-')}", str(value)]
-    return shlex.join([*words, *yes, "--wait"])
+            lines[-1] += [f"--{key.replace('_', '-')}", _flag(arguments[key])]
+    lines += [[f"--{key}", _flag(arguments[key])] for key in ("budget", "name") if arguments.get(key)]
+    settings = [(f"--{key.replace('_', '-')}", _flag(value)) for key, value in arguments.get("settings", {}).items()]
+    lines.append([*itertools.chain(*settings), *last])
+    return " \\\n  ".join(map(shlex.join, lines))
+
+
+def _flag(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(_flag, value))
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def toml(arguments: Arguments) -> str:

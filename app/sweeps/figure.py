@@ -20,6 +20,8 @@ from cdka.theory.alignment import combine
 
 MOST_ROWS = 24
 """More arms than this are drawn without a name each."""
+ROW, FRAME = 24, 120
+"""Pixels of an arm's row, and of everything around the rows: Streamlit fits title and axis into the height given."""
 SHAPES = {"cdka": "circle", "lora": "square", "lokr": "diamond", "dora": "cross", "full": "triangle-up"}
 
 
@@ -32,20 +34,21 @@ def budget_of(plan: Plan) -> int | None:
 def table(plan: Plan) -> pd.DataFrame:
     """One row per arm: label, method, parameters, share of the model, mismatch with the budget, alignment, lr, alpha.
 
-    ``mismatch`` is relative to the budget and missing without one, and for full fine-tuning, which has no size to
-    match; ``alignment`` is the predicted one over the adapted layers, missing for other methods than CDKA and LoRA.
+    ``mismatch`` is relative to a budget that was given, else, for baselines, to the arm they were matched to; missing
+    for full fine-tuning, which has no size to match. ``alignment`` is the predicted one over the adapted layers,
+    missing for other methods than CDKA and LoRA.
     """
-    budget, searched = budget_of(plan), plan.document.get("tune_lr")
+    given, searched = plan.document.get("budget"), plan.document.get("tune_lr")
     varied = [name for name in ("lr", "alpha") if len({getattr(arm.spec, name) for arm in plan.arms}) > 1]
     rows = []
     for arm in plan.arms:
         spec = arm.spec
-        full = spec.method == "full"
+        budget = given or (arm.matched.budget if arm.matched is not None else None)
         rows.append(
             {
                 "arm": _label(spec, varied), "method": spec.method, "num_params": arm.num_params,
                 "share": arm.num_params / find_model(spec.model).base_params,
-                "mismatch": math.nan if budget is None or full else arm.num_params / budget - 1,
+                "mismatch": math.nan if budget is None or spec.method == "full" else arm.num_params / budget - 1,
                 "alignment": _alignment(spec), "lr": "searched" if searched else f"{spec.lr:g}", "alpha": spec.alpha,
             }
         )  # fmt: skip
@@ -68,7 +71,7 @@ def _alignment(spec: RunSpec) -> float:
     return combine([components.alignment(layer.in_features) for layer in layers for _ in range(layer.count)])
 
 
-def chart(rows: pd.DataFrame, budget: int | None) -> Any:
+def chart(rows: pd.DataFrame, budget: int | None, word: str = "budget") -> Any:
     """Parameters of every arm on a log axis, the budget as a line; colour and shape tell the method."""
     rows = rows.sort_values(["num_params", "arm"], kind="stable").reset_index(drop=True)
     rows = rows.assign(place=rows.index.astype(str), said=rows["num_params"].map(words.count))
@@ -103,15 +106,15 @@ def chart(rows: pd.DataFrame, budget: int | None) -> Any:
     if named:
         layers.append(base.mark_text(align="left", dx=9, fontSize=11, color=theme.ink()).encode(text="said:N"))
     if budget is not None:
-        line = alt.Chart(pd.DataFrame({"num_params": [budget], "said": [f"budget {words.count(budget)}"]}))
+        line = alt.Chart(pd.DataFrame({"num_params": [budget], "said": [f"{word} {words.count(budget)}"]}))
         layers.insert(0, line.mark_rule(strokeDash=[5, 4], color=theme.accent()).encode(x="num_params:Q"))
         layers.append(
-            line.mark_text(align="left", baseline="bottom", dx=4, y=-3, color=theme.accent()).encode(
-                x="num_params:Q", text="said:N"
+            line.mark_text(baseline="bottom", dy=-3, color=theme.accent()).encode(
+                x="num_params:Q", y=alt.value(0), text="said:N"
             )
         )
-    height = 22 * len(rows) + 10 if named else 260
-    return charts.altair(alt.layer(*layers), title(rows), height=max(70, height))
+    height = FRAME + (ROW * len(rows) if named else 200)
+    return charts.altair(alt.layer(*layers), title(rows), height=height)
 
 
 def title(rows: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import math
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import parts, state
+from app import charts, parts, state
 from app.sweeps.draft import grid_text
 from cdka.budget import Budget
 from cdka.components import Components
@@ -44,8 +45,9 @@ def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any]:
         axes, budget = _axes(layers), ""
     rates, fair = _rates()
     baselines = st.pills(
-        "Baselines", list(BASELINES), selection_mode="multi", default=["lora"], format_func=BASELINES.get,
-        key="sweep-baselines", persist_state="session", wrap=True,
+        "Baselines", list(BASELINES), selection_mode="multi", default=["lora", "lokr"] if way == EQUAL else ["lora"],
+        format_func=BASELINES.get, key=f"sweep-baselines-{way.lower().replace(' ', '-')}",
+        persist_state="session", wrap=True,
         help="LoRA is scaled like rsLoRA, alpha / sqrt(rank), unless it says alpha / r.",
     )  # fmt: skip
     if way == GRID and baselines:
@@ -83,7 +85,7 @@ def _equal() -> tuple[str, int]:
     st.session_state.setdefault("sweep-count", 4)
     count = right.number_input(
         "CDKA options", 1, 32, key="sweep-count", persist_state="session",
-        help=f"Those of highest predicted alignment that use at least {NEAR:.0%} of the budget.",
+        help=f"From the highest predicted alignment to the lowest, all using at least {NEAR:.0%} of the budget.",
     )  # fmt: skip
     return budget.strip() or state.default("plan_budget"), int(count)
 
@@ -91,34 +93,38 @@ def _equal() -> tuple[str, int]:
 def _matched(
     shapes: ModelShapes, layers: Sequence[LinearShape], budget: str, count: int, many: dict[str, list[Any]]
 ) -> list[dict[str, Any]]:
-    """The CDKA arms of an equal-budget plan: best aligned among the options that nearly use the budget."""
+    """The CDKA arms of an equal-budget plan: spread over the alignments of the options that nearly use the budget.
+
+    Of options that align equally, the one of highest rank bound first.
+    """
     limit = Budget.parse(budget).params(shapes.base_params, layers)
     options = [o for o in solve(shapes, limit) if (o.r1, o.r2) != (1, 1)]
     near = [o for o in options if o.num_params >= NEAR * limit] or options
     if not near:
         raise CdkaError(f"no CDKA option fits the budget: got {budget} = {limit:,} parameters. Give a larger one.")
-    best = sorted(near, key=lambda o: (-o.alignment, -o.num_params, o.r1, o.r2, o.r))[:count]
+    levels = {round(o.alignment, 6): o for o in sorted(near, key=lambda o: (o.rank_bound, o.num_params, -o.r1))}
+    ranked = [levels[level] for level in sorted(levels, reverse=True)]
+    best = [ranked[i] for i in charts.thin(len(ranked), count)] if count > 1 else ranked[:1]
+    others = sorted((o for o in near if o not in best), key=lambda o: (-o.alignment, -o.rank_bound, o.r1))
+    best = sorted([*best, *others[: count - len(best)]], key=lambda o: (-o.alignment, -o.rank_bound, o.r1))
     cells = [dict(zip(many, values, strict=True)) for values in itertools.product(*many.values())]
     return [{"components": list(option.components.as_tuple()), **cell} for option in best for cell in cells]
 
 
 def _axes(layers: Sequence[LinearShape]) -> dict[str, list[Any]]:
     r1_values, r2_values = ([v for v in values if v <= LARGEST] for values in common_values(layers))
-    chosen = {
-        "r1": _axis("r1", "divides every out_features", r1_values),
-        "r2": _axis("r2", "divides every in_features", r2_values),
-        "r": _axis("r", "number of components", [1, 2, 3, 4, 6, 8, 16]),
+    return {
+        "r1": _axis("r1", "divides every out_features", r1_values, layers),
+        "r2": _axis("r2", "divides every in_features", r2_values, layers),
+        "r": _axis("r", "number of components", [1, 2, 3, 4, 6, 8, 16], layers),
     }
-    for name in ("r1", "r2"):
-        for value in chosen[name]:
-            if isinstance(value, int) and value > 0:
-                for obstacle in obstacles(layers, Components(**{"r1": 1, "r2": 1, "r": 1, name: value})):
-                    parts.show(f'<div class="cdka-quiet sweep-left-out">Left out: {obstacle}</div>')
-    return chosen
 
 
-def _axis(name: str, meaning: str, values: Sequence[int]) -> list[Any]:
-    """The values of one axis, in rising order; what is no number is handed on for the library to refuse."""
+def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[LinearShape]) -> list[Any]:
+    """The values of one axis, in rising order; what is no number is handed on for the library to refuse.
+
+    Values that divide no layer's dimension are told in place with their neighbours that do.
+    """
     key = f"axis_{name}"
     chosen = st.multiselect(
         name, [str(value) for value in values], accept_new_options=True,
@@ -127,6 +133,11 @@ def _axis(name: str, meaning: str, values: Sequence[int]) -> list[Any]:
     )  # fmt: skip
     if not chosen:
         raise CdkaError(f"{name} needs at least one value: got none. Example: {name} = 1.")
+    for value in (int(text) for text in chosen if text.isdigit() and int(text) > 0):
+        for obstacle in obstacles(layers, Components(**{"r1": 1, "r2": 1, "r": 1, name: value})):
+            near = " or ".join(map(str, obstacle.nearest))
+            told = f"{name} = {value} does not divide {obstacle.axis}: left out. Nearest that fit: {near}."
+            parts.show(f'<div class="cdka-quiet" title="{html.escape(str(obstacle), quote=True)}">{told}</div>')
     return sorted((int(v) if v.isdigit() else v for v in chosen), key=lambda v: (isinstance(v, str), v))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import html
 import json
 
+import psutil
 import streamlit as st
 
 from app import data, parts, words
 from app.sweeps import draft, figure
 from app.sweeps.launching import Launcher
+from cdka.engines.slots import gpus
 from cdka.errors import CdkaError
 from cdka.runs.record import FINISHED
 from cdka.runs.store import Store
@@ -18,6 +20,8 @@ from cdka.sweep.plan import Plan
 
 LAST = "sweep-last"
 _MOST_KEPT = 32
+MOST_ROWS = 10
+"""More arms than this are scrolled through."""
 
 
 def show(arguments: draft.Arguments | None) -> Plan | None:
@@ -40,8 +44,12 @@ def show(arguments: draft.Arguments | None) -> Plan | None:
         on_click=_launch, args=(arguments, agreed),
     )  # fmt: skip
     command, file = st.tabs(["Command", "Plan file"])
-    command.code(draft.command(arguments), language="bash", wrap_lines=True)
-    file.code(draft.toml(arguments), language="toml", wrap_lines=True, height=210)
+    line, text = draft.command(arguments), draft.toml(arguments)
+    command.code(line, language="bash", wrap_lines=True)
+    if draft.FILE in line:
+        command.caption("A list of arms goes by its plan file: save it first.")
+    file.code(text, language="toml", wrap_lines=True, height=210)
+    file.download_button(f"Save {draft.FILE}", text, draft.FILE, "application/toml", on_click="ignore")
     return planned
 
 
@@ -75,8 +83,15 @@ def _numbers(planned: Plan, found: Preview) -> None:
         + _row("memory", _memory(found), "Estimated peak of the largest job.")
         + "</table>"
         + f'<div class="cdka-quiet">{html.escape(found.estimate.basis)}</div>'
-        + "".join(f'<div class="sweep-note">{html.escape(note)}</div>' for note in [*found.notes, *_untuned(planned)])
+        + "".join(map(_note, [*found.notes, *_untuned(planned), *_too_large(found)]))
     )
+
+
+def _note(text: str) -> str:
+    """A note, at most two sentences of it; the whole on hover."""
+    first, second, rest = [*text.split(". ", 2), "", ""][:3]
+    shown = ". ".join(filter(None, (first, second))) + (". …" if rest else "")
+    return f'<div class="sweep-note" title="{html.escape(text, quote=True)}">{html.escape(shown)}</div>'
 
 
 def _untuned(planned: Plan) -> list[str]:
@@ -87,6 +102,14 @@ def _untuned(planned: Plan) -> list[str]:
         listed = ", ".join(f"{rate:g}" for rate in sorted(matched))
         return [f"baselines train at {listed} only: switch on Fair search to give every arm the same rates"]
     return []
+
+
+def _too_large(found: Preview) -> list[str]:
+    """A job that this machine cannot hold, told before it fails; a GPU's memory is not known without torch."""
+    memory = psutil.virtual_memory().total
+    if gpus() or found.memory_bytes is None or found.memory_bytes <= memory:
+        return []
+    return [f"the largest job needs more memory than this machine has ({words.size(memory)}): it is likely to fail"]
 
 
 def _time(found: Preview) -> str:
@@ -112,16 +135,20 @@ def _launch(arguments: draft.Arguments, agreed: bool) -> None:
 def arms(planned: Plan) -> None:
     """The arms of the plan: a figure of their sizes, and a table with the mismatch of each."""
     rows, budget = figure.table(planned), figure.budget_of(planned)
-    st.altair_chart(figure.chart(rows, budget), key="sweep-arms", alt="Trainable parameters of every arm of the plan")
+    word = "budget" if planned.document.get("budget") else "matched to"
+    st.altair_chart(
+        figure.chart(rows, budget, word), key="sweep-arms", alt="Trainable parameters of every arm of the plan"
+    )
     number = st.column_config.NumberColumn
-    shown = rows.drop(columns="method")
+    shown = rows.drop(columns="method").assign(share=100 * rows["share"], mismatch=100 * rows["mismatch"])
     st.dataframe(
         shown.drop(columns=[name for name in ("mismatch", "alignment") if shown[name].isna().all()]),
-        hide_index=True, height=min(38 + 35 * len(rows), 318), alt="The arms of the plan",
+        hide_index=True, placeholder="–", alt="The arms of the plan",
+        height="content" if len(rows) <= MOST_ROWS else 380,
         column_config={
             "num_params": number("parameters", format="localized"),
-            "share": number("of the model", format="percent"),
-            "mismatch": number("against budget", format="percent", help=f"budget: {words.count(budget)} parameters"),
+            "share": number("of the model", format="%.2f %%"),
+            "mismatch": number("mismatch", format="%+.1f %%", help=f"{word} {words.count(budget)} parameters"),
             "alignment": number("predicted alignment", format="%.3f"),
             "lr": st.column_config.TextColumn("learning rate"),
             "alpha": number("alpha", format="%g"),

@@ -84,8 +84,8 @@ def _pairs(studies: list[Study]) -> list[list[Study]]:
 def _card(study: Study, ask: Ask, sweep: Sweep | None) -> None:
     parts.show(
         f'<div class="sweep-question">{html.escape(study.title)}</div>'
-        f"<div><b>Claim</b> ({html.escape(study.source)}): {html.escape(study.claim)}</div>"
-        f'<div class="cdka-quiet"><b>Design.</b> {html.escape(study.design)}</div>'
+        f'<div><b>Claim.</b> {html.escape(study.claim)} <span class="cdka-quiet">Source: {html.escape(study.source)}.'
+        f'</span></div><div class="cdka-quiet"><b>Design.</b> {html.escape(study.design)}</div>'
     )
     if (why := refusal(study.name, ask)) is not None:
         parts.show(f'<div class="sweep-note">Not with this model: {html.escape(why)}</div>')
@@ -175,5 +175,5 @@ def refusal(name: str, ask: Ask) -> str | None:
     try:
         plan_of(name, ask)
     except CdkaError as error:
-        return " ".join(str(error).replace("--model", "the model").replace("--task", "the task").split())
+        return " ".join(str(error).replace(" with --model", " above").replace(" with --task", "").split())
     return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import parts, state, words
+from app import parts, state
 from app.sweeps import builder, studies
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
@@ -22,7 +22,7 @@ def model() -> ModelShapes:
     names = [shapes.name for shapes in list_models()]
     chosen = st.selectbox(
         "Model", names, index=names.index(state.default("plan_model")), accept_new_options=True,
-        **state.bound("plan_model"), help="The catalogue, or type a Hub id or a folder.",
+        **state.bound("plan_model"), width=240, help="The catalogue, or type a Hub id or a folder.",
     )  # fmt: skip
     last = st.session_state.get("sweep-model-found", state.default("plan_model"))
     try:
@@ -48,7 +48,7 @@ def task(shapes: ModelShapes) -> TaskInfo:
         st.session_state["plan_task"] = fitting[0]
     usual = state.default("plan_task")
     name = st.selectbox(
-        "Task", fitting, index=fitting.index(usual) if usual in fitting else 0, **state.bound("plan_task")
+        "Task", fitting, index=fitting.index(usual) if usual in fitting else 0, **state.bound("plan_task"), width=240
     )
     return find_task(name)
 
@@ -57,21 +57,17 @@ def page() -> None:
     """The room."""
     st.html(CSS)
     state.arrive("sweeps")
-    which, left, middle, right = st.columns([1.25, 1, 1, 1.55], gap="medium", vertical_alignment="bottom")
-    with which:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="sweep-head"):
         part = st.segmented_control(
             "Part", [BUILD, STUDIES], default=state.default("part"), required=True, label_visibility="collapsed",
             **state.bound("part"),
         ) or BUILD  # fmt: skip
-    with left:
         shapes = model()
-    with middle:
         info = task(shapes)
-    with right:
         sizes = ", ".join(f"{size:,} {split}" for split, size in info.examples.items())
         parts.show(
             f'<div class="cdka-quiet">{parts.count_html(shapes.base_params, "parameters")}. '
-            f"{info.title}: {sizes or words.plural(1, 'file') + ' of yours or of the Hub'}</div>"
+            f"{info.title}: {sizes or 'sizes are known once it is loaded'}</div>"
         )
     if part == STUDIES:
         studies.page(shapes.name, info.name)

@@ -32,7 +32,7 @@ def page(shapes: ModelShapes, task: TaskInfo) -> None:
         if planned is not None:
             preview.arms(planned)
         else:
-            parts.show('<div class="cdka-quiet">The arms of the plan appear here once it has none to refuse.</div>')
+            parts.show('<div class="cdka-quiet">The arms appear here once the plan can be read.</div>')
 
 
 def _from_file() -> dict[str, Any] | None:

@@ -125,14 +125,11 @@ def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[Linea
 
     Values that divide no layer's dimension are told in place with their neighbours that do.
     """
-    key = f"axis_{name}"
     chosen = st.multiselect(
-        name, [str(value) for value in values], accept_new_options=True,
-        default=None if key in st.session_state else state.default(key), **state.bound(key),
-        placeholder="choose or type values", help=f"{meaning}; choose or type",
-    )  # fmt: skip
-    if not chosen:
-        raise CdkaError(f"{name} needs at least one value: got none. Example: {name} = 1.")
+        name, [str(value) for value in values], accept_new_options=True, default=state.default(f"axis_{name}"),
+        **state.bound(f"axis_{name}"), placeholder="1, or choose and type values",
+        help=f"{meaning}; choose or type. Empty means 1.",
+    ) or ["1"]  # fmt: skip
     for value in (int(text) for text in chosen if text.isdigit() and int(text) > 0):
         for obstacle in obstacles(layers, Components(**{"r1": 1, "r2": 1, "r": 1, name: value})):
             near = " or ".join(map(str, obstacle.nearest))

@@ -37,7 +37,7 @@ def effect_text(finding: Finding) -> str:
         return f"{measures} {finding.effect:+.2g} (1 seed, no interval)"
     digits = places((finding.ci_high - finding.ci_low) / 2)
     low, mean, high = (f"{value:+.{digits}f}" for value in (finding.ci_low, finding.effect, finding.ci_high))
-    return f"{measures}: <b>{mean}</b>, 95 % interval {low} to {high}, {finding.n} seeds"
+    return f"{measures}: <b>{mean}</b>, 95\u00a0% interval {low} to {high}, {finding.n} seeds"
 
 
 def places(half_width: float) -> int:

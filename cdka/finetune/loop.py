@@ -191,7 +191,7 @@ def _one_step(pack: _Pack) -> list[tuple[Lane, Event, torch.Tensor, torch.Tensor
 
 
 def _read(pack: _Pack, started: list) -> Iterator[tuple[int, Event]]:
-    """Emit the steps read late and hold back those just started; a run whose loss or gradient is not finite fails here."""
+    """Emit the steps read late, hold back those just started; a run whose loss or gradient is not finite fails here."""
     ready, pack.pending = pack.pending, started
     for lane, event, loss, norm in ready:
         if lane not in pack.lanes:

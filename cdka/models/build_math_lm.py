@@ -21,7 +21,7 @@ from cdka.tasks.catalogue import find_task
 from cdka.tasks.math_chain import MAX_ANSWER_TOKENS, SHIFT, chains, random_chain
 from cdka.tasks.objectives import IGNORED, token_loss
 
-SEED, STEPS, BATCH_SIZE, PEAK_LR, WEIGHT_DECAY = 2602, 7000, 96, 3e-3, 0.1
+SEED, STEPS, BATCH_SIZE, PEAK_LR, WEIGHT_DECAY = 2602, 4500, 96, 3e-3, 0.1
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 CHARACTERS = "0123456789+-=,"
 CONFIG = {

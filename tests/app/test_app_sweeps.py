@@ -192,6 +192,12 @@ def test_values_that_are_no_dimensions_are_refused_in_place(room, idle, query, t
     assert told in texts(room("sweeps", **query))
 
 
+def test_an_empty_axis_means_one_and_the_form_stays(room, idle):
+    app = room("sweeps", axis_r1=["2"], axis_r2=["4"], axis_r=["3"])
+    app.multiselect(key="axis_r").set_value([]).run()
+    assert app.dataframe[0].value["arm"].tolist()[0] == "r1 2 · r2 4 · r 1"
+
+
 def test_equal_cells_are_merged_and_said(room, idle):
     app = room("sweeps", axis_r1=["2", "02"], axis_r2=["4"])
     assert "merged 1 duplicate cells" in texts(app)
@@ -300,9 +306,9 @@ FOUND = Finding("r1", "early", SUPPORTED, "accuracy per doubling of r1", -0.0312
 @pytest.mark.parametrize(
     ("finding", "told"),
     [
-        (FOUND, ("▲ supported", "<b>-0.031</b>, 95 % interval -0.041 to -0.021, 3 seeds")),
+        (FOUND, ("▲ supported", "<b>-0.031</b>, 95\u00a0% interval -0.041 to -0.021, 3 seeds")),
         (replace(FOUND, verdict=CONTRADICTED, effect=0.2, ci_low=0.05, ci_high=0.35),
-         ("▼ contradicted", "<b>+0.20</b>, 95 % interval +0.05 to +0.35")),
+         ("▼ contradicted", "<b>+0.20</b>, 95\u00a0% interval +0.05 to +0.35")),
         (replace(FOUND, verdict=UNRESOLVED, effect=0.01, ci_low=None, ci_high=None, n=1),
          ("○ not resolved", "(1 seed, no interval)")),
         (replace(FOUND, verdict=UNRESOLVED, effect=None, ci_low=None, ci_high=None, n=0,
@@ -371,7 +377,7 @@ def test_finished_studies_show_the_verdicts_of_their_runs(room, idle, monkeypatc
             )
     app = room("sweeps", part="Studies")
     assert texts(app).count("▲ supported") == 2
-    told = "accuracy per doubling of r1: <b>-0.051</b>, 95 % interval -0.053 to -0.049, 3 seeds"
+    told = "accuracy per doubling of r1: <b>-0.051</b>, 95\u00a0% interval -0.053 to -0.049, 3 seeds"
     assert texts(app).count(told) == 2, "slopes of -0.050, -0.051 and -0.052: t with 2 degrees of freedom, 4.303"
     assert app.get("download_button")
 

@@ -12,14 +12,13 @@ import shlex
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from cdka.engines.check import checked_all
 from cdka.errors import CdkaError
 from cdka.sweep.grid import check_grid, parse_grid
 from cdka.sweep.plan import MANY_RUNS, Plan, plan
-from cdka.sweep.planfile import read_plan
+from cdka.sweep.planfile import parse_plan
 
 Arguments = Mapping[str, Any]
 FILE = "plan.toml"
@@ -54,7 +53,8 @@ def most_runs(arguments: Arguments) -> int:
     cells = math.prod(len(values) for values in axes.values()) if axes else 0
     seeds = arguments.get("seeds", 3)
     each = (seeds if isinstance(seeds, int) else len(seeds)) * max(1, len(arguments.get("tune_lr", ())))
-    return (cells + len(arguments.get("arms", ())) + len(arguments.get("baselines", ()))) * max(1, each)
+    arms = cells + arguments.get("options", 0) + len(arguments.get("arms", ())) + len(arguments.get("baselines", ()))
+    return arms * max(1, each)
 
 
 def needs_consent(arguments: Arguments) -> int | None:
@@ -84,7 +84,7 @@ def command(arguments: Arguments) -> str:
     for key in ("baselines", "tune_lr"):
         if arguments.get(key):
             lines[-1] += [f"--{key.replace('_', '-')}", _flag(arguments[key])]
-    lines += [[f"--{key}", _flag(arguments[key])] for key in ("budget", "name") if arguments.get(key)]
+    lines += [[f"--{key}", _flag(arguments[key])] for key in ("budget", "options", "name") if arguments.get(key)]
     settings = [(f"--{key.replace('_', '-')}", _flag(value)) for key, value in arguments.get("settings", {}).items()]
     lines.append([*itertools.chain(*settings), *last])
     return " \\\n  ".join(map(shlex.join, lines))
@@ -97,7 +97,7 @@ def _flag(value: Any) -> str:
 
 
 def toml(arguments: Arguments) -> str:
-    """The plan file of these arguments; ``cdka.sweep.read_plan`` reads it back."""
+    """The plan file of these arguments; ``parse_plan`` reads it back."""
     plain = {key: value for key, value in arguments.items() if not isinstance(value, dict) and key != "arms"}
     lines = [f"{key} = {_toml(value)}" for key, value in plain.items()]
     for key in ("settings", "grid"):
@@ -125,23 +125,8 @@ def read(content: bytes, name: str = "plan.toml") -> dict[str, Any]:
         raise CdkaError(
             f"a plan file has at most {MOST_BYTES:,} bytes: got {len(content):,} in {name!r}. Give the plan alone."
         )
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(content)
-        try:
-            found = read_plan(path)
-        except CdkaError as refusal:
-            raise CdkaError(str(refusal).replace(str(path), name)) from None
-    _check_lists(found, name)
-    return found
-
-
-def _check_lists(found: dict[str, Any], name: str) -> None:
-    """Lists whose items are of a kind that no plan takes, told before they are planned."""
-    for key, kind, wanted, example in (
-        ("arms", dict, "tables", "[[arms]] with components = [2, 8, 1]"),
-        ("baselines", str, "names", 'baselines = ["lora"]'),
-    ):
-        for item in found.get(key, ()):
-            if not isinstance(item, kind):
-                raise CdkaError(f"{key} must be a list of {wanted}: got {item!r} in {name}. Example: {example}.")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CdkaError(f"the plan file cannot be read: {name} (it is not UTF-8 text). Give a TOML file.") from None
+    return parse_plan(text, name)

@@ -15,7 +15,7 @@ from cdka.components import Components
 from cdka.finetune.spec import RunSpec
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
-from cdka.sweep.plan import Plan
+from cdka.sweep.plan import Arm, Plan, mismatch
 from cdka.theory.alignment import combine
 
 MOST_ROWS = 24
@@ -38,21 +38,25 @@ def table(plan: Plan) -> pd.DataFrame:
     for full fine-tuning, which has no size to match. ``alignment`` is the predicted one over the adapted layers,
     missing for other methods than CDKA and LoRA.
     """
-    given, searched = plan.document.get("budget"), plan.document.get("tune_lr")
+    given = plan.document.get("budget")
     varied = [name for name in ("lr", "alpha") if len({getattr(arm.spec, name) for arm in plan.arms}) > 1]
     rows = []
     for arm in plan.arms:
         spec = arm.spec
-        budget = given or (arm.matched.budget if arm.matched is not None else None)
+        gap = mismatch(arm, given)
         rows.append(
             {
                 "arm": _label(spec, varied), "method": spec.method, "num_params": arm.num_params,
                 "share": arm.num_params / find_model(spec.model).base_params,
-                "mismatch": math.nan if budget is None or spec.method == "full" else arm.num_params / budget - 1,
-                "alignment": _alignment(spec), "lr": "searched" if searched else f"{spec.lr:g}", "alpha": spec.alpha,
+                "mismatch": math.nan if gap is None else gap, "alignment": _alignment(spec), "lr": _rate(arm),
+                "alpha": spec.alpha,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _rate(arm: Arm) -> str:
+    return "searched" if arm.tuned else f"{arm.spec.lr:g}" + (", not tuned" if arm.tuned is False else "")
 
 
 def _label(spec: RunSpec, varied: Sequence[str]) -> str:

@@ -10,15 +10,16 @@ from typing import Any
 
 import streamlit as st
 
-from app import charts, parts, state
+from app import parts, state
 from app.sweeps.draft import grid_text
 from cdka.budget import Budget
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import select
-from cdka.solver import obstacles, solve
+from cdka.solver import obstacles
 from cdka.solver.columns import common_values
+from cdka.sweep.iso import NEAR, iso_options
 from cdka.tasks.catalogue import TaskInfo
 
 GRID, EQUAL, FILE = "Grid", "Equal budget", "Plan file"
@@ -30,8 +31,6 @@ KNOBS = {"steps": 200, "lr": 1e-3, "alpha": 64.0, "batch_size": 64}
 """The knobs and what they are where a task's recipe is silent."""
 LARGEST = 128
 """Offered values of r1 and r2 end here; larger ones can be typed."""
-NEAR = 0.9
-"""CDKA options that use at least this share of a budget count as equal to it."""
 
 
 def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any]:
@@ -93,20 +92,9 @@ def _equal() -> tuple[str, int]:
 def _matched(
     shapes: ModelShapes, layers: Sequence[LinearShape], budget: str, count: int, many: dict[str, list[Any]]
 ) -> list[dict[str, Any]]:
-    """The CDKA arms of an equal-budget plan: spread over the alignments of the options that nearly use the budget.
-
-    Of options that align equally, the one of highest rank bound first.
-    """
+    """The CDKA arms of an equal-budget plan, at each value of what varies beside."""
     limit = Budget.parse(budget).params(shapes.base_params, layers)
-    options = [o for o in solve(shapes, limit) if (o.r1, o.r2) != (1, 1)]
-    near = [o for o in options if o.num_params >= NEAR * limit] or options
-    if not near:
-        raise CdkaError(f"no CDKA option fits the budget: got {budget} = {limit:,} parameters. Give a larger one.")
-    levels = {round(o.alignment, 6): o for o in sorted(near, key=lambda o: (o.rank_bound, o.num_params, -o.r1))}
-    ranked = [levels[level] for level in sorted(levels, reverse=True)]
-    best = [ranked[i] for i in charts.thin(len(ranked), count)] if count > 1 else ranked[:1]
-    others = sorted((o for o in near if o not in best), key=lambda o: (-o.alignment, -o.rank_bound, o.r1))
-    best = sorted([*best, *others[: count - len(best)]], key=lambda o: (-o.alignment, -o.rank_bound, o.r1))
+    best = iso_options(shapes, "all-linear", limit, count)
     cells = [dict(zip(many, values, strict=True)) for values in itertools.product(*many.values())]
     return [{"components": list(option.components.as_tuple()), **cell} for option in best for cell in cells]
 

@@ -12,7 +12,7 @@ from cdka.cli.spec_flags import add_spec_arguments, spec_settings
 from cdka.errors import CdkaError
 from cdka.runs.store import Store
 from cdka.sweep.launch import launch, preview
-from cdka.sweep.plan import Plan, plan
+from cdka.sweep.plan import Arm, Plan, mismatch, plan
 from cdka.sweep.planfile import read_plan
 
 HELP = "Fine-tune a grid or a list of configurations over several seeds, with baselines matched by parameters."
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", metavar="N", help="a number of seeds, or a list: 0,1,7 (default 3)")
     add("--baselines", metavar="NAMES", help="lora, lora-plain, lokr, dora, full; lora:4 fixes the rank")
     add("--budget", metavar="B", help="what baselines are matched to: 50000, 0.5%%, lora:8 (default: the largest arm)")
+    add("--options", type=int, metavar="N", help="add N CDKA options that use the budget, best aligned first")
     add("--tune-lr", metavar="RATES", help="learning rates tried for every arm, chosen on validation: 1e-3,3e-3")
     add("--name", help="what to call the sweep")
     add("--no-packs", action="store_true", help="train every run in a process of its own")
@@ -71,6 +72,7 @@ def _planned(args: argparse.Namespace) -> Plan:
     given: dict[str, Any] = read_plan(args.plan) if args.plan else {}
     flags = {
         "model": args.model, "task": args.task, "grid": args.grid, "name": args.name, "budget": args.budget,
+        "options": args.options,
         "seeds": None if args.seeds is None else _seeds(args.seeds),
         "baselines": None if args.baselines is None else [b.strip() for b in args.baselines.split(",") if b.strip()],
         "tune_lr": None if args.tune_lr is None else _rates(args.tune_lr),
@@ -105,11 +107,27 @@ def _show(planned: Plan, seen: dict[str, Any], as_json: bool) -> int:
     print_table(
         ["arm", "parameters", "against budget", "lr", "steps"],
         [
-            [arm.spec.label, f"{arm.num_params:,}", "" if arm.matched is None else f"{arm.matched.mismatch:+.1%}",
-             f"{arm.spec.lr:g}", arm.spec.steps]
+            [_label(arm), f"{arm.num_params:,}", _against(planned, arm), _rate(planned, arm), arm.spec.steps]
             for arm in planned.arms
         ],
-    )  # fmt: skip
-    for line in (f"{seen['runs']} runs in {seen['jobs']} jobs", *seen["notes"]):
+    )
+    about = "" if seen["estimated_s"] is None else f", about {clock(seen['estimated_s'])} ({seen['estimated_from']})"
+    memory = "" if seen["memory_bytes"] is None else f", up to {seen['memory_bytes'] / 1e9:.1f} GB per job"
+    for line in (f"{seen['runs']} runs in {seen['jobs']} jobs{about}{memory}", *seen["notes"]):
         say(line)
     return 0
+
+
+def _label(arm: Arm) -> str:
+    return arm.spec.label + (" plain" if arm.spec.method == "lora" and arm.spec.scaling_rule == "r" else "")
+
+
+def _against(planned: Plan, arm: Arm) -> str:
+    gap = mismatch(arm, planned.document["budget"])
+    return "" if gap is None else f"{gap:+.1%}"
+
+
+def _rate(planned: Plan, arm: Arm) -> str:
+    if arm.tuned:
+        return " ".join(f"{rate:g}" for rate in planned.document["tune_lr"])
+    return f"{arm.spec.lr:g}" + (" (not tuned)" if arm.tuned is False else "")

@@ -33,7 +33,7 @@ def job_bytes(specs: Sequence[RunSpec]) -> int | None:
     total, weights = PROCESS_BYTES, 0
     for spec in specs:
         components = spec.components or Components(1, 1, spec.rank or 1)
-        dtype = spec.dtype if spec.dtype in ("bfloat16", "float16") else "float32"
+        dtype = "float32" if spec.dtype in ("auto", "float64") else spec.dtype
         micro = -(-spec.batch_size // spec.gradient_accumulation)
         try:
             one = _one(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cdka.budget import Budget
@@ -14,21 +15,30 @@ from cdka.finetune.spec import RunSpec, resolve
 from cdka.models.catalogue import find_model
 from cdka.models.shapes import ModelShapes
 from cdka.models.targets import select
+from cdka.solver import obstacles
 from cdka.sweep.baselines import Matched, match
 from cdka.sweep.grid import cells, check_grid, parse_grid
+from cdka.sweep.iso import iso_options
+from cdka.sweep.settings import COMPONENT_AXES
+from cdka.tasks.catalogue import find_task
 
 MANY_RUNS = 10_000
-_COMPONENT_AXES = ("r1", "r2", "r")
+MOST_RUNS = 1_000_000
+"""More than this is refused with or without consent: it would fill the memory before it were queued."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration of a sweep: its settings, parameters, and how far it is from the budget it was matched to."""
+    """One configuration of a sweep: its settings, parameters, and how far it is from the budget it was matched to.
+
+    ``tuned`` says whether it takes part in the sweep's learning-rate search, None where there is none.
+    """
 
     settings: Mapping[str, Any]
     spec: RunSpec
     num_params: int
     matched: Matched | None = None
+    tuned: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -54,99 +64,181 @@ def plan(
     seeds: int | Sequence[int] = 3,
     baselines: Sequence[str] = (),
     budget: int | float | str | None = None,
+    options: int = 0,
     tune_lr: Sequence[float] = (),
     settings: Mapping[str, Any] | None = None,
     name: str | None = None,
     allow_many: bool = False,
 ) -> Plan:
-    """The plan of a grid or a list of arms, with baselines matched to ``budget``.
+    """The plan of a grid or a list of arms, with baselines matched to ``budget`` on every model and task.
 
-    Without a budget, the baselines are matched to the largest arm. ``tune_lr`` gives every arm the same learning
-    rates; the choice among them is made on validation data when the sweep is compared. Raises CdkaError for an
-    empty plan (saying which constraint killed it), an unknown axis or setting, or over 10,000 runs without
-    ``allow_many``.
+    Without a budget, the baselines are matched to the largest arm. ``options`` adds as many CDKA options that use the
+    budget (``iso.iso_options``). ``tune_lr`` gives every arm the same learning rates, but one that names its own
+    keeps it and counts as not tuned; the choice among them is made on validation data when the sweep is compared.
+    Raises CdkaError for an empty plan (saying which constraint killed it), an unknown axis or setting, a search
+    without validation data, or over 10,000 runs without ``allow_many``.
     """
-    base_settings = {key: value for key, value in (settings or {}).items() if value is not None}
+    base = {key: value for key, value in (settings or {}).items() if value is not None}
     notes: list[str] = []
+    rates, seed_list = _rates(tune_lr), _seeds(seeds)
+    axes = None if grid is None else parse_grid(grid) if isinstance(grid, str) else check_grid(grid)
     wanted = [dict(arm) for arm in arms]
-    if grid is not None:
-        wanted += cells(parse_grid(grid) if isinstance(grid, str) else check_grid(grid))
-    if not wanted and not baselines:
+    each = len(seed_list) * max(1, len(rates))
+    most = (math.prod(map(len, (axes or {"": ()}).values())) + len(wanted) + len(baselines)) * each
+    if most > MOST_RUNS:
+        raise CdkaError(f"a sweep has at most {MOST_RUNS:,} runs: got up to {most:,}. Take fewer values or seeds.")
+    wanted += cells(axes) if axes else []
+    if not wanted and not baselines and not options:
         raise CdkaError('a sweep needs a grid, arms or baselines: got none. Example: --grid "r1=1,2,4;r2=4;r=1".')
-    planned = _feasible_arms(model, task, wanted, base_settings, notes)
-    limit = None if budget is None else _budget_params(model, budget, base_settings)
-    planned += _baseline_arms(model, task, baselines, limit, planned, base_settings)
-    rates = _rates(tune_lr)
-    seed_list = _seeds(seeds)
-    count = len(planned) * len(seed_list) * max(1, len(rates))
+    limit = None if budget is None else _budget_params(model, budget, base)
+    planned = _feasible_arms(model, task, wanted, base, notes)
+    planned += _option_arms(model, task, options, limit, base)
+    planned += _baseline_arms(model, task, baselines, limit, planned, base)
+    planned = _merged(planned, notes)
+    if rates:
+        planned = _searched(planned, base, notes)
+    count = sum(1 if arm.tuned is False else max(1, len(rates)) for arm in planned) * len(seed_list)
     if count > MANY_RUNS and not allow_many:
         raise CdkaError(f"a sweep of over {MANY_RUNS:,} runs needs consent: got {count:,}. Add --yes, or fewer values.")
-    specs = tuple(
-        arm.spec.with_(seed=seed, lr=rate if rate is not None else arm.spec.lr)
-        for seed in seed_list
-        for rate in (rates or [None])
-        for arm in planned
-    )
+    specs = tuple(_runs(planned, seed_list, rates))
     title = name or _title(model, task, grid, planned)
     document = {
         "name": title, "model": model, "task": task, "grid": dict(grid) if isinstance(grid, Mapping) else grid,
-        "baselines": list(baselines), "budget": limit, "seeds": seed_list, "tune_lr": rates,
-        "settings": base_settings, "notes": notes,
+        "baselines": list(baselines), "budget": limit, "options": options, "seeds": list(seed_list), "tune_lr": rates,
+        "settings": base, "notes": notes,
         "arms": [
-            {**_plain(arm.settings), "num_params": arm.num_params,
-             "mismatch": None if arm.matched is None else arm.matched.mismatch}
+            {**_plain(arm.settings), "num_params": arm.num_params, "mismatch": mismatch(arm, limit),
+             **({} if arm.tuned is None else {"tuned": arm.tuned})}
             for arm in planned
         ],
     }  # fmt: skip
     return Plan(title, tuple(planned), specs, tuple(notes), document)
 
 
+def _runs(arms: Sequence[Arm], seeds: Sequence[int], rates: Sequence[float]) -> Iterable[RunSpec]:
+    """Every arm with every seed, and with every rate of the search that it takes part in."""
+    for seed in seeds:
+        for rate in rates:
+            yield from (arm.spec.with_(seed=seed, lr=rate) for arm in arms if arm.tuned)
+        yield from (arm.spec.with_(seed=seed) for arm in arms if not arm.tuned)
+
+
+def mismatch(arm: Arm, budget: int | None) -> float | None:
+    """(num_params - budget) / budget, with the sweep's budget or the one the arm was matched to; None without either.
+
+    Full fine-tuning has no size to match.
+    """
+    budget = budget or (arm.matched.budget if arm.matched is not None else None)
+    return None if budget is None or arm.spec.method == "full" else arm.num_params / budget - 1.0
+
+
 def _feasible_arms(
     model: str, task: str, wanted: list[dict[str, Any]], base: dict[str, Any], notes: list[str]
 ) -> list[Arm]:
-    found: dict[RunSpec, Arm] = {}
+    found: list[Arm] = []
     reasons: list[str] = []
-    merged = 0
+    left_out = 0
     for cell in wanted:
         settings = _with_components({**base, **cell})
         spec = resolve(settings.pop("model", model), settings.pop("task", task), **settings)
         try:
             num_params = count_params(spec, _shapes(spec.model))
-        except CdkaError as error:
-            reasons.append(f"{spec.label}: {error}")
+        except CdkaError as refusal:
+            left_out += 1
+            reasons += _reasons(spec, refusal)
             continue
-        key = _key(spec)
-        merged += key in found
-        found.setdefault(key, Arm(cell, spec, num_params))
+        found.append(Arm(cell, spec, num_params))
+    told = " ".join(list(dict.fromkeys(reasons))[:3])
     if wanted and not found:
-        raise CdkaError(f"no cell of the grid fits the model: {reasons[0]}")
-    if reasons:
-        notes.append(f"left out {len(reasons)} cells that do not fit: {reasons[0]}")
-    if merged:
-        notes.append(f"merged {merged} duplicate cells")
+        raise CdkaError(f"no cell of the grid fits the model: {told}")
+    if left_out:
+        notes.append(f"left out {left_out} {'cell that does' if left_out == 1 else 'cells that do'} not fit: {told}")
+    return found
+
+
+def _reasons(spec: RunSpec, refusal: CdkaError) -> list[str]:
+    """The constraints that keep a cell out, one each, so that cells that fall to the same one say it once."""
+    if spec.components is None or spec.component_pattern:
+        return [f"{spec.label}: {refusal}"]
+    layers = select(_shapes(spec.model), spec.target_modules)
+    return [str(obstacle) for obstacle in obstacles(layers, spec.components)] or [f"{spec.label}: {refusal}"]
+
+
+def _merged(arms: Sequence[Arm], notes: list[str]) -> list[Arm]:
+    """Each configuration once, where it was named first."""
+    found: dict[str, Arm] = {}
+    for arm in arms:
+        found.setdefault(_key(arm.spec), arm)
+    if merged := len(arms) - len(found):
+        notes.append(f"merged {merged} duplicate {'cell' if merged == 1 else 'cells'}")
     return list(found.values())
+
+
+def _searched(arms: Sequence[Arm], base: Mapping[str, Any], notes: list[str]) -> list[Arm]:
+    """The arms, each told whether it takes part in the search. Raises CdkaError where no validation data are left."""
+    for task in dict.fromkeys(arm.spec.task for arm in arms):
+        known = find_task(task).examples
+        given = base.get("task_options") or {}
+        shares = [given.get(name) for name in ("validation_fraction", "validation_examples")]
+        if (known and not known.get("validation")) or any(_is_zero(share) for share in shares):
+            raise CdkaError(
+                f"a fair search chooses on validation data: task {task!r} has none here. Hold some examples out, or "
+                "give one learning rate and no search."
+            )
+    own = [arm for arm in arms if "lr" in arm.settings]
+    if own:
+        listed = ", ".join(dict.fromkeys(f"{arm.spec.label} at {arm.spec.lr:g}" for arm in own[:3]))
+        some = "1 arm names its" if len(own) == 1 else f"{len(own)} arms name their"
+        notes.append(f"not tuned: {some} own learning rate ({listed}{', ...' if len(own) > 3 else ''})")
+    return [replace(arm, tuned="lr" not in arm.settings) for arm in arms]
+
+
+def _is_zero(value: Any) -> bool:
+    try:
+        return value is not None and float(value) == 0
+    except (TypeError, ValueError):
+        return False
+
+
+def _option_arms(model: str, task: str, count: int, limit: int | None, base: dict[str, Any]) -> list[Arm]:
+    """CDKA options that use the budget."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise CdkaError(f"options must be a number of CDKA options, at least 0: got {count!r}. Example: --options 4.")
+    if not count:
+        return []
+    if limit is None:
+        raise CdkaError("options that use a budget need one: got options without a budget. Example: --budget lora:8.")
+    shared = _without_method(base)
+    found = []
+    for option in iso_options(_shapes(model), base.get("target_modules", "all-linear"), limit, count):
+        settings = {"components": option.components}
+        spec = resolve(model, task, **{**shared, **settings})
+        found.append(Arm(settings, spec, option.num_params, Matched(settings, option.num_params, limit)))
+    return found
 
 
 def _baseline_arms(
     model: str, task: str, baselines: Sequence[str], budget: int | None, planned: list[Arm], base: dict[str, Any]
 ) -> list[Arm]:
-    if not baselines:
-        return []
-    own = ("components", "component_pattern", "rank", "method", *_COMPONENT_AXES)
-    shared = {key: value for key, value in base.items() if key not in own}
-    spec = resolve(model, task, **shared)
-    shapes = _shapes(model)
-    if budget is None:
-        budget = max((arm.num_params for arm in planned if arm.spec.method != "full"), default=None)
-    if budget is None:
-        budget = count_params(spec.with_(components=PAPER_DEFAULT), shapes)
+    """Every baseline on every model and task that an arm uses, matched to ``budget`` or to the largest arm there."""
+    shared = _without_method(base)
     arms = []
-    for baseline in dict.fromkeys(baselines):
-        matched = match(baseline, budget, spec, shapes)
-        arms.append(
-            Arm(matched.settings, resolve(model, task, **{**shared, **matched.settings}), matched.num_params, matched)
-        )
+    for place in dict.fromkeys((arm.spec.model, arm.spec.task) for arm in planned) or [(model, task)]:
+        spec, shapes = resolve(*place, **shared), _shapes(place[0])
+        here = [a.num_params for a in planned if (a.spec.model, a.spec.task) == place and a.spec.method != "full"]
+        limit = budget or max(here, default=None) or count_params(spec.with_(components=PAPER_DEFAULT), shapes)
+        for baseline in dict.fromkeys(baselines):
+            matched = match(baseline, limit, spec, shapes)
+            own = resolve(*place, **{**shared, **matched.settings})
+            elsewhere = {} if place == (model, task) else dict(zip(("model", "task"), place, strict=True))
+            arms.append(Arm({**matched.settings, **elsewhere}, own, matched.num_params, matched))
     return arms
+
+
+def _without_method(base: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that every method shares."""
+    own = ("components", "component_pattern", "rank", "method", *COMPONENT_AXES)
+    return {key: value for key, value in base.items() if key not in own}
 
 
 def _budget_params(model: str, budget: int | float | str, base: dict[str, Any]) -> int:
@@ -157,11 +249,11 @@ def _budget_params(model: str, budget: int | float | str, base: dict[str, Any]) 
 
 def _with_components(settings: dict[str, Any]) -> dict[str, Any]:
     """Fold r1, r2 and r into components; for the other methods r and rank are the same axis, r1 and r2 do not count."""
-    axes = {axis: settings.pop(axis) for axis in _COMPONENT_AXES if axis in settings}
+    axes = {axis: settings.pop(axis) for axis in COMPONENT_AXES if axis in settings}
     if settings.get("method", "cdka") == "cdka":
         if axes or settings.get("components") is None:
             given = Components.parse(settings.get("components") or PAPER_DEFAULT)
-            settings["components"] = Components(*(axes.get(a, getattr(given, a)) for a in _COMPONENT_AXES))
+            settings["components"] = Components(*(axes.get(a, getattr(given, a)) for a in COMPONENT_AXES))
         settings.pop("rank", None)
     else:
         settings.pop("components", None)
@@ -187,11 +279,12 @@ def _rates(values: Sequence[float]) -> list[float]:
     return sorted({float(value) for value in values})
 
 
-def _seeds(seeds: int | Sequence[int]) -> list[int]:
-    values = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else list(seeds)
-    if not values or any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in values):
+def _seeds(seeds: int | Sequence[int]) -> Sequence[int]:
+    whole = isinstance(seeds, int) and not isinstance(seeds, bool)
+    values = range(seeds) if whole else list(dict.fromkeys(seeds)) if isinstance(seeds, list | tuple) else []
+    if not values or not (whole or all(type(v) is int and v >= 0 for v in values)):
         raise CdkaError(f"seeds must be a positive number or a list of seeds: got {seeds!r}. Example: --seeds 3.")
-    return list(dict.fromkeys(values))
+    return values
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

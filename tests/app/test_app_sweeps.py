@@ -100,8 +100,8 @@ def test_consent_is_asked_above_ten_thousand_runs_and_a_hundred_thousand_are_ref
         (b'model = "digits-vit"', r"mine\.toml has no 'task'"),
         (b"\xff\xfe", r"cannot be read: mine\.toml \(it is not UTF-8 text\)"),
         (b"#" * 64_001, r"at most 64,000 bytes: got 64,001 in 'mine\.toml'"),
-        (b'model = "m"\ntask = "t"\narms = [1]', r"arms must be a list of tables: got 1 in mine\.toml"),
-        (b'model = "m"\ntask = "t"\nbaselines = [1]', r"baselines must be a list of names: got 1 in mine\.toml"),
+        (b'model = "m"\ntask = "t"\narms = [1]', r"arms must be a list of tables: got 1 at mine\.toml, line 3"),
+        (b'model = "m"\ntask = "t"\nbaselines = [1]', r"baselines must be a list of names: got 1 at mine\.toml, line 3"),
     ],
 )
 def test_a_bad_plan_file_is_refused_in_the_librarys_words(content, told):
@@ -173,14 +173,14 @@ def test_a_launch_queues_the_runs_once_and_links_to_them(room, idle):
 def test_values_that_do_not_divide_are_explained_and_left_out(room, idle):
     app = room("sweeps", axis_r1=["2", "3"], axis_r2=["4"])
     assert "r1 = 3 does not divide out_features: left out. Nearest that fit: 2 or 4." in texts(app)
-    assert "left out 1 cells that do not fit" in texts(app)
+    assert "left out 1 cell that does not fit" in texts(app)
     assert app.button(key="sweep-launch").label == "Launch 6 runs"
 
 
 def test_a_grid_without_a_feasible_cell_says_which_constraint_kills_it(room, idle):
     app = room("sweeps", axis_r1=["3"])
     assert "no cell of the grid fits the model" in texts(app)
-    assert "Nearest divisors: 2 or 4" in texts(app)
+    assert "Nearest that fit: 2 or 4" in texts(app)
     assert not [button for button in app.button if button.key == "sweep-launch"]
 
 
@@ -200,7 +200,7 @@ def test_an_empty_axis_means_one_and_the_form_stays(room, idle):
 
 def test_equal_cells_are_merged_and_said(room, idle):
     app = room("sweeps", axis_r1=["2", "02"], axis_r2=["4"])
-    assert "merged 1 duplicate cells" in texts(app)
+    assert "merged 1 duplicate cell" in texts(app)
 
 
 def test_rates_are_searched_fairly_or_become_arms(room, idle):

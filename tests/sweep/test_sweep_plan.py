@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from cdka.components import Components
@@ -9,12 +11,13 @@ from cdka.errors import CdkaError
 from cdka.finetune.counts import count_params
 from cdka.finetune.spec import resolve
 from cdka.models.catalogue import find_model
+from cdka.models.targets import select
 from cdka.sweep.baselines import match
 from cdka.sweep.estimate import estimate
 from cdka.sweep.grid import cells, parse_grid
 from cdka.sweep.packing import pack
-from cdka.sweep.plan import plan
-from cdka.sweep.planfile import EXAMPLE, read_plan
+from cdka.sweep.plan import mismatch, plan
+from cdka.sweep.planfile import EXAMPLE, parse_plan, read_plan
 
 DIGITS = ("digits-vit", "digits-flip")
 
@@ -54,12 +57,12 @@ def test_a_plan_has_every_arm_with_every_seed_and_rate():
 def test_cells_that_do_not_fit_are_left_out_with_the_reason_and_duplicates_merged():
     made = plan(*DIGITS, grid="r1=1,3;r2=4,4;r=1", seeds=1)
     assert [arm.spec.components for arm in made.arms] == [Components(1, 4, 1)]
-    assert any("r1 must divide out_features: got r1=3" in note for note in made.notes)
+    assert any("r1 must divide out_features of every module: got r1=3" in note for note in made.notes)
     assert any("merged" in note for note in made.notes)
 
 
 def test_a_plan_without_a_feasible_cell_names_the_constraint():
-    with pytest.raises(CdkaError, match="no cell of the grid fits the model: cdka 3,4,1: r1 must divide"):
+    with pytest.raises(CdkaError, match="no cell of the grid fits the model: r1 must divide"):
         plan(*DIGITS, grid="r1=3;r2=4;r=1")
 
 
@@ -162,3 +165,93 @@ def test_a_plan_file_says_file_line_and_key(tmp_path):
             read_plan(bad)
     with pytest.raises(CdkaError, match="cannot be read"):
         read_plan(tmp_path / "none.toml")
+
+
+HEAD = 'model = "digits-vit"\ntask = "digits-flip"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[settings]\nsteps = 9\nlearning_rate = 1\n", "line 5, key 'learning_rate'. Did you mean 'lr'?"),
+        ("[settings]\nsteps = 12.5\n", "'steps' takes integers: got 12.5. At p.toml, line 4, key 'steps'."),
+        ("[settings]\nlr = -1\n", "lr must be a positive number: got -1.0. At p.toml, line 4, key 'lr'."),
+        ("settings.seed = 3\n", "seeds belong to the plan, not to a setting: got 'seed'."),
+        (
+            "[settings]\nr1 = 2\n\n[grid]\nr1 = 0\n",
+            "r1 must be a positive integer: got 0. Example: r1=2, r2=8, r=4. At p.toml, line 7, key 'r1'.",
+        ),
+        ("grid = { r1 = [1], r4 = 2 }\n", "unknown key in the plan file: p.toml, line 3, key 'r4'. Did you mean 'r'?"),
+        ("[[arms]]\nr = 1\n[[arms]]\nr = true\n", "'r' takes integers: got True. At p.toml, line 6, key 'r'."),
+        ("[[arms]]\ncomponents = [2, 4]\n", "components must be three integers r1,r2,r: got [2, 4]"),
+        ('seeds = [1, "a"]\n', "seeds must be a list of whole numbers: got 'a' at p.toml, line 3, key 'seeds'."),
+        ("tune_lr = [true]\n", "tune_lr must be a list of learning rates: got True at p.toml, line 3"),
+        ('budget = "ten"\n', "At p.toml, line 3, key 'budget'."),
+        ('baselines = ["lroa"]\n', "unknown baseline 'lroa': p.toml, line 3, key 'baselines'."),
+        ('grid = "r="\n', "At p.toml, line 3, key 'grid'."),
+        ("[settings]\ndtype = 'float8'\n", "dtype must be one of auto"),
+        ("[settings]\ngradient_checkpointing = 1\n", "gradient_checkpointing must be true or false: got 1. At p.toml"),
+    ],
+)
+def test_a_plan_file_is_checked_to_its_last_key(text, said):
+    with pytest.raises(CdkaError) as refusal:
+        parse_plan(HEAD + text, "p.toml")
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_options_use_the_budget_and_tell_what_is_left_of_it():
+    made = plan(*DIGITS, options=4, budget="lora:4", baselines=["lora", "lokr", "full"], seeds=1)
+    own = [arm for arm in made.arms if arm.spec.method == "cdka"]
+    layers = select(find_model("digits-vit"), "all-linear")
+    budget = made.document["budget"]
+    assert len(own) == 4
+    for arm in own:
+        counted = sum(s.count * arm.spec.components.num_params(s.out_features, s.in_features) for s in layers)
+        assert counted == arm.num_params <= budget
+        assert mismatch(arm, budget) == pytest.approx(counted / budget - 1)
+        assert mismatch(arm, budget) >= -0.1
+    predicted = [arm.spec.components.alignment(128) for arm in own]
+    assert predicted == sorted(predicted, reverse=True)
+    assert predicted[0] > predicted[-1]
+    assert mismatch(made.arms[-1], budget) is None, "full fine-tuning has no size to match"
+    with pytest.raises(CdkaError, match="got options without a budget"):
+        plan(*DIGITS, options=4)
+
+
+def test_an_arm_with_its_own_rate_is_not_searched_and_marked():
+    made = plan(*DIGITS, arms=[{"r": 1}, {"r": 2, "lr": 5e-4}], baselines=["lora"], tune_lr=[1e-3, 2e-3], seeds=2)
+    assert [arm.tuned for arm in made.arms] == [True, False, True]
+    assert [arm["tuned"] for arm in made.document["arms"]] == [True, False, True]
+    assert any("not tuned: 1 arm names its own learning rate (cdka 2,8,2 at 0.0005)" in note for note in made.notes)
+    seen = sorted((spec.label, spec.lr, spec.seed) for spec in made.specs)
+    assert len(seen) == len(set(seen)) == 2 * (2 + 1 + 2)
+    assert {lr for label, lr, _ in seen if label == "cdka 2,8,2"} == {5e-4}
+
+
+def test_a_search_without_validation_data_is_refused():
+    options = {"task_options": {"validation_fraction": 0}}
+    with pytest.raises(CdkaError, match="a fair search chooses on validation data: task 'local-classify' has none"):
+        plan("gpt2", "local-classify", grid="r1=1;r2=2;r=1", tune_lr=[1e-3, 2e-3], settings=options)
+    assert plan("gpt2", "local-classify", grid="r1=1;r2=2;r=1", settings=options).specs
+
+
+def test_baselines_stand_beside_the_arms_of_every_task():
+    made = plan(*DIGITS, grid="r=1;task=digits-flip,digits", baselines=["lora"], seeds=1)
+    assert [(arm.spec.method, arm.spec.task) for arm in made.arms] == [
+        ("cdka", "digits-flip"), ("cdka", "digits"), ("lora", "digits-flip"), ("lora", "digits"),
+    ]  # fmt: skip
+
+
+def test_an_arm_that_a_baseline_repeats_is_run_once():
+    made = plan(*DIGITS, grid="method=lora;rank=4", baselines=["lora:4"], seeds=1)
+    assert len(made.specs) == 1
+    assert "merged 1 duplicate cell" in made.notes
+
+
+def test_a_billion_runs_are_refused_before_they_are_listed():
+    for arguments in ({"grid": "r=1", "seeds": 10**9}, {"grid": {a: list(range(1, 2000)) for a in ("r1", "r2", "r")}}):
+        started = time.process_time()
+        with pytest.raises(CdkaError, match="a sweep has at most 1,000,000 runs: got up to"):
+            plan(*DIGITS, **arguments, allow_many=True)
+        assert time.process_time() - started < 2.0

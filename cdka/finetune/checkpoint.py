@@ -60,7 +60,7 @@ def save_checkpoint(lane: Lane, destination: Path) -> None:
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     save_file(tensors, partial / "state.safetensors")
     facts = {
-        "spec": lane.spec.to_dict(), "step": lane.step,
+        "spec": lane.spec.to_dict(), "step": lane.step, "tokens": lane.tokens,
         "best_accuracy": lane.best_accuracy, "best_step": lane.best_step,
     }  # fmt: skip
     (partial / "state.json").write_text(json.dumps(facts))
@@ -72,7 +72,7 @@ def resume(lane: Lane, source: Path) -> bool:
     if not (source / "state.json").is_file():
         return False
     facts = json.loads((source / "state.json").read_text())
-    if facts["spec"] != json.loads(json.dumps(lane.spec.to_dict())):
+    if facts["spec"] != json.loads(json.dumps(lane.spec.to_dict())) or "tokens" not in facts:
         return False
     tensors = load_file(source / "state.safetensors")
     with torch.no_grad():
@@ -86,6 +86,7 @@ def resume(lane: Lane, source: Path) -> bool:
     for _ in range(facts["step"]):
         next(lane.order)
     lane.step, lane.best_accuracy, lane.best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
+    lane.tokens = facts.get("tokens")
     return True
 
 

@@ -44,7 +44,7 @@ def learning_rate(spec: RunSpec, step: int) -> float:
 
 @dataclass
 class Lane:
-    """One run of a pack while it trains."""
+    """One run of a pack while it trains; ``tokens`` is what it has read so far, None where there are none to count."""
 
     index: int
     spec: RunSpec
@@ -54,6 +54,7 @@ class Lane:
     optimizer: torch.optim.Optimizer
     order: Iterator[torch.Tensor]
     step: int = 0
+    tokens: int | None = None
     best_accuracy: float | None = None
     best_step: int | None = None
     last_train_loss: float | None = None

@@ -24,7 +24,7 @@ from cdka.finetune.forward import forward, routing
 from cdka.finetune.lanes import Lane
 from cdka.finetune.methods import adapter_name, attach, trainable
 from cdka.finetune.pace import Pace
-from cdka.finetune.spec import SHARED, RunSpec
+from cdka.finetune.spec import QUANTIZED, SHARED, RunSpec
 from cdka.finetune.versions import versions
 from cdka.models.loading import load_model
 from cdka.models.obtain import obtain
@@ -95,9 +95,14 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
     for progress in fetch_task(spec):
         yield from _for_all(len(specs), {"kind": "phase", **progress})
     data = load_task(spec)
-    loaded = load_model(spec.model, data.kind or info.kind, dtype=dtype, num_labels=data.num_labels)
+    quantization = spec.dtype if spec.dtype in QUANTIZED else None
+    loaded = load_model(
+        spec.model, data.kind or info.kind, dtype=dtype, num_labels=data.num_labels, quantization=quantization,
+        device=device,
+    )  # fmt: skip
     base_params = sum(p.numel() for p in loaded.model.parameters())
-    model = attach(loaded, specs).to(device)
+    model = attach(loaded, specs)
+    model = model if quantization else model.to(device)  # bitsandbytes has put its layers there already
     if spec.gradient_checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -111,7 +116,7 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
         lanes.append(lane)
         yield index, {
             "kind": "start", "total_steps": one.steps, "base_params": base_params, "device": str(device),
-            "dtype": str(dtype).removeprefix("torch."), "pack_size": len(specs), "versions": versions(),
+            "dtype": quantization or str(dtype).removeprefix("torch."), "pack_size": len(specs), "versions": versions(),
             "num_params": sum(p.numel() for p in lane.parameters.values()),
         }  # fmt: skip
         if resume(lane, lane.directory / "checkpoint"):
@@ -181,10 +186,12 @@ def _one_step(pack: _Pack) -> list[tuple[Lane, Event, torch.Tensor, torch.Tensor
                     losses[i] = losses[i] + part.detach()
         norms = [lane.update() for lane in lanes]
     started = []
-    for lane, loss, norm in zip(lanes, losses, norms, strict=True):
+    for lane, batch, loss, norm in zip(lanes, batches, losses, norms, strict=True):
+        if batch.num_tokens is not None:
+            lane.tokens = (lane.tokens or 0) + batch.num_tokens
         event = {
             "kind": "step", "step": lane.step, "lr": lane.optimizer.param_groups[0]["lr"],
-            "samples": lane.step * spec.batch_size, "elapsed_s": pack.elapsed_s,
+            **_read_so_far(lane), "elapsed_s": pack.elapsed_s,
         }  # fmt: skip
         started.append((lane, event, loss, norm))
     return started
@@ -241,8 +248,14 @@ def _packing_event(pack: _Pack) -> Event:
 def _evaluation_event(pack: _Pack, lane: Lane, result: Evaluation) -> Event:
     return {
         "kind": "eval", "split": "validation", "step": lane.step, "accuracy": result.accuracy, "loss": result.loss,
-        "examples": result.examples, "samples": lane.step * lane.spec.batch_size, "elapsed_s": pack.elapsed_s,
+        "examples": result.examples, **_read_so_far(lane), "elapsed_s": pack.elapsed_s,
     }  # fmt: skip
+
+
+def _read_so_far(lane: Lane) -> Event:
+    """How much of the training data a run has read: samples, and tokens where it is text."""
+    read = {"samples": lane.step * lane.spec.batch_size}
+    return read if lane.tokens is None else read | {"tokens": lane.tokens}
 
 
 def _finish(pack: _Pack, lane: Lane) -> Iterator[tuple[int, Event]]:

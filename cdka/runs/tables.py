@@ -14,7 +14,7 @@ from cdka.runs.record import Run
 from cdka.runs.rows import events_of, marks
 
 _WHOLE = ("r1", "r2", "r", "rank", "num_params")
-CURVE_COLUMNS = ("run_id", "kind", "step", "samples", "elapsed_s", "accuracy", "loss", "lr", "grad_norm")
+CURVE_COLUMNS = ("run_id", "kind", "step", "samples", "tokens", "elapsed_s", "accuracy", "loss", "lr", "grad_norm")
 _AT_A_TIME = 500  # SQLite allows some thousands of placeholders
 
 

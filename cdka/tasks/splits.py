@@ -21,6 +21,9 @@ class Split:
     labels: torch.Tensor
     ids: np.ndarray
 
+    num_tokens = None
+    """These are not made of tokens."""
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -57,6 +60,11 @@ class TextSplit:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def num_tokens(self) -> int:
+        """The tokens of source and target, padding left out."""
+        return len(self.source.values) + (0 if self.target is None else len(self.target.values))
 
     def take(self, rows: torch.Tensor) -> TextSplit:
         """The examples at ``rows``, in that order."""

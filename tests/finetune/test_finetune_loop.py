@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 
 from cdka.errors import CdkaError
 from cdka.finetune.counts import count_params
+from cdka.finetune.lanes import data_order
 from cdka.finetune.loop import train
 from cdka.finetune.spec import resolve
 from cdka.models.catalogue import find_model
+from cdka.tasks.data import load_task
 
 DIGITS = ("digits-vit", "digits-flip")
 SHORT = {"steps": 6, "batch_size": 8, "eval_every": 3, "lr": 2e-3, "alpha": 8}
@@ -164,3 +166,22 @@ def test_runs_that_disagree_are_not_packed(tmp_path):
     spec = resolve(*DIGITS, components="2,4,1", **SHORT)
     with pytest.raises(CdkaError, match="runs of one pack must agree in steps: got"):
         events_of([spec, spec.with_(steps=7)], tmp_path)
+
+
+def test_text_counts_the_tokens_it_has_read_also_across_a_resumption_and_images_have_none(tmp_path):
+    spec = resolve("math-lm", "math-chain", components="2,4,1", **SHORT | {"checkpoint_every": 2})
+    (whole,) = events_of([spec], tmp_path / "whole")
+    read = [event["tokens"] for event in whole if event["kind"] == "step"]
+    data = load_task(spec).train
+    order = data_order(len(data), spec.batch_size, spec.seed)
+    lengths = data.source.lengths + data.target.lengths
+    assert read == torch.stack([lengths[next(order)].sum() for _ in range(spec.steps)]).cumsum(0).tolist()
+    stream = train([spec], [tmp_path / "cut"])
+    for _, event in stream:
+        if event["kind"] == "step" and event["step"] == 3:
+            break
+    stream.close()
+    rest = [event for _, event in train([spec], [tmp_path / "cut"])]
+    assert [event["tokens"] for event in rest if event["kind"] == "step"] == read[2:]
+    (images,) = events_of([resolve(*DIGITS, components="2,4,1", **SHORT)], tmp_path / "images")
+    assert not any("tokens" in event for event in images)

@@ -26,6 +26,9 @@ from cdka.errors import CdkaError
 from cdka.models.shapes import LinearShape, ModelShapes
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+QUANTIZED_BYTES = {"int8": 1.0, "nf4": 0.5625}
+"""Bytes of a frozen weight of a linear layer, bitsandbytes' own block constants (one float32 for 64) included; the rest
+of the model stays in bfloat16."""
 TOLERANCE = 0.15
 """How far the estimate may be from a measured peak, as a share of it: what the validation allows."""
 LOGITS_LIMIT_BYTES = 256 * 2**20
@@ -75,15 +78,15 @@ def training_memory(
     frozen base. Raises CdkaError for a model whose dimensions are unknown, or sizes that are not positive.
     """
     details = dict(shapes.details)
-    if dtype not in DTYPE_BYTES:
-        raise CdkaError(f"dtype must be one of {', '.join(DTYPE_BYTES)}: got {dtype!r}.")
+    if dtype not in (*DTYPE_BYTES, *QUANTIZED_BYTES):
+        raise CdkaError(f"dtype must be one of {', '.join((*DTYPE_BYTES, *QUANTIZED_BYTES))}: got {dtype!r}.")
     length = details.get("num_image_tokens") if length is None else length
     for name, value in (("batch_size", batch_size), ("length", length)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise CdkaError(f"{name} must be a positive integer: got {value!r}. Example: {name}=32.")
     if "hidden_size" not in details or "num_layers" not in details:
         raise CdkaError(f"a memory estimate needs hidden_size and num_layers: {shapes.name!r} does not give them.")
-    size = DTYPE_BYTES[dtype]
+    size = DTYPE_BYTES.get(dtype, 2)
     tokens = batch_size * length
     params = num_params(linears, components)
     layers = max(1, details["num_layers"] + details.get("num_decoder_layers", 0))
@@ -92,13 +95,22 @@ def training_memory(
         kept = tokens * layers * details["hidden_size"] * size + kept // layers
     widest = max(max(s.in_features, s.out_features) for s in linears)
     return MemoryEstimate(
-        weights_bytes=shapes.base_params * size,
+        weights_bytes=_weights_bytes(shapes, dtype),
         adapter_bytes=params * (ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + ADAM_BYTES_PER_PARAM)
         + _expanded_bytes(linears, components, size),
         activations_bytes=int(kept),
         logits_bytes=_logits_bytes(shapes, details, tokens, batch_size, size),
         working_bytes=3 * tokens * widest * size,
     )
+
+
+def _weights_bytes(shapes: ModelShapes, dtype: str) -> int:
+    if dtype in DTYPE_BYTES:
+        return shapes.base_params * DTYPE_BYTES[dtype]
+    linear = sum(
+        s.count * s.in_features * s.out_features for s in shapes.linears if s.role not in ("head", "embedding")
+    )
+    return int(linear * QUANTIZED_BYTES[dtype] + (shapes.base_params - linear) * 2)
 
 
 def _kept_bytes_per_token(shapes, linears, components: Components, details: dict, size: int, length: int) -> int:

@@ -30,7 +30,7 @@ _CHOICES = (
     ("method", METHODS, "what is trained"),
     ("scaling-rule", SCALING_RULES, "how alpha becomes the scaling"),
     ("schedule", SCHEDULES, "learning rate after the warm-up"),
-    ("dtype", DTYPES, "precision of the base model"),
+    ("dtype", DTYPES, "precision of the base model (int8 and nf4 need bitsandbytes)"),
 )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from cdka.engines.slots import check_device
 from cdka.errors import CdkaError
 from cdka.finetune.counts import count_params
-from cdka.finetune.spec import RunSpec
+from cdka.finetune.spec import QUANTIZED, RunSpec
 from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import ModelShapes
 from cdka.tasks.catalogue import find_task
@@ -34,10 +35,19 @@ def checked_all(specs: Iterable[RunSpec]) -> list[RunSpec]:
         _check_kind(spec, shapes[spec.model])
         count_params(spec, shapes[spec.model])
         check_device(spec.device)
+        _check_precision(spec)
         catalogued = spec.model in names or spec.model == shapes[spec.model].hub_id
         path = Path(spec.model).expanduser()
         ready.append(spec.with_(model=str(path.resolve())) if path.is_dir() and not catalogued else spec)
     return ready
+
+
+def _check_precision(spec: RunSpec) -> None:
+    if spec.dtype in QUANTIZED and find_spec("bitsandbytes") is None:
+        raise CdkaError(
+            f"a base in {spec.dtype} needs bitsandbytes, which is not installed. Run: pip install bitsandbytes; or use "
+            "dtype auto."
+        )
 
 
 def _check_kind(spec: RunSpec, shapes: ModelShapes) -> None:

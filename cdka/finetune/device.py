@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from cdka.errors import CdkaError
+from cdka.finetune.spec import QUANTIZED
 
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 
@@ -28,8 +29,11 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision of the frozen base: ``auto`` is bfloat16 on a GPU that computes in it, else float32."""
-    if name != "auto":
+    """The precision of the frozen base: ``auto`` is bfloat16 on a GPU that computes in it, else float32.
+
+    A quantized base computes in what ``auto`` would be.
+    """
+    if name != "auto" and name not in QUANTIZED:
         return _DTYPES[name]
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 

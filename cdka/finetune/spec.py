@@ -12,7 +12,9 @@ from cdka.errors import CdkaError, unknown
 from cdka.tasks.catalogue import find_task
 
 METHODS = ("cdka", "lora", "lokr", "dora", "full")
-DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+QUANTIZED = ("int8", "nf4")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64", *QUANTIZED)
+"""Precision of the frozen base; the quantized ones (8 and 4 bits) need bitsandbytes."""
 SCHEDULES = ("cosine", "constant")
 SHARED = (
     "model", "task", "batch_size", "steps", "max_length", "dtype", "device", "eval_every", "gradient_accumulation",
@@ -81,6 +83,11 @@ class RunSpec:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < above:
                 raise CdkaError(f"{name} must be at least 0 and below {above:g}: got {value!r}.")
+        if self.method == "full" and self.dtype in QUANTIZED:
+            raise CdkaError(
+                f"full fine-tuning trains the base itself, which {self.dtype} freezes: got dtype={self.dtype!r}. Use "
+                "auto, or train an adapter."
+            )
         if self.components is not None and not isinstance(self.components, Components):
             object.__setattr__(self, "components", Components.parse(self.components))
         if self.method == "cdka" and self.components is None:

@@ -26,7 +26,6 @@ AUTO_CLASSES = {
     "causal-lm": "AutoModelForCausalLM",
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
-QUANTIZATIONS = ("int8", "nf4")
 _LAYER = re.compile(r"\.(layers?|blocks?|h|stages)\.\d+\.")
 HEAD_SEED = 2602
 """A new head starts the same in every run, like the rest of the base: seeds, methods and packs stay comparable."""
@@ -68,11 +67,10 @@ def _quantized(quantization: str | None, dtype: torch.dtype, device: torch.devic
     """The arguments that load the base in 8 or 4 bits; raises CdkaError where bitsandbytes is missing."""
     if quantization is None:
         return {}
-    if quantization not in QUANTIZATIONS:
-        raise CdkaError(f"quantization must be one of {', '.join(QUANTIZATIONS)}: got {quantization!r}.")
     if find_spec("bitsandbytes") is None:
         raise CdkaError(
-            f"a base in {quantization} needs bitsandbytes, which is not installed. Run: pip install bitsandbytes"
+            f"a base in {quantization} needs bitsandbytes, which is not installed. Run: pip install bitsandbytes; or "
+            "use dtype auto."
         )
     from transformers import BitsAndBytesConfig
 
@@ -96,8 +94,8 @@ def load_model(
 ) -> Loaded:
     """The pre-trained model for a task of ``kind``, on the CPU (quantized: on ``device``).
 
-    ``num_labels`` replaces the head of a classifier that has another number of labels. Raises CdkaError, in one
-    line, when the model cannot be had, is broken, is not for this kind of task, or has no weights for it.
+    ``quantization`` is None, ``int8`` or ``nf4``. ``num_labels`` replaces the head of a classifier that has another
+    number of labels. Raises CdkaError, in one line, when the model cannot be had, is broken, is not for this kind of task, or has no weights for it.
     """
     folder = str(locate(name))
     if not any(Path(folder).glob("*.safetensors")):

@@ -50,7 +50,7 @@ def test_scaling_is_the_papers_for_cdka_and_rslora_for_lora():
             "components belong to method cdka: got components=2,8,4 for 'lora'.",
         ),
         ({"rank": 4}, "rank must be a positive integer, for lora, lokr, dora only: got rank=4 for 'cdka'."),
-        ({"dtype": "float8"}, "dtype must be one of auto, float32, bfloat16, float16, float64: got 'float8'."),
+        ({"dtype": "float8"}, "dtype must be one of auto, float32, bfloat16, float16, float64, int8, nf4: got 'float8'."),
         ({"learning_rate": 1.0}, "unknown run setting 'learning_rate'."),
         ({"warmup_ratio": 1.0}, "warmup_ratio must be at least 0 and below 1: got 1.0."),
     ],

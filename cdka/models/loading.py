@@ -95,7 +95,8 @@ def load_model(
     """The pre-trained model for a task of ``kind``, on the CPU (quantized: on ``device``).
 
     ``quantization`` is None, ``int8`` or ``nf4``. ``num_labels`` replaces the head of a classifier that has another
-    number of labels. Raises CdkaError, in one line, when the model cannot be had, is broken, is not for this kind of task, or has no weights for it.
+    number of labels. Raises CdkaError, in one line, when the model cannot be had, is broken, is not for this kind of
+    task, or has no weights for it.
     """
     folder = str(locate(name))
     if not any(Path(folder).glob("*.safetensors")):

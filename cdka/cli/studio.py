@@ -6,6 +6,7 @@ import argparse
 import errno
 import ipaddress
 import socket
+from importlib.util import find_spec
 
 from cdka.cli.output import say
 from cdka.errors import CdkaError
@@ -13,6 +14,8 @@ from cdka.paths import home_dir
 
 HELP = "Open the Studio, the web app, in the browser."
 EXAMPLE = "cdka studio --port 8502 --no-browser"
+NEEDS = ("streamlit", "plotly", "altair", "pandas")
+"""What only the Studio needs: a machine that just trains may be without."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +55,14 @@ def check_free(host: str, port: int) -> None:
 def run(args: argparse.Namespace) -> None:
     home_dir()
     check_free(args.host, args.port)
-    try:
-        from app.launch import launch
-    except ImportError as error:
-        raise CdkaError(f"the Studio needs a package that is missing ({error.name}). Reinstall cdka-studio.") from None
+    missing = [name for name in NEEDS if find_spec(name) is None]
+    if missing:
+        raise CdkaError(
+            f"the Studio needs packages that are not installed here: {', '.join(missing)}. "
+            f"Run: pip install {' '.join(missing)}"
+        )
+    from app.launch import launch
+
     if not is_loopback(args.host):
         say(
             f"warning: anyone who can reach {args.host}:{args.port} can start and remove runs on this machine: there "

@@ -15,6 +15,7 @@ COMMANDS = {
     "studio": "open the Studio, the web app",
     "models": "list the models known by name",
     "tasks": "list the tasks known by name",
+    "data": "look at your own data as a model would see it",
     "solve": "list the component options that fit a parameter budget",
     "align": "measure how well each option aligns with full fine-tuning",
     "run": "fine-tune once and report the result",

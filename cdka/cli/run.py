@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.output import print_json, say
 from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, spec_settings
 from cdka.engines import local
 from cdka.engines.check import checked
+from cdka.errors import CdkaError
 from cdka.finetune.spec import resolve
 from cdka.runs.record import KEPT, Run
 from cdka.runs.store import Store
@@ -20,8 +22,9 @@ EXAMPLE = "cdka run --model digits-vit --task digits-flip --components 2,8,4 --j
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="a catalogue name, a Hub id or a local directory")
-    parser.add_argument("--task", required=True, help="a task's name; list them with: cdka tasks")
+    parser.add_argument("--task", help="a task's name (cdka tasks), or a data file of your own, as --data takes it")
     add_spec_arguments(parser)
+    add_data_arguments(parser)
     parser.add_argument("--detach", action="store_true", help="queue the run, print its id and do not wait")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
@@ -41,7 +44,12 @@ def document(run: Run) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
-    spec = checked(resolve(args.model, args.task, **spec_settings(args)))
+    task, options = task_and_options(args)
+    if task is None:
+        raise CdkaError("a run needs a task: got none. Use --task NAME (cdka tasks), or --data FILE.")
+    settings = spec_settings(args)
+    settings["task_options"] = {**options, **settings.get("task_options", {})}
+    spec = checked(resolve(args.model, task, **settings))
     store = Store()
     (run_id,) = store.submit(spec)
     local.ensure_dispatcher(store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.run import document
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("plan", nargs="?", metavar="PLAN.toml", help="a plan file; flags win over what it says")
     add("--model", help="a catalogue name, a Hub id or a local directory")
-    add("--task", help="a task's name; list them with: cdka tasks")
+    add("--task", help="a task's name (cdka tasks), or a data file of your own, as --data takes it")
     add("--grid", metavar="AXES", help="axis=value,value;... over r1, r2, r, rank, method, lr, alpha, steps, ...")
     add("--seeds", metavar="N", help="a number of seeds, or a list: 0,1,7 (default 3)")
     add("--baselines", metavar="NAMES", help="lora, lora-plain, lokr, dora, full; lora:4 fixes the rank")
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--wait", action="store_true", help="wait until every run has ended, with progress")
     add("--json", action="store_true", help="one JSON document on stdout")
     add_spec_arguments(parser, without=("seed",))
+    add_data_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _planned(args: argparse.Namespace) -> Plan:
     given: dict[str, Any] = read_plan(args.plan) if args.plan else {}
+    task, options = task_and_options(args)
     flags = {
-        "model": args.model, "task": args.task, "grid": args.grid, "name": args.name, "budget": args.budget,
+        "model": args.model, "task": task, "grid": args.grid, "name": args.name, "budget": args.budget,
         "options": args.options,
         "seeds": None if args.seeds is None else _seeds(args.seeds),
         "baselines": None if args.baselines is None else [b.strip() for b in args.baselines.split(",") if b.strip()],
@@ -79,6 +82,8 @@ def _planned(args: argparse.Namespace) -> Plan:
     }  # fmt: skip
     given.update({key: value for key, value in flags.items() if value is not None})
     given["settings"] = {**given.get("settings", {}), **spec_settings(args)}
+    if options:
+        given["settings"]["task_options"] = {**options, **given["settings"].get("task_options", {})}
     for key in ("model", "task"):
         if key not in given:
             raise CdkaError(f"a sweep needs a model and a task: no {key} given. Example: --{key} {_EXAMPLES[key]}.")

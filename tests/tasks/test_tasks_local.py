@@ -96,11 +96,11 @@ def test_usual_column_names_are_found_and_others_must_be_told(tmp_path):
     task, options = task_for(str(usual), {})
     assert (task, options["text_column"], options["label_column"]) == ("local-classify", "Review", "Sentiment")
     odd = write(tmp_path / "b.csv", many().replace("text,label", "x1,x2"))
-    with pytest.raises(CdkaError, match="it has x1, x2|the file has x1, x2"):
+    with pytest.raises(CdkaError, match=r"it has x1, x2|the file has x1, x2"):
         task_for(str(odd), {})
     task, options = task_for(str(odd), {"text_column": "x1", "label_column": "x2"})
     assert task == "local-classify"
-    with pytest.raises(CdkaError, match="unknown column 'x3' in b.csv. Known: x1, x2. Use --label-column"):
+    with pytest.raises(CdkaError, match=r"unknown column 'x3' in b\.csv. Known: x1, x2. Use --label-column"):
         task_for(str(odd), {"text_column": "x1", "label_column": "x3"})
     with pytest.raises(CdkaError, match="not both"):
         task_for(str(odd), {"text_column": "x1", "answer_column": "x2"})
@@ -125,7 +125,7 @@ def test_labels_must_be_labels(tmp_path):
         prepare("local-classify", {"data": str(ids)})
     measured = tmp_path / "m.parquet"
     pd.DataFrame({"text": ["a", "b"] * 9, "label": [0.5, 1.5] * 9}).to_parquet(measured)
-    with pytest.raises(CdkaError, match="m.parquet, line 1: a label is a word or a whole number: got 0.5"):
+    with pytest.raises(CdkaError, match=r"m\.parquet, line 1: a label is a word or a whole number: got 0\.5"):
         prepare("local-classify", {"data": str(measured)})
 
 
@@ -143,7 +143,7 @@ def test_the_split_is_drawn_by_the_seed_alone_and_covers_every_row(tmp_path):
     first, again, other = texts(), texts(), texts(split_seed=1)
     assert first == again
     assert first != other
-    assert sorted(sum(first.values(), [])) == sorted(f"text number {i}" for i in range(100))
+    assert sorted(text for part in first.values() for text in part) == sorted(f"text number {i}" for i in range(100))
     assert {split: len(rows) for split, rows in texts(test_fraction=0.3, validation_fraction=0.1).items()} == {
         "train": 60, "validation": 10, "test": 30,
     }  # fmt: skip
@@ -166,7 +166,7 @@ def test_a_split_column_is_obeyed_and_a_strange_value_is_named(tmp_path):
     prepared = prepare("local-classify", {"data": str(path)})
     assert {split: len(part) for split, part in prepared.rows.items()} == dict.fromkeys(prepared.rows, 10)
     broken = write(tmp_path / "e.csv", csv_of([*rows, ("t", "a", "later")], "text,label,split"))
-    with pytest.raises(CdkaError, match="e.csv, line 32: split 'later' must be train, validation or test"):
+    with pytest.raises(CdkaError, match=r"e\.csv, line 32: split 'later' must be train, validation or test"):
         prepare("local-classify", {"data": str(broken)})
 
 
@@ -198,9 +198,9 @@ def test_answers_are_compared_as_text_or_as_numbers(tmp_path):
     prepared = prepare("local-instruct", {"data": str(path), "compare": "number"})
     assert {row.reference for part in prepared.rows.values() for row in part} == {str(n) for n in range(13)}
     rows[3]["answer"] = "I do not know"
-    with pytest.raises(CdkaError, match="line 4: the answer 'I do not know' declares no number"):
+    with pytest.raises(CdkaError, match=r"line 4: the answer 'I do not know' declares no number"):
         prepare("local-instruct", {"data": str(write(path, "\n".join(map(json.dumps, rows)))), "compare": "number"})
-    with pytest.raises(CdkaError, match="must contain {prompt}"):
+    with pytest.raises(CdkaError, match=r"must contain \{prompt\}"):
         prepare("local-instruct", {"data": str(path), "template": "hello"})
 
 

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,18 @@ def _characters(row: Any) -> int:
     return len(row.text) if hasattr(row, "text") else len(row.prompt) + len(row.answer)
 
 
+def histogram(lengths: Sequence[int], bins: int = 12) -> list[tuple[int, int, int]]:
+    """(shortest, longest, how many) for up to ``bins`` equal ranges of lengths, both ends belonging to the range."""
+    if not lengths:
+        return []
+    low, high = min(lengths), max(lengths)
+    width = max(1, -(-(high - low + 1) // bins))
+    counts = Counter((length - low) // width for length in lengths)
+    return [
+        (low + i * width, min(high, low + (i + 1) * width - 1), counts[i]) for i in range((high - low) // width + 1)
+    ]
+
+
 def _label_counts(prepared: Prepared) -> pd.DataFrame:
     if not prepared.label_names:
         return pd.DataFrame()
@@ -125,4 +137,4 @@ def token_preview(spec: RunSpec, *, examples: int = 4) -> dict[str, Any]:
     return answer
 
 
-__all__ = ["COMPARISONS", "Preview", "preview", "task_for", "token_preview"]
+__all__ = ["COMPARISONS", "Preview", "histogram", "preview", "task_for", "token_preview"]

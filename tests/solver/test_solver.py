@@ -195,9 +195,21 @@ def test_why_this_is_two_sentences_with_the_numbers_of_the_option():
         assert f"{option.num_params:,}" in text
         assert f"{option.alignment:.3f}" in text
         assert str(option.components) in text
+        assert f"rank {option.rank_bound:,}" in text or "same rank" in text, text
     paper = why_this(solution.preset("paper"), solution)
-    assert "LoRA at this budget, 1,1,8" in paper
-    assert "1.2x the alignment and 6x the rank" in paper
+    assert "Against LoRA of rank 8" in paper
+    assert "aligns 1.2 times as well (LoRA: 0.042) and can reach rank 48 instead of 8" in paper
+
+
+def test_why_this_tells_equal_worse_and_too_dear_apart():
+    digits = explore("digits-vit", "lora:4")
+    assert "aligns as well (0.169) and can reach rank 16 instead of 4" in why_this(digits.find(Components(2, 8, 1)), digits)
+    assert "the best that fits." in why_this(digits.preset("alignment"), digits)
+    worse = why_this(digits.find(Components(2, 2, 1)), digits)
+    assert "aligns less well (LoRA: 0.169)" in worse
+    dear = why_this(evaluate("digits-vit", "2,8,4", budget="lora:4"), digits)
+    assert dear.startswith("2,8,4 costs 2.1 times the budget")
+    assert "the best that fits, 8,16,3, reaches 0.207" in dear  # not called the best itself
 
 
 def test_an_option_is_plain_data():

@@ -29,7 +29,7 @@ def unknown(what: str, name: str, known: Iterable[str], *, where: str = "", next
     close = nearest(name, known)
     if close:
         hint = "Did you mean " + " or ".join(repr(candidate) for candidate in close) + "?"
-    elif len(known) <= 12:
+    elif len(known) <= 12 and not next_step.startswith("Known"):
         hint = "Known: " + ", ".join(known) + "."
     else:
         hint = ""

@@ -5,11 +5,15 @@ The counts are those of PEFT's own layers; the tests compare them with what PEFT
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
+
 from cdka.components import Components
-from cdka.errors import CdkaError
+from cdka.errors import CdkaError, unknown
 from cdka.finetune.spec import RunSpec
 from cdka.models.shapes import LinearShape, ModelShapes
-from cdka.models.targets import select
+from cdka.models.targets import paths_of, select
 
 
 def lokr_factors(dimension: int, factor: int = -1) -> tuple[int, int]:
@@ -41,12 +45,37 @@ def layer_params(spec: RunSpec, layer: LinearShape, components: Components | Non
     return spec.rank * (out_features + in_features) + magnitudes
 
 
-def components_for(spec: RunSpec, path: str) -> Components:
-    """The components at one module, ``component_pattern`` considered as PEFT considers ``rank_pattern``."""
-    for name, components in spec.component_pattern.items():
-        if path == name or path.endswith(f".{name}"):
-            return components
-    return spec.components
+def placed_components(spec: RunSpec, layers: Sequence[LinearShape]) -> list[tuple[LinearShape, Components, int]]:
+    """How many layers of each kind get which components, ``component_pattern`` read as PEFT reads ``rank_pattern``.
+
+    A key is a regular expression for the whole path or for its end after a dot; the first that matches decides.
+    Raises CdkaError for a key that matches no layer.
+    """
+    if not spec.component_pattern:
+        return [(layer, spec.components, layer.count) for layer in layers]
+    expressions = {key: _expression(key) for key in spec.component_pattern}
+    placed: Counter[tuple[LinearShape, Components]] = Counter()
+    used: set[str] = set()
+    for layer in layers:
+        for paths in paths_of(layer):
+            key = next((k for k, e in expressions.items() if any(e.match(path) for path in paths)), None)
+            used.update(() if key is None else (key,))
+            placed[layer, spec.component_pattern.get(key, spec.components)] += 1
+    for key in expressions:
+        if key not in used:
+            names = list(dict.fromkeys(layer.name for layer in layers))
+            known = f"Known: {', '.join(names)}."
+            raise unknown("module", key, names, where="in component_pattern", next_step=known)
+    return [(layer, components, count) for (layer, components), count in placed.items()]
+
+
+def _expression(key: str) -> re.Pattern[str]:
+    try:
+        return re.compile(rf"(.*\.)?({key})$")
+    except re.error as error:
+        raise CdkaError(
+            f"component_pattern is keyed by names or regular expressions: got {key!r} ({error}). Example: q_proj."
+        ) from None
 
 
 def count_params(spec: RunSpec, shapes: ModelShapes) -> int:
@@ -59,8 +88,11 @@ def count_params(spec: RunSpec, shapes: ModelShapes) -> int:
     layers = select(shapes, spec.target_modules)
     if spec.method != "cdka":
         return sum(layer.count * layer_params(spec, layer) for layer in layers)
-    placed = [(layer, components_for(spec, layer.path)) for layer in layers]
-    problems = [p for layer, c in placed for p in c.problems(layer.out_features, layer.in_features, layer.name)]
-    if problems:
-        raise CdkaError(" ".join(dict.fromkeys(problems)))
-    return sum(layer.count * layer_params(spec, layer, components) for layer, components in placed)
+    placed = placed_components(spec, layers)
+    where: dict[str, list[str]] = {}
+    for layer, components, _ in placed:
+        for problem in components.problems(layer.out_features, layer.in_features):
+            where.setdefault(problem, []).append(f"'{layer.name}'")
+    if where:
+        raise CdkaError(" ".join(f"{problem} In {', '.join(names)}." for problem, names in where.items()))
+    return sum(count * layer_params(spec, layer, components) for layer, components, count in placed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from cdka.errors import CdkaError, unknown
@@ -103,14 +103,22 @@ def _matching(shapes: ModelShapes, name: str) -> dict[LinearShape, int]:
     return {linear: count for linear, count in counts.items() if count}
 
 
-def _count_matching(pattern: re.Pattern[str], linear: LinearShape) -> int:
-    """How many of the layers match: the first index counts them, a second one (T5's sub-layer) is the same in all."""
+def paths_of(linear: LinearShape) -> Iterator[list[str]]:
+    """The paths that each of the ``count`` layers may have, its indices filled in.
+
+    The first index tells the layers apart; a second one (T5's sub-layer) is the same in all, so it is only guessed.
+    """
     first, *rest = linear.path.split(".*", 1)
     if not rest:
-        return linear.count if pattern.fullmatch(linear.path) else 0
+        yield from ([linear.path] for _ in range(linear.count))
+        return
     inner = range(MOST_SUBLAYERS) if "*" in rest[0] else range(1)
-    paths = ([f"{first}.{i}" + rest[0].replace("*", str(j)) for j in inner] for i in range(linear.count))
-    return sum(any(pattern.fullmatch(path) for path in variants) for variants in paths)
+    for i in range(linear.count):
+        yield [f"{first}.{i}" + rest[0].replace("*", str(j)) for j in inner]
+
+
+def _count_matching(pattern: re.Pattern[str], linear: LinearShape) -> int:
+    return sum(any(pattern.fullmatch(path) for path in variants) for variants in paths_of(linear))
 
 
 def _no_match(shapes: ModelShapes, name: str) -> CdkaError:

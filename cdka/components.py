@@ -17,6 +17,10 @@ from cdka.errors import CdkaError
 SCALING_RULES = ("sqrt_r_r2", "sqrt_r", "r", "none")
 """How alpha becomes the scaling factor; ``sqrt_r_r2`` is the paper's stabilisation, the others are for comparison."""
 
+INIT_WEIGHTS = ("kaiming", "random", "gradient")
+"""``kaiming``: A Kaiming-uniform, B zero, so that delta W starts at zero (paper). ``random``: B is drawn as well,
+for tests. ``gradient``: A along the leading directions of the loss's gradient, B zero (ours)."""
+
 
 @lru_cache(maxsize=4096)
 def divisors(n: int) -> tuple[int, ...]:

@@ -10,9 +10,8 @@ from typing import Any
 from peft.config import PeftConfig
 from peft.utils.other import get_pattern_key
 
-from cdka.adapter.init import INIT_WEIGHTS
 from cdka.adapter.register import PEFT_TYPE
-from cdka.components import SCALING_RULES, Components
+from cdka.components import INIT_WEIGHTS, SCALING_RULES, Components
 from cdka.errors import CdkaError, unknown
 
 BIASES = ("none", "all", "cdka_only")

@@ -7,15 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-INIT_WEIGHTS = ("kaiming", "random", "gradient")
-"""``kaiming``: A Kaiming-uniform, B zero, so that delta W starts at zero (paper). ``random``: B is drawn as well,
-for tests. ``gradient``: as ``kaiming`` until ``initialise_from_gradient`` replaces A (ours)."""
-
 
 @torch.no_grad()
 def initialise(A: Tensor, B: Tensor, how: str = "kaiming") -> None:
-    """Fills A (r, r1, in/r2) and B (r, out/r1, r2) in place, by one of ``INIT_WEIGHTS``.
+    """Fills A (r, r1, in/r2) and B (r, out/r1, r2) in place, by one of ``cdka.components.INIT_WEIGHTS``.
 
+    ``gradient`` is as ``kaiming`` until ``initialise_from_gradient`` replaces A.
     Every A_i is drawn alone: on the stacked tensor the fan-in would be that of three dimensions.
     """
     for A_i in A:

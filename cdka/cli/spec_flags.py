@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from cdka.components import SCALING_RULES, Components
+from cdka.components import INIT_WEIGHTS, SCALING_RULES, Components
 from cdka.errors import CdkaError
 from cdka.finetune.spec import DTYPES, FIELD_NAMES, METHODS, SCHEDULES
 
@@ -29,6 +29,7 @@ _NUMBERS: tuple[tuple[str, type, str], ...] = (
 _CHOICES = (
     ("method", METHODS, "what is trained"),
     ("scaling-rule", SCALING_RULES, "how alpha becomes the scaling"),
+    ("init-weights", INIT_WEIGHTS, "how the factors of cdka start"),
     ("schedule", SCHEDULES, "learning rate after the warm-up"),
     ("dtype", DTYPES, "precision of the base model (int8 and nf4 need bitsandbytes)"),
 )
@@ -44,7 +45,6 @@ def add_spec_arguments(parser: argparse.ArgumentParser, *, without: Sequence[str
         add("--components", metavar="R1,R2,R", help="r1 divides the outputs, r2 the inputs; r components: 2,8,4")
         add("--pattern", metavar="MODULE=R1,R2,R", action="append", help="other components for one kind of module")
     add("--target-modules", metavar="NAMES", help="all-linear (default), attention, mlp, or names: q_proj,v_proj")
-    add("--init-weights", metavar="NAME", help="initialisation of the adapter (default kaiming)")
     for name, kind, text in _NUMBERS:
         if name not in without:
             add(f"--{name}", type=kind, metavar="N", help=text)

@@ -26,6 +26,7 @@ from cdka.finetune.methods import adapter_name, attach, trainable
 from cdka.finetune.pace import Pace
 from cdka.finetune.spec import QUANTIZED, SHARED, RunSpec
 from cdka.finetune.versions import versions
+from cdka.finetune.warm_start import start_from_gradient
 from cdka.models.loading import load_model
 from cdka.models.obtain import obtain
 from cdka.tasks.catalogue import find_task
@@ -121,10 +122,14 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
         }  # fmt: skip
         if resume(lane, lane.directory / "checkpoint"):
             yield index, {"kind": "resumed", "step": lane.step}
+        elif one.init_weights == "gradient":
+            note = start_from_gradient(model, lane, data.train, data.objective, device)
+            yield index, {"kind": "note", "text": note}
     if len(lanes) > 1:  # equal components side by side share their matrix products
         lanes.sort(key=lambda lane: (lane.spec.components, lane.index))
     if len({lane.step for lane in lanes}) > 1:
         raise CdkaError("the checkpoints of this pack stand at different steps. Retry its runs separately.")
+    model.train()  # pre-trained models come in evaluation mode: without dropout, and deaf to gradient checkpointing
     return _Pack(model, data, device, lanes, control, Pace(len(lanes), device))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from cdka.components import PAPER_DEFAULT, SCALING_RULES, Components, scaling
+from cdka.components import INIT_WEIGHTS, PAPER_DEFAULT, SCALING_RULES, Components, scaling
 from cdka.errors import CdkaError, unknown
 from cdka.tasks.catalogue import find_task
 
@@ -34,6 +34,7 @@ class RunSpec:
     after ``warmup_ratio * steps`` steps. ``eval_every`` is in steps. ``target_modules`` is ``"all-linear"`` (every
     linear layer but the head and the embeddings), ``"attention"``, ``"mlp"``, or names as PEFT matches them.
     ``component_pattern`` overrides the components per module, keyed as PEFT's ``rank_pattern`` is.
+    ``init_weights`` is cdka's: ``kaiming``, ``gradient`` (one batch's, before the first step) or ``random``.
     Raises CdkaError for any value outside its range.
     """
 
@@ -68,7 +69,9 @@ class RunSpec:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
-        for name, choices in (("dtype", DTYPES), ("schedule", SCHEDULES), ("scaling_rule", SCALING_RULES)):
+        for name, choices in (
+            ("dtype", DTYPES), ("schedule", SCHEDULES), ("scaling_rule", SCALING_RULES), ("init_weights", INIT_WEIGHTS),
+        ):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise CdkaError(f"{name} must be one of {', '.join(choices)}: got {getattr(self, name)!r}.")
         for name, least in _LEAST.items():
@@ -88,6 +91,13 @@ class RunSpec:
                 f"full fine-tuning trains the base itself, which {self.dtype} freezes: got dtype={self.dtype!r}. Use "
                 "auto, or train an adapter."
             )
+        if self.init_weights == "gradient" and self.dtype in QUANTIZED:
+            raise CdkaError(
+                f"init_weights gradient differentiates the base weights, which {self.dtype} has packed: got "
+                f"dtype={self.dtype!r}. Use kaiming, or dtype auto."
+            )
+        if self.method != "cdka":
+            object.__setattr__(self, "init_weights", "kaiming")  # the others have one start, PEFT's
         if self.components is not None and not isinstance(self.components, Components):
             object.__setattr__(self, "components", Components.parse(self.components))
         if self.method == "cdka" and self.components is None:

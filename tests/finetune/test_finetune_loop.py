@@ -107,6 +107,21 @@ def test_a_pack_equals_separate_runs(dtype, tolerance, steps, tmp_path):
     assert any(e["kind"] == "packing" for e in packed[0])
 
 
+def test_a_start_from_the_gradient_learns_faster_and_is_the_same_in_a_pack(tmp_path):
+    plain = resolve(*DIGITS, components="4,2,1", **{**SHORT, "steps": 12, "batch_size": 32, "dtype": "float64"})
+    warm = plain.with_(init_weights="gradient")
+    (cold,) = events_of([plain], tmp_path / "cold")
+    (alone,) = events_of([warm], tmp_path / "alone")
+    packed, beside = events_of([warm, plain], tmp_path / "pack")
+    (note,) = [e["text"] for e in alone if e["kind"] == "note"]
+    assert "gradient on 32 samples: mean alignment" in note
+    assert not [e for e in cold if e["kind"] == "note"]
+    assert losses(alone)[0] == pytest.approx(losses(cold)[0]), "delta W is zero at the start, and the data is the same"
+    assert losses(alone)[-1] < losses(cold)[-1]
+    assert losses(packed) == pytest.approx(losses(alone), rel=1e-8)
+    assert losses(beside) == pytest.approx(losses(cold), rel=1e-8)
+
+
 @pytest.mark.parametrize("alpha", [1e20, 1e30], ids=["loss", "gradient"])
 def test_one_run_of_a_pack_diverging_leaves_the_others_untouched(alpha, tmp_path):
     good = resolve(*DIGITS, components="2,4,1", **{**SHORT, "steps": 8})

@@ -50,7 +50,9 @@ def test_scaling_is_the_papers_for_cdka_and_rslora_for_lora():
             "components belong to method cdka: got components=2,8,4 for 'lora'.",
         ),
         ({"rank": 4}, "rank must be a positive integer, for lora, lokr, dora only: got rank=4 for 'cdka'."),
-        ({"dtype": "float8"}, "dtype must be one of auto, float32, bfloat16, float16, float64, int8, nf4: got 'float8'."),
+        ({"dtype": "float8"}, "dtype must be one of auto, float32, bfloat16, float16, float64, int8, nf4: got"),
+        ({"init_weights": "kaimng"}, "init_weights must be one of kaiming, random, gradient: got 'kaimng'."),
+        ({"init_weights": "gradient", "dtype": "nf4"}, "init_weights gradient differentiates the base weights, which"),
         ({"learning_rate": 1.0}, "unknown run setting 'learning_rate'."),
         ({"warmup_ratio": 1.0}, "warmup_ratio must be at least 0 and below 1: got 1.0."),
     ],
@@ -60,6 +62,11 @@ def test_refusals_name_the_rule_and_the_value(settings, text):
         resolve("digits-vit", "digits-flip", **settings)
     assert str(refusal.value).startswith(text)
     assert "\n" not in str(refusal.value)
+
+
+def test_how_the_factors_start_belongs_to_cdka():
+    assert resolve("digits-vit", "digits-flip", init_weights="gradient").init_weights == "gradient"
+    assert resolve("digits-vit", "digits-flip", init_weights="gradient", method="lora").init_weights == "kaiming"
 
 
 def test_an_unknown_task_suggests_the_nearest():

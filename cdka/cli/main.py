@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cdka import __version__
 from cdka.errors import CdkaError, unknown
@@ -30,7 +31,11 @@ EXIT_DONE, EXIT_RUN_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but a usage error is one line like every other refusal."""
+    """argparse, but a usage error is one line like every other refusal, and -1e-3 is a number rather than a flag."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
 
     def error(self, message: str) -> NoReturn:
         raise CdkaError(f"{message}. Usage: {self.prog} --help")

@@ -40,6 +40,8 @@ def _state(run: Run) -> dict[str, Any]:
 
 
 def _list(store: Store, args: argparse.Namespace) -> None:
+    if args.top < 0:
+        raise CdkaError(f"--top must be 0 (all) or a positive integer: got {args.top}.")
     if args.status is not None and args.status not in STATUSES:
         raise unknown("status", args.status, STATUSES)
     if args.sweep is not None:

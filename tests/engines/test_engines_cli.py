@@ -67,6 +67,9 @@ def test_run_says_it_in_words_too(cli):
         (["--steps", "0"], "steps must be"),
         (["--lr", "-1"], "lr must be"),
         (["--lr", "fast"], "invalid float value"),
+        (["--lr", "-1e-3"], "lr must be a positive number: got -0.001"),
+        (["--init-weights", "kaimng"], "init_weights must be one of kaiming"),
+        (["--pattern", "q_porj=1,1,1"], "Did you mean 'q_proj'"),
         (["--device", "cuda:9"], "Known here"),
         (["--method", "lora"], "components belong to method cdka"),
         (["--pattern", "q_proj"], "NAME=VALUE"),
@@ -146,6 +149,7 @@ def test_runs_lists_shows_stops_retries_and_removes(cli):
         (["rm", "r-22222222"], "unknown run"),
         (["--status", "dnoe"], "Did you mean 'done'"),
         (["--sweep", "s-22222222"], "unknown sweep"),
+        (["--top", "-1"], "--top must be 0 (all) or a positive integer: got -1."),
     ],
 )
 def test_runs_refuses_in_one_line(cli, words, answer):

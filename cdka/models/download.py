@@ -26,6 +26,7 @@ SPARE_BYTES = 200_000_000
 """What a download must leave free on the disk."""
 Report = Callable[[dict[str, Any]], None]
 _TEXT_ENDINGS = (".json", ".txt", ".model", ".jinja")
+_BROKEN_OFF = ("RemoteProtocolError", "ReadError", "IncompleteRead", "ConnectionResetError")
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
 
@@ -79,6 +80,10 @@ def explain(error: BaseException, what: str, hub_id: str) -> str:
         return f"the Hub asks for patience (429) for {hub_id!r}. Log in with hf auth login, or try again later."
     if status is not None:
         return f"the Hub answered {status} for {what} {hub_id!r}. Try again later."
+    if type(error).__name__ in _BROKEN_OFF:
+        return f"the connection broke off while {what} {hub_id!r} was fetched. Try again; what has arrived is kept."
+    if not isinstance(error, OSError | TimeoutError) and not type(error).__module__.startswith(("httpx", "httpcore")):
+        return f"{what} {hub_id!r} could not be fetched ({type(error).__name__}: {' '.join(str(error).split())[:160]})."
     return (
         f"the Hub cannot be reached for {what} {hub_id!r} ({type(error).__name__}). Check the network, or give a "
         "local directory."
@@ -128,18 +133,18 @@ def fetch_model(hub_id: str, report: Report) -> dict[str, str]:
                 "error": f"model {hub_id!r} offers no weights in safetensors, and other formats can run code: "
                 "not loaded. Convert it, or choose another model."
             }
-        return _download(hub_id, "model", info.sha, {name: sizes[name] for name in files}, report)
+        return _download(hub_id, "model", {name: sizes[name] for name in files}, report)
     except Exception as error:
         return {"error": explain(error, "model", hub_id)}
 
 
 def fetch_dataset(hub_id: str, patterns: Sequence[str], report: Report) -> dict[str, str]:
     """The same for the files of a data set that match one of ``patterns`` (all data files where none is given)."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
 
     try:
         if _offline():
-            return {"path": snapshot_download(hub_id, repo_type="dataset", local_files_only=True)}
+            return {"path": _local_dataset(hub_id, patterns)}
         info = HfApi().dataset_info(hub_id, files_metadata=True, timeout=ASK_LIMIT_S)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         wanted = {
@@ -151,14 +156,33 @@ def fetch_dataset(hub_id: str, patterns: Sequence[str], report: Report) -> dict[
         }
         if not set(wanted) - {"README.md"}:
             return {"error": f"data set {hub_id!r} has no files like {', '.join(patterns)}: its layout has changed."}
-        return _download(hub_id, "dataset", info.sha, wanted, report)
+        return _download(hub_id, "dataset", wanted, report)
     except Exception as error:
-        return {"error": explain(error, "data set", hub_id)}
+        folder = _cached_dataset(hub_id, patterns)
+        return {"error": explain(error, "data set", hub_id)} if folder is None else {"path": folder}
 
 
-def _download(
-    hub_id: str, repo_type: str, revision: str | None, sizes: Mapping[str, int], report: Report
-) -> dict[str, str]:
+def _local_dataset(hub_id: str, patterns: Sequence[str]) -> str:
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(
+        hub_id, repo_type="dataset", local_files_only=True, allow_patterns=list(patterns) or None
+    )  # fmt: skip
+
+
+def _cached_dataset(hub_id: str, patterns: Sequence[str]) -> str | None:
+    """The local copy of a data set whose Hub does not answer, if it holds something for every pattern."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(_local_dataset(hub_id, patterns))
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError):
+        return None
+    return str(folder) if patterns and all(any(folder.glob(pattern)) for pattern in patterns) else None
+
+
+def _download(hub_id: str, repo_type: str, sizes: Mapping[str, int], report: Report) -> dict[str, str]:
+    """Fetch the main revision: only then does the cache note where it lies, so that it is found without the Hub."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.file_download import repo_folder_name
 
@@ -172,7 +196,7 @@ def _download(
     def work() -> None:
         try:
             done["path"] = snapshot_download(
-                hub_id, repo_type=repo_type, allow_patterns=[escape(name) for name in sizes], revision=revision
+                hub_id, repo_type=repo_type, allow_patterns=[escape(name) for name in sizes]
             )
         except BaseException as error:
             done["problem"] = error

@@ -44,13 +44,13 @@ EMBEDDED = (
     ),
     TaskInfo(
         name="math-chain",
-        title="Chains in shifted digits",
+        title="Chains that begin with a product",
         kind="causal-lm",
         metric="accuracy",
         description=(
-            "Chains of additions and subtractions, answered by their running totals (8+27-6= gives 35,29), with every "
-            "digit written as another one: math-lm, which learned ordinary digits, gets none of them right at first. "
-            "An answer is right when all its totals are."
+            "Multiply two digits, then add or subtract, answered by the running totals (7*8-6= gives 56,50): math-lm "
+            "can add and subtract but has never seen a product, and gets none right at first. An answer is right when "
+            "all its totals are."
         ),
         module="cdka.tasks.math_chain",
         recipe=MappingProxyType(
@@ -64,10 +64,10 @@ EMBEDDED = (
     ),
     TaskInfo(
         name="math",
-        title="Chains in ordinary digits",
+        title="Chains of sums",
         kind="causal-lm",
         metric="accuracy",
-        description="The same chains in ordinary digits: what math-lm was pre-trained on.",
+        description="Chains of additions and subtractions (8+27-6= gives 35,29): what math-lm was pre-trained on.",
         module="cdka.tasks.math_chain",
         recipe=MappingProxyType(
             {"steps": 200, "lr": 1e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20, "max_length": 64}

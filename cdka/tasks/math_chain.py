@@ -1,13 +1,16 @@
-"""Chains of sums: the embedded arithmetic, in ordinary digits (``math``) or in shifted ones (``math-chain``).
+"""Chains of arithmetic: sums, which the embedded model knows (``math``), and products, new to it (``math-chain``).
 
-``8+27-6=`` is answered by the running totals, ``35,29``: the last one is the result. In the shifted task every digit
-is written as another one, by a fixed permutation without fixed points: the sums and the way to do them stay, the
-surface changes, and what is to be learnt comes digit by digit rather than all at once.
+``8+27-6=`` is answered by the running totals, ``35,29``: the last one is the result. The shifted task begins with a
+product, ``7*8-6=``, answered ``56,50``: the multiplication table is a hundred facts that have little to do with each
+other, so accuracy rises fact by fact. What we tried before rises otherwise: another digit for every digit has to be
+undone at once, and full fine-tuning (lr 1e-3, batch 64, 200 steps) got 0.24 of the chains right where it gets 0.94 of
+the products; three-term sums after two-term ones jumped from 0.1 to 0.98 at random moments.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cdka.tasks.catalogue import TaskInfo
@@ -23,15 +26,27 @@ TERMS, LARGEST = (2, 3, 4), (9, 99)
 """A chain has so many terms, each of at most one or two digits; totals stay within 0..99."""
 MAX_ANSWER_TOKENS = 9
 """Three totals of two digits, two commas, the end mark."""
-SHIFT = str.maketrans("0123456789", "7418529630")
-"""Digit d is written as the d-th of these."""
+PRODUCT_TERMS = (2, 3)
+"""A chain that begins with a product of two digits has so many terms."""
 
 
 def chain(rng: random.Random, terms: int, largest: int) -> tuple[str, str]:
     """A chain and its running totals: ("8+27-6=", "35,29")."""
     total = rng.randint(0, largest)
-    written, totals = str(total), []
-    for _ in range(terms - 1):
+    return _continued(rng, str(total), total, [], terms - 1, largest)
+
+
+def product_chain(rng: random.Random, terms: int, largest: int) -> tuple[str, str]:
+    """A chain that begins with a product of two digits, and its running totals: ("7*8-6=", "56,50")."""
+    left, right = rng.randint(0, 9), rng.randint(0, 9)
+    product = left * right
+    return _continued(rng, f"{left}*{right}", product, [str(product)], terms - 2, largest)
+
+
+def _continued(
+    rng: random.Random, written: str, total: int, totals: list[str], more: int, largest: int
+) -> tuple[str, str]:
+    for _ in range(more):
         if rng.random() < 0.5:
             term = rng.randint(0, min(largest, 99 - total))
             written, total = f"{written}+{term}", total + term
@@ -47,12 +62,19 @@ def random_chain(rng: random.Random) -> tuple[str, str]:
     return chain(rng, rng.choice(TERMS), rng.choice(LARGEST))
 
 
-def chains(sizes: dict[str, int]) -> dict[str, list[tuple[str, str]]]:
+def random_product_chain(rng: random.Random) -> tuple[str, str]:
+    """A chain of random difficulty that begins with a product."""
+    return product_chain(rng, rng.choice(PRODUCT_TERMS), rng.choice(LARGEST))
+
+
+def chains(
+    sizes: dict[str, int], make: Callable[[random.Random], tuple[str, str]] = random_chain
+) -> dict[str, list[tuple[str, str]]]:
     """Different chains for each split, the same every time."""
     rng = random.Random(SEED)
     found: dict[str, str] = {}
     while len(found) < sum(sizes.values()):
-        prompt, answer = random_chain(rng)
+        prompt, answer = make(rng)
         found.setdefault(prompt, answer)
     pairs = iter(found.items())
     return {split: [next(pairs) for _ in range(sizes[split])] for split in SPLITS}
@@ -66,13 +88,11 @@ def read_totals(text: str) -> str | None:
 
 def load(info: TaskInfo, spec: RunSpec) -> TaskData:
     """The task's chains for the run's model; an answer is right when all its totals are."""
-    shifted = info.name == "math-chain"
+    make = random_product_chain if info.name == "math-chain" else random_chain
     rows, number = {}, 0
-    for split, pairs in chains(dict(info.examples)).items():
+    for split, pairs in chains(dict(info.examples), make).items():
         rows[split] = []
         for prompt, answer in pairs:
-            if shifted:
-                prompt, answer = prompt.translate(SHIFT), answer.translate(SHIFT)
             rows[split].append(Instruction(prompt, answer, answer, number))
             number += 1
     return instruction_data(rows, spec, judge=judged_by(read_totals), max_new_tokens=MAX_ANSWER_TOKENS)

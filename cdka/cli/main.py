@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import re
 import sys
@@ -28,14 +30,15 @@ COMMANDS = {
     "bench": "measure our ratios on this machine",
 }
 EXIT_DONE, EXIT_RUN_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+_NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS") if hasattr(errno, name)}
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but a usage error is one line like every other refusal, and -1e-3 is a number rather than a flag."""
+    """argparse, but a usage error is one line like every other refusal; -1e-3 and -5% are values, not flags."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?[%kMGB]*$", re.IGNORECASE)
 
     def error(self, message: str) -> NoReturn:
         raise CdkaError(f"{message}. Usage: {self.prog} --help")
@@ -82,7 +85,9 @@ def _dispatch(argv: list[str]) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns 0 done, 1 a run failed or was lost, 2 bad input."""
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()  # what cannot be written is told here, not in the last moments of the interpreter
+        return code
     except CdkaError as error:
         print(f"cdka: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -90,5 +95,22 @@ def main(argv: list[str] | None = None) -> int:
         print("cdka: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away (cdka ... | head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return EXIT_DONE
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        print(
+            f"cdka: there must be room for what is written: {error.strerror}{place}. Free some disk space and try "
+            "again, or set CDKA_HOME to another disk.",
+            file=sys.stderr,
+        )
+        _silence_stdout()
+        return EXIT_BAD_INPUT
+
+
+def _silence_stdout() -> None:
+    """Let nothing that is still in the buffer fail once more at the end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
 _FEW = 16
 """Up to this r1, adding diagonal blocks one by one is several times faster on a CPU than one sum over a diagonal."""
 

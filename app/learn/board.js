@@ -23,11 +23,12 @@ class Board {
   show(data) {
     this.data = data;
     const plan = JSON.stringify(data.lines.map((line) => line.map((i) =>
-      i.kind === "sign" ? [i.text] : [i.id, i.name, i.shape, !!i.edit, !!i.pick, i.cells.length, i.cells[0].length, i.block, i.now])));
+      i.kind === "matrix" ? [i.id, i.name, i.shape, !!i.edit, !!i.pick, i.cells.length, i.cells[0].length, i.block, i.now, i.wide] : [i.kind, i.kind === "sign" ? i.text : ""])));
     if (plan !== this.plan) this.build(data, plan);
     for (const line of data.lines)
       for (const item of line)
-        if (item.kind === "matrix")
+        if (item.kind === "note") this.notes.textContent = item.text;
+        else if (item.kind === "matrix")
           item.cells.forEach((row, i) => row.forEach((cell, j) => this.fill(item, i, j, cell)));
     this.light(this.lit);
   }
@@ -36,21 +37,28 @@ class Board {
     this.plan = plan;
     this.cells.clear();
     this.root.replaceChildren(...data.lines.map((line) => {
-      const row = element("div", "line");
-      row.append(...line.map((item) => (item.kind === "sign" ? element("span", item.text.length > 2 ? "sign words" : "sign", item.text) : this.matrix(item))));
+      const row = element("div", line.some((item) => item.small) ? "line small" : "line");
+      row.append(...line.map((item) => (item.kind === "matrix" ? this.matrix(item) : this.words(item))));
       return row;
     }));
   }
 
+  words(item) {
+    if (item.kind === "sign") return element("span", item.text.length > 2 ? "sign words" : "sign", item.text);
+    this.notes = element("p", "note");
+    this.notes.setAttribute("aria-live", "polite");
+    return this.notes;
+  }
+
   matrix(item) {
-    const figure = element("figure", `m ${item.tint}`);
+    const figure = element("figure", `m ${item.tint}${item.wide ? " wide" : ""}`);
     const table = element("div", "cells");
     table.setAttribute("role", "group");
     table.setAttribute("aria-label", `${item.name}, ${item.cells.length} by ${item.cells[0].length}`);
     table.style.gridTemplateColumns = `repeat(${item.cells[0].length}, auto)`;
     item.cells.forEach((row, i) => row.forEach((cell, j) => table.append(this.cell(item, i, j))));
     const caption = element("figcaption", "", "");
-    caption.innerHTML = `<b>${item.name}</b> <span>${item.shape}${item.now ? " · in the text" : ""}</span>`;
+    caption.append(element("b", "", item.name), " ", element("span", "", item.shape + (item.now ? " · in the text" : "")));
     if (item.now) figure.classList.add("now");
     figure.append(caption, table);
     return figure;
@@ -97,7 +105,7 @@ class Board {
     cell.inputMode = "decimal";
     cell.title = "Drag left or right, or type. Arrow keys change it by a half.";
     const set = (value, live) => {
-      const bounded = Math.max(-this.data.most, Math.min(this.data.most, Math.round(value / STEP) * STEP));
+      const bounded = Math.max(-this.data.most, Math.min(this.data.most, Math.round(value * 100) / 100));
       cell._value = bounded;
       cell.value = String(bounded);
       this.send(item, i, j, bounded, live);

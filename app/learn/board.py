@@ -26,6 +26,11 @@ def sign(text: str) -> dict[str, Any]:
     return {"kind": "sign", "text": text}
 
 
+def note(text: str) -> dict[str, Any]:
+    """A remark beside matrices; a screen reader reads it out when it changes."""
+    return {"kind": "note", "text": text}
+
+
 def matrix(
     id: str,
     name: str,
@@ -40,17 +45,21 @@ def matrix(
     links: Callable[[int, int], list[str]] | None = None,
     cover: Callable[[int, int], bool] | None = None,
     now: bool = False,
+    texts: Callable[[float], str] | None = None,
+    wide: bool = False,
+    small: bool = False,
 ) -> dict[str, Any]:
     """One matrix of a board. ``pick`` is the picked cell (cells can then be picked); ``links`` names, for one cell, the
     cells that light up with it (``id:row:column``); ``cover`` hides a cell's number; ``now`` says that
-    the text is about this matrix."""
+    the text is about this matrix; ``texts`` writes a number otherwise; a cell of a ``wide`` matrix is as tall as
+    two, those of a line with a ``small`` one are small."""
     values = np.atleast_2d(values)
     strongest = max(float(np.abs(values).max()), 1e-12)
     rows = [
         [
             {
-                "t": "?" if cover and cover(i, j) else short(value),
-                "v": float(value),
+                "t": "?" if cover and cover(i, j) else (texts or short)(value),
+                "v": 0.0 if cover and cover(i, j) else float(value),
                 "w": 0 if cover and cover(i, j) else round(abs(float(value)) / strongest, 3),
                 "neg": bool(value < 0) and not (cover and cover(i, j)),
                 "picked": (i, j) == pick or (i, j) in marked,
@@ -64,7 +73,8 @@ def matrix(
     size = shape or f"{values.shape[0]}×{values.shape[1]}"
     return {
         "kind": "matrix", "id": id, "name": name, "tint": tint, "shape": size, "cells": rows,
-        "edit": edit, "pick": pick is not None, "block": list(block) if block else None, "now": now,
+        "edit": edit, "pick": pick is not None, "block": list(block) if block else None, "now": now, "wide": wide,
+        "small": small,
     }  # fmt: skip
 
 

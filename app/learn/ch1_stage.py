@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
+from app import charts, theme, words
 from app import parts as studio
-from app import words
 from app.learn import board
 from app.learn.address import LIVE
+from app.learn.bars import bars_html
+from app.learn.board import short
 from app.learn.course import Page, Question
-from app.learn.kron import A_SHAPE, B_SHAPE, STEPS, cost, kron, parts, ranks, steps, write_matrix
+from app.learn.kron import A_SHAPE, B_SHAPE, SIZES, STEPS, cost, kron, parts, ranks, steps, write_matrix
 
 KEY = "c1_board"
 
@@ -38,88 +41,152 @@ def _took_pick() -> None:
 
 def _links(row: int, column: int) -> list[str]:
     (i, j), (k, m) = parts(row, column)
-    return [f"B:{i}:{j}", f"A:{k}:{m}"]
+    return [f"B:{i}:{j}", f"S:{i}:{j}", f"A:{k}:{m}"]
 
 
-def product_line(
-    values: dict[str, Any], *, edit: bool = True, cover_product: bool = False, focus: tuple[str, ...] = ()
-) -> list[dict[str, Any]]:
-    """B (x) A = K. The two numbers of the picked cell are marked, unless the product is covered."""
-    pick = tuple(values["pick"])
-    of_b, of_a = ([], []) if cover_product else ([place] for place in parts(*pick))
+def factors(values: dict[str, Any], focus: tuple[str, ...], *, small: bool = False) -> list[dict[str, Any]]:
+    """B and A to edit, with the two numbers of the picked cell marked."""
+    of_b, of_a = parts(*values["pick"])
     return [
-        board.matrix("B", "B", np.array(values["B"]), "b", edit=edit, now="B" in focus, marked=of_b),
+        board.matrix("B", "B", np.array(values["B"]), "b", edit=True, now="B" in focus, marked=[of_b], small=small),
         board.sign("⊗"),
-        board.matrix("A", "A", np.array(values["A"]), "a", edit=edit, now="A" in focus, marked=of_a),
-        board.sign("="),
-        board.matrix(
-            "K", "B ⊗ A", kron(values), "k", block=A_SHAPE, links=None if cover_product else _links,
-            pick=None if cover_product else pick, marked=[pick] if cover_product else [],
-            cover=(lambda i, j: True) if cover_product else None,
-        ),
-    ]  # fmt: skip
+        board.matrix("A", "A", np.array(values["A"]), "a", edit=True, now="A" in focus, marked=[of_a], small=small),
+    ]
 
 
-def step_line(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """x -> X -> X A^T -> B (X A^T) -> y, as far as the learner has stepped."""
+def product(values: dict[str, Any], *, small: bool = False) -> dict[str, Any]:
+    """B (x) A, a cell of which can be picked."""
+    return board.matrix(
+        "K", "B ⊗ A", kron(values), "k", block=A_SHAPE, links=_links, pick=tuple(values["pick"]), small=small
+    )
+
+
+def block_lines(values: dict[str, Any], focus: tuple[str, ...]) -> list[list[dict[str, Any]]]:
+    """B (x) A, told about the picked cell; beneath, the same as blocks, then as numbers."""
+    blocks = board.matrix(
+        "S", "block by block", np.array(values["B"]), "b", texts=lambda b: f"{short(b)} · A", wide=True
+    )
+    return [
+        [*factors(values, focus), board.note(told(values))],
+        [board.sign("="), blocks, board.sign("="), product(values)],
+    ]
+
+
+def told(values: dict[str, Any]) -> str:
+    """What the picked cell is made of."""
+    row, column = values["pick"]
+    (i, j), (k, m) = parts(row, column)
+    b, a = values["B"][i][j], values["A"][k][m]
+    return (
+        f"Picked: row {row + 1}, column {column + 1}\n"
+        f"block of b{_sub(i)}{_sub(j)}, place of a{_sub(k)}{_sub(m)}\n"
+        f"{short(b)} · {short(a)} = {short(float(kron(values)[row, column]))}"
+    )
+
+
+def _sub(index: int) -> str:
+    return "₁₂₃"[index]
+
+
+def step_lines(values: dict[str, Any], focus: tuple[str, ...]) -> list[list[dict[str, Any]]]:
+    """x -> X -> X A^T -> B (X A^T) -> y, as far as the learner has stepped; what comes later is covered."""
     found = steps(values)
     shown = STEPS.index(values["step"])
-    line = [board.matrix("x", "x", np.array(values["x"]), "x", edit=True, shape="6", block=(1, A_SHAPE[1]), now=True)]
-    stages = (
-        ("cut into rows", "X", found.X, "x"),
-        ("times Aᵀ", "X Aᵀ", found.T, "a"),
-        ("B times it", "B (X Aᵀ)", found.Y, "b"),
-        ("row by row", "y", found.y, "k"),
-    )
-    for words_, name, value, tint in stages[:shown]:
-        line += [board.sign(f"{words_} →"), board.matrix(name, name, value, tint)]
-    if shown == len(stages):
-        line += [board.sign("equals"), board.matrix("direct", "(B ⊗ A) x, the long way", found.direct, "k")]
-    return line
+
+    def at(step: int, name: str, value: np.ndarray, tint: str, id: str = "") -> dict[str, Any]:
+        cover = None if step <= shown else (lambda i, j: True)
+        return board.matrix(id or name, name, value, tint, cover=cover, small=True)
+
+    return [
+        [*factors(values, focus, small=True), board.sign("="), product(values, small=True)],
+        [
+            board.matrix("x", "x", np.array(values["x"]), "x", edit=True, shape="6", block=(1, A_SHAPE[1]), now=True,
+                         small=True),
+            board.sign("cut into rows →"), at(1, "X", found.X, "x"),
+            board.sign("times Aᵀ →"), at(2, "X Aᵀ", found.T, "a"),
+        ],
+        [
+            board.sign("B times it →"), at(3, "B (X Aᵀ)", found.Y, "b"),
+            board.sign("row by row →"), at(4, "y", found.y, "k"),
+            board.sign("equals"), at(4, "(B ⊗ A) x, the long way", found.direct, "k", "direct"),
+        ],
+    ]  # fmt: skip
 
 
 def stage(values: dict[str, Any], page: Page) -> None:
     """The figure beside the text."""
     if page.view == "cost":
-        _bars(values["size"])
+        _costs(values["size"])
         return
-    lines = [product_line(values, focus=page.focus)]
-    if page.view == "steps":
-        lines.append(step_line(values))
+    lines = step_lines(values, page.focus) if page.view == "steps" else block_lines(values, page.focus)
     board.show(lines, KEY, on_edit=_took_edit, on_pick=_took_pick)
     of_b, of_a, of_product = ranks(values)
     rows, columns = B_SHAPE[0] * A_SHAPE[0], B_SHAPE[1] * A_SHAPE[1]
-    studio.caption(
-        f"{np.size(values['B']) + np.size(values['A'])} numbers make {rows * columns}. Rank {of_b} times rank {of_a} "
-        f"makes rank {of_product}. Hatched: negative."
+    studio.show(
+        f"{np.size(values['B']) + np.size(values['A'])} numbers make {rows * columns}. "
+        f"Rank <b>{of_b}</b> times rank <b>{of_a}</b> makes rank <b>{of_product}</b>. "
+        '<span class="cdka-quiet">Hatched: negative. Computed by cdka.theory.</span>'
     )
 
 
 def cover(question: Question, revealed: bool) -> None:
     """The exercise: the product is covered until the prediction is made."""
-    board.show(
-        [product_line(question.draw, edit=False, cover_product=not revealed)],
-        f"c1_question_{int(revealed)}", on_edit=None, on_pick=None,
-    )  # fmt: skip
+    asked = question.draw
+    pick = tuple(asked["pick"])
+    of_b, of_a = ([place] if revealed else [] for place in parts(*pick))
+    hide = None if revealed else (lambda i, j: True)
+    line = [
+        board.matrix("B", "B", np.array(asked["B"]), "b", marked=of_b),
+        board.sign("⊗"),
+        board.matrix("A", "A", np.array(asked["A"]), "a", marked=of_a),
+    ]
+    answer = board.matrix("K", "B ⊗ A", kron(asked), "k", block=A_SHAPE, marked=[pick], cover=hide)
+    board.show([line, [board.sign("="), answer]], f"c1_question_{int(revealed)}", on_edit=None, on_pick=None)
 
 
-def _bars(n: int) -> None:
+def _costs(n: int) -> None:
+    st.plotly_chart(cost_lines(n), key="c1_cost", config=charts.PLOTLY_CONFIG,
+                    alt="Multiplications and stored numbers by the size of the layer")  # fmt: skip
     found = cost(n)
     rows = (
-        ("Multiplications, full matrix", found.full, "full"),
+        ("Multiplications, full", found.full, "full"),
         ("Multiplications, factored", found.multiplications, "kron"),
-        ("Numbers stored, full matrix", found.full, "full"),
+        ("Numbers stored, full", found.full, "full"),
         ("Numbers stored, factored", found.numbers, "kron"),
     )
-    body = "".join(
-        f'<div class="learn-bar"><span>{label}</span><i class="{css}" '
-        f'style="width:{max(100 * value / found.full, 0.15):.2f}%">'
-        f"</i><b>{words.count(value)}</b></div>"
-        for label, value, css in rows
-    )
-    studio.show(f'<div class="learn-bars">{body}</div>')
+    studio.show(bars_html([(label, value, words.count(value), css) for label, value, css in rows]))
     studio.caption(
         f"One vector through a layer of {n:,} × {n:,}: the factored form needs "
         f"{words.percent(found.multiplications / found.full)} of the multiplications and "
         f"{words.percent(found.numbers / found.full)} of the numbers. Counted by cdka.Components(2, 8, 1)."
     )
+
+
+def cost_lines(n: int) -> go.Figure:
+    """Multiplications, full and factored, for every size, on logarithmic axes; a ring marks the present size."""
+    found = [cost(size) for size in SIZES]
+    figure = charts.plotly(
+        f"At n = {n:,}, {cost(n).full / cost(n).multiplications:.3g} times fewer multiplications",
+        "size n of the layer", "multiplications for one vector", height=330,
+    )  # fmt: skip
+    for name, colour, dash, symbol, counts in (
+        ("full: n · n", theme.LORA, "dash", "square", [c.full for c in found]),
+        ("factored: 10 n", theme.R, "solid", "circle", [c.multiplications for c in found]),
+    ):
+        figure.add_scatter(
+            x=np.array(SIZES, dtype=np.float32), y=np.array(counts, dtype=np.float32), mode="lines+markers", name=name,
+            line={"color": colour, "dash": dash, "width": 2.5}, marker={"symbol": symbol, "size": 9},
+            hovertemplate=f"{name} at n = %{{x}}: %{{y:,.0f}}<extra></extra>",
+        )  # fmt: skip
+        here = SIZES.index(n)
+        figure.add_scatter(
+            x=[SIZES[here]], y=[counts[here]], mode="markers", hoverinfo="skip",
+            marker={"symbol": "circle-open", "size": 20, "color": theme.ink(), "line": {"width": 2.5}},
+        )  # fmt: skip
+        figure.add_annotation(
+            x=np.log10(SIZES[-1]), y=np.log10(counts[-1]), text=name, showarrow=False, xanchor="left", xshift=12
+        )
+    figure.update_xaxes(type="log", tickvals=list(SIZES), ticktext=[f"{size:,}" for size in SIZES],
+                        range=[1.1, np.log10(SIZES[-1]) + 0.55])  # fmt: skip
+    figure.update_yaxes(type="log", range=[1.8, 7.6], dtick=1, tickformat="~s")
+    return figure

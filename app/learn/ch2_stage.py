@@ -63,7 +63,7 @@ def _facts(c: Components, rank: int | None) -> None:
 def heatmap(matrix: np.ndarray, c: Components) -> go.Figure:
     """The values of delta W with the block boundaries."""
     most = float(np.abs(matrix).max())
-    figure = charts.plotly("ΔW: copies of one block, summed", "input", "output", height=330)
+    figure = charts.plotly("ΔW: copies of one block, summed", "input", "output", height=400)
     scale = [[k / (len(theme.DIVERGING) - 1), colour] for k, colour in enumerate(theme.DIVERGING)]
     figure.add_heatmap(z=matrix.astype(np.float32), zmin=-most, zmax=most, colorscale=scale, showscale=False,
                        hovertemplate="output %{y}, input %{x}: %{z:.3f}<extra></extra>")  # fmt: skip
@@ -85,7 +85,7 @@ def spectrum(c: Components, seed: int) -> go.Figure:
         f"ΔW uses {rank} of {min(OUT, IN)} directions",
         "singular value, largest first",
         "share of the largest",
-        height=330,
+        height=400,
     )
     lora = lora_rank(c)
     lines = [("this adapter", c, theme.R, "circle", "solid")]

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, parts, theme, words
+from app.learn.bars import bars_html
 from app.learn.course import Page, Question
 from cdka import cost
 from cdka.components import Components
@@ -114,7 +115,7 @@ def _facts(model: str, c: Components) -> None:
 
 def count_bars(model: str, c: Components) -> go.Figure:
     """B part and A part for every r1, at the present r2 and r."""
-    figure = charts.plotly(f"At r2 = {c.r2}, r = {c.r}: which r1 costs least?", "r1", "parameters", height=400)
+    figure = charts.plotly(f"At r2 = {c.r2}, r = {c.r}: which r1 costs least?", "r1", "parameters", height=480)
     counts = np.array([split(model, Components(r1, c.r2, c.r)) for r1 in RANGE], dtype=np.float32)
     names = [str(r1) for r1 in RANGE]
     for column, (name, colour, pattern) in enumerate((("B", theme.R2, ""), ("A", theme.R1, "/"))):
@@ -169,17 +170,6 @@ def count_map(model: str, c: Components) -> str:
         f"dashed: the same price.</caption><tbody>{''.join(rows)}</tbody><tfoot><tr><td></td>{head}"
         f"</tr></tfoot></table></div>"
     )
-
-
-def bars_html(rows: list[tuple[str, float, str, str]]) -> str:
-    """Labelled bars to one scale: (label, value, text of the value, css class)."""
-    most = max(value for _, value, _, _ in rows)
-    return '<div class="learn-bars">' + "".join(
-        f'<div class="learn-bar"><span>{label}</span><i class="{css}" '
-        f'style="width:{max(100 * value / most, 0.15):.2f}%"></i>'
-        f"<b>{text}</b></div>"
-        for label, value, text, css in rows
-    ) + "</div>"  # fmt: skip
 
 
 def _show_bill(model: str, c: Components) -> None:

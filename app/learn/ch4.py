@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.learn.ch4_stage import INITS, MANY_INITS, RANGE, SIDE, SPECTRA, cover, judge, now, stage
+from app.learn.ch4_stage import FALLS, INITS, MANY_INITS, RANGE, RANKS, SIDE, SPECTRA, cover, judge, now, stage
 from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values, seed_control
 from cdka.components import Components
 
 CONTROLS = (
-    Control(4, "spectrum", "Spectrum of G", "buttons", "slow", tuple(SPECTRA), views=("spectra", "best")),
+    Control(
+        4, "fall", "G: how fast it falls", "slider", 0.5, FALLS, views=("spectra", "best"),
+        help="The i-th singular value of G is i to the power of minus this. 0: all equal.",
+    ),
+    Control(
+        4, "rank", "G: its rank", "slider", SIDE, RANKS, views=("spectra", "best"),
+        help="How many singular values of G are not zero.",
+    ),
     Control(4, "r1", "r1", "slider", 2, RANGE),
     Control(4, "r2", "r2", "slider", 8, RANGE),
     Control(4, "r", "r", "slider", 4, RANGE),
     Control(4, "seed", "Seed", "seed", 0, help=seed_control(4).help, views=("curves",)),
-)
+)  # fmt: skip
+
+
+def _gradient(fall: float, rank: int, seed: int) -> str:
+    return f"G = simulated_gradient({SIDE}, {SIDE}, {seed}, values=spectrum_values({rank}, 'power', {fall}))\n"
 
 
 def _code(v: Values, last: str) -> str:
-    kind, decay = SPECTRA[v["spectrum"]]
-    return (
-        f"G = simulated_gradient({SIDE}, {SIDE}, {v['seed']}, {kind!r}, {decay})\n"
-        f"c = Components({v['r1']}, {v['r2']}, {v['r']})\n{last}"
-    )
+    return f"{_gradient(v['fall'], v['rank'], v['seed'])}c = Components({v['r1']}, {v['r2']}, {v['r']})\n{last}"
 
 
 def _formula(v: Values) -> str:
@@ -62,7 +69,8 @@ property: it turns a [[Kronecker product]] into a matrix of rank **one**, and a 
 rank at most `r`.
 
 So an adapter with `r` [[component|components]] is a rank-`r` approximation of $R(G)$, not of $G$. **Move `r1`
-and `r2`**: they decide the shape of $R(G)$ and how its [[singular values]] fall.
+and `r2`**: they decide the shape of $R(G)$ and how its [[singular values]] fall. **Shape $G$ too**: its own
+singular values are yours to set.
 
 In the green band are the `r` largest: the most that these components could ever catch in one step.
 """,
@@ -73,7 +81,7 @@ In the green band are the `r` largest: the most that these components could ever
             "best_capture(G, c) ** 2",
         ),
         source=OURS,
-        focus=("r1", "r2"),
+        focus=("fall", "rank", "r1", "r2"),
         equation=Equation(
             r"R\Big(\sum_{i=1}^{<r>}B_i\otimes A_i\Big)=\sum_{i=1}^{<r>}\operatorname{vec}"
             r"(B_i)\operatorname{vec}(A_i)^T",
@@ -143,7 +151,8 @@ Compare two settings of the same alignment, and their prices under the figure.
     Page(
         title="What a good start could reach",
         text="""
-Random directions do not care what $G$ looks like: **change the spectrum**, and the dots barely move.
+Random directions do not care what $G$ looks like: **let it fall faster, or lower its rank**, and the dots barely
+move.
 
 The crosses do. They are the [[best capture]]: the most that *any* $A_i$ could reach, given by the largest
 singular values of $R(G)$. Where $G$ has low rank, LoRA could catch nearly all of it, if only it started in the
@@ -154,7 +163,7 @@ Alignment describes the **first** step. Later steps turn the $A_i$, and then the
 """,
         code=lambda v: _code(v, f"best_capture(G, c), measured_alignment(G, c, rng={v['seed']}, inits={INITS}).mean()"),
         source=OURS,
-        focus=("spectrum",),
+        focus=("fall", "rank"),
         equation=Equation(
             r"\text{best}=\sqrt{\frac{\sum_{i\le <r>}s_i^2}{\sum_i s_i^2}},\quad s=\text{singular values of }R(G)",
             lambda v: r"\text{{best}}={2:.3f},\quad\text{{measured}}={1:.3f},\quad\text{{predicted}}={0:.3f}".format(
@@ -162,8 +171,8 @@ Alignment describes the **first** step. Later steps turn the $A_i$, and then the
             ),
         ),
         tries=(
-            Try("LoRA on low rank", {"spectrum": "rank 4", "r1": 1, "r2": 1, "r": 4}),
-            Try("2, 8, 4 on it", {"spectrum": "rank 4", "r1": 2, "r2": 8, "r": 4}),
+            Try("LoRA on rank 4", {"fall": 0.0, "rank": 4, "r1": 1, "r2": 1, "r": 4}),
+            Try("2, 8, 4 on it", {"fall": 0.0, "rank": 4, "r1": 2, "r2": 8, "r": 4}),
         ),
         view="best",
     ),
@@ -183,8 +192,8 @@ def ask(seed: int, values: Values) -> Question:
     rng = np.random.default_rng([seed, 4])
     chosen = _SETS[int(rng.integers(len(_SETS)))]
     candidates = tuple(Components(*chosen[i]) for i in rng.permutation(len(chosen)))
-    spectrum = list(SPECTRA)[int(rng.integers(3))]
-    kind, decay = SPECTRA[spectrum]
+    kind = list(SPECTRA)[int(rng.integers(len(SPECTRA)))]
+    spectrum = SPECTRA[kind]
 
     def name(c: Components) -> str:
         return f"r1 {c.r1} · r2 {c.r2} · r {c.r}"
@@ -204,12 +213,12 @@ def ask(seed: int, values: Values) -> Question:
         prompt=(
             f"Four settings for a layer of {SIDE} × {SIDE}. **Which one's first step agrees best with full "
             f"fine-tuning?** "
-            f"It will be measured on a gradient with a spectrum of the kind *{spectrum}*."
+            f"It will be measured on a gradient whose spectrum is {kind}."
         ),
         answer=answer,
         explain=explain,
         code=(
-            f"G = simulated_gradient({SIDE}, {SIDE}, {seed}, {kind!r}, {decay}).astype(np.float32)\n"
+            f"{_gradient(*spectrum, seed)}G = G.astype(np.float32)\n"
             f"candidates = [Components(*c) for c in {[c.as_tuple() for c in candidates]}]\n"
             f"best = max(candidates, key=lambda c: measured_alignment(G, c, rng={seed}, inits={MANY_INITS}).mean())\n"
             'answer = f"r1 {best.r1} · r2 {best.r2} · r {best.r}"\nanswer'
@@ -234,7 +243,7 @@ CHAPTER = Chapter(
     setup=(
         "import numpy as np\n\nfrom cdka import Components\nfrom cdka.theory import (\n    best_capture, "
         "measured_alignment, "
-        "numerical_rank, rearrange, report, simulated_gradient,\n)"
+        "numerical_rank, rearrange, report, simulated_gradient, spectrum_values,\n)"
     ),
     finish="You can rank settings before training anything. Next: why large ones used to explode.",
 )

@@ -10,6 +10,7 @@ import streamlit as st
 from plotly.subplots import make_subplots
 
 from app import charts, parts, theme
+from app.learn.bars import bars_html
 from app.learn.course import Page, Question
 from cdka.components import Components
 from cdka.theory import (
@@ -20,30 +21,35 @@ from cdka.theory import (
     report,
     simulated_gradient,
     singular_values,
+    spectrum_values,
 )
 
 SIDE = 128
 INITS = 8
 MANY_INITS = 32
 RANGE = (1, 2, 4, 8, 16)
-SPECTRA = {
-    "flat": ("flat", 1.0),
-    "slow": ("power", 0.5),
-    "fast": ("power", 1.0),
-    "rank 4": ("low_rank", 4.0),
-}
-"""Name on the button: kind and decay of ``cdka.theory.simulated_gradient``."""
+Spectrum = tuple[float, int]
+"""How a simulated gradient looks: its singular values are i^-fall for the first ``rank``, then zero."""
+FALLS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
+SPECTRA: dict[str, Spectrum] = {"flat": (0.0, SIDE), "slowly falling": (0.5, SIDE), "fast falling": (1.0, SIDE)}
+"""Those of the exercise."""
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def gradient(spectrum: str, seed: int) -> np.ndarray:
+def gradient(spectrum: Spectrum, seed: int) -> np.ndarray:
     """A simulated gradient of shape (128, 128) with the chosen spectrum."""
-    kind, decay = SPECTRA[spectrum]
-    return simulated_gradient(SIDE, SIDE, seed, kind, decay).astype(np.float32)
+    fall, rank = spectrum
+    return simulated_gradient(SIDE, SIDE, seed, values=spectrum_values(rank, "power", fall)).astype(np.float32)
+
+
+def shape_of(values: dict[str, Any]) -> Spectrum:
+    """The spectrum that the learner has set."""
+    return values["fall"], values["rank"]
 
 
 @st.cache_data(max_entries=512, show_spinner=False)
-def sweep(spectrum: str, seed: int, c: Components, name: str) -> dict[str, np.ndarray]:
+def sweep(spectrum: Spectrum, seed: int, c: Components, name: str) -> dict[str, np.ndarray]:
     """Alignment for every value of one of r1, r2, r: predicted, measured (mean and sd over inits), best possible."""
     G = gradient(spectrum, seed)
     rows = []
@@ -58,20 +64,21 @@ def sweep(spectrum: str, seed: int, c: Components, name: str) -> dict[str, np.nd
 def now(values: dict[str, Any]) -> tuple[float, float, float]:
     """Predicted, measured (mean) and best possible alignment of the present setting."""
     c = Components(values["r1"], values["r2"], values["r"])
-    found = report(gradient(values["spectrum"], values["seed"]), c, rng=values["seed"], inits=INITS)
+    found = report(gradient(shape_of(values), values["seed"]), c, rng=values["seed"], inits=INITS)
     return found.predicted, found.measured_mean, found.best
 
 
 def stage(values: dict[str, Any], page: Page) -> None:
     """The figure beside the text."""
-    c = Components(values["r1"], values["r2"], values["r"])
-    if page.view == "spectra":
-        st.plotly_chart(spectra(values["spectrum"], values["seed"], c), key="c4_spectra", config=charts.PLOTLY_CONFIG,
-                        alt="Singular values of G and of R(G)")  # fmt: skip
-    else:
-        figure = curves(values["spectrum"], values["seed"], c, best=page.view == "best")
-        st.plotly_chart(figure, key="c4_curves", config=charts.PLOTLY_CONFIG,
+    c, spectrum, seed = Components(values["r1"], values["r2"], values["r"]), shape_of(values), values["seed"]
+    if page.view in ("curves", "best"):
+        best = page.view == "best"
+        st.plotly_chart(curves(spectrum, seed, c, best=best), key="c4_curves", config=charts.PLOTLY_CONFIG,
                         alt="Alignment against r1, r2 and r, predicted and measured")  # fmt: skip
+    if page.view in ("spectra", "best"):
+        figure = spectra(spectrum, seed, c, height=470 if page.view == "spectra" else 210)
+        st.plotly_chart(figure, key=f"c4_spectra_{page.view}", config=charts.PLOTLY_CONFIG,
+                        alt="Singular values of G and of R(G)")  # fmt: skip
     predicted, measured, best = now(values)
     parts.show(
         f"{parts.chip_html(c)} predicted <b>{predicted:.3f}</b> · measured <b>{measured:.3f}</b>"
@@ -79,13 +86,13 @@ def stage(values: dict[str, Any], page: Page) -> None:
         + f' <span class="cdka-quiet">({c.num_params(SIDE, SIDE):,} parameters)</span>'
     )
     parts.caption(
-        f"A simulated gradient of {SIDE} × {SIDE} (spectrum: {values['spectrum']}), seed {values['seed']}; "
-        f"measured: mean and standard "
-        f"deviation over {INITS} random initialisations, cdka.theory.measured_alignment."
+        f"A simulated gradient of {SIDE} × {SIDE}, rank {spectrum[1]}, singular values falling as "
+        f"i^-{spectrum[0]:g}, seed {seed}; measured: mean and standard deviation over {INITS} random "
+        "initialisations, cdka.theory.measured_alignment."
     )
 
 
-def curves(spectrum: str, seed: int, c: Components, *, best: bool) -> go.Figure:
+def curves(spectrum: Spectrum, seed: int, c: Components, *, best: bool) -> go.Figure:
     """Three panels with one scale: alignment against r1, r2 and r."""
     names = ("r1", "r2", "r")
     figure = make_subplots(1, 3, shared_yaxes=True, horizontal_spacing=0.04)
@@ -122,18 +129,18 @@ def curves(spectrum: str, seed: int, c: Components, *, best: bool) -> go.Figure:
         title={
             "text": f"Which of the three helps?<br><sup>{legend}</sup>", "x": 0, "xanchor": "left", "font": {"size": 15}
         },
-        height=380, margin={"l": 10, "r": 10, "t": 64, "b": 10}, showlegend=False, uirevision="c4",
+        height=310 if best else 470, margin={"l": 10, "r": 10, "t": 64, "b": 10}, showlegend=False, uirevision="c4",
     )  # fmt: skip
     return figure
 
 
-def spectra(spectrum: str, seed: int, c: Components) -> go.Figure:
+def spectra(spectrum: Spectrum, seed: int, c: Components, *, height: int = 470) -> go.Figure:
     """Singular values of G and of R(G), and the share that the r largest of R(G) hold."""
     G = gradient(spectrum, seed)
     rearranged = rearrange(G, c.r1, c.r2)
     held = best_capture(G, c) ** 2
     title = f"R(G) is {rearranged.shape[0]} × {rearranged.shape[1]}: its {c.r} largest hold {held:.0%} of the energy"
-    figure = charts.plotly(title, "singular value, largest first", "size, as a share of all", height=380)
+    figure = charts.plotly(title, "singular value, largest first", "size, as a share of all", height=height)
     shown = (
         ("G", singular_values(G), theme.LORA, "dash", "square"),
         ("R(G)", singular_values(rearranged), theme.R, "solid", "circle"),
@@ -156,7 +163,7 @@ def spectra(spectrum: str, seed: int, c: Components) -> go.Figure:
     return figure
 
 
-def judge(candidates: tuple[Components, ...], spectrum: str, seed: int) -> list[tuple[Components, float, float]]:
+def judge(candidates: tuple[Components, ...], spectrum: Spectrum, seed: int) -> list[tuple[Components, float, float]]:
     """Each candidate with its predicted and its measured alignment, over many initialisations."""
     G = gradient(spectrum, seed)
     return [
@@ -184,6 +191,15 @@ def cover(question: Question, revealed: bool) -> None:
         "to</th><th>predicted</th>"
         f"<th>measured</th></tr></thead><tbody>{body}</tbody></table></div>"
     )
+    if revealed:
+        bars = [
+            (parts.chip_html(c), measured, f"{measured:.3f}", "kron" if measured == most else "full")
+            for c, _, measured in rows
+        ]
+        parts.show(bars_html(bars))
+    else:
+        parts.show('<div class="learn-covered">What each one catches appears when you have predicted.</div>')
     parts.caption(
-        f"On a simulated gradient of {SIDE} × {SIDE}, {question.draw['spectrum']}; {MANY_INITS} initialisations each."
+        f"On a simulated gradient of {SIDE} × {SIDE}; measured over {MANY_INITS} random initialisations each, "
+        "cdka.theory.measured_alignment."
     )

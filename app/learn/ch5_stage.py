@@ -84,7 +84,7 @@ def chart(grow: str, r1: int, seed: int, rules: list[str], bold: str) -> go.Figu
     steady = 0.6 < times < 1.7
     finding = "the output keeps its size" if steady else f"{times:.3g} times the output at {name} = 64"
     title = f"Scaling {named[bold]}: {finding}"
-    figure = charts.plotly(title, name, "RMS of the output after one step", height=400)
+    figure = charts.plotly(title, name, "RMS of the output after one step", height=490)
     for rule in rules:
         colour, dash, symbol = LOOK[rule]
         wide = rule == bold

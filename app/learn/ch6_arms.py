@@ -91,3 +91,11 @@ def tried(store: Store) -> Sequence[Run]:
         for run in store.runs(status=KEPT)
         if all(value == like[key] for key, value in run.spec.to_dict().items() if key not in free)
     ]
+
+
+def whose(run: Run) -> str:
+    """Who would enter the contest with this run: one of NAMES. What the solver picks under its budget is its own."""
+    if run.spec.method == "lora":
+        return NAMES[2]
+    picks = {solution(budget).top(1)[0].components for budget in BUDGETS}
+    return NAMES[1] if run.spec.components in picks else NAMES[0]

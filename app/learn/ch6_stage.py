@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import streamlit as st
 
 from app import charts, data, parts, theme, words
 from app.learn import live
-from app.learn.ch6_arms import NAMES, Arm, arms, solution, tried
+from app.learn.ch6_arms import NAMES, Arm, arms, solution, tried, whose
 from app.learn.course import Page, Question
 from cdka.components import Components
+from cdka.runs.record import Run
+from cdka.tasks import digit_images
 
 
 def design(values: dict[str, Any]) -> Components:
@@ -22,16 +25,42 @@ def design(values: dict[str, Any]) -> Components:
 
 def stage(values: dict[str, Any], page: Page) -> None:
     """The figure beside the text."""
-    if page.view == "tried":
-        leaderboard(values["budget"])
-        return
     budget, c = values["budget"], design(values)
+    if page.view == "tried":
+        leaderboard(budget, c)
+        return
     contest = arms(budget, c, values["seed"])
-    if page.view == "field":
+    if page.view == "design":
+        parts.show(digits_html(values["seed"]))
+    else:
         st.plotly_chart(field(budget, contest), key="c6_field", config=charts.PLOTLY_CONFIG,
                         alt="Alignment and rank of every configuration within the budget")  # fmt: skip
     parts.show(_contest(contest, solution(budget).budget_params))
     parts.caption(f"Counted and predicted by cdka.solver for all linear layers of digits-vit; budget {budget}.")
+
+
+def digits_html(seed: int) -> str:
+    """One training digit of each label, as the model knows it and as the task shows it."""
+    upright = digit_images.images(digit_images.samples(seed))
+    rows = (("What it reads now", upright), ("What it must learn to read", digit_images.shift(upright)))
+    return '<div class="learn-digits">' + "".join(
+        f'<span>{words_}</span>{strip_svg(pictures, f"{words_}: the digits 0 to 9")}' for words_, pictures in rows
+    ) + "</div>"  # fmt: skip
+
+
+def strip_svg(pictures: np.ndarray, told: str) -> str:
+    """Images of (n, 8, 8) in [0, 1] side by side; 0 is black. Neighbours of one grey in a row share a rectangle."""
+    rects = []
+    for index, picture in enumerate(pictures):
+        for y, row in enumerate(np.round(picture * 15).astype(int)):
+            edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
+            for left, right in pairwise(edges):
+                grey = f"{row[left]:x}" * 3
+                rects.append(f'<rect x="{index * 9 + left}" y="{y}" width="{right - left}" height="1" fill="#{grey}"/>')
+    return (
+        f'<svg viewBox="0 0 {9 * len(pictures) - 1} 8" role="img" aria-label="{told}" shape-rendering="crispEdges">'
+        f"{''.join(rects)}</svg>"
+    )
 
 
 def _contest(contest: tuple[Arm, ...], budget_params: int) -> str:
@@ -53,7 +82,7 @@ def field(budget: str, contest: tuple[Arm, ...]) -> go.Figure:
     columns = solution(budget).columns
     figure = charts.plotly(
         f"{len(columns)} settings fit: which corner would you choose?", "rank that ΔW can reach, mean over layers",
-        "predicted alignment", height=390,
+        "predicted alignment", height=400,
     )  # fmt: skip
     text = [f"r1 {a} · r2 {b} · r {k}" for a, b, k in zip(columns.r1, columns.r2, columns.r, strict=True)]
     figure.add_scatter(
@@ -79,8 +108,8 @@ def field(budget: str, contest: tuple[Arm, ...]) -> go.Figure:
     return figure
 
 
-def leaderboard(budget: str) -> None:
-    """Every design tried so far under this budget on this machine, best first."""
+def leaderboard(budget: str, mine: Components) -> None:
+    """Every design tried so far under this budget on this machine, best first; the present one is marked."""
     params = solution(budget).budget_params
     runs = [run for run in tried(data.store()) if run.num_params is not None and run.num_params <= params]
     if not runs:
@@ -89,19 +118,32 @@ def leaderboard(budget: str) -> None:
         )
         return
     runs.sort(key=lambda run: -run.metrics["accuracy"])
-    rows = "".join(
-        f"<tr><td>{place}</td><td>{parts.method_chip_html(run.spec)}</td><td>{run.num_params:,}"
-        f"</td><td>{run.spec.seed}</td>"
-        f"<td><b>{run.metrics['accuracy']:.3f}</b></td></tr>"
-        for place, run in enumerate(runs[:12], start=1)
-    )
+    rows = "".join(_place(place, run, mine) for place, run in enumerate(runs, start=1) if _shown(place, run, mine))
     parts.show(
-        '<div class="learn-question"><table><thead><tr><th></th><th>setting</th><th>parameters</th><th>seed</th>'
-        f"<th>test accuracy</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        '<div class="learn-question"><table><caption>What was tried within this budget, best first</caption><thead>'
+        "<tr><th>place</th><th>whose</th><th>setting</th><th>parameters</th><th>seed</th><th>test accuracy</th></tr>"
+        f"</thead><tbody>{rows}</tbody></table></div>"
     )
     parts.caption(
         f"{words.plural(len(runs), 'run')} within {params:,} parameters, read from the store of this machine. "
-        f"One row is one seed."
+        "One row is one seed."
+    )
+
+
+SHOWN_PLACES = 10
+
+
+def _shown(place: int, run: Run, mine: Components) -> bool:
+    return place <= SHOWN_PLACES or run.spec.components == mine
+
+
+def _place(place: int, run: Run, mine: Components) -> str:
+    accuracy = run.metrics["accuracy"]
+    now = " ◂ your present design" if run.spec.components == mine else ""
+    return (
+        f"<tr><td>{place}</td><td>{whose(run)}</td><td>{parts.method_chip_html(run.spec)}{now}</td>"
+        f"<td>{run.num_params:,}</td><td>{run.spec.seed}</td>"
+        f'<td class="learn-score"><b>{accuracy:.3f}</b><i style="width:{6 * accuracy:.2f}rem"></i></td></tr>'
     )
 
 
@@ -115,3 +157,4 @@ def cover(question: Question, revealed: bool) -> None:
         "c6", f"Three real runs of {contest[0].spec.steps} steps with the same recipe and seed {contest[0].spec.seed}.",
         [(name, arm.spec) for name, arm in zip(NAMES, contest, strict=True)], field="accuracy",
     )  # fmt: skip
+    leaderboard(question.name.split("|")[0], contest[0].option.components)

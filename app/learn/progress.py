@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -65,7 +66,10 @@ def load() -> Progress:
 
 
 def save(progress: Progress) -> None:
-    """Keep the progress: written beside and renamed, so that a crash leaves the old file."""
+    """Keep the progress: written beside and renamed, so that a crash leaves the old file.
+
+    A full disk costs a few ticks in the margin, never the lesson.
+    """
     document = {
         "chapters": {
             str(number): {"pages": sorted(record.pages), "best": record.best, "tries": record.tries}
@@ -74,8 +78,12 @@ def save(progress: Progress) -> None:
     }
     target = path()
     beside = target.with_name(f"{FILE_NAME}.{os.getpid()}")
-    beside.write_text(json.dumps(document), encoding="utf-8")
-    beside.replace(target)
+    try:
+        beside.write_text(json.dumps(document), encoding="utf-8")
+        beside.replace(target)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def forget() -> None:

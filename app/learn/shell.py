@@ -40,7 +40,8 @@ def render() -> None:
         hide = frozenset()
     number = min(st.session_state.get("page", _page_in_url()), chapter.num_pages)
     values = address.known_values(chapter)
-    text, figure = st.columns([5, 8], gap="large")
+    text, figure = st.columns([8, 15], gap="large")
+    text = text.container(key="learn-text")
     if number == chapter.num_pages:
         exercise.render(chapter, values, hide, text, figure)
         page = None

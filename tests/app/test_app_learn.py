@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from app.learn import progress
+sys.path.insert(0, str(Path(__file__).parents[1] / "compare"))
+from compare_store import fill
+
+from app.learn import ch6_arms, ch6_stage, progress
 from app.learn.chapters import CHAPTERS
+from cdka.components import Components
+from cdka.tasks import digit_images
 
 EVERY = [(c.number, page) for c in CHAPTERS for page in range(1, c.num_pages + 1)]
 
@@ -63,7 +71,27 @@ def test_moving_a_control_moves_the_figure(room):
 
 def test_a_matrix_in_the_url_is_shown(room):
     app = room("learn", chapter="1", c1_B="1,2;1,2")
-    assert "Rank 1 times rank 2 makes rank 2" in texts(app)
+    assert "Rank <b>1</b> times rank <b>2</b> makes rank <b>2</b>" in texts(app)
+
+
+def test_the_board_names_blocks_and_tells_how_the_picked_cell_is_made(room):
+    app = room("learn", chapter="1", c1_B="1,2;0,-1", c1_A="1,0,2;3,1,-1", c1_pick="3,3")
+    board = json.loads(app.get("bidi_component")[0].proto.json)
+    (_, _, _, note), (_, blocks, _, product) = board["lines"]
+    assert [[cell["t"] for cell in row] for row in blocks["cells"]] == [["1 · A", "2 · A"], ["0 · A", "−1 · A"]]
+    assert note["text"].splitlines() == ["Picked: row 4, column 4", "block of b₂₂, place of a₂₁", "−1 · 3 = −3"]
+    assert product["cells"][3][3]["links"] == ["B:1:1", "S:1:1", "A:1:0"]
+
+
+def test_steps_not_yet_taken_are_covered(room):
+    for step, visible in (("x", 0), ("X Aᵀ", 2), ("y", 5)):
+        board = json.loads(
+            room("learn", chapter="1", page="3", c1_step=step).get("bidi_component")[0].proto.json
+        )  # fmt: skip
+        later = [item for line in board["lines"][1:] for item in line if item["kind"] == "matrix" and not item["edit"]]
+        assert len(later) == 5
+        shown = [item for item in later if all(cell["t"] != "?" for row in item["cells"] for cell in row)]
+        assert len(shown) == visible
 
 
 def test_a_wrong_address_is_told_and_does_no_harm(room):
@@ -105,8 +133,8 @@ def test_the_answer_is_not_on_the_page_before_the_reveal(room):
     assert "best</td>" not in texts(app)
     app = room("learn", chapter="1", page="5")
     board = json.loads(app.get("bidi_component")[0].proto.json)
-    shown = {cell["t"] for item in board["lines"][0] if item.get("id") == "K" for row in item["cells"] for cell in row}
-    assert shown == {"?"}
+    (product,) = (item for line in board["lines"] for item in line if item.get("id") == "K")
+    assert {(cell["t"], cell["v"], cell["w"]) for row in product["cells"] for cell in row} == {("?", 0.0, 0)}
 
 
 def test_a_teachers_link_hides_controls(room):
@@ -155,6 +183,39 @@ def test_the_contest_is_submitted_once_as_ordinary_runs(room, monkeypatch):
     assert "The runs will tell" in texts(app)
     live.start([run.spec for run in runs])
     assert len(data.store().runs()) == 3, "what is queued already is not submitted again"
+
+
+def test_the_leaderboard_tells_whose_and_marks_the_present_design(room):
+    from app import data
+
+    app = room("learn", chapter="6", page="3")
+    assert "Nothing has been trained under this budget yet" in texts(app)
+    mine, best, lora = (arm.spec for arm in ch6_arms.arms("lora:2", Components(2, 2, 2), seed=0))
+    fill(data.store(), "contest", [mine, best, lora, mine.with_(steps=99)], adapters=False)
+    found = {run.spec.label: f"{run.metrics['accuracy']:.3f}" for run in data.store().runs() if run.spec.steps == 100}
+    app = room("learn", chapter="6", page="3", c6_r1="2", c6_r2="2", c6_r="2")
+    table = next(value for value in (m.value for m in app.markdown) if "What was tried" in value)
+    rows = re.findall(r"<tr><td>(\d)</td><td>(.*?)</td>.*?<b>([\d.]+)</b><i", table)
+    assert len(rows) == 3, "the run of 99 steps is no contestant"
+    whose = {name: accuracy for _, name, accuracy in rows}
+    assert whose == {"Mine": found[mine.label], "The solver's": found[best.label], "LoRA": found[lora.label]}
+    assert [accuracy for _, _, accuracy in rows] == sorted(whose.values(), reverse=True)
+    assert table.count("your present design") == 1
+
+
+def test_the_digits_of_the_task_are_those_the_runs_train_on(home):
+    from cdka.tasks import digits
+    from cdka.tasks.catalogue import find_task
+
+    rows = digit_images.samples(3)
+    assert rows["label"].tolist() == list(range(10))
+    flipped = digits.load(find_task("digits-flip")).train
+    places = [list(flipped.ids).index(i) for i in rows.index]
+    shown = digit_images.shift(digit_images.images(rows))
+    assert np.allclose(flipped.inputs["pixel_values"][places, 0].numpy(), 2 * shown - 1, atol=1e-6)
+    strip = ch6_stage.strip_svg(np.array([[[0.0, 0.0, 1.0]]]), "three")
+    assert 'width="2" height="1" fill="#000"' in strip
+    assert 'x="2" y="0" width="1" height="1" fill="#fff"' in strip
 
 
 def test_the_glossary_page(room):

@@ -112,9 +112,8 @@ def test_the_bill_comes_from_cost():
 
 def test_the_curves_of_chapter_4_are_measured():
     c = Components(2, 8, 4)
-    kind, decay = ch4_stage.SPECTRA["slow"]
-    G = simulated_gradient(128, 128, 5, kind, decay).astype(np.float32)
-    found = ch4_stage.sweep("slow", 5, c, "r2")
+    G = simulated_gradient(128, 128, 5, "power", 0.75).astype(np.float32)
+    found = ch4_stage.sweep((0.75, 128), 5, c, "r2")
     for position, r2 in enumerate(ch4_stage.RANGE):
         expected = report(G, Components(2, r2, 4), rng=5, inits=ch4_stage.INITS)
         assert found["measured"][position] == pytest.approx(expected.measured_mean, rel=1e-6)
@@ -126,15 +125,20 @@ def test_the_text_of_chapter_4_is_true_of_its_figure():
     c = Components(2, 4, 2)
     for seed in range(3):
         rises, falls = (
-            ch4_stage.sweep("slow", seed, c, "r2")["measured"],
-            ch4_stage.sweep("slow", seed, c, "r1")["measured"],
+            ch4_stage.sweep((0.5, 128), seed, c, "r2")["measured"],
+            ch4_stage.sweep((0.5, 128), seed, c, "r1")["measured"],
         )
         assert all(np.diff(rises) > 0)
         assert all(np.diff(falls) < 0)
-    G = ch4_stage.gradient("rank 4", 0)
+    G = ch4_stage.gradient((0.0, 4), 0)
+    assert numerical_rank(G.astype(float), 1e-5) == 4
     lora = report(G, Components(1, 1, 4))
     assert lora.best == pytest.approx(1.0)
     assert lora.measured_mean < 0.3
+    for fall in ch4_stage.FALLS:  # "the dots barely move"
+        for rank in (4, 16, 128):
+            measured = ch4_stage.sweep((fall, rank), 0, Components(2, 8, 4), "r")["measured"][2]
+            assert measured == pytest.approx(Components(2, 8, 4).alignment(128), rel=0.2)
 
 
 def test_the_sizes_of_chapter_5_are_those_of_single_steps():

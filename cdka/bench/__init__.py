@@ -12,5 +12,5 @@ BENCHES = {
     "pack": "several runs in one process against one after the other",
     "solver": "the component solver",
     "app": "what the Studio's user waits for: start of a run, poll of live runs, queue of a sweep",
-    "train": "a whole fine-tuning step",
+    "train": "whole training steps: tokens/s and memory of CDKA, LoRA, LoKr, full and a sweep of 8, in Markdown",
 }

@@ -85,3 +85,7 @@ def test_nothing_on_the_page_calls_another_host():
             text = path.read_text(encoding="utf-8")
             assert '":material/' not in text, f"{path.name}: material icons load a font from elsewhere"
             assert "@import" not in text
+
+
+def test_the_studio_listens_to_this_machine_only_however_it_is_started():
+    assert SETTINGS["server"]["address"] == "127.0.0.1"

@@ -183,7 +183,8 @@ def _store_batch(sql: sqlite3.Cursor, n: int, batch: Batch, worked_s: float) -> 
         elif kind == "resumed":
             changes |= {"step": event["step"], "first_step": event["step"]}
         elif kind == "step":
-            changes.update({key: event.get(key) for key in ("step", "samples", "elapsed_s")})
+            told = {key: event.get(key) for key in ("step", "samples", "elapsed_s")}
+            changes |= {key: value for key, value in told.items() if value is not None}
         elif kind == "eval":
             changes["last_eval"] = dump(event)
         elif kind == "memory":

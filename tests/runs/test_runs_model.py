@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from cdka.errors import CdkaError
 from cdka.finetune.spec import RunSpec
@@ -23,6 +32,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     clicks = Bundle("clicks")
     workers = Bundle("workers")
+    seen: Counter[str] = Counter()
+    """What the examples came across, so that a search that never gets anywhere is noticed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +68,7 @@ class QueueMachine(RuleBasedStateMachine):
         job = reserve(self.store, lambda spec: "cpu:0")
         assert (job is None) == (not self.queue)
         if job is None:
-            return ()
+            return multiple()
         assert job.runs[0][0] == self.queue[0], "first come, first served"
         for run_id, attempt in job.runs:
             self.queue.remove(run_id)
@@ -83,12 +94,13 @@ class QueueMachine(RuleBasedStateMachine):
     def write(self, runs, kind):
         """Any worker at any time, zombies included: only the owner of a live attempt gets through."""
         for run_id, attempt in runs:
-            event = {"kind": kind, "step": 1, "cause": "why"}
+            event = {"kind": kind, "step": 1, "samples": 64, "elapsed_s": 0.1, "cause": "why"}
             if kind in ("final", "stopped"):
                 event = {"kind": "final", "stopped": kind == "stopped", "metrics": {"accuracy": 1.0}}
             count = self.streams.get((run_id, attempt), 0)
             refused = record_events(self.store, [Batch(run_id, attempt, count, [event])])
             assert (run_id in refused) == (not self.owns(run_id, attempt))
+            self.seen[f"{kind} {'refused' if refused else 'accepted'}"] += 1
             if not refused:
                 self.streams[run_id, attempt] += 1
                 end = {"final": "done", "stopped": "stopped", "failed": "failed", "cancelled": "cancelled"}.get(kind)
@@ -101,6 +113,7 @@ class QueueMachine(RuleBasedStateMachine):
         for run_id, attempt in runs:
             if self.owns(run_id, attempt):
                 cancelled = self.expected[run_id][2] == "cancel"
+                self.seen["death of a worker"] += 1
                 self.expected[run_id] = ["cancelled" if cancelled else "lost" if known else "failed", attempt, None]
 
     @rule(runs=workers)
@@ -109,6 +122,7 @@ class QueueMachine(RuleBasedStateMachine):
         for run_id, attempt in runs:
             if self.owns(run_id, attempt) and self.expected[run_id][0] == "starting":
                 self.expected[run_id] = ["queued", attempt, None]
+                self.seen["queued again"] += 1
         positions = [run.run_id for run in self.store.runs(status="queued")]
         with self.store.database.read() as sql:
             rows = sql.execute("SELECT run_id FROM runs WHERE status = 'queued' ORDER BY position, n").fetchall()
@@ -140,6 +154,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert state[0] not in RETRIABLE
         else:
             assert state[0] in RETRIABLE
+            self.seen["retry"] += 1
             self.expected[run_id] = ["queued", state[1], None]
             self.queue.append(run_id)
 
@@ -169,7 +184,18 @@ class QueueMachine(RuleBasedStateMachine):
             assert [event["seq"] for event in events] == list(range(count if run_id in self.expected else 0))
 
 
-TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(
-    max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
+def test_submits_stops_faults_and_retries_in_any_order_follow_the_model():
+    QueueMachine.seen.clear()
+    search = settings(
+        max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck),
+        derandomize=True, database=None,
+    )  # fmt: skip
+    run_state_machine_as_test(QueueMachine, settings=search)
+    kinds = ("step", "final", "stopped", "failed", "cancelled")
+    for what in (
+        "death of a worker",
+        "queued again",
+        "retry",
+        *(f"{k} {e}" for k in kinds for e in ("accepted", "refused")),
+    ):
+        assert QueueMachine.seen[what] >= 3, (what, QueueMachine.seen)

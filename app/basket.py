@@ -67,6 +67,11 @@ def add(*entries: str) -> None:
     st.session_state[KEY] = list(dict.fromkeys([*contents(), *entries]))
 
 
+def remove(*entries: str) -> None:
+    """Take entries out of the basket."""
+    st.session_state[KEY] = [entry for entry in contents() if entry not in entries]
+
+
 def widget(label: str = "To compare") -> list[str]:
     """The basket as a field: remove with a click, type another; returns its entries."""
     now = contents()

@@ -26,13 +26,17 @@ def store() -> Store:
 
 @lru_cache(maxsize=64)
 def solution(
-    shapes: ModelShapes, budget: Budget, target_modules: str, weights: tuple[tuple[str, float], ...]
-) -> Solution:
-    """Every option under a budget; the same question is answered from memory."""
-    return explore(shapes, budget, target_modules=target_modules, weights=dict(weights))
+    shapes: ModelShapes, budget: Budget, target_modules: str | tuple[str, ...],
+    weights: tuple[tuple[str, float], ...], limits: tuple[tuple[str, int], ...] = (),
+) -> Solution:  # fmt: skip
+    """Every option under a budget, ``limits`` on r1, r2 and r kept; the same question is answered from memory."""
+    return explore(shapes, budget, target_modules=target_modules, weights=dict(weights), **dict(limits))
 
 
 @lru_cache(maxsize=64)
-def pattern(shapes: ModelShapes, budget: Budget, target_modules: tuple[str, ...], measure: str) -> Pattern:
+def pattern(
+    shapes: ModelShapes, budget: Budget, target_modules: str | tuple[str, ...], measure: str,
+    limits: tuple[tuple[str, int], ...] = (),
+) -> Pattern:  # fmt: skip
     """The best different components per module under a budget, answered from memory the second time."""
-    return best_pattern(explore(shapes, budget, target_modules=target_modules), measure)
+    return best_pattern(explore(shapes, budget, target_modules=target_modules, **dict(limits)), measure)

@@ -14,6 +14,7 @@ from typing import Any
 import streamlit as st
 
 from cdka.errors import CdkaError, unknown
+from cdka.solver import OBJECTIVES
 from cdka.tasks.catalogue import find_task
 
 
@@ -98,15 +99,28 @@ def _basket(value: tuple[str, ...]) -> None:
 MOST = 65_536
 """Larger component dimensions than any layer has divisors for."""
 
+LISTS = ("all", "pareto", "lora", "guidelines", "modules")
+"""What the Design room can list."""
+
 _DESIGN, _TUNE, _ALIGN, _COMPARE = ("design",), ("finetune",), ("align",), ("compare",)
 _SWEEPS = ("sweeps",)
 PROPERTIES: tuple[Property, ...] = (
     Property(_DESIGN, "model", str, "digits-vit", "the model to adapt", _model),
-    Property(_DESIGN, "modules", str, "all-linear", "which modules: a role, or names with commas"),
+    Property(_DESIGN, "modules", list, ("all-linear",), "which modules: a role, names, or one expression"),
     Property(_DESIGN, "budget", str, "lora:4", "the most trainable parameters: a count, a share, or a LoRA rank"),
     Property(_DESIGN, "r1", int, 2, "rows of A_i, divides out_features", between("r1", 1, MOST)),
     Property(_DESIGN, "r2", int, 8, "columns of B_i, divides in_features", between("r2", 1, MOST)),
     Property(_DESIGN, "r", int, 1, "number of components", between("r", 1, MOST)),
+    Property(_DESIGN, "height", str, "alignment", "what is up", one_of("height", "alignment", "rank_bound")),
+    Property(_DESIGN, "list", str, "all", "which options are listed", one_of("list", *LISTS)),
+    *(
+        Property(_DESIGN, f"weigh_{name}", float, 0.0, objective.meaning, between(f"weigh_{name}", 0, 3))
+        for name, objective in OBJECTIVES.items()
+    ),
+    *(
+        Property(_DESIGN, f"max_{name}", int, 0, f"the largest {name}, 0 for any", between(f"max_{name}", 0, MOST))
+        for name in ("r1", "r2", "r")
+    ),
     Property((*_DESIGN, *_TUNE), "basket", list, ("2,8,1",), "what is to be compared", _basket),
     Property(_TUNE, "on", str, "digits-vit", "the model to fine-tune", _model),
     Property(_TUNE, "task", str, "digits-flip", "the task to fine-tune on", find_task),

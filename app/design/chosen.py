@@ -7,16 +7,21 @@ import html
 import streamlit as st
 
 from app import basket, parts, state, words
-from app.design import code
+from app.design import code, resources
 from app.design.picture import option_svg
+from app.design.resources import Cell
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.models.shapes import LinearShape
 from cdka.solver import Option, Solution, evaluate, obstacles, why_this
 
 TIMES = {"r1": "rows of each A_i; halves B_i, costs alignment, buys rank",
          "r2": "columns of each B_i; shortens A_i, buys alignment",
          "r": "components summed; costs parameters in proportion, with diminishing returns"}  # fmt: skip
+
+
+FROM_OPTION = "this option"
+"""What the mixture per module starts from when it spends what the option leaves."""
+UNBEATEN = "No other option is better in parameters, alignment or rank without being worse in another"
 
 
 def pick(components: Components) -> None:
@@ -60,34 +65,59 @@ def steppers(solution: Solution) -> Option | None:
 
 
 def numbers(option: Option, solution: Solution) -> None:
-    """The chip and the figures that decide: parameters, share, rank, alignment, scaling, residual."""
+    """The chip and the figures that decide: cost, share, alignment, rank, arithmetic, file, memory and its fit."""
     hover = parts.configuration_hover(
         option.components, rank_bound=option.rank_bound, alignment=option.alignment, alpha=solution.alpha
     )
-    share = words.percent(option.num_params / solution.shapes.base_params)
-    figures = (
-        ("of the model", share),
-        ("of the budget", words.percent(option.budget_used)),
-        ("left over", f"{option.residual:,}" if option.residual >= 0 else "none"),
-        ("alignment", f"{option.alignment:.3f}"),
-        ("rank up to", f"{option.rank_bound:,}"),
-        ("scaling", f"{option.scaling:.3g}"),
+    over = option.budget_used > 1
+    cells = [
+        Cell(words.percent(option.num_params / solution.shapes.base_params), "of the model"),
+        Cell(words.percent(option.budget_used), "of the budget", bad=over),
+        Cell("none" if over else words.count(option.residual), "left over", f"{option.residual:,} parameters"),
+        Cell(f"{option.scaling:.3g}", "scaling", f"alpha / sqrt(r r2), alpha = {solution.alpha:g}"),
+        Cell(f"{option.alignment:.3f}", "alignment", "expected cosine of the first step with full fine-tuning's"),
+        Cell(f"{option.rank_bound:,}", "rank up to", "bound on the rank of ΔW, mean over the modules"),
+        Cell(words.percent(option.flops_overhead), "extra arithmetic", "of the base model's forward pass"),
+        Cell(f"{words.count(option.flops_per_token)}FLOP", "a token", "extra, forward; twice that backward"),
+        *resources.cells(option, solution),
+    ]
+    body = "".join(
+        f"<div{_title(cell.hover)}><b{_bad(cell)}>{html.escape(cell.value)}</b><span>{html.escape(cell.name)}</span></div>"
+        for cell in cells
     )
-    cells = "".join(f"<div><b>{html.escape(value)}</b><span>{name}</span></div>" for name, value in figures)
+    mark = f' <span class="cdka-quiet" title="{UNBEATEN}">unbeaten</span>' if option.pareto else ""
     parts.show(
         f'<div class="cdka-headline">{parts.chip_html(option.components, hover)} '
-        f'{parts.count_html(option.num_params, "parameters")}</div><div class="cdka-figures">{cells}</div>'
+        f'{parts.count_html(option.num_params, "parameters")}{mark}</div><div class="cdka-figures">{body}</div>'
     )
+
+
+def actions(option: Option, solution: Solution) -> None:
+    """What can be done with the option: compare it, spend what it leaves, ask for the memory of another batch."""
+    compare, spend, batch = st.columns([1.25, 1.1, 1], gap="xsmall")
+    entry = basket.entry(option.components)
+    inside = entry in basket.contents()
+    compare.button(
+        "Do not compare" if inside else "Compare this", type="secondary" if inside else "primary", width="stretch",
+        disabled=option.budget_used > 1 and not inside, on_click=basket.remove if inside else basket.add, args=(entry,),
+        key="add-chosen", help="What is compared is carried to Fine-tune.",
+    )  # fmt: skip
+    spend.button(
+        "Use the rest", on_click=_spend, key="use-rest", width="stretch", disabled=option.residual <= 0,
+        help=f"{max(0, option.residual):,} parameters are left: give some modules more components.",
+    )  # fmt: skip
+    with batch:
+        resources.ask(solution)
 
 
 def picture(option: Option, solution: Solution) -> None:
-    """The shapes of the largest kind of layer, drawn to scale, LoRA of equal cost below."""
+    """The shapes of the largest kind of layer, drawn to scale, LoRA of equal cost beside."""
     layer = max(solution.linears, key=lambda s: (s.num_weights, s.count))
     cost = option.components.num_params(layer.out_features, layer.in_features)
     rank = cost // (layer.out_features + layer.in_features)
     parts.show(option_svg(option.components, layer.out_features, layer.in_features, rank, layer.name))
     size = f"{layer.out_features:,} × {layer.in_features:,}"
-    parts.caption(f"Layer {layer.name}, {size}, one of {words.plural(layer.count, 'layer')}.")
+    parts.caption(f"Layer {layer.name}, {size}, one of {words.plural(layer.count, 'layer')} like it.")
 
 
 def explanation(option: Option, solution: Solution) -> None:
@@ -95,26 +125,12 @@ def explanation(option: Option, solution: Solution) -> None:
     parts.show(f'<div class="cdka-why">{html.escape(why_this(option, solution))}</div>')
 
 
-def to_basket(option: Option) -> None:
-    """The button that carries this option to Fine-tune."""
-    inside = basket.entry(option.components) in basket.contents()
-    st.button(
-        "In the comparison" if inside else "Add to the comparison", type="secondary" if inside else "primary",
-        disabled=inside or option.budget_used > 1, on_click=basket.add, args=(basket.entry(option.components),),
-        key="add-chosen", width="stretch",
-    )  # fmt: skip
-
-
-def snippets(option: Option, solution: Solution, target_modules: str, budget: str) -> None:
+def snippets(option: Option, solution: Solution, target_modules: code.Targets, budget: str) -> None:
     """Python and command line, each with a copy button."""
-    python, shell = st.tabs(["Python, stock PEFT", "Command line"])
-    python.code(code.python(solution.shapes, target_modules, option.components, solution.alpha), language="python")
-    shell.code(code.command_lines(solution.shapes, target_modules, budget, option.components), language="bash")
-
-
-def fits(components: Components, layers: tuple[LinearShape, ...]) -> bool:
-    """Whether the components divide every layer."""
-    return not obstacles(layers, components)
+    left, right = st.columns(2, gap="medium")
+    c, alpha = option.components, solution.alpha
+    left.code(code.python(solution.shapes, target_modules, c, alpha), language="python")
+    right.code(code.command_lines(solution.shapes, target_modules, budget, c), language="bash", wrap_lines=True)
 
 
 def components_of(entries: list[str]) -> list[Components]:
@@ -128,6 +144,19 @@ def components_of(entries: list[str]) -> list[Components]:
         if "components" in settings:
             found.append(settings["components"])
     return found
+
+
+def _spend() -> None:
+    st.session_state["list"] = "modules"
+    st.session_state["pattern-start"] = FROM_OPTION
+
+
+def _title(text: str) -> str:
+    return f' title="{html.escape(text, quote=True)}"' if text else ""
+
+
+def _bad(cell: Cell) -> str:
+    return ' class="bad"' if cell.bad else ""
 
 
 def _set(name: str, value: int) -> None:

@@ -1,12 +1,17 @@
-"""The code that repeats a design: stock PEFT in Python, and the command line."""
+"""The code that repeats a design: stock PEFT in Python, and the command line. Runs as pasted."""
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Mapping
 
 from cdka.components import Components
 from cdka.models.shapes import ModelShapes
-from cdka.models.targets import peft_targets
+from cdka.models.targets import is_expression, peft_targets
+from cdka.tasks.catalogue import TASKS
+
+Targets = str | tuple[str, ...]
 
 _AUTO = {
     "image-classification": "AutoModelForImageClassification",
@@ -14,15 +19,21 @@ _AUTO = {
     "seq2seq": "AutoModelForSeq2SeqLM",
     "causal-lm": "AutoModelForCausalLM",
 }
+_TASK_KIND = {"seq2seq": "causal-lm"}
+"""Models that write with an encoder train on the tasks of those without."""
 
 
-def python(shapes: ModelShapes, target_modules: str, components: Components, alpha: float) -> str:
-    """A snippet that puts this adapter on this model with stock PEFT."""
+def python(
+    shapes: ModelShapes, target_modules: Targets, components: Components, alpha: float,
+    pattern: Mapping[str, Components] | None = None,
+) -> str:  # fmt: skip
+    """A snippet that puts this adapter on this model with stock PEFT; ``pattern`` as PEFT's ``rank_pattern`` is."""
     targets = peft_targets(shapes, target_modules)
     written = f'r"{targets}"' if isinstance(targets, str) else json.dumps(targets)
     auto = _AUTO.get(shapes.kind, "AutoModel")
     locate = ["from cdka.models.loading import locate"] if shapes.embedded else []
-    source = f'locate("{shapes.name}")' if shapes.embedded else f'"{shapes.hub_id or shapes.name}"'
+    source = f'locate("{shapes.name}")' if shapes.embedded else json.dumps(shapes.hub_id or shapes.name)
+    other = {key: list(value.as_tuple()) for key, value in (pattern or {}).items()}
     return "\n".join(
         [
             f"from transformers import {auto}",
@@ -33,6 +44,7 @@ def python(shapes: ModelShapes, target_modules: str, components: Components, alp
             f"base = {auto}.from_pretrained({source})",
             "config = CdkaConfig(",
             f"    r1={components.r1}, r2={components.r2}, r={components.r}, alpha={alpha:g},",
+            *([f"    component_pattern={other!r},"] if other else []),
             f"    target_modules={written},",
             ")",
             "model = get_peft_model(base, config)",
@@ -41,12 +53,28 @@ def python(shapes: ModelShapes, target_modules: str, components: Components, alp
     )
 
 
-def command_lines(shapes: ModelShapes, target_modules: str, budget: str, components: Components) -> str:
-    """The same search and one run of this option as command lines."""
-    modules = "" if target_modules == "all-linear" else f" --target-modules {target_modules}"
-    return "\n".join(
-        [
-            f"cdka solve {shapes.name} --budget {budget.replace(',', '')}{modules}",
-            f"cdka run --model {shapes.name} --task TASK --components {components}{modules}",
-        ]
-    )
+def task_for(shapes: ModelShapes) -> str | None:
+    """The first task of the catalogue that this model can train on; None where there is none."""
+    kind = _TASK_KIND.get(shapes.kind, shapes.kind)
+    fitting = (task.name for task in TASKS.values() if shapes.name in task.models)
+    general = (task.name for task in TASKS.values() if not task.models and task.kind == kind)
+    return next(fitting, next(general, None))
+
+
+def command_lines(
+    shapes: ModelShapes, target_modules: Targets, budget: str, components: Components,
+    pattern: Mapping[str, Components] | None = None,
+) -> str:  # fmt: skip
+    """The same search, and a run of this option under the recipe of a task that fits, as command lines."""
+    said = target_modules
+    if not isinstance(said, str):
+        mixed = any(is_expression(name) for name in said)
+        said = str(peft_targets(shapes, said)) if mixed else ",".join(said)
+    modules = "" if said == "all-linear" else f" --target-modules {shlex.quote(said)}"
+    name = shlex.quote(shapes.name)
+    lines = [f"cdka solve {name} --budget {budget.replace(',', '').replace(' ', '')}{modules}"]
+    task = task_for(shapes)
+    if task is not None:
+        other = "".join(f" --pattern {shlex.quote(f'{key}={value}')}" for key, value in (pattern or {}).items())
+        lines.append(f"cdka run --model {name} --task {task} --components {components}{modules}{other}")
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -13,10 +14,11 @@ from cdka.cost import full_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import LinearShape, ModelShapes
-from cdka.models.targets import ROLE_TARGETS, select, target_names
+from cdka.models.targets import ROLE_TARGETS, is_expression, select, target_names
 from cdka.solver import cheapest, limiting_modules
 from cdka.solver.columns import common_values
 
+ALL = ROLE_TARGETS[0]
 LORA_RANKS = (2, 4, 8, 16)
 STEPS_PER_DECADE = 20
 
@@ -55,31 +57,56 @@ def card(shapes: ModelShapes) -> None:
     parts.show(f'<div class="cdka-quiet" title="{hover}">{" · ".join(told)}<br>{html.escape(origin)}</div>')
 
 
-def modules(shapes: ModelShapes) -> str:
-    """What is adapted, as PEFT's target_modules: a role, or picked names joined by commas."""
+def modules(shapes: ModelShapes) -> str | tuple[str, ...]:
+    """What is adapted, as PEFT's target_modules: roles, picked names, or one expression."""
     names = target_names(shapes)
-    roles = [role for role in ROLE_TARGETS if role == "all-linear" or role in names]
+    roles = [role for role in ROLE_TARGETS if role == ALL or role in names]
     known = [name for role in names for name in names[role]]
-    chosen = st.selectbox(
-        "Adapted modules", roles + known, index=0, accept_new_options=True, **state.bound("modules"),
-        help="A role, or names as PEFT matches them, joined by commas: q_proj,v_proj.",
+    chosen = st.multiselect(
+        "Adapted modules", roles + known, default=None if "modules" in st.session_state else [ALL],
+        accept_new_options=True, on_change=_all_or_some, **state.bound("modules"),
+        help="A role, or names as PEFT matches them (q_proj, v_proj), or a regular expression over full paths. The "
+        "head and the embeddings are left out unless named.",
     )  # fmt: skip
+    st.session_state["modules-before"] = list(chosen)
+    targets = _targets(chosen)
     try:
-        layers = select(shapes, chosen or state.default("modules"))
+        layers = select(shapes, targets)
     except CdkaError as refusal:
-        parts.error(f"{refusal} Using all-linear meanwhile.")
-        chosen, layers = "all-linear", select(shapes, "all-linear")
+        parts.error(f"{refusal} Using {ALL} meanwhile.")
+        targets, layers = ALL, select(shapes, ALL)
     count, weights = sum(layer.count for layer in layers), full_params(layers)
-    parts.show(
-        f'<div class="cdka-quiet">{words.plural(count, "layer")}, '
-        f"{parts.count_html(weights)} weights, {words.percent(weights / shapes.base_params)} of the model</div>"
-    )
-    for sentence in limiting_modules(layers)[:1]:
-        parts.show(f'<div class="cdka-quiet">{html.escape(sentence)}</div>')
-    return chosen
+    notes = [
+        f"{words.plural(count, 'layer')}, {parts.count_html(weights)} weights, "
+        f"{words.percent(weights / shapes.base_params)} of the model"
+    ]
+    experts = dict(shapes.details).get("expert_params", 0)
+    if experts:
+        notes.append(
+            f"Its fused experts, {parts.count_html(experts)} weights, are no linear layers: no adapter reaches them."
+        )
+    notes += [html.escape(sentence) for sentence in limiting_modules(layers)[:1]]
+    parts.show("".join(f'<div class="cdka-quiet">{note}</div>' for note in notes))
+    return targets
 
 
-def budget(shapes: ModelShapes, target_modules: str) -> Budget:
+def _targets(entries: Sequence[str]) -> str | tuple[str, ...]:
+    """The picked entries as target_modules; names typed with commas are taken apart, expressions are not."""
+    flat = [part for entry in entries for part in ([entry] if is_expression(entry) else entry.split(","))]
+    flat = list(dict.fromkeys(part.strip() for part in flat if part.strip())) or [ALL]
+    return flat[0] if len(flat) == 1 else tuple(flat)
+
+
+def _all_or_some() -> None:
+    """A pick beside all-linear replaces it; all-linear replaces every pick; nothing means all-linear."""
+    now, before = st.session_state["modules"], st.session_state.get("modules-before", [])
+    if not now or (ALL in now and ALL not in before):
+        st.session_state["modules"] = [ALL]
+    elif ALL in now:
+        st.session_state["modules"] = [name for name in now if name != ALL]
+
+
+def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...]) -> Budget:
     """The budget, said with a slider, as text, or as the cost of a LoRA rank: three ways to set one value.
 
     A budget that cannot be meant, or that nothing fits, is told in place; the nearest that works is returned.
@@ -108,10 +135,12 @@ def budget(shapes: ModelShapes, target_modules: str) -> Budget:
     if refusal:
         parts.error(refusal)
     share = words.percent(now / shapes.base_params)
-    hint = "24576, 2.5M, 0.5% of the model, lora:8 (what LoRA rank 8 costs here), 4MB of file; or a LoRA rank"
+    hint = (
+        "A count (24576, 2.5M), a share of the model (0.5%), what a LoRA rank costs here (lora:8), or file size (4MB)"
+    )
     parts.show(
         f'<div class="cdka-quiet" title="{hint}">{parts.count_html(now, "parameters")}, {share} of the model. '
-        "Also: 2.5M, 0.5%, lora:8, 4MB, or a LoRA rank.</div>"
+        "Also: 2.5M, 0.5%, lora:8, 4MB.</div>"
     )
     return said
 

@@ -3,60 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
 
 from app import charts, theme, words
 from cdka.components import Components
-from cdka.solver import Option
+from cdka.solver import Option, Solution
 
 MEASURES = {"alignment": "predicted alignment (cosine)", "rank_bound": "rank bound of ΔW"}
-MOST_POINTS = 2500
+MOST_POINTS, MOST_LORA = 1200, 60
+TOLD = 4
+"""How many of the options at one place are named."""
 
 
-def options(found: Sequence[Option], measure: str, chosen: Option | None, basket: Sequence[Components],
-            budget_params: int) -> go.Figure:  # fmt: skip
+@dataclass(frozen=True)
+class Place:
+    """One point of the scatter: the option that stands for it, and the others that cost and measure the same."""
+
+    option: Option
+    others: tuple[Components, ...] = ()
+    number: int = 0
+
+
+def places(solution: Solution, measure: str) -> list[Place]:
+    """Where the scatter has points: every place with an unbeaten option, and an even sample of the rest.
+
+    Many options cost and measure the same (alignment depends on r2/r1 and r only). The unbeaten one, else the best that
+    is no LoRA, stands for them all; the others are named when one points at it.
+    """
+    c = solution.columns
+    rows = np.arange(len(c))
+    lora = (c.r1 == 1) & (c.r2 == 1)
+    value = getattr(c, measure)
+    rows = np.lexsort((rows, lora, ~solution.pareto, value, c.num_params))
+    cost, value = c.num_params[rows], value[rows]
+    starts = np.flatnonzero(np.r_[True, (np.diff(cost) != 0) | (np.diff(value) != 0)])
+    ends = np.r_[starts[1:], len(rows)]
+    unbeaten = solution.pareto[rows[starts]]
+    front, rest = np.flatnonzero(unbeaten), np.flatnonzero(~unbeaten)
+    front = front[charts.thin(len(front), MOST_POINTS - 2)]
+    rest = rest[charts.thin(len(rest), max(2, MOST_POINTS - len(front)))]
+    kept = np.sort(np.r_[front, rest]).astype(np.int64)
+    found = []
+    for option, start, end in zip(solution.at(rows[starts[kept]]), starts[kept], ends[kept], strict=True):
+        more = rows[start + 1 : min(end, start + 1 + TOLD)]
+        others = tuple(Components(int(c.r1[i]), int(c.r2[i]), int(c.r[i])) for i in more)
+        found.append(Place(option, others, int(end - start - 1)))
+    return found
+
+
+def _lora(solution: Solution) -> list[Place]:
+    """The LoRA ranks within the budget, evenly thinned out."""
+    rows = np.flatnonzero((solution.columns.r1 == 1) & (solution.columns.r2 == 1))
+    return [Place(option) for option in solution.at(rows[charts.thin(len(rows), MOST_LORA)])]
+
+
+def options(solution: Solution, measure: str, chosen: Option | None, basket: Sequence[Components]) -> go.Figure:
     """The scatter of options. Points carry their components as customdata, so that a click can pick one."""
     title = "Which options are unbeaten? Up is better, left is cheaper"
     figure = charts.plotly(title, "trainable parameters", MEASURES[measure], height=345, revision=measure)
-    everything = [*found, *([chosen] if chosen else [])]
-    charts.log_axis(figure, "x", [*(option.num_params for option in everything), budget_params])
+    drawn, budget = places(solution, measure), solution.budget_params
+    everything = [*(place.option for place in drawn), *([chosen] if chosen else [])]
+    charts.log_axis(figure, "x", [*(option.num_params for option in everything), budget])
     if measure == "rank_bound":
         charts.log_axis(figure, "y", [option.rank_bound for option in everything])
-    drawn = _drawn(found)
-    lora = [option for option in drawn if option.is_lora]
-    rest = [option for option in drawn if not option.is_lora and not option.pareto]
-    front = [option for option in drawn if not option.is_lora and option.pareto]
-    edge = _edge([option for option in drawn if option.pareto], measure)
+    lora = _lora(solution)
+    rest = [place for place in drawn if not place.option.is_lora and not place.option.pareto]
+    front = [place for place in drawn if not place.option.is_lora and place.option.pareto]
+    edge = _edge([place.option for place in drawn if place.option.pareto], measure)
     figure.add_scatter(
         x=_x(edge), y=_y(edge, measure), mode="lines", line={"color": theme.accent(), "width": 1.2, "shape": "hv"},
         opacity=0.6, hoverinfo="skip",
     )  # fmt: skip
     for some, marker in (
+        (lora, {"size": 11, "symbol": "square-open", "color": theme.LORA, "line": {"width": 1.8}}),
         (rest, {"size": 6, "opacity": 0.38, "color": theme.accent()}),
         (front, {"size": 8, "color": theme.accent()}),
-        (lora, {"size": 8, "symbol": "square", "color": theme.LORA}),
     ):
         figure.add_scatter(
-            x=_x(some), y=_y(some, measure), mode="markers", marker=marker, hovertemplate="%{text}<extra></extra>",
-            text=[_hover(option) for option in some], customdata=[str(option.components) for option in some],
+            x=_x([p.option for p in some]), y=_y([p.option for p in some], measure), mode="markers", marker=marker,
+            hovertemplate="%{text}<extra></extra>", text=[_hover(place) for place in some],
+            customdata=[str(place.option.components) for place in some],
         )  # fmt: skip
-    _rings(figure, [option for option in found if option.components in basket], measure, size=13, width=1.2)
+    compared = [option for c in basket if (option := solution.find(c)) is not None]
+    _rings(figure, compared, measure, size=13, width=1.2)
     if chosen is not None:
         _rings(figure, [chosen], measure, size=20, width=2.4)
         figure.add_scatter(
             x=_x([chosen]), y=_y([chosen], measure), mode="markers", hovertemplate="%{text}<extra></extra>",
-            text=[_hover(chosen)], marker={"size": 11, "color": theme.LORA if chosen.is_lora else theme.accent()},
+            text=[_hover(Place(chosen))], customdata=[str(chosen.components)],
+            marker={"size": 11, "color": theme.LORA if chosen.is_lora else theme.accent()},
         )  # fmt: skip
-    figure.add_vline(x=budget_params, line={"color": "#8A9099", "width": 1, "dash": "dot"})
+    figure.add_vline(x=budget, line={"color": "#8A9099", "width": 1, "dash": "dot"})
     figure.add_annotation(
-        x=np.log10(budget_params), y=0, xref="x", yref="paper", text="budget ", showarrow=False, xanchor="right",
+        x=np.log10(budget), y=0, xref="x", yref="paper", text="budget ", showarrow=False, xanchor="right",
         yanchor="bottom", font={"size": 11, "color": "#8A9099"},
     )  # fmt: skip
     if lora:
-        _name(figure, min(lora, key=lambda option: option.num_params), measure, "LoRA", theme.LORA)
-    best = [option for option in edge if not option.is_lora] or front
+        _name(figure, min((p.option for p in lora), key=lambda option: option.num_params), measure, "LoRA", theme.LORA)
+    best = [option for option in edge if not option.is_lora] or [place.option for place in front]
     if best:
         _name(figure, best[-1], measure, "unbeaten", theme.accent())
     return figure
@@ -78,14 +125,6 @@ def _name(figure: go.Figure, option: Option, measure: str, name: str, colour: st
     )  # fmt: skip
 
 
-def _drawn(found: Sequence[Option]) -> list[Option]:
-    """The options to draw: all that matter, and an even sample of the rest."""
-    matter = [option for option in found if option.pareto or option.is_lora]
-    others = [option for option in found if not (option.pareto or option.is_lora)]
-    room = max(2, MOST_POINTS - len(matter))
-    return matter + [others[j] for j in charts.thin(len(others), room)]
-
-
 def _edge(front: list[Option], measure: str) -> list[Option]:
     """The unbeaten options that are also best in this one measure for their cost."""
     best, edge = float("-inf"), []
@@ -104,10 +143,16 @@ def _y(some: Sequence[Option], measure: str) -> np.ndarray:
     return np.array([getattr(option, measure) for option in some], dtype=np.float32)
 
 
-def _hover(option: Option) -> str:
-    c = option.components
+def _hover(place: Place) -> str:
+    option, c = place.option, place.option.components
+    more = ""
+    if place.number:
+        named = "; ".join(str(other) for other in place.others)
+        rest = place.number - len(place.others)
+        more = f"<br>in the same place: {named}" + (f" and {rest:,} more" if rest else "")
     return (
-        f"<b>r1 {c.r1} · r2 {c.r2} · r {c.r}</b><br>{option.num_params:,} parameters, "
-        f"{words.percent(option.budget_used)} of the budget<br>alignment {option.alignment:.3f}, rank up to "
-        f"{option.rank_bound:,}<br>scaling {option.scaling:.3g}, {words.percent(option.flops_overhead)} extra work"
+        f"<b>r1 {c.r1} · r2 {c.r2} · r {c.r}</b>{' unbeaten' if option.pareto else ''}<br>"
+        f"{option.num_params:,} parameters, {words.percent(option.budget_used)} of the budget<br>"
+        f"alignment {option.alignment:.3f}, rank up to {option.rank_bound:,}<br>"
+        f"scaling {option.scaling:.3g}, {words.percent(option.flops_overhead)} extra work{more}"
     )

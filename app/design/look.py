@@ -6,39 +6,55 @@ from functools import partial
 
 import streamlit as st
 
-from app import basket, charts
+from app import basket, charts, parts, state
 from app.design import chosen, figures, patterned, table
+from app.design.code import Targets
 from cdka.components import Components
 from cdka.solver import OBJECTIVES, Option, Solution
 
 _SCATTER, _TABLE = "design-scatter", "design-options"
-LISTED = {**table.SHOWN, "guidelines": "Guidelines", "modules": "Per module"}
+LISTED = dict(zip(state.LISTS, (*table.SHOWN.values(), "Guidelines", "Per module"), strict=True))
 _HEIGHTS = {"alignment": "Alignment", "rank_bound": "Rank"}
+_LIMITS = ("max_r1", "max_r2", "max_r")
+TABLE_HEIGHT = 340
 
 
 def weights() -> tuple[tuple[str, float], ...]:
     """The objectives as weighed; empty while all are zero, which means best alignment first."""
-    given = {name: st.session_state.get(f"weigh-{name}", 0.0) for name in OBJECTIVES}
+    given = {name: _given(f"weigh_{name}") for name in OBJECTIVES}
     return tuple((name, weight) for name, weight in given.items() if weight > 0)
 
 
+def limits() -> tuple[tuple[str, int], ...]:
+    """The largest r1, r2 and r that are looked for; what has no limit is left out."""
+    return tuple((name, int(value)) for name in _LIMITS if (value := _given(name)))
+
+
+def _given(name: str) -> float:
+    return float(st.session_state.get(name, st.query_params.get(name, state.default(name))))
+
+
 def weigh() -> None:
-    """Asks how much each objective counts for the order of the table."""
-    with st.popover("Weigh", help="Order the table by your own mixture of objectives."):
+    """Asks how much each objective counts for the order of the table, and for limits."""
+    changed = bool(weights() or limits())
+    with st.popover("Weigh ●" if changed else "Weigh", help="Order the options by your own mixture, and limit them."):
         st.caption("All zero: by alignment, then rank bound, then number of components.")
         for name, objective in OBJECTIVES.items():
             st.slider(
-                name.capitalize(), 0.0, 3.0, 0.0, 0.5, key=f"weigh-{name}", help=objective.meaning,
-                persist_state="session",
+                name.capitalize(), 0.0, 3.0, state.default(f"weigh_{name}"), 0.5, help=objective.meaning,
+                **state.bound(f"weigh_{name}"),
+            )  # fmt: skip
+        for column, name in zip(st.columns(3, gap="small"), _LIMITS, strict=True):
+            column.number_input(
+                name.replace("max_", "Most "), 0, state.MOST, state.default(name), step=1, help="0: no limit",
+                **state.bound(name),
             )  # fmt: skip
 
 
 def scatter(solution: Solution, option: Option | None) -> None:
     """Parameters against the chosen measure; a click looks closer."""
-    measure = st.session_state.get("design-measure") or "alignment"
-    figure = figures.options(
-        solution.options, measure, option, chosen.components_of(basket.contents()), solution.budget_params
-    )
+    measure = st.session_state.get("height") or "alignment"
+    figure = figures.options(solution, measure, option, chosen.components_of(basket.contents()))
     st.plotly_chart(
         figure, key=_SCATTER, on_select=_clicked, selection_mode="points", config=charts.PLOTLY_CONFIG,
         alt=f"Every option that fits the budget: trainable parameters against {_HEIGHTS[measure].lower()}",
@@ -48,28 +64,35 @@ def scatter(solution: Solution, option: Option | None) -> None:
 def heights() -> None:
     """Asks what the scatter's height means."""
     st.segmented_control(
-        "Height", list(_HEIGHTS), default="alignment", required=True, format_func=_HEIGHTS.get, key="design-measure",
-        label_visibility="collapsed",
+        "Height", list(_HEIGHTS), default=_first("height"), required=True, format_func=_HEIGHTS.get,
+        label_visibility="collapsed", **state.bound("height"),
     )  # fmt: skip
-
-
-def options(solution: Solution, option: Option | None) -> None:
-    """The table, or what stands in its place. A tick puts an option into the comparison, a click looks closer."""
-    which = st.session_state.get("design-listed") or "all"
-    if which == "guidelines":
-        return patterned.guidelines(solution)
-    if which == "modules":
-        return patterned.modules(solution, option)
-    listed = table.listed(solution.options, which)
-    table.show(listed, _TABLE, set(basket.contents()), partial(_touched, listed), height=282)
 
 
 def which() -> None:
     """Asks which options are listed."""
     st.segmented_control(
-        "Listed", list(LISTED), default="all", required=True, format_func=LISTED.get, key="design-listed",
-        label_visibility="collapsed",
+        "Listed", list(LISTED), default=_first("list"), required=True, format_func=LISTED.get,
+        label_visibility="collapsed", **state.bound("list"),
     )  # fmt: skip
+
+
+def _first(name: str) -> str | None:
+    return None if name in st.session_state else state.default(name)
+
+
+def options(solution: Solution, option: Option | None, target_modules: Targets) -> None:
+    """The table, or what stands in its place. A tick puts an option into the comparison, a click looks closer."""
+    which = st.session_state.get("list") or "all"
+    if which == "guidelines":
+        return patterned.guidelines(solution)
+    if which == "modules":
+        return patterned.modules(solution, option, target_modules)
+    listed, number = table.listed(solution, which)
+    table.show(listed, _TABLE, set(basket.contents()), partial(_touched, listed), height=TABLE_HEIGHT)
+    order = "highest score" if solution.weights else "best aligned"
+    shown = f"{number:,}" if number == len(listed) else f"{len(listed)} of {number:,}"
+    parts.caption(f"{shown} options, {order} first. Tick to compare; click a row to look closer.")
 
 
 def _clicked() -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import html
-import json
 
 import streamlit as st
 
 from app import data, parts
-from app.design import chosen
+from app.design import chosen, code
 from cdka import cost
 from cdka.solver import MEASURES, PRESETS, Option, Pattern, Solution, spend_residual
 
-HEIGHT = 282
+HEIGHT = 340
+_FROM_NOTHING = "nothing"
 
 
 def guidelines(solution: Solution) -> None:
@@ -30,7 +30,7 @@ def guidelines(solution: Solution) -> None:
             look.button("Look", key=f"look-{name}", on_click=chosen.pick, args=(option.components,))
 
 
-def modules(solution: Solution, option: Option | None) -> None:
+def modules(solution: Solution, option: Option | None, target_modules: code.Targets) -> None:
     """One budget, different components per module: what it maximises, what it gains over uniform, and the code."""
     with st.container(height=HEIGHT, border=True, key="design-pattern"):
         left, right = st.columns([1, 1], vertical_alignment="bottom")
@@ -40,18 +40,21 @@ def modules(solution: Solution, option: Option | None) -> None:
             "mean square, the number that options carry.",
         )  # fmt: skip
         able = option is not None and option.residual > 0
+        st.session_state.setdefault("pattern-start", _FROM_NOTHING)
         start = right.segmented_control(
-            "Start from", ["nothing", "the option looked at"], default="nothing", required=True, key="pattern-start",
-            help="From nothing: the best mixture. From the option: spend what it leaves on more components.",
+            "Start from", [_FROM_NOTHING, chosen.FROM_OPTION], required=True, key="pattern-start",
+            help="From nothing: the best mixture. From the option looked at: what it leaves buys more components.",
         )  # fmt: skip
-        if start == "nothing" or not able:
-            found = data.pattern(solution.shapes, solution.budget, _target(solution), measure)
-        else:
+        if start == _FROM_NOTHING:
+            found = data.pattern(solution.shapes, solution.budget, target_modules, measure, solution.given_limits)
+        elif able:
             found = spend_residual(solution, option, measure)
-        _show(found, solution)
+        else:
+            return parts.quiet("The option looked at leaves nothing of the budget. Choose a cheaper one.")
+        _show(found, solution, target_modules)
 
 
-def _show(found: Pattern, solution: Solution) -> None:
+def _show(found: Pattern, solution: Solution, target_modules: code.Targets) -> None:
     gain = found.value / found.uniform_value - 1
     parts.show(
         f"{found.measure.capitalize()} alignment <b>{found.value:.3f}</b> against {found.uniform_value:.3f} for "
@@ -64,21 +67,17 @@ def _show(found: Pattern, solution: Solution) -> None:
         for path, components in found.choices
     )
     parts.show(f'<table class="cdka-costs">{rows}</table>')
-    keys = {name: list(c.as_tuple()) for name, c in found.component_pattern().items()}
-    default = found.default
+    pattern, default = found.component_pattern(), found.default
+    st.code(code.python(solution.shapes, target_modules, default, solution.alpha, pattern), language="python")
+    said = str(solution.budget)
     st.code(
-        f"CdkaConfig(r1={default.r1}, r2={default.r2}, r={default.r}, alpha={solution.alpha:g},\n"
-        f"           component_pattern={json.dumps(keys)}, target_modules=...)",
-        language="python",
-    )
+        code.command_lines(solution.shapes, target_modules, said, default, pattern), language="bash",
+        wrap_lines=True,
+    )  # fmt: skip
 
 
 def _params(solution: Solution, path: str, components) -> int:
     return cost.num_params([linear for linear in solution.linears if linear.path == path], components)
-
-
-def _target(solution: Solution) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(linear.path for linear in solution.linears))
 
 
 def _hover(option: Option) -> str:

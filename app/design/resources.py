@@ -2,58 +2,76 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import streamlit as st
 
-from app import parts, words
+from app import words
 from cdka.errors import CdkaError
 from cdka.memory import DTYPE_BYTES, TOLERANCE, MemoryEstimate, detect_device, fits, training_memory
+from cdka.models.shapes import ModelShapes
 from cdka.solver import Option, Solution
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
-LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+LENGTHS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+USUAL_LENGTH = 512
 
 
-def show(option: Option, solution: Solution) -> None:
-    """The costs as a small table, with the batch, length and number format they are for."""
-    flops = f"{words.count(option.flops_per_token)}FLOP, {words.percent(option.flops_overhead)}"
-    rows = [
-        ("adapter file, at most", words.size(option.adapter_bytes), ""),
-        ("optimizer state (AdamW)", words.size(option.optimizer_bytes), ""),
-        ("extra arithmetic per token", flops, "forward, as a share of the base model's"),
+class Cell(NamedTuple):
+    """One figure: its value, what it is, what hovering tells, and whether it is bad news."""
+
+    value: str
+    name: str
+    hover: str = ""
+    bad: bool = False
+
+
+def cells(option: Option, solution: Solution) -> list[Cell]:
+    """File, optimizer state, peak training memory, and whether that fits the detected device."""
+    return [
+        Cell(words.size(option.adapter_bytes), "file, at most", "four bytes a parameter and the header"),
+        Cell(words.size(option.optimizer_bytes), "AdamW state", "two float32 moments a parameter"),
         *_memory(option, solution),
     ]
-    body = "".join(f'<tr title="{hover}"><td>{name}</td><td>{value}</td></tr>' for name, value, hover in rows)
-    parts.show(f'<table class="cdka-costs">{body}</table>')
-    _ask(solution)
 
 
-def _settings(solution: Solution) -> tuple[int, int | None, str]:
-    """Batch size, length in tokens (None for images, where it is fixed), and the base model's number format."""
-    image = "num_image_tokens" in dict(solution.shapes.details)
+def _lengths(shapes: ModelShapes) -> tuple[int, ...]:
+    """The lengths worth asking about: none for images, whose length is fixed; none beyond the model's positions."""
+    details = dict(shapes.details)
+    if "num_image_tokens" in details:
+        return ()
+    longest = details.get("max_positions", LENGTHS[-1])
+    return tuple(length for length in LENGTHS if length <= longest) or (longest,)
+
+
+def _settings(shapes: ModelShapes) -> tuple[int, int | None, str]:
+    """Batch size, length in tokens (None for images), and the base model's number format."""
+    lengths, small = _lengths(shapes), shapes.embedded
+    length = st.session_state.get("memory-length", USUAL_LENGTH)
     return (
-        st.session_state.get(f"memory-batch-{solution.shapes.embedded}", 64 if image else 8),
-        None if image else st.session_state.get("memory-length", 512),
-        st.session_state.get(
-            f"memory-dtype-{solution.shapes.embedded}", "float32" if solution.shapes.embedded else "bfloat16"
-        ),
+        st.session_state.get(f"memory-batch-{small}", 64 if small else 8),
+        max((n for n in lengths if n <= length), default=lengths[0]) if lengths else None,
+        st.session_state.get(f"memory-dtype-{small}", "float32" if small else "bfloat16"),
     )
 
 
-def _memory(option: Option, solution: Solution) -> list[tuple[str, str, str]]:
-    batch, length, dtype = _settings(solution)
+def _memory(option: Option, solution: Solution) -> list[Cell]:
+    batch, length, dtype = _settings(solution.shapes)
     try:
         estimate = training_memory(
             solution.shapes, solution.linears, option.components, batch_size=batch, length=length, dtype=dtype
         )
     except CdkaError as refusal:
-        return [("training memory", "not known", str(refusal))]
+        return [Cell("–", "memory", str(refusal)), Cell("–", "fits")]
     device = detect_device()
-    verdict = "fits" if fits(estimate, device) else "does not fit"
-    what = f"memory, batch {batch}" + (f" × {length:,} tokens" if length else "")
+    fit = fits(estimate, device)
+    what = f"batch {batch}" + (f" × {length:,} tokens" if length else "") + f", {dtype}"
+    free = f"{words.size(device.free_bytes)} of {words.size(device.total_bytes)} free on {device.name}"
     return [
-        (what, f"{words.size(estimate.total_bytes)} ± {TOLERANCE:.0%}", _breakdown(estimate)),
-        (device.name, f"{verdict}, {words.size(device.free_bytes)} free", f"of {words.size(device.total_bytes)}"),
-    ]
+        Cell(words.size(estimate.total_bytes), f"memory ± {TOLERANCE:.0%}".replace("%", " %"),
+             f"peak while training, {what}: {_breakdown(estimate)}"),
+        Cell("fits" if fit else "does not fit", f"{words.size(device.free_bytes)} free", free, bad=not fit),
+    ]  # fmt: skip
 
 
 def _breakdown(estimate: MemoryEstimate) -> str:
@@ -65,14 +83,18 @@ def _breakdown(estimate: MemoryEstimate) -> str:
     return "; ".join(f"{name} {words.size(value)}" for name, value in told)
 
 
-def _ask(solution: Solution) -> None:
-    batch, length, dtype = _settings(solution)
-    embedded = solution.shapes.embedded
-    with st.popover("Memory for another batch"):
-        st.select_slider("Batch size", BATCHES, value=batch, key=f"memory-batch-{embedded}", persist_state="session")
-        if length is not None:
-            st.select_slider("Length (tokens)", LENGTHS, value=length, key="memory-length", persist_state="session")
+def ask(solution: Solution) -> None:
+    """Asks for the batch, the length and the number format that the memory is estimated for."""
+    shapes = solution.shapes
+    batch, length, dtype = _settings(shapes)
+    lengths, small = _lengths(shapes), shapes.embedded
+    what = f"Batch {batch}" + (f" × {length:,}" if length else "")
+    with st.popover(what, width="stretch", help="What the memory is estimated for"):
+        st.select_slider("Batch size", BATCHES, value=batch, key=f"memory-batch-{small}", persist_state="session")
+        if len(lengths) > 1:
+            st.session_state["memory-length"] = length
+            st.select_slider("Length (tokens)", lengths, key="memory-length", persist_state="session")
         st.segmented_control(
-            "Frozen weights in", list(DTYPE_BYTES), default=dtype, required=True, key=f"memory-dtype-{embedded}",
+            "Frozen weights in", list(DTYPE_BYTES), default=dtype, required=True, key=f"memory-dtype-{small}",
             persist_state="session",
         )  # fmt: skip

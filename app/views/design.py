@@ -5,19 +5,19 @@ from __future__ import annotations
 import streamlit as st
 
 from app import basket, data, parts, state
-from app.design import chosen, controls, look, resources
+from app.design import chosen, controls, look
 
 state.arrive("design")
 
 with st.container(key="design-body"):
-    ask, see, detail = st.columns([1.1, 2.3, 1.5], gap="medium")
+    ask, see, detail = st.columns([1.05, 2.3, 1.55], gap="medium")
 
 solution = option = None
 with ask, parts.errors_shown():
     shapes = controls.model()
     modules = controls.modules(shapes)
     budget = controls.budget(shapes, modules)
-    solution = data.solution(shapes, budget, modules, look.weights())
+    solution = data.solution(shapes, budget, modules, look.weights(), look.limits())
     entries = basket.widget()
     if st.button("Fine-tune these", width="stretch", type="primary", disabled=not entries, key="go-tune"):
         state.go("finetune", basket=tuple(entries), on=shapes.name)
@@ -27,15 +27,15 @@ if solution is not None:
         option = chosen.steppers(solution)
         if option is not None:
             chosen.numbers(option, solution)
-            chosen.to_basket(option)
+            chosen.actions(option, solution)
             chosen.picture(option, solution)
             chosen.explanation(option, solution)
-            resources.show(option, solution)
-            chosen.snippets(option, solution, modules, str(budget))
     with see:
         with st.container(horizontal=True, horizontal_alignment="distribute"):
             look.heights()
             look.which()
             look.weigh()
         look.scatter(solution, option)
-        look.options(solution, option)
+        look.options(solution, option, modules)
+    if option is not None:
+        chosen.snippets(option, solution, modules, str(budget))

@@ -29,7 +29,11 @@ def select(shapes: ModelShapes, target_modules: str | Iterable[str] = "all-linea
     if not shapes.linears:
         raise CdkaError(f"an adapter needs linear layers: {shapes.name!r} has none. Choose a transformer model.")
     taken: dict[LinearShape, int] = {}
-    for name in _names(shapes, target_modules):
+    names = _names(shapes, target_modules)
+    expressions = [name for name in names if _is_expression(shapes, name)]
+    if len(expressions) > 1:  # together they take each layer once
+        names.append("|".join(f"(?:{name})" for name in expressions))
+    for name in names:
         matched = _matching(shapes, name)
         if not matched:
             raise _no_match(shapes, name)
@@ -56,19 +60,35 @@ def peft_targets(shapes: ModelShapes, target_modules: str | Iterable[str] = "all
     full paths (for BERT, whose pooler is called ``dense`` like the layers of its MLP).
     """
     chosen = {linear.path for linear in select(shapes, target_modules)}
-    patterns = "|".join(re.escape(path).replace(r"\*", r"\d+") for path in sorted(chosen))
-    whole = rf"(?:.*\.)?(?:{patterns})"
-    if isinstance(target_modules, str) and _is_expression(shapes, target_modules):
-        return rf"(?=(?:{target_modules})$){whole}"  # linear layers only, whatever else the expression matches
+    whole = _whole(chosen)
+    names = _names(shapes, target_modules)
+    expressions = [name for name in names if _is_expression(shapes, name)]
+    if expressions:
+        others = [name for name in names if name not in expressions]
+        if others:
+            expressions.append(_whole({linear.path for linear in select(shapes, others)}))
+        either = "|".join(f"(?:{name})" for name in expressions)
+        return rf"(?=(?:{either})$){whole}"  # linear layers only, whatever else an expression matches
     endings = dict.fromkeys(linear.name for linear in shapes.linears if linear.path in chosen)
     if all(linear.path in chosen for linear in shapes.linears if linear.name in endings):
         return list(endings)
     return whole
 
 
+def _whole(paths: Iterable[str]) -> str:
+    """One expression for modules at these paths, whatever wraps the model."""
+    patterns = "|".join(re.escape(path).replace(r"\*", r"\d+") for path in sorted(paths))
+    return rf"(?:.*\.)?(?:{patterns})"
+
+
+def is_expression(name: str) -> bool:
+    """Whether a name has signs that only a regular expression (or a path with ``*`` for layer indices) has."""
+    return bool(_REGEX_SIGNS.search(name))
+
+
 def _is_expression(shapes: ModelShapes, name: str) -> bool:
     """Whether a name is a regular expression rather than a path of the model (which has ``*`` for layer indices)."""
-    return bool(_REGEX_SIGNS.search(name)) and not _ending_with(shapes, name)
+    return is_expression(name) and not _ending_with(shapes, name)
 
 
 def _names(shapes: ModelShapes, target_modules: str | Iterable[str]) -> list[str]:
@@ -127,7 +147,7 @@ def _no_match(shapes: ModelShapes, name: str) -> CdkaError:
     if name in ROLE_TARGETS:
         fused = " (fused experts are not linear layers)" if "expert_params" in dict(shapes.details) else ""
         return CdkaError(f"target_modules {name!r} needs linear layers of that kind: {shapes.name!r} has none{fused}.")
-    if _REGEX_SIGNS.search(name):
+    if is_expression(name):
         return CdkaError(f"target_modules {name!r} matches no linear layer of {shapes.name!r}. {known}")
     return unknown("target module", name, names, where=f"in {shapes.name!r}", next_step=known)
 

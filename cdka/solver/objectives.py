@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -74,27 +74,46 @@ def scores(columns: Columns, weights: Mapping[str, float]) -> np.ndarray:
 
 def pareto_mask(columns: Columns) -> np.ndarray:
     """Which options no other beats in PARETO (at least as good in all three, better in one); equals are all kept."""
-    cost = columns.num_params
-    keys = np.stack([cost.astype(float), -columns.alignment, -columns.rank_bound.astype(float)], axis=1)
-    points, place = np.unique(keys, axis=0, return_inverse=True)  # sorted: cheapest first, then best aligned
-    kept = np.zeros(len(points), dtype=bool)
-    # staircase of what is unbeaten so far: alignment falls (stored negated, rising) while rank rises
-    aligned: list[float] = []
-    ranks: list[float] = []
-    for index, (_, minus_alignment, minus_rank) in enumerate(points.tolist()):
-        position = bisect_left(aligned, minus_alignment)
-        rank = -minus_rank
-        beaten = (position > 0 and ranks[position - 1] >= rank) or (
-            position < len(aligned) and aligned[position] == minus_alignment and ranks[position] >= rank
-        )
-        if beaten:
+    cost, alignment, rank = columns.num_params, columns.alignment, columns.rank_bound
+    if not len(columns):
+        return np.zeros(0, dtype=bool)
+    order = np.lexsort((-rank, -alignment, cost))  # cheapest first, then best aligned, then highest rank
+    cost, alignment, rank = cost[order], alignment[order], rank[order]
+    new = np.r_[True, (np.diff(cost) != 0) | (np.diff(alignment) != 0) | (np.diff(rank) != 0)]
+    alignments, ranks = alignment[new], rank[new]
+    candidates = np.flatnonzero(~_clearly_beaten(alignments, ranks))
+    unbeaten = np.zeros(len(alignments), dtype=bool)
+    unbeaten[candidates[_staircase(alignments[candidates], ranks[candidates])]] = True
+    kept = np.empty(len(order), dtype=bool)
+    kept[order] = unbeaten[np.cumsum(new) - 1]
+    return kept
+
+
+def _clearly_beaten(alignment: np.ndarray, rank: np.ndarray, thresholds: int = 16) -> np.ndarray:
+    """Points (cheapest first, all different) beaten by one of at least some round rank: most of them, quickly."""
+    beaten = np.zeros(len(rank), dtype=bool)
+    for least in np.unique(np.quantile(rank, np.linspace(0, 1, thresholds), method="nearest")):
+        before = np.maximum.accumulate(np.where(rank >= least, alignment, -np.inf))[:-1]
+        beaten[1:] |= (rank[1:] <= least) & (before >= alignment[1:])
+    return beaten
+
+
+def _staircase(alignments: np.ndarray, ranks: np.ndarray) -> list[int]:
+    """Indices of the points, cheapest first, that none before beats: alignment falls along the stairs, rank rises."""
+    kept: list[int] = []
+    stair: list[float] = []  # alignments negated, rising
+    heights: list[int] = []
+    for index, (alignment, rank) in enumerate(zip((-alignments).tolist(), ranks.tolist(), strict=True)):
+        position = bisect_right(stair, alignment)
+        if position and heights[position - 1] >= rank:
             continue
-        kept[index] = True
+        kept.append(index)
+        start = position - 1 if position and stair[position - 1] == alignment else position
         end = position
-        while end < len(aligned) and ranks[end] <= rank:
+        while end < len(stair) and heights[end] <= rank:
             end += 1
-        aligned[position:end], ranks[position:end] = [minus_alignment], [rank]
-    return kept[place.ravel()]
+        stair[start:end], heights[start:end] = [alignment], [rank]
+    return kept
 
 
 def default_order(columns: Columns) -> np.ndarray:

@@ -54,27 +54,27 @@ class Solution:
     @cached_property
     def options(self) -> list[Option]:
         """Every option, best first."""
-        return self._materialise(slice(None))
+        return self.at(np.arange(len(self)))
 
     def top(self, count: int) -> list[Option]:
         """The ``count`` best options, without building the rest."""
-        return self._materialise(slice(count))
+        return self.at(np.arange(min(count, len(self))))
 
     def preset(self, name: str) -> Option | None:
         """The option that a guideline picks; None where none that follows it fits the budget."""
         find_preset(name)
         row = self._preset_rows.get(name)
-        return None if row is None else self._materialise(slice(row, row + 1))[0]
+        return None if row is None else self.at([row])[0]
 
     def presets(self) -> dict[str, Option]:
         """The option of every guideline that something follows."""
-        return {name: self._materialise(slice(row, row + 1))[0] for name, row in self._preset_rows.items()}
+        return {name: self.at([row])[0] for name, row in self._preset_rows.items()}
 
     def find(self, components: Components) -> Option | None:
         """The option with these components; None where it is not among them."""
         c, wanted = self.columns, components.as_tuple()
         rows = np.flatnonzero((c.r1 == wanted[0]) & (c.r2 == wanted[1]) & (c.r == wanted[2]))
-        return self._materialise(slice(rows[0], rows[0] + 1))[0] if len(rows) else None
+        return self.at(rows[:1])[0] if len(rows) else None
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -90,6 +90,11 @@ class Solution:
         return {name: getattr(self, name) or np.inf for name in ("max_r1", "max_r2", "max_r")}
 
     @property
+    def given_limits(self) -> tuple[tuple[str, int], ...]:
+        """The limits that were asked for, as arguments of ``explore``."""
+        return tuple((name, value) for name in ("max_r1", "max_r2", "max_r") if (value := getattr(self, name)))
+
+    @property
     def target_names(self) -> list[str]:
         """The last names of the adapted layers, in the model's order."""
         return list(dict.fromkeys(linear.name for linear in self.linears))
@@ -99,43 +104,42 @@ class Solution:
         return preset_rows(self.columns)
 
     @cached_property
-    def _pareto(self) -> np.ndarray:
+    def pareto(self) -> np.ndarray:
+        """Which rows of ``columns`` no other beats in parameters, alignment and rank."""
         return pareto_mask(self.columns)
 
     @cached_property
     def _scores(self) -> np.ndarray | None:
         return scores(self.columns, self.weights) if self.weights else None
 
-    def _materialise(self, rows: slice) -> list[Option]:
-        c = self.columns
-        params, flops = c.num_params[rows], c.flops_per_token[rows]
-        count = len(params)
-        names: dict[int, list[str]] = {}
-        for name, row in self._preset_rows.items():
-            names.setdefault(row, []).append(name)
+    def at(self, rows: Sequence[int] | np.ndarray) -> list[Option]:
+        """The options in these rows of ``columns``, without building the others."""
+        rows = np.asarray(rows, dtype=np.int64)
+        c = self.columns.take(rows)
+        count = len(rows)
         marks: list[tuple[str, ...]] = [()] * count
-        for row, found in names.items():
-            if row in range(*rows.indices(len(c))):
-                marks[row - (rows.start or 0)] = tuple(found)
-        factor = np.array([scaling(self.alpha, 1, 1, self.scaling_rule)]) / _divisor(c, rows, self.scaling_rule)
+        for name, row in self._preset_rows.items():
+            for place in np.flatnonzero(rows == row):
+                marks[place] = (*marks[place], name)
+        factor = np.array([scaling(self.alpha, 1, 1, self.scaling_rule)]) / _divisor(c, self.scaling_rule)
         return list(
             map(
                 Option._make,
                 zip(
-                    c.r1[rows].tolist(),
-                    c.r2[rows].tolist(),
-                    c.r[rows].tolist(),
-                    params.tolist(),
-                    (params / self.budget_params).tolist(),
-                    (self.budget_params - params).tolist(),
-                    c.rank_bound[rows].tolist(),
-                    c.alignment[rows].tolist(),
-                    flops.tolist(),
-                    (flops / forward_flops_per_token(self.shapes)).tolist(),
-                    (ADAPTER_BYTES_PER_PARAM * params + file_overhead_bytes(self.linears)).tolist(),
-                    (ADAM_BYTES_PER_PARAM * params).tolist(),
+                    c.r1.tolist(),
+                    c.r2.tolist(),
+                    c.r.tolist(),
+                    c.num_params.tolist(),
+                    (c.num_params / self.budget_params).tolist(),
+                    (self.budget_params - c.num_params).tolist(),
+                    c.rank_bound.tolist(),
+                    c.alignment.tolist(),
+                    c.flops_per_token.tolist(),
+                    (c.flops_per_token / forward_flops_per_token(self.shapes)).tolist(),
+                    (ADAPTER_BYTES_PER_PARAM * c.num_params + file_overhead_bytes(self.linears)).tolist(),
+                    (ADAM_BYTES_PER_PARAM * c.num_params).tolist(),
                     factor.tolist(),
-                    self._pareto[rows].tolist(),
+                    self.pareto[rows].tolist(),
                     [None] * count if self._scores is None else self._scores[rows].tolist(),
                     marks,
                     strict=True,
@@ -160,8 +164,8 @@ class Solution:
         }
 
 
-def _divisor(columns: Columns, rows: slice, rule: str) -> np.ndarray:
-    r2, r = columns.r2[rows].astype(float), columns.r[rows].astype(float)
+def _divisor(columns: Columns, rule: str) -> np.ndarray:
+    r2, r = columns.r2.astype(float), columns.r.astype(float)
     return {"sqrt_r_r2": np.sqrt(r * r2), "sqrt_r": np.sqrt(r), "r": r, "none": np.ones_like(r)}[rule]
 
 

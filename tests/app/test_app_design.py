@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 
 import pytest
 
 from app import basket
 from app.design import controls, figures
-from app.design.picture import option_svg
+from app.design.picture import THINNEST, option_svg, scale_of
 from cdka.components import Components
-from cdka.solver import explore, pattern
+from cdka.models.catalogue import find_model
+from cdka.solver import evaluate, explore, pattern, spend_residual
 
 
 def texts(app) -> str:
@@ -91,7 +93,9 @@ def test_adding_to_the_comparison_fills_the_basket_once(room):
     app = room("design", r1="4")
     app.button(key="add-chosen").click().run()
     assert app.multiselect(key="basket").value == ["2,8,1", "4,8,1"]
-    assert app.button(key="add-chosen").disabled
+    assert app.button(key="add-chosen").label == "Do not compare"
+    app.button(key="add-chosen").click().run()
+    assert app.multiselect(key="basket").value == ["2,8,1"], "the same button takes it out again"
 
 
 def test_points_carry_their_components_and_the_chosen_one_is_marked(room):
@@ -101,12 +105,29 @@ def test_points_carry_their_components_and_the_chosen_one_is_marked(room):
 
 
 def test_the_scatter_stays_bounded_and_keeps_what_matters_on_a_70b_model():
-    found = explore("llama-2-70b", "5%").options
-    drawn = figures.options(found, "alignment", found[0], [], 1).data
+    solution = explore("llama-2-70b", "5%")
+    drawn = figures.options(solution, "alignment", solution.top(1)[0], []).data
     points = {text for trace in drawn if trace.customdata is not None for text in trace.customdata}
-    assert len(found) > 10_000
-    assert len(points) <= figures.MOST_POINTS
-    assert {str(option.components) for option in found if option.pareto or option.is_lora} <= points
+    assert len(solution) > 10_000
+    assert len(points) <= figures.MOST_POINTS + figures.MOST_LORA
+    places = {(o.num_params, o.alignment) for o in solution.options if o.pareto}
+    shown = [evaluate("llama-2-70b", text, budget="5%") for text in points]
+    assert places <= {(o.num_params, o.alignment) for o in shown}, "every unbeaten place has its point"
+
+
+@pytest.mark.parametrize("measure", list(figures.MEASURES))
+def test_a_point_stands_for_every_option_in_its_place(measure):
+    solution = explore("digits-vit", "lora:4")
+    found = figures.places(solution, measure)
+    assert sum(place.number + 1 for place in found) == len(solution), "none is lost"
+    for place in found:
+        same = [o for o in solution.options if (o.num_params, getattr(o, measure))
+                == (place.option.num_params, getattr(place.option, measure)) ]  # fmt: skip
+        assert place.number == len(same) - 1
+        assert place.option.pareto or not any(o.pareto for o in same), (
+            "an unbeaten option is not hidden by a beaten one"
+        )
+        assert set(place.others) <= {o.components for o in same} - {place.option.components}
 
 
 def test_budget_ticks_are_even_rising_and_keep_both_ends():
@@ -118,11 +139,35 @@ def test_budget_ticks_are_even_rising_and_keep_both_ends():
 
 def test_the_picture_is_to_scale():
     svg = option_svg(Components(4, 16, 2), 512, 256, 8, "up")
-    assert 'width="59.0" height="118.0"' in svg, "delta W, 512 x 256 at 118 pixels for 512"
-    assert 'width="3.7" height="29.5"' in svg, "B_i, 128 x 16"
-    assert 'width="3.7" height="2.0"' in svg, "A_i, 4 x 16: its thin side is widened"
+    scale = scale_of(Components(4, 16, 2), 512, 256, 8)
+    assert 140 < 512 * scale < 196, "delta W uses the room that there is"
+    for what, (width, height) in {
+        "delta W": (256, 512), "B_i": (16, 128), "A_i": (16, 4), "LoRA's B": (8, 512), "LoRA's A": (256, 8)
+    }.items():  # fmt: skip
+        size = f'width="{max(THINNEST, width * scale):.1f}" height="{max(THINNEST, height * scale):.1f}"'
+        assert size in svg, what
     assert "thin sides widened" in svg
-    assert "Even LoRA of rank 1 costs more" in option_svg(Components(16, 8, 1), 512, 256, 0, "up")
+    assert "thin sides widened" not in option_svg(Components(16, 16, 2), 128, 128, 8, "up")
+    assert "Even LoRA of rank 1" in option_svg(Components(16, 8, 1), 512, 256, 0, "up")
+
+
+@pytest.mark.parametrize(
+    ("components", "sizes"),
+    [((2, 8, 3), (28672, 8192)), ((32, 128, 3), (4096, 11008)), ((128, 1, 1), (128, 512)), ((1, 512, 9), (384, 512)),
+     ((7, 13, 1), (7, 13)), ((1, 1, 40), (64, 64))],
+)  # fmt: skip
+def test_the_picture_stays_within_its_frame_and_shows_the_blocks(components, sizes):
+    chosen = Components(*components)
+    rank = chosen.num_params(*sizes) // sum(sizes)
+    svg = option_svg(chosen, *sizes, rank, "up")
+    _, _, wide, tall = map(float, re.search(r'viewBox="([^"]+)"', svg)[1].split())
+    for x, y, width, height in re.findall(r'<rect x="([^"]+)" y="([^"]+)" width="([^"]+)" height="([^"]+)"', svg):
+        assert float(x) >= -0.1
+        assert float(x) + float(width) <= wide + 0.1
+        assert float(y) >= -0.1
+        assert float(y) + float(height) <= tall + 0.1
+    blocks = chosen.r2 * sizes[0] // chosen.r1
+    assert svg.count('class="p-hair"') or blocks == 1, "block borders on delta W, or in its magnified corner"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +185,7 @@ def test_basket_entries(text, means):
 
 def test_guidelines_tell_their_reasons_and_can_be_looked_at(room):
     app = room("design")
-    app.button_group(key="design-listed").set_value("guidelines").run()
+    app.button_group(key="list").set_value("guidelines").run()
     assert "At r2/r1 = 4 alignment per parameter has nearly saturated" in texts(app)
     app.button(key="look-lora").click().run()
     assert [app.number_input(key=name).value for name in ("r1", "r2", "r")] == [1, 1, 4]
@@ -148,10 +193,66 @@ def test_guidelines_tell_their_reasons_and_can_be_looked_at(room):
 
 def test_different_components_per_module_are_never_worse_than_uniform(room):
     app = room("design")
-    app.button_group(key="design-listed").set_value("modules").run()
+    app.button_group(key="list").set_value("modules").run()
     found = pattern(explore("digits-vit", "lora:4"))
     assert f"<b>{found.value:.3f}</b> against {found.uniform_value:.3f}" in texts(app)
     assert found.value >= found.uniform_value
-    app.button_group(key="pattern-start").set_value("the option looked at").run()
+    app.button_group(key="pattern-start").set_value("this option").run()
     assert not app.exception
     assert "13,440 left" not in texts(app), "the residual of 2,8,1 was spent"
+
+
+def test_use_the_rest_spends_what_the_option_leaves(room):
+    app = room("design")
+    app.button(key="use-rest").click().run()
+    assert not app.exception
+    solution = explore("digits-vit", "lora:4")
+    spent = spend_residual(solution, solution.find(Components(2, 8, 1)))
+    assert spent.residual < 13_440 // 2
+    assert f"{spent.residual:,} left" in texts(app)
+    codes = [block.value for block in app.code]
+    assert any("component_pattern={" in text for text in codes)
+    assert not any("..." in text for text in codes), "what is shown runs as pasted"
+
+
+def test_modules_are_picked_by_role_by_name_or_by_expression(room):
+    app = room("design", modules=["q_proj", "v_proj"], model="llama-2-7b")
+    assert "64 layers" in texts(app)
+    app.multiselect(key="modules").set_value(["q_proj", "v_proj", "all-linear"]).run()
+    assert app.multiselect(key="modules").value == ["all-linear"], "everything replaces the picks"
+    app.multiselect(key="modules").set_value(["all-linear", "mlp"]).run()
+    assert app.multiselect(key="modules").value == ["mlp"], "a pick replaces everything"
+    app.multiselect(key="modules").set_value([]).run()
+    assert app.multiselect(key="modules").value == ["all-linear"]
+    app.multiselect(key="modules").set_value(["q_prj"]).run()
+    assert "Did you mean" in texts(app)
+    assert "q_proj" in texts(app)
+    app.multiselect(key="modules").set_value([r"model\.layers\.[01]\.mlp\.(up|down)_proj"]).run()
+    assert "4 layers" in texts(app)
+    assert "fused experts" in texts(room("design", model="mixtral-8x7b"))
+
+
+def test_weights_order_the_table_and_limits_shorten_it(room):
+    app = room("design", weigh_rank="1.0", max_r1="4", list="all")
+    table = app.dataframe[0].value
+    assert "score" in table
+    assert table["r1"].max() <= 4
+    assert table["rank"].iloc[0] == max(o.rank_bound for o in explore("digits-vit", "lora:4", max_r1=4).options)
+    app.slider(key="weigh_rank").set_value(0.0).run()
+    assert "score" not in app.dataframe[0].value
+
+
+def test_resources_are_in_sight_and_follow_the_batch(room):
+    app = room("design", model="llama-3.1-70b", budget="lora:8")
+    assert "does not fit" in texts(app)
+    figures_before = re.search(r"<b>([^<]+)</b><span>memory", texts(app))[1]
+    app.select_slider(key="memory-batch-False").set_value(128).run()
+    assert re.search(r"<b>([^<]+)</b><span>memory", texts(app))[1] != figures_before
+    for name in ("file, at most", "AdamW state", "extra arithmetic", "a token"):
+        assert name in texts(app)
+
+
+def test_no_length_beyond_the_models_positions_is_offered(room):
+    app = room("design", model="math-lm")
+    longest = dict(find_model("math-lm").details)["max_positions"]
+    assert max(int(text) for text in app.select_slider(key="memory-length").options) == longest

@@ -85,6 +85,16 @@ def test_an_expression_may_take_some_layers_only_and_never_anything_but_linear_l
     assert [s.count for s in select(find_model("t5-small"), r"encoder\.block\.[0-3]\..*\.q")] == [4]
 
 
+def test_an_expression_beside_names_takes_its_layers_only():
+    shapes = find_model("llama-2-7b")
+    said = ["q_proj", r"model\.layers\.[0-3]\.mlp\.up_proj", r"model\.layers\.[2-9]\.mlp\.up_proj"]
+    assert [(s.name, s.count) for s in select(shapes, said)] == [("q_proj", 32), ("up_proj", 10)]
+    targets = peft_targets(shapes, said)
+    for path, taken in (("self_attn.q_proj", range(32)), ("mlp.up_proj", range(10)), ("mlp.down_proj", ())):
+        for layer in range(32):
+            assert matched_by_peft(targets, f"model.layers.{layer}.{path}") == (layer in taken), (path, layer)
+
+
 def test_names_to_pick_from_are_grouped_by_role_and_each_selects():
     for shapes in list_models():
         for role, names in target_names(shapes).items():

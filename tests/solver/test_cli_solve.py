@@ -26,7 +26,7 @@ def test_table_lists_the_guidelines_with_parameter_counts(capsys):
     assert "parameters" in got.out
     assert "paper" in got.out
     assert "lora" in got.out
-    assert "LoRA at this budget" in got.err
+    assert "Against LoRA of rank" in got.err
 
 
 def test_weights_and_limits_reach_the_solver(capsys):

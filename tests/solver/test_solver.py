@@ -26,6 +26,8 @@ from cdka.solver import (
     solve,
     why_this,
 )
+from cdka.solver.columns import Columns
+from cdka.solver.objectives import pareto_mask
 
 SIZES = st.sampled_from([1, 2, 3, 5, 6, 7, 8, 12, 16, 24, 30, 36])
 LAYERS = st.lists(st.tuples(SIZES, SIZES), min_size=1, max_size=4)
@@ -90,6 +92,28 @@ def test_pareto_marks_are_those_of_pairwise_comparison(layers, share):
     for o, v in zip(options, values, strict=True):
         beaten = any(w != v and all(a >= b for a, b in zip(w, v, strict=True)) for w in values)
         assert o.pareto == (not beaten), o
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 6)), max_size=40))
+def test_pareto_marks_with_many_ties_are_those_of_pairwise_comparison(rows):
+    cost, alignment, rank = (np.array(column, dtype=float) for column in zip(*rows, strict=True)) if rows else [[]] * 3
+    filler = {name: np.ones(len(rows)) for name in ("r1", "r2", "r", "flops_per_token")}
+    columns = Columns(
+        num_params=np.asarray(cost), rank_bound=np.asarray(rank), alignment=np.asarray(alignment), **filler
+    )
+    marks = pareto_mask(columns)
+    values = [(-p, a, k) for p, a, k in rows]
+    for value, mark in zip(values, marks, strict=True):
+        beaten = any(w != value and all(a >= b for a, b in zip(w, value, strict=True)) for w in values)
+        assert mark == (not beaten), value
+
+
+def test_rows_can_be_built_without_the_others():
+    solution = explore("llama-2-7b", "1%")
+    rows = [0, 7, len(solution) - 1, 7]
+    assert solution.at(rows) == [solution.options[row] for row in rows]
+    assert solution.at([]) == []
 
 
 @settings(max_examples=40, deadline=None)
@@ -203,7 +227,9 @@ def test_why_this_is_two_sentences_with_the_numbers_of_the_option():
 
 def test_why_this_tells_equal_worse_and_too_dear_apart():
     digits = explore("digits-vit", "lora:4")
-    assert "aligns as well (0.169) and can reach rank 16 instead of 4" in why_this(digits.find(Components(2, 8, 1)), digits)
+    assert "aligns as well (0.169) and can reach rank 16 instead of 4" in why_this(
+        digits.find(Components(2, 8, 1)), digits
+    )
     assert "the best that fits." in why_this(digits.preset("alignment"), digits)
     worse = why_this(digits.find(Components(2, 2, 1)), digits)
     assert "aligns less well (LoRA: 0.169)" in worse

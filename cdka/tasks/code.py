@@ -24,7 +24,7 @@ FEEDBACK = hub.Source(
     "m-a-p/CodeFeedback-Filtered-Instruction", ("CodeFeedback-Filtered-Instruction.jsonl",), option="codefeedback"
 )
 HUMANEVAL = hub.Source("openai/openai_humaneval", ("openai_humaneval/*.parquet",), option="humaneval")
-MBPP = hub.Source("google-research-datasets/mbpp", ("sanitized/*.parquet",), "sanitized", option="mbpp")
+MBPP = hub.Source("google-research-datasets/mbpp", ("sanitized/*.parquet",), option="mbpp")
 CONSENT = "allow_code_execution"
 OPTIONS = (
     CONSENT, "codefeedback", "humaneval", "mbpp", "train_examples", "validation_examples", "test_examples",

@@ -52,11 +52,11 @@ class _Set:
 
 _ARC = ("question", "choices", "answerKey")
 SETS = {
-    "arc-easy": _Set(hub.Source("allenai/ai2_arc", ("ARC-Easy/*.parquet",), "ARC-Easy"), _ARC, "test",
+    "arc-easy": _Set(hub.Source("allenai/ai2_arc", ("ARC-Easy/*.parquet",)), _ARC, "test",
                      _choices("question")),
-    "arc-challenge": _Set(hub.Source("allenai/ai2_arc", ("ARC-Challenge/*.parquet",), "ARC-Challenge"), _ARC, "test",
+    "arc-challenge": _Set(hub.Source("allenai/ai2_arc", ("ARC-Challenge/*.parquet",)), _ARC, "test",
                           _choices("question")),
-    "openbookqa": _Set(hub.Source("allenai/openbookqa", ("main/*.parquet",), "main"),
+    "openbookqa": _Set(hub.Source("allenai/openbookqa", ("main/*.parquet",)),
                        ("question_stem", "choices", "answerKey"), "test", _choices("question_stem")),
     "commonsense-qa": _Set(hub.Source("tau/commonsense_qa", ("data/*.parquet",)), _ARC, "validation",
                            _choices("question")),

@@ -43,7 +43,7 @@ SETS = {
 
 
 def _source(name: str) -> hub.Source:
-    return hub.Source("nyu-mll/glue", (f"{name}/*.parquet",), name)
+    return hub.Source("nyu-mll/glue", (f"{name}/*.parquet",))
 
 
 def _name(info: TaskInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +25,14 @@ SEED = 2602
 
 @dataclass(frozen=True)
 class Source:
-    """One data set of the Hub. ``patterns`` are the files needed; ``config`` is its configuration, if it has several.
+    """One data set of the Hub. ``patterns`` are the files needed, named by their split as the Hub names them
+    (``train-00000-of-00001.parquet``); none stands for the whole repository, read as its README says.
 
     ``option`` is the task option that names a local copy of the repository to read instead.
     """
 
     hub_id: str
     patterns: tuple[str, ...]
-    config: str | None = None
     option: str = "mirror"
 
     def where(self, options: Mapping[str, Any]) -> str:
@@ -53,14 +54,19 @@ def folder_of(source: Source, spec: RunSpec) -> Path:
 def read(source: Source, spec: RunSpec, split: str, columns: Sequence[str]) -> Dataset:
     """One split of a source, checked to have ``columns``. Raises CdkaError where it cannot be read."""
     from datasets import disable_progress_bars, load_dataset
-    from datasets.exceptions import DatasetGenerationError
+    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
     disable_progress_bars()
     where = source.where(spec.task_options)
     folder = folder_of(source, spec)
     try:
-        table = load_dataset(str(folder), source.config, split=split)
-    except (OSError, ValueError, KeyError, DatasetGenerationError) as error:
+        if source.patterns:
+            files = _files(source, folder, split)
+            kind = "parquet" if files[0].suffix == ".parquet" else "json"
+            table = load_dataset(kind, data_files={split: [str(file) for file in files]}, split=split)
+        else:
+            table = load_dataset(str(folder), split=split)
+    except (OSError, ValueError, KeyError, DatasetGenerationError, DatasetNotFoundError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CdkaError(f"data set {where!r}, split {split!r}, cannot be read: {reason}") from error
     absent = [name for name in columns if name not in table.column_names]
@@ -70,6 +76,37 @@ def read(source: Source, spec: RunSpec, split: str, columns: Sequence[str]) -> D
             f"it has {', '.join(table.column_names)}."
         )
     return table
+
+
+def _files(source: Source, folder: Path, split: str) -> list[Path]:
+    """The files of one split. The README's configurations would name files that were never fetched."""
+    found = [file for pattern in source.patterns for file in sorted(folder.glob(pattern))]
+    named = [file for file in found if _split_of(file) == split]
+    if not named and split == "train" and len(found) == 1 and _split_of(found[0]) is None:
+        named = found
+    if not named:
+        raise CdkaError(
+            f"the data set in {str(folder)!r} has no {split!r} files like {', '.join(source.patterns)}: its layout has "
+            "changed, or the copy is not whole."
+        )
+    return named
+
+
+def _split_of(file: Path) -> str | None:
+    """``train`` for ``train-00000-of-00002.parquet`` and ``train.parquet``; None where the name tells no split."""
+    found = re.fullmatch(r"(train|validation|valid|test|prompt)(_\w+)?(-\d+-of-\d+)?", file.stem)
+    return None if found is None else found[1] + (found[2] or "")
+
+
+def split_names(source: Source, spec: RunSpec) -> list[str]:
+    """The splits that a source has."""
+    from datasets import get_dataset_split_names
+
+    folder = folder_of(source, spec)
+    if not source.patterns:
+        return list(get_dataset_split_names(str(folder)))
+    files = [file for pattern in source.patterns for file in sorted(folder.glob(pattern))]
+    return list(dict.fromkeys(filter(None, map(_split_of, files))))
 
 
 def subset(total: int, most: int | None, *, seed: int = SEED) -> np.ndarray:

@@ -76,13 +76,10 @@ def pixels_for(model: str) -> Pixels:
 
 def load(info: TaskInfo, spec: RunSpec) -> TaskData:
     """Train and validation from the training split; test from the test split (or the validation split: see notes)."""
-    from datasets import get_dataset_split_names
-
     source, image, label = _set(info, spec)
     sizes = hub.sizes(spec, train=None, validation=VALIDATION_EXAMPLES, test=None)
     taught = hub.read(source, spec, "train", (image, label))
-    folder = hub.folder_of(source, spec)
-    names = get_dataset_split_names(str(folder), source.config)
+    names = hub.split_names(source, spec)
     judged_name = next((name for name in ("test", "validation", "valid") if name in names), None)
     pixels = pixels_for(spec.model)
     words = getattr(taught.features[label], "names", None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cdka.finetune.spec import RunSpec
 
 METAMATH = hub.Source("meta-math/MetaMathQA", ("MetaMathQA-395K.json",), option="metamath")
-GSM8K = hub.Source("openai/gsm8k", ("main/*.parquet",), "main", option="gsm8k")
+GSM8K = hub.Source("openai/gsm8k", ("main/*.parquet",), option="gsm8k")
 OPTIONS = ("metamath", "gsm8k", "train_examples", "validation_examples", "test_examples", "max_new_tokens")
 TRAIN_EXAMPLES, VALIDATION_EXAMPLES, MAX_NEW_TOKENS = 100_000, 256, 512
 

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from ledger import LEDGER
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +19,7 @@ def home(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("CDKA_HOME", str(folder))
     return folder
+
+
+def pytest_terminal_summary(terminalreporter):
+    LEDGER.write(terminalreporter)

@@ -13,6 +13,7 @@ import pytest
 def test_fifty_submits_and_cancels_end_as_asked(engine, seed):
     rng = random.Random(seed)
     asked: dict[str, set[str]] = {}
+    engine.fault("50 quick submits, stops and cancels")
     for turn in range(50):
         if not asked or rng.random() < 0.6:
             steps = rng.choice([2, 5, 400])

@@ -27,6 +27,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_fails_one_run_and_nothing_else(small_disk, make_engine):
     engine = make_engine(name="disk")
+    engine.fault("disk full")
     (finished,) = engine.submit(engine.spec(steps=4))
     engine.wait(finished)
     (run_id,) = engine.submit(engine.spec(steps=4000, pace_s=0.01, act="fill", at=30, where=str(small_disk)))
@@ -48,6 +49,7 @@ def test_a_full_disk_fails_one_run_and_nothing_else(small_disk, make_engine):
 
 
 def test_a_worker_that_may_write_no_more_fails_and_leaves_no_half_adapter(engine):
+    engine.fault("quota of the worker reached")
     first, other = engine.submit(
         engine.spec(steps=300, pace_s=0.01, act="quota", at=5), engine.spec(steps=20, pace_s=0.01)
     )

@@ -297,3 +297,24 @@ def test_what_cannot_work_is_refused_before_it_is_queued(tmp_path, monkeypatch):
             checked(SPEC.with_(**changes))
     assert checked(SPEC) == SPEC
     assert os.getcwd() == str(tmp_path)
+
+
+def test_the_audit_after_faults_sees_each_kind_of_damage(engine):
+    """What the table of faults counts must be able to differ from zero."""
+    gone, doubled, halved = engine.submit(*[engine.spec(steps=3) for _ in range(3)])
+    engine.wait(gone, doubled, halved)
+    assert engine.audit().all == []
+    with engine.store.database.write() as sql:
+        sql.execute("DELETE FROM runs WHERE run_id = ?", (gone,))
+        sql.execute(
+            "UPDATE events SET seq = 99 WHERE seq = 2 AND n = (SELECT n FROM runs WHERE run_id = ?)", (doubled,)
+        )
+    (engine.store.run(halved).adapter_dir / "two").unlink()
+    orphan = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=engine.home)
+    try:
+        engine.until(engine._orphans_now)
+        damage = engine.audit(patience_s=0.5)
+    finally:
+        orphan.kill()
+        orphan.wait()
+    assert [len(lines) for lines in vars(damage).values()] == [1, 2, 1, 1], damage

@@ -45,11 +45,14 @@ def test_random_kills_lose_nothing(engine, seed):
             if kind == "worker" and (at_work := engine.store.runs(status="running")):
                 victim = rng.choice(at_work).run_id
                 killed.add(victim)
+                engine.fault("random kill -9 of a worker")
                 os.kill(engine.worker_pid(victim), signal.SIGKILL)
             elif kind == "zygote":
                 for process in engine.zygotes():
+                    engine.fault("random kill -9 of the zygote")
                     process.kill()
             elif kind == "dispatcher" and (pid := engine.dispatcher()):
+                engine.fault("random kill -9 of the dispatcher")
                 os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, psutil.Error):
             continue
@@ -77,7 +80,9 @@ def test_runs_go_on_when_the_program_that_asked_is_killed(engine, moment):
         [sys.executable, "-c", ASK, str(engine.home), here], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     run_ids = asker.stdout.readline().split()
+    engine.asked.update(run_ids)
     time.sleep(moment)
+    engine.fault("kill -9 of the program that asked")
     os.killpg(asker.pid, signal.SIGKILL)
     asker.wait()
     asker.stdout.close()
@@ -95,6 +100,8 @@ def test_two_programs_on_one_home_see_the_same(engine):
         for _ in range(2)
     ]
     run_ids = [run_id for asker in askers for run_id in asker.stdout.readline().split()]
+    engine.asked.update(run_ids)
+    engine.fault("two programs on one home")
     runs = engine.wait(*run_ids)
     for asker in askers:
         asker.kill()

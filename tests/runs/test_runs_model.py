@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
+from typing import ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     clicks = Bundle("clicks")
     workers = Bundle("workers")
-    seen: Counter[str] = Counter()
+    seen: ClassVar[Counter[str]] = Counter()
     """What the examples came across, so that a search that never gets anywhere is noticed."""
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from ledger import LEDGER, Damage
 
 from cdka.errors import CdkaError
 from cdka.finetune.spec import RunSpec
@@ -18,6 +19,13 @@ from cdka.runs.database import StoreBusy, StoreFull, StoreUnreadable
 from cdka.runs.store import Store
 
 SPEC = RunSpec("digits-vit", "digits-flip")
+
+
+def noted(fault: str, intact: bool) -> None:
+    """The file is as it was: nothing was overwritten."""
+    LEDGER.tried(fault)
+    LEDGER.audited({fault}, 1, Damage(lost=[] if intact else ["overwritten"]))
+    assert intact
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:
@@ -32,7 +40,7 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path):
     with pytest.raises(StoreUnreadable, match="damaged") as error:
         Store(tmp_path)
     assert str(path) in one_line(error)
-    assert path.read_bytes() == b"this is no database" * 1000
+    noted("damaged database", path.read_bytes() == b"this is no database" * 1000)
 
 
 def test_a_file_damaged_in_the_middle_is_told_when_it_is_read(tmp_path):
@@ -45,15 +53,21 @@ def test_a_file_damaged_in_the_middle_is_told_when_it_is_read(tmp_path):
     path.write_bytes(damaged)
     with pytest.raises(StoreUnreadable, match="damaged"):
         Store(tmp_path).frame()
+    noted("damaged database", path.read_bytes() == damaged)
 
 
 def test_a_newer_file_is_refused_with_advice(tmp_path):
-    Store(tmp_path).close()
+    store = Store(tmp_path)
+    run_ids = store.submit([SPEC] * 3)
+    store.close()
     with sqlite3.connect(tmp_path / database.FILE_NAME) as other:
         other.execute("PRAGMA user_version = 999")
     with pytest.raises(StoreUnreadable, match="Upgrade cdka-studio") as error:
         Store(tmp_path)
     assert "999" in one_line(error)
+    with sqlite3.connect(tmp_path / database.FILE_NAME) as other:
+        other.execute(f"PRAGMA user_version = {database.SCHEMA_VERSION}")
+    noted("database of a newer version", [run.run_id for run in Store(tmp_path).runs()] == run_ids)
 
 
 def test_another_program_s_database_is_not_taken_over(tmp_path):

@@ -1,7 +1,7 @@
 """Moves the queue: reserves runs, starts their workers, sees them end. One per home at a time, detached from everyone.
 
 It holds no state of its own: whatever it needs to know is in the store, so it may be killed at any moment and the
-next one carries on where it was.
+next one carries on where it was. Its zygote starts that next one; SIGTERM ends both, and the runs at work go on.
 """
 
 from __future__ import annotations
@@ -53,14 +53,15 @@ class Dispatcher:
         self.store, self.launcher = store, launcher
         self.places = list(slots.detect() if places is None else places)
         self._work: dict[str, _Work] = {}
+        self._dismissed = False
         self._code = fingerprint()
         self._looked_at_code = self._busy_at = time.monotonic()
 
     def run(self, idle_s: float = IDLE_S) -> str:
-        """Work until there has been nothing to do for ``idle_s`` ("idle"), the code on disk has changed ("stale"), or
-        the home is gone ("gone")."""
+        """Work until there has been nothing to do for ``idle_s`` ("idle"), the code on disk has changed ("stale"), the
+        home is gone ("gone"), or ``leave`` was called ("dismissed")."""
         database = self.store.database.path
-        while True:
+        while not self._dismissed:
             try:
                 busy = self.step()
             except (StoreBusy, StoreFull) as error:
@@ -78,6 +79,11 @@ class Dispatcher:
             elif now - max(self._busy_at, local.last_wanted(self.store.home)) > idle_s:
                 return "idle"
             time.sleep(TICK_S)
+        return "dismissed"
+
+    def leave(self) -> None:
+        """End ``run`` at its next turn; from a signal handler."""
+        self._dismissed = True
 
     def step(self) -> bool:
         """See who has ended, end whom the user has cancelled, start what can start. True if there is anything to do."""
@@ -178,9 +184,11 @@ def main(
     with local.only_one(store.home) as mine:
         if not mine:
             return
-        reason = Dispatcher(store, launcher).run(idle_s)
+        dispatcher = Dispatcher(store, launcher)
+        signal.signal(signal.SIGTERM, lambda number, frame: dispatcher.leave())
+        reason = dispatcher.run(idle_s)
         launcher.close()
-    if reason != "gone":  # something may have been queued at the last moment, or the code is new
+    if reason not in ("gone", "dismissed"):  # something may have been queued at the last moment, or the code is new
         local.ensure_dispatcher(store, command=command)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,8 @@ ZYGOTE_ENVIRONMENT = {
 PRELOAD_S = 120.0
 """A zygote that is not ready by then is given up: imports take 4 to 10 s."""
 MOST_FAILURES = 2
+GOODBYE = {"goodbye": True}
+"""What a zygote is told when it is no longer needed."""
 
 
 def python_environment() -> dict[str, str]:
@@ -184,9 +187,11 @@ class Zygote:
             self._process.wait()
 
     def close(self) -> None:
-        """Let it go: it leaves when its socket closes, and its workers go on."""
+        """Let it go: it leaves, and its workers go on."""
         if self.state != "dead":
             self.state = "dead"
+            with suppress(OSError):
+                self._channel.sendall(json.dumps(GOODBYE).encode() + b"\n")
             self._channel.close()
 
 

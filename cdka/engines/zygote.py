@@ -1,8 +1,9 @@
 """A process that has imported everything and does nothing: it forks a worker in milliseconds when one is needed.
 
-It belongs to one dispatcher, whose end of a socket pair it holds: when that closes it leaves, its workers go on. It
-only imports. One tensor operation here would start torch's thread pool, and the forked workers would hang in it; one
-CUDA call would leave them without a device.
+It belongs to one dispatcher, whose end of a socket pair it holds: when that closes it leaves, its workers go on. A
+dispatcher that went without a goodbye was killed: the zygote then starts another, so that a night's queue goes on with
+nobody looking. It only imports. One tensor operation here would start torch's thread pool, and the forked workers
+would hang in it; one CUDA call would leave them without a device.
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
-from cdka.engines import slots
+from cdka.engines import local, slots
+from cdka.engines.launch import GOODBYE
 from cdka.engines.process import reap_group
 from cdka.engines.worker import Order, execute, leave, yield_to_others
+from cdka.errors import CdkaError
+from cdka.runs.database import FILE_NAME
+from cdka.runs.store import Store
 
 PRELOADED = (
     "cdka.finetune.loop",
@@ -36,6 +43,9 @@ PRELOADED = (
 )
 """Much is imported lazily, models above all: what a worker should find ready must be named."""
 REAP_S = 0.05
+QUICK_DEATH_S, MOST_QUICK_DEATHS = 60.0, 3
+"""A dispatcher that dies this soon again and again has a reason to: it is left dead until somebody looks."""
+_DEATHS = "CDKA_QUICK_DEATHS"
 
 
 def preload(names: Sequence[str] = PRELOADED) -> None:
@@ -75,8 +85,11 @@ def _fork(order: Order, channel: socket.socket, run: Callable[[Order], int]) -> 
         leave(code)  # never back into the zygote's loop
 
 
-def serve(channel: socket.socket, run: Callable[[Order], int] = execute) -> None:
-    """Fork a worker per line received, and tell of its pid and of its end, until the other side closes."""
+def serve(channel: socket.socket, run: Callable[[Order], int] = execute) -> bool:
+    """Fork a worker per line received, and tell of its pid and of its end, until the other side closes.
+
+    True if it said goodbye before.
+    """
     children: dict[int, int] = {}
     received = b""
     _send(channel, {"ready": True})
@@ -84,10 +97,12 @@ def serve(channel: socket.socket, run: Callable[[Order], int] = execute) -> None
         if select.select([channel], [], [], REAP_S if children else None)[0]:
             part = channel.recv(65536)
             if not part:
-                return
+                return False
             *lines, received = (received + part).split(b"\n")
             for line in lines:
                 request = json.loads(line)
+                if request == GOODBYE:
+                    return True
                 pid = _fork(Order.from_json(request["order"]), channel, run)
                 children[pid] = request["number"]
                 _send(channel, {"number": request["number"], "pid": pid})
@@ -102,14 +117,44 @@ def _send(channel: socket.socket, message: dict) -> None:
     channel.sendall(json.dumps(message).encode() + b"\n")
 
 
-def main(descriptor: int, names: Sequence[str] = PRELOADED, run: Callable[[Order], int] = execute) -> None:
-    """Preload, then serve the socket inherited as ``descriptor``."""
+def main(
+    descriptor: int,
+    names: Sequence[str] = PRELOADED,
+    run: Callable[[Order], int] = execute,
+    dispatcher: Sequence[str] | None = None,
+) -> None:
+    """Preload, then serve the socket inherited as ``descriptor``; ``dispatcher`` is the command that starts one."""
+    started = time.monotonic()
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     preload(names)
-    with suppress(BrokenPipeError, ConnectionResetError):  # the dispatcher is gone; its workers go on without us
-        serve(channel, run)
+    try:
+        dismissed = serve(channel, run)
+    except (BrokenPipeError, ConnectionResetError):
+        dismissed = _was_dismissed(channel)
+    channel.close()
+    if not dismissed:
+        revive(time.monotonic() - started, dispatcher)
+
+
+def _was_dismissed(channel: socket.socket) -> bool:
+    """Whether the goodbye is among what was sent before the other side closed."""
+    received = b""
+    with suppress(OSError):
+        while part := channel.recv(65536):
+            received += part
+    return json.dumps(GOODBYE).encode() in received.split(b"\n")
+
+
+def revive(lived_s: float, command: Sequence[str] | None = None) -> bool:
+    """See that somebody moves the queue of this home, the working directory; True if a dispatcher was started."""
+    deaths = int(os.environ.get(_DEATHS, "0")) + 1 if lived_s < QUICK_DEATH_S else 0
+    os.environ[_DEATHS] = str(deaths)  # the next zygote inherits it
+    with suppress(CdkaError, OSError):  # the home is gone, or its store is in trouble: whoever looks is told
+        if deaths <= MOST_QUICK_DEATHS and (Path.cwd() / FILE_NAME).is_file():
+            return local.ensure_dispatcher(Store(Path.cwd()), command=command)
+    return False
 
 
 if __name__ == "__main__":

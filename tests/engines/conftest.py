@@ -103,6 +103,10 @@ class Engine:
     def worker_pid(self, run_id: str) -> int:
         return self.store.attempts(run_id)[-1]["pid"]
 
+    def workers(self) -> set[int]:
+        """The processes of all attempts so far."""
+        return {attempt["pid"] for run in self.store.runs() for attempt in self.store.attempts(run.run_id)}
+
     def at_work(self, run_id: str) -> bool:
         """True while the worker's process lives, whatever the record says."""
         return process_start(self.worker_pid(run_id)) is not None
@@ -171,6 +175,8 @@ class Engine:
             return
         for _ in range(100):
             pid = self.dispatcher()
+            for process in self.zygotes():
+                process.suspend()  # or it would start another dispatcher
             if pid:
                 os.kill(pid, signal.SIGKILL)
             left = self.processes()

@@ -131,7 +131,7 @@ if __name__ == "__main__":
     if role == "worker":
         worker.leave(execute(worker.Order.from_json(argument)))
     elif role == "zygote":
-        zygote.main(int(argument), names=(), run=execute)
+        zygote.main(int(argument), names=(), run=execute, dispatcher=command("dispatcher"))
     elif role == "broken-zygote":
         sys.exit(3)
     else:

@@ -12,6 +12,9 @@ import time
 import psutil
 import pytest
 
+from cdka.engines import zygote
+from cdka.runs.record import FINISHED
+
 ASK = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
@@ -111,3 +114,56 @@ def test_two_programs_on_one_home_see_the_same(engine):
     assert [run.status for run in runs] == ["done"] * 8
     assert [run.attempt for run in runs] == [1] * 8
     engine.check()
+
+
+def _unattended(engine, run_ids, s=40.0):
+    """The runs once all have ended, with nobody looking after the engine."""
+    deadline = time.monotonic() + s
+    while True:
+        runs = engine.store.runs(ids=run_ids)
+        if all(run.status in FINISHED for run in runs):
+            return runs
+        assert time.monotonic() < deadline, (runs, engine.log())
+        time.sleep(0.05)
+
+
+def test_a_night_s_queue_goes_on_when_the_dispatcher_is_killed_and_nobody_looks(engine):
+    (first,) = engine.submit(engine.spec(steps=2))
+    engine.wait(first)
+    run_ids = engine.submit(*[engine.spec(steps=40, pace_s=0.01) for _ in range(6)])
+    killed = set()
+    for pause in (0.1, 0.6, 0.6):
+        time.sleep(pause)
+        deadline = time.monotonic() + 20
+        while not ((pid := engine.dispatcher()) and pid not in killed and engine.zygotes()):
+            assert time.monotonic() < deadline, engine.log()
+            time.sleep(0.02)
+        killed.add(pid)
+        engine.fault("kill -9 of the dispatcher, nobody looking")
+        os.kill(pid, signal.SIGKILL)
+    assert [run.status for run in _unattended(engine, run_ids)] == ["done"] * 6
+    engine.check()
+
+
+def test_a_dispatcher_that_is_told_to_leave_stays_away_and_its_runs_go_on(engine):
+    (run_id, waiting) = engine.submit(*[engine.spec(steps=60, pace_s=0.01, device="cpu")] * 2, packs=None)
+    engine.at_step(run_id)
+    os.kill(engine.dispatcher(), signal.SIGTERM)
+    deadline = time.monotonic() + 20
+    while any("worker" not in p.cmdline() and p.pid not in engine.workers() for p in engine.processes()):
+        assert time.monotonic() < deadline, engine.processes()
+        time.sleep(0.05)
+    assert {run.status for run in _unattended(engine, [run_id, waiting])} == {"done"}
+    assert engine.dispatcher() is None
+    engine.check()
+
+
+def test_a_dispatcher_that_keeps_dying_is_not_revived_for_ever(engine, monkeypatch):
+    engine.store.submit([engine.spec()])
+    started = []
+    monkeypatch.chdir(engine.home)
+    monkeypatch.setenv("CDKA_QUICK_DEATHS", "0")
+    monkeypatch.setattr(zygote.local, "ensure_dispatcher", lambda store, command=None: started.append(1) or True)
+    assert [zygote.revive(1.0) for _ in range(5)] == [True, True, True, False, False]
+    assert zygote.revive(3600.0), "one that has lived long is another matter"
+    assert len(started) == 4

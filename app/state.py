@@ -8,6 +8,7 @@ links.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +100,7 @@ def _basket(value: tuple[str, ...]) -> None:
 MOST = 65_536
 """Larger component dimensions than any layer has divisors for."""
 
-LISTS = ("all", "pareto", "lora", "guidelines", "modules")
+LISTS = ("All", "Unbeaten", "LoRA", "Guidelines", "Per module")
 """What the Design room can list."""
 
 _DESIGN, _TUNE, _ALIGN, _COMPARE = ("design",), ("finetune",), ("align",), ("compare",)
@@ -111,8 +112,8 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_DESIGN, "r1", int, 2, "rows of A_i, divides out_features", between("r1", 1, MOST)),
     Property(_DESIGN, "r2", int, 8, "columns of B_i, divides in_features", between("r2", 1, MOST)),
     Property(_DESIGN, "r", int, 1, "number of components", between("r", 1, MOST)),
-    Property(_DESIGN, "height", str, "alignment", "what is up", one_of("height", "alignment", "rank_bound")),
-    Property(_DESIGN, "list", str, "all", "which options are listed", one_of("list", *LISTS)),
+    Property(_DESIGN, "height", str, "Alignment", "what is up", one_of("height", "Alignment", "Rank")),
+    Property(_DESIGN, "list", str, "All", "which options are listed", one_of("list", *LISTS)),
     *(
         Property(_DESIGN, f"weigh_{name}", float, 0.0, objective.meaning, between(f"weigh_{name}", 0, 3))
         for name, objective in OBJECTIVES.items()
@@ -153,6 +154,10 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_COMPARE, "curve", str, "validation accuracy", "which curve"),
     Property(_COMPARE, "facet", str, "by what varies", "small multiples: by what varies, none, by r1, by r2 or by r"),
     Property(_COMPARE, "cost", str, "trainable parameters", "the cost on the x axis of the front"),
+    Property(_COMPARE, "budget_of", str, "", "the parameter count at which methods are compared"),
+    Property(_COMPARE, "layer", str, "", "the layer taken apart, by name"),
+    Property(_COMPARE, "component", int, 1, "the component taken apart", between("component", 1, MOST)),
+    Property(_COMPARE, "side", str, "only A right", "which examples: only A right, only B right, or both wrong"),
     Property(_COMPARE, "arm_a", str, "", "the arm looked at closely, by label"),
     Property(_COMPARE, "arm_b", str, "", "the arm it is held against, by label"),
     Property(_COMPARE, "arm_seed", int, 0, "the seed looked at closely", between("arm_seed", 0, 2**32)),
@@ -197,13 +202,24 @@ def arrive(room: str) -> dict[str, Any]:
     A URL with something wrong in it is corrected first (widgets would take the bad text over), and the reader told.
     """
     given = {name: st.query_params.get_all(name) for name in table(room)}
-    values, notices = read_all(room, given)
+    values, notices = read_all(room, {name: texts for name, texts in given.items() if not _said_here(name)})
+    for name in filter(_said_here, given):
+        with suppress(CdkaError):
+            values[name] = _BY_NAME[name].read(given[name])
     if notices:
         st.session_state["url-notices"] = notices
         go(room, **values)
     for notice in st.session_state.pop("url-notices", ()):
         st.warning(notice, icon=None)
     return values
+
+
+def _said_here(name: str) -> bool:
+    """Whether the URL repeats what a widget of this page holds: then the room, not the address, answers for it."""
+    held = st.session_state.get(name)
+    if held is None:
+        return False
+    return st.query_params.get_all(name) == [str(item) for item in (held if isinstance(held, list) else [held])]
 
 
 def put(name: str, value: Any) -> None:

@@ -42,12 +42,13 @@ def steppers(solution: Solution) -> Option | None:
     if stuck:
         _mark_red([obstacle.name for obstacle in stuck])
         for obstacle in stuck:
-            parts.error(_short(str(obstacle)))
-            for value in obstacle.nearest:
-                st.button(
-                    f"Use {obstacle.name} = {value}", key=f"use-{obstacle.name}-{value}", on_click=_set,
-                    args=(obstacle.name, value),
-                )  # fmt: skip
+            parts.error(str(obstacle))
+            with st.container(horizontal=True):
+                for value in obstacle.nearest:
+                    st.button(
+                        f"Use {obstacle.name} = {value}", key=f"use-{obstacle.name}-{value}", on_click=_set,
+                        args=(obstacle.name, value),
+                    )  # fmt: skip
         return None
     option = solution.find(components) or evaluate(
         solution.shapes, components, target_modules=[s.path for s in solution.linears], budget=solution.budget
@@ -147,7 +148,7 @@ def components_of(entries: list[str]) -> list[Components]:
 
 
 def _spend() -> None:
-    st.session_state["list"] = "modules"
+    st.session_state["list"] = "Per module"
     st.session_state["pattern-start"] = FROM_OPTION
 
 
@@ -161,10 +162,6 @@ def _bad(cell: Cell) -> str:
 
 def _set(name: str, value: int) -> None:
     st.session_state[name] = value
-
-
-def _short(text: str, most: int = 260) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _mark_red(names: list[str]) -> None:

@@ -37,7 +37,7 @@ def model() -> ModelShapes:
     try:
         shapes = find_model(chosen or last)
     except CdkaError as refusal:
-        parts.error(f"{refusal} Showing {last} meanwhile.")
+        parts.error(f"{str(refusal).rstrip('.')}. Showing {last} meanwhile.")
         shapes = find_model(last)
     st.session_state["design-model-found"] = shapes.name
     card(shapes)

@@ -13,8 +13,9 @@ from cdka.components import Components
 from cdka.solver import OBJECTIVES, Option, Solution
 
 _SCATTER, _TABLE = "design-scatter", "design-options"
-LISTED = dict(zip(state.LISTS, (*table.SHOWN.values(), "Guidelines", "Per module"), strict=True))
-_HEIGHTS = {"alignment": "Alignment", "rank_bound": "Rank"}
+_HEIGHTS = {"Alignment": "alignment", "Rank": "rank_bound"}
+_NAMES = {"rank": "Rank bound", "components": "Number of components", "flops": "Few FLOPs",
+                    "memory": "Few parameters"}  # fmt: skip
 _LIMITS = ("max_r1", "max_r2", "max_r")
 TABLE_HEIGHT = 340
 
@@ -41,8 +42,8 @@ def weigh() -> None:
         st.caption("All zero: by alignment, then rank bound, then number of components.")
         for name, objective in OBJECTIVES.items():
             st.slider(
-                name.capitalize(), 0.0, 3.0, state.default(f"weigh_{name}"), 0.5, help=objective.meaning,
-                **state.bound(f"weigh_{name}"),
+                _NAMES.get(name, name.capitalize()), 0.0, 3.0, state.default(f"weigh_{name}"), 0.5,
+                help=objective.meaning, **state.bound(f"weigh_{name}"),
             )  # fmt: skip
         for column, name in zip(st.columns(3, gap="small"), _LIMITS, strict=True):
             column.number_input(
@@ -53,40 +54,37 @@ def weigh() -> None:
 
 def scatter(solution: Solution, option: Option | None) -> None:
     """Parameters against the chosen measure; a click looks closer."""
-    measure = st.session_state.get("height") or "alignment"
+    height = st.session_state.get("height") or state.default("height")
+    measure = _HEIGHTS[height]
     figure = figures.options(solution, measure, option, chosen.components_of(basket.contents()))
     st.plotly_chart(
         figure, key=_SCATTER, on_select=_clicked, selection_mode="points", config=charts.PLOTLY_CONFIG,
-        alt=f"Every option that fits the budget: trainable parameters against {_HEIGHTS[measure].lower()}",
+        alt=f"Every option that fits the budget: trainable parameters against {height.lower()}",
     )  # fmt: skip
 
 
 def heights() -> None:
     """Asks what the scatter's height means."""
     st.segmented_control(
-        "Height", list(_HEIGHTS), default=_first("height"), required=True, format_func=_HEIGHTS.get,
-        label_visibility="collapsed", **state.bound("height"),
+        "Height", list(_HEIGHTS), default=state.default("height"), required=True, label_visibility="collapsed",
+        **state.bound("height"),
     )  # fmt: skip
 
 
 def which() -> None:
     """Asks which options are listed."""
     st.segmented_control(
-        "Listed", list(LISTED), default=_first("list"), required=True, format_func=LISTED.get,
-        label_visibility="collapsed", **state.bound("list"),
+        "Listed", list(state.LISTS), default=state.default("list"), required=True, label_visibility="collapsed",
+        **state.bound("list"),
     )  # fmt: skip
-
-
-def _first(name: str) -> str | None:
-    return None if name in st.session_state else state.default(name)
 
 
 def options(solution: Solution, option: Option | None, target_modules: Targets) -> None:
     """The table, or what stands in its place. A tick puts an option into the comparison, a click looks closer."""
-    which = st.session_state.get("list") or "all"
-    if which == "guidelines":
+    which = st.session_state.get("list") or state.default("list")
+    if which == "Guidelines":
         return patterned.guidelines(solution)
-    if which == "modules":
+    if which == "Per module":
         return patterned.modules(solution, option, target_modules)
     listed, number = table.listed(solution, which)
     table.show(listed, _TABLE, set(basket.contents()), partial(_touched, listed), height=TABLE_HEIGHT)

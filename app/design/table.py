@@ -11,17 +11,15 @@ import streamlit as st
 from cdka.solver import PRESETS, Option, Solution
 
 MOST_ROWS = 300
-SHOWN = {"all": "All", "pareto": "Unbeaten", "lora": "LoRA"}
-"""Which options are listed: every one, those that no other beats, or LoRA ranks."""
 
 
 def listed(solution: Solution, which: str) -> tuple[list[Option], int]:
     """The options that the table lists, best first, at most 300; and how many there are."""
     c = solution.columns
     rows = {
-        "all": lambda: np.arange(len(c)),
-        "pareto": lambda: np.flatnonzero(solution.pareto),
-        "lora": lambda: np.flatnonzero((c.r1 == 1) & (c.r2 == 1)),
+        "All": lambda: np.arange(len(c)),
+        "Unbeaten": lambda: np.flatnonzero(solution.pareto),
+        "LoRA": lambda: np.flatnonzero((c.r1 == 1) & (c.r2 == 1)),
     }[which]()
     return solution.at(rows[:MOST_ROWS]), len(rows)
 

@@ -18,8 +18,11 @@ with ask, parts.errors_shown():
     modules = controls.modules(shapes)
     budget = controls.budget(shapes, modules)
     solution = data.solution(shapes, budget, modules, look.weights(), look.limits())
-    entries = basket.widget()
-    if st.button("Fine-tune these", width="stretch", type="primary", disabled=not entries, key="go-tune"):
+    entries, usable = basket.widget(), False
+    with parts.errors_shown():
+        basket.check(entries)
+        usable = bool(entries)
+    if st.button("Fine-tune these", width="stretch", type="primary", disabled=not usable, key="go-tune"):
         state.go("finetune", basket=tuple(entries), on=shapes.name)
 
 if solution is not None:

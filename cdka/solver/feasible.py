@@ -23,13 +23,21 @@ class Obstacle:
     nearest: tuple[int, ...]
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{self.axis}={size} in {path!r}" for path, size in self.modules[:3])
-        more = f" and {len(self.modules) - 3} more" if len(self.modules) > 3 else ""
+        by_size: dict[int, list[str]] = {}
+        for path, size in self.modules:
+            by_size.setdefault(size, []).append(path.rsplit(".", 1)[-1])
+        places = [f"{self.axis}={size} in {_listed(names)}" for size, names in by_size.items()]
         near = " or ".join(str(value) for value in self.nearest)
         return (
-            f"{self.name} must divide {self.axis} of every module: got {self.name}={self.value}, {shown}{more}. "
+            f"{self.name} must divide {self.axis} of every module: got {self.name}={self.value}, {', '.join(places)}. "
             f"Nearest that fit: {near}."
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names without repetition, at most three of them."""
+    names = [repr(name) for name in dict.fromkeys(names)]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def obstacles(linears: Sequence[LinearShape], components: Components) -> list[Obstacle]:

@@ -52,6 +52,18 @@ def test_a_bad_url_tells_why_and_shows_the_default(room):
     assert app.selectbox(key="model").value == "digits-vit"
 
 
+def test_what_is_typed_wrong_is_told_in_place_and_not_blamed_on_the_address(room):
+    app = room("design")
+    app.multiselect(key="basket").set_value(["2,8,1", "2,8"]).run()
+    app.query_params["basket"] = ["2,8,1", "2,8"]  # as a browser has it after typing
+    app.run()
+    assert not app.exception
+    assert not app.get("warning")
+    assert app.multiselect(key="basket").value == ["2,8,1", "2,8"]
+    assert "components must be three integers" in texts(app)
+    assert app.button(key="go-tune").disabled
+
+
 def test_a_value_that_does_not_divide_turns_red_with_reason_and_remedy(room):
     app = room("design", r1="3")
     assert "r1 must divide out_features of every module: got r1=3" in texts(app)
@@ -185,7 +197,7 @@ def test_basket_entries(text, means):
 
 def test_guidelines_tell_their_reasons_and_can_be_looked_at(room):
     app = room("design")
-    app.button_group(key="list").set_value("guidelines").run()
+    app.button_group(key="list").set_value("Guidelines").run()
     assert "At r2/r1 = 4 alignment per parameter has nearly saturated" in texts(app)
     app.button(key="look-lora").click().run()
     assert [app.number_input(key=name).value for name in ("r1", "r2", "r")] == [1, 1, 4]
@@ -193,7 +205,7 @@ def test_guidelines_tell_their_reasons_and_can_be_looked_at(room):
 
 def test_different_components_per_module_are_never_worse_than_uniform(room):
     app = room("design")
-    app.button_group(key="list").set_value("modules").run()
+    app.button_group(key="list").set_value("Per module").run()
     found = pattern(explore("digits-vit", "lora:4"))
     assert f"<b>{found.value:.3f}</b> against {found.uniform_value:.3f}" in texts(app)
     assert found.value >= found.uniform_value
@@ -233,7 +245,7 @@ def test_modules_are_picked_by_role_by_name_or_by_expression(room):
 
 
 def test_weights_order_the_table_and_limits_shorten_it(room):
-    app = room("design", weigh_rank="1.0", max_r1="4", list="all")
+    app = room("design", weigh_rank="1.0", max_r1="4", list="All")
     table = app.dataframe[0].value
     assert "score" in table
     assert table["r1"].max() <= 4

@@ -257,6 +257,7 @@ def test_obstacles_name_every_module_and_the_nearest_values_that_fit_all():
     assert len(found[0].modules) == 6
     with pytest.raises(CdkaError, match=r"r1 must divide out_features.*Nearest that fit: 2 or 4.*r2 must divide"):
         check_fits(linears, Components(3, 6, 1))
+    assert "out_features=128 in 'q_proj', 'k_proj', 'v_proj' and " in str(found[0])
     assert obstacles(linears, Components(2, 8, 4)) == []
 
 

@@ -128,7 +128,10 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_TUNE, "show", str, "now", "which runs are shown: now, all, or a sweep's id"),
     Property(_ALIGN, "align_model", str, "digits-vit", "whose layers are looked at", _model),
     Property(_ALIGN, "align_task", str, "digits-flip", "whose gradient is measured", find_task),
-    Property(_ALIGN, "align_r", int, 1, "number of components in the map", between("r", 1, MOST)),
+    *(
+        Property(_ALIGN, f"align_{name}", int, value, f"{name} of the option looked at", between(name, 1, MOST))
+        for name, value in (("r1", 2), ("r2", 8), ("r", 1))
+    ),
     Property(
         _SWEEPS, "part", str, "Build a sweep", "the builder or the studies", one_of("part", "Build a sweep", "Studies")
     ),

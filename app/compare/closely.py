@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import html
+import math
+
 import pandas as pd
 import streamlit as st
 
-from app import parts, words
+from app import parts, state, words
 from app.compare import controls
-from app.compare.drawings import _draw, look
+from app.compare.figure import draw, pure
 from app.compare.selection import Chosen
 from cdka.compare.anatomy import read_adapter
+from cdka.compare.budget import TOLERANCE
 from cdka.compare.comparison import Comparison
 from cdka.compare.examples import preview
 from cdka.compare.figures.anatomy import factor_figure, rank_figure, spectrum_figure
 from cdka.compare.mcnemar import mcnemar, paired_answers
+from cdka.compare.words import p_value
 from cdka.errors import CdkaError
 
 MOST_EXAMPLES = 24
+SIDES = ("only A right", "only B right", "both wrong")
 
 
 def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
@@ -27,43 +33,60 @@ def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
         raise CdkaError("the anatomy needs a finished CDKA or LoRA run: none is shown.")
     first, second, seeds = st.columns([2, 2, 1])
     with first:
-        best = int(arms.loc[adapters, "mean"].reset_index(drop=True).argmax())
-        a = controls.pick_arm("arm_a", "Adapter", comparison, adapters, best)
+        a = controls.pick_arm("arm_a", "Adapter", comparison, adapters, _best_matched(comparison, arms, adapters))
     seeds_of = {arm: set(arms.loc[arm, "seeds"]) for arm in adapters}
     rivals = [arm for arm in adapters if arm != a and seeds_of[arm] & seeds_of[a]]
     rivals.sort(key=lambda arm: _distance(arms, a, arm))
     with second:
         b = controls.pick_arm("arm_b", "Beside (LoRA of the nearest budget first)", comparison, rivals, 0)
+    picked = [arm for arm in (a, b) if arm]
     with seeds:
-        seed = controls.pick_seed(comparison, [arm for arm in (a, b) if arm])
-    layers = {comparison.labels[arm]: _adapter(chosen, controls.run_of(comparison, arm, seed)) for arm in (a, b) if arm}
+        seed = controls.pick_seed(comparison, picked, lambda run_id: chosen.source.adapter_dir(run_id) is not None)
+    runs = {arm: controls.run_of(comparison, arm, seed) for arm in picked}
+    layers = {comparison.labels[arm]: _adapter(chosen, run_id) for arm, run_id in runs.items()}
     own = layers[comparison.labels[a]]
     names = [factors.layer for factors in own]
     layer_box, component_box = st.columns([3, 1])
-    layer = layer_box.selectbox("Layer", names, key="compare-layer")
+    with layer_box:
+        layer = controls.pick("layer", "Layer", names)
     factors = own[names.index(layer)]
-    component = component_box.selectbox("Component", range(factors.components[2]), format_func=lambda i: f"i = {i + 1}")
-    _draw(factor_figure(factors, component, look=look()), "compare-factors", f"Factors and blocks of {layer}")
-    left, right = st.columns(2)
-    same = {
-        name: found[[f.layer for f in found].index(layer)]
-        for name, found in layers.items()
-        if layer in [f.layer for f in found]
-    }
-    with left:
-        _draw(spectrum_figure(same, look=look()), "compare-spectrum", f"Singular values of delta W in {layer}")
-    with right:
-        _draw(rank_figure(layers, look=look()), "compare-ranks", "Effective rank of delta W in every layer")
+    with component_box:
+        component = controls.pick("component", "Component", list(range(1, factors.components[2] + 1)))
+    told = f"Runs {' and '.join(runs.values())} of {comparison.name}, seed {seed}."
     counts = ", ".join(f"{name} {sum(f.num_params for f in found):,}" for name, found in layers.items())
-    parts.caption(
-        f"Seed {seed}. Adapter parameters: {counts}. Red is positive, blue negative; blue lines part the r2 columns of "
-        "blocks in ΔW."
-    )
+    draw(
+        pure(factor_figure, factors, component - 1), "factors", f"Factors and blocks of {layer}",
+        caption=f"Red is positive, blue negative; blue lines part the r2 columns of blocks in ΔW. Adapter parameters: "
+        f"{html.escape(counts)}.", source=told,
+    )  # fmt: skip
+    left, right = st.columns(2)
+    same = {name: next((f for f in found if f.layer == layer), None) for name, found in layers.items()}
+    with left:
+        draw(
+            pure(spectrum_figure, {name: one for name, one in same.items() if one is not None}), "spectrum",
+            f"Singular values of delta W in {layer}", caption=html.escape(f"ΔW of {layer}."), source=told,
+        )  # fmt: skip
+    with right:
+        draw(pure(rank_figure, layers), "ranks", "Effective rank of delta W in every layer", caption="", source=told)
+
+
+def _best(comparison: Comparison, arms: pd.DataFrame, among: list[str]) -> int:
+    """The place of the best arm among some."""
+    means = arms.loc[among, "mean"].reset_index(drop=True)
+    return int(means.argmax() if comparison.measure.higher_is_better else means.argmin())
+
+
+def _best_matched(comparison: Comparison, arms: pd.DataFrame, among: list[str]) -> int:
+    """The place of the best CDKA arm that has a LoRA arm of its own budget beside it, else of the best arm."""
+    counts, family = arms.loc[among, "num_params"].astype(float), arms.loc[among, "family"]
+    rivals = counts[family == "lora"].to_numpy()
+    matched = [arm for arm in among if family[arm] == "cdka" and (abs(rivals / counts[arm] - 1) <= TOLERANCE).any()]
+    return among.index(matched[_best(comparison, arms, matched)]) if matched else _best(comparison, arms, among)
 
 
 def _distance(arms: pd.DataFrame, a: str, b: str) -> tuple:
     ours, theirs = arms.loc[a], arms.loc[b]
-    near = abs(float(theirs["num_params"]) / float(ours["num_params"]) - 1)
+    near = abs(math.log(float(theirs["num_params"]) / float(ours["num_params"])))
     return (theirs["model"], theirs["task"]) != (ours["model"], ours["task"]), theirs["family"] != "lora", near
 
 
@@ -83,14 +106,20 @@ def _read(directory: str, _changed: int):
 
 def example_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
     """McNemar's table of two runs of one seed, and the examples where one is right and the other wrong."""
-    known = comparison.arms[comparison.arms["arm"].isin(shown) & (comparison.arms["n"] > 0)]["arm"].to_list()
+    arms = comparison.arms.set_index("arm").loc[shown]
+    known = [arm for arm in shown if arms.loc[arm, "n"] > 0]
     if len(known) < 2:
         raise CdkaError("examples are compared between two finished arms: fewer are shown.")
     first, second, seeds = st.columns([2, 2, 1])
     with first:
-        a = controls.pick_arm("arm_a", "A", comparison, known, len(known) - 1)
+        a = controls.pick_arm("arm_a", "A", comparison, known, _best(comparison, arms, known))
+    task = arms.loc[a, "task"]
+    rivals = [arm for arm in known if arm != a and arms.loc[arm, "task"] == task]
+    if not rivals:
+        raise CdkaError(f"examples are compared within one task: no other arm shown here was tested on {task}.")
+    rivals.sort(key=lambda arm: _distance(arms, a, arm))
     with second:
-        b = controls.pick_arm("arm_b", "B", comparison, [arm for arm in known if arm != a], 0)
+        b = controls.pick_arm("arm_b", "B (LoRA of the nearest budget first)", comparison, rivals, 0)
     with seeds:
         seed = controls.pick_seed(comparison, [a, b])
     found = [chosen.source.predictions(controls.run_of(comparison, arm, seed)) for arm in (a, b)]
@@ -99,28 +128,19 @@ def example_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
     test, both = mcnemar(*found), paired_answers(*found)
     name_a, name_b = comparison.labels[a], comparison.labels[b]
     side = st.segmented_control(
-        "Show", [f"only A right ({test.only_a})", f"only B right ({test.only_b})", f"both wrong ({test.both_wrong})"],
-        default=f"only A right ({test.only_a})", key="compare-side", label_visibility="collapsed",
-    )  # fmt: skip
-    p = "p < 0.001" if test.p < 0.001 else f"p = {test.p:.2g}"
+        "Show", SIDES, default=SIDES[0], required=True, label_visibility="collapsed", **state.bound("side")
+    ) or SIDES[0]  # fmt: skip
     unread = (
         f" Unparsed answers: A {test.unparsed_a}, B {test.unparsed_b}." if test.unparsed_a or test.unparsed_b else ""
     )
     parts.show(
-        f"Of {words.plural(test.examples, 'test example')}, <b>{test.only_a}</b> only A ({name_a}) has right, "
-        f"<b>{test.only_b}</b> only B ({name_b}): McNemar's exact {p} for this seed alone.{unread}"
+        f"Of {words.plural(test.examples, 'test example')}, <b>{test.only_a}</b> only A ({html.escape(name_a)}) has "
+        f"right, <b>{test.only_b}</b> only B ({html.escape(name_b)}), and {test.both_wrong} neither: McNemar's exact "
+        f"{p_value(test.p)} for this seed alone.{unread}"
     )
-    side = side or "only A"
-    wrong_both = ~both["right_a"] & ~both["right_b"]
-    mask = (
-        wrong_both
-        if side.startswith("both")
-        else both["right_a"] & ~both["right_b"]
-        if "A" in side
-        else both["right_b"] & ~both["right_a"]
-    )
+    a_right, b_right = both["right_a"], both["right_b"]
+    mask = (a_right & ~b_right, b_right & ~a_right, ~a_right & ~b_right)[SIDES.index(side)]
     rows = both[mask].head(MOST_EXAMPLES)
-    task = comparison.arms.set_index("arm").loc[a, "task"]
     images = preview(task, rows["example"].to_list())
     table = pd.DataFrame(
         {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import charts, state
+from cdka.compare.arms import KEPT
+from cdka.compare.bundle import Bundle
 from cdka.compare.comparison import ALL_PAIRS, Comparison
 from cdka.compare.measure import BEST, FINAL, STEP, Measure, metrics_of
 from cdka.errors import CdkaError
@@ -20,7 +23,10 @@ _EVERY = "every other arm"
 """What is written in the address is what is shown: Streamlit binds the words of an option, not its value."""
 
 
-def _kept(key: str, known: list[str]) -> None:
+_BEST = "best on validation"
+
+
+def kept(key: str, known: list[str]) -> None:
     """Forget an address's value that this selection does not have, telling so."""
     value = st.session_state.get(key)
     if value and value not in known:
@@ -36,12 +42,12 @@ def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, wh
     if "accuracy" not in metrics:
         metrics = ["accuracy", *metrics]
     by_words = {name.replace("_", " "): name for name in metrics}
-    _kept("metric", list(by_words))
+    kept("metric", list(by_words))
     metric = by_words[which.selectbox("Metric", list(by_words), **state.bound("metric"))]
     places = {"at the end": (FINAL, None)}
     if metric in ("accuracy", "loss") and steps:
-        places |= {"best on validation": (BEST, None)} | {f"at step {step}": (STEP, step) for step in steps}
-    _kept("at", list(places))
+        places |= {_BEST: (BEST, None)} | {f"at step {step}": (STEP, step) for step in steps}
+    kept("at", list(places))
     asked = st.session_state.get("at")
     offered = [*list(places)[:2], *(list(places)[2:][i] for i in charts.thin(max(0, len(places) - 2), 30))]
     at = where.selectbox(
@@ -51,11 +57,22 @@ def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, wh
     return Measure(metric, *places[at])
 
 
+def as_claimed(bundle: Bundle) -> dict[str, Any]:
+    """The page's settings that show what a bundle claims, as its sender saw it: nothing hidden."""
+    measure, against = bundle.measure(), bundle.reference()
+    found = {name: state.default(name) for name in ("view", "only", "hide", "metric", "at", "against")}
+    found["metric"] = measure.metric.replace("_", " ")
+    found["at"] = {FINAL: found["at"], BEST: _BEST, STEP: f"at step {measure.step}"}[measure.at]
+    if against is not None:
+        found["against"] = _EVERY if against == ALL_PAIRS else against
+    return found
+
+
 def reference(labels: list[str]) -> str | None:
     """Asks what the others are compared with; None for the default, chosen without looking at results."""
     usual = state.default("against")
     known = [usual, _EVERY, *labels]
-    _kept("against", known)
+    kept("against", known)
     chosen = st.selectbox(
         "Against", known, **state.bound("against"),
         help="More comparisons need more seeds: Holm corrects for all of them together.",
@@ -103,21 +120,27 @@ def pick_arm(key: str, title: str, comparison: Comparison, arms: list[str], fall
     return arms[labels.index(label)]
 
 
-def pick_seed(comparison: Comparison, arms: list[str]) -> int:
-    """Asks for one of the seeds that all ``arms`` have. Raises CdkaError where they share none."""
-    kept = comparison.frame[comparison.frame["status"].isin(["done", "stopped"])]
-    shared = set.intersection(*(set(kept.loc[kept["arm"] == arm, "seed"]) for arm in arms))
-    if not shared:
+def pick(key: str, title: str, options: list) -> Any:
+    """Asks for one of ``options``, the first unless the address says otherwise."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = options[0]
+    return st.selectbox(title, options, **state.bound(key))
+
+
+def pick_seed(comparison: Comparison, arms: list[str], usable: Callable[[str], bool] = lambda run_id: True) -> int:
+    """Asks for one of the seeds of which all ``arms`` have a ``usable`` run. Raises CdkaError where they share none."""
+    finished = comparison.frame[comparison.frame["status"].isin(KEPT)]
+    shared = set.intersection(*(set(finished.loc[finished["arm"] == arm, "seed"].astype(int)) for arm in arms))
+    seeds = [seed for seed in sorted(shared) if all(usable(run_of(comparison, arm, seed)) for arm in arms)]
+    if not seeds:
         names = " and ".join(comparison.labels[arm] for arm in arms)
-        raise CdkaError(f"a finished run of one seed is needed: {names} have none{' in common' * (len(arms) > 1)}.")
-    seeds = sorted(int(seed) for seed in shared)
-    if st.session_state.get("arm_seed") not in seeds:
-        st.session_state["arm_seed"] = seeds[0]
-    return st.selectbox("Seed", seeds, **state.bound("arm_seed"))
+        what = "an adapter here: they were removed, or left out of the bundle" if shared else "a finished run"
+        raise CdkaError(f"runs of one seed are needed for this: {names} share no seed with {what}.")
+    return pick("arm_seed", "Seed", seeds)
 
 
 def run_of(comparison: Comparison, arm: str, seed: int) -> str:
     """The newest kept run of an arm and seed."""
     frame = comparison.frame
-    own = frame[(frame["arm"] == arm) & (frame["seed"] == seed) & frame["status"].isin(["done", "stopped"])]
+    own = frame[(frame["arm"] == arm) & (frame["seed"] == seed) & frame["status"].isin(KEPT)]
     return own.sort_values("created_at")["run_id"].iloc[-1]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
-from app import parts, state
-from app.compare import selection
+from app import parts, words
+from app.compare import controls, figure, selection
 from cdka.compare import bundle, exports
 from cdka.compare.comparison import Comparison
 from cdka.compare.exports import figures
@@ -40,77 +42,64 @@ def _adapters(comparison: Comparison, source, shown: list[str], lora: bool) -> b
 
 
 def panel(chosen: selection.Chosen, comparison: Comparison, shown: list[str]) -> None:
-    """The downloads; slow ones are made when asked for."""
+    """The downloads, made when asked for; figures are saved here or below each of them."""
     source, name = chosen.source, _name(comparison)
-    runs = exports.table(comparison, shown)
-    claim, tables, code, more = st.columns(4)
-    with claim:
+    first, second = st.columns(2)
+    with first:
         st.markdown("**The whole claim**")
-        st.download_button(
-            "Claim bundle", lambda: _bundle(comparison, source), f"{name}.zip", type="primary", width="stretch",
-            on_click="ignore", help=_CLAIM,
+        _download("Claim bundle", lambda: _bundle(comparison, source), f"{name}.zip", type="primary", help=_CLAIM)
+        runs = exports.table(comparison, shown)
+        arms = comparison.arms[comparison.arms["arm"].isin(shown)]
+        st.markdown(f"**Tables** of what is shown: {words.plural(len(runs), 'run')}, {words.plural(len(arms), 'arm')}")
+        with st.container(horizontal=True):
+            for what, frame, stem in (("Runs", runs, name), ("Arms", arms, f"{name}-arms")):
+                _download(f"{what}, CSV", partial(exports.csv, frame), f"{stem}.csv")
+                _download(f"{what}, Parquet", partial(exports.parquet, frame), f"{stem}.parquet")
+        st.markdown("**Adapters** of the shown runs")
+        with st.container(horizontal=True):
+            for lora, title in ((False, "PEFT format"), (True, "As exact LoRA")):
+                kind = "lora" if lora else "adapters"
+                _download(title, partial(_adapters, comparison, source, shown, lora), f"{name}-{kind}.zip")
+    with second:
+        st.markdown("**Make it again**")
+        with st.container(horizontal=True):
+            _download("Python script", partial(script, comparison, source), "reproduce.py")
+            _download("Jupyter notebook", partial(notebook, comparison, source), "reproduce.ipynb")
+        st.markdown("**Curves for TensorBoard**")
+        _download(
+            "TensorBoard files", lambda: exports.zipped(lambda folder: write_tensorboard(folder, comparison, source)),
+            f"{name}-tensorboard.zip",
         )  # fmt: skip
+        _figure(comparison, source, shown, name)
         st.markdown("**See somebody's claim**")
         uploads = st.session_state.setdefault("compare-uploads", 0)
-        file = st.file_uploader("Import a bundle", type="zip", key=f"compare-upload-{uploads}")
+        file = st.file_uploader(
+            "Import a bundle", type="zip", key=f"compare-upload-{uploads}",
+            help="Every file and number is checked; nothing in it is executed. Larger files: cdka compare FILE.zip",
+        )  # fmt: skip
         if file is not None:
             with parts.errors_shown():
                 _import(file)
-    with tables:
-        st.markdown(f"**Tables** ({len(runs)} runs shown)")
-        st.download_button("Runs, CSV", lambda: exports.csv(runs), f"{name}.csv", on_click="ignore", width="stretch")
-        st.download_button(
-            "Runs, Parquet", lambda: exports.parquet(runs), f"{name}.parquet", on_click="ignore", width="stretch"
-        )
-        arms = comparison.arms[comparison.arms["arm"].isin(shown)]
-        st.download_button(
-            "Arms, CSV", lambda: exports.csv(arms), f"{name}-arms.csv", on_click="ignore", width="stretch"
-        )
-    with code:
-        st.markdown("**Make it again**")
-        st.download_button(
-            "Python script", lambda: script(comparison, source), "reproduce.py", on_click="ignore", width="stretch"
-        )
-        st.download_button(
-            "Jupyter notebook",
-            lambda: notebook(comparison, source),
-            "reproduce.ipynb",
-            on_click="ignore",
-            width="stretch",
-        )
-        st.download_button(
-            "TensorBoard files", lambda: exports.zipped(lambda folder: write_tensorboard(folder, comparison, source)),
-            f"{name}-tensorboard.zip", on_click="ignore", width="stretch",
-        )  # fmt: skip
-    with more:
-        st.markdown("**Adapters** of the shown runs")
-        for lora, title in ((False, "PEFT format"), (True, "As exact LoRA")):
-            st.download_button(
-                title, partial(_adapters, comparison, source, shown, lora),
-                f"{name}-{'lora' if lora else 'adapters'}.zip", on_click="ignore", width="stretch",
-            )  # fmt: skip
-        _figure(comparison, source, name)
     st.markdown("**Methods**, written from the runs")
     st.code(methods_paragraph(comparison, source), language=None, wrap_lines=True)
 
 
-def _figure(comparison: Comparison, source, name: str) -> None:
-    st.markdown("**Figures**")
-    known = figures.makers(comparison, source)
+def _download(label: str, make: Callable[[], bytes | str], name: str, **more: Any) -> None:
+    st.download_button(label, make, name, on_click="ignore", **more)
+
+
+def _figure(comparison: Comparison, source, shown: list[str], name: str) -> None:
+    st.markdown("**Figures** of what is shown; each view has its own under Save")
+    known = figures.makers(comparison, source, shown)
+    if not known:
+        parts.show('<div class="cdka-quiet">Nothing to draw yet.</div>')
+        return
     which = st.selectbox(
-        "Figure", list(known), format_func=lambda key: key.replace("-", " "), key="compare-which-figure"
-    )
-    kinds = ["html", *(figures.IMAGES if figures.browser() else ())]
-    kind = st.segmented_control("As", kinds, default="html", key="compare-figure-kind") or "html"
-    st.download_button(
-        "Download it", partial(figures.file, known[which], kind), f"{name}-{which}.{kind}", on_click="ignore",
-        width="stretch",
+        "Figure", list(known), format_func=lambda key: key.replace("-", " "), key="compare-which-figure",
+        label_visibility="collapsed",
     )  # fmt: skip
-    if not figures.browser():
-        st.caption(
-            "PNG and SVG are drawn by Chromium or Chrome, which is not installed here. Every figure on this page has a "
-            "camera that saves it as SVG."
-        )
+    with st.container(horizontal=True):
+        figure.save(known[which], f"{name}-{which}", width="content")
 
 
 def _import(file) -> None:
@@ -130,4 +119,5 @@ def follow_import() -> None:
     if name is not None:
         st.session_state["compare-sweep"] = [name]
         selection.show([name])
-        st.session_state["view"] = state.default("view")
+        for key, value in controls.as_claimed(selection.load([name]).source).items():
+            st.session_state[key] = value

@@ -22,6 +22,8 @@ from cdka.paths import home_dir
 from cdka.runs.record import LIVE, QUEUED
 
 BUNDLE = "bundle-"
+EXAMPLE = BUNDLE + bundle.EXAMPLE
+"""The embedded example: the last of the options, so that it is shown only where there is nothing else, or on demand."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def options() -> dict[str, str]:
         sweep.sweep_id: f"{sweep.name} · {words.plural(sum(sweep.counts.values()), 'run')}"
         for sweep in data.store().sweeps()
     }
-    return found | {BUNDLE + name: f"bundle: {title}" for name, title in bundle.imported(home_dir()).items()}
+    found |= {BUNDLE + name: f"bundle: {title}" for name, title in bundle.imported(home_dir()).items()}
+    return found | {EXAMPLE: f"example: {bundle.example().name}"}
 
 
 def widget(known: dict[str, str]) -> list[str]:
@@ -81,6 +84,8 @@ def load(names: list[str]) -> Chosen:
     """The source of the chosen sweeps, or of one bundle (a bundle is compared by itself)."""
     for name in names:
         if name.startswith(BUNDLE):
+            if len(names) > 1:
+                st.info("A bundle is compared by itself. Take it away above to see the others.", icon=None)
             source = _bundle(str(home_dir()), name.removeprefix(BUNDLE))
             return Chosen(_Remembered(source, (name,)), ("bundle", name), source.choose_lr, False, ())
     store = data.store()
@@ -99,7 +104,7 @@ def load(names: list[str]) -> Chosen:
 
 @lru_cache(maxsize=8)
 def _bundle(home: str, name: str) -> bundle.Bundle:
-    return bundle.imported_bundle(home, name)
+    return bundle.example() if name == bundle.EXAMPLE else bundle.imported_bundle(home, name)
 
 
 class _Remembered:

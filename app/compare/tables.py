@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app import parts, words
+from app.compare import controls
 from cdka.compare.arms import KEPT
 from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
 from cdka.compare.comparison import Comparison
@@ -77,9 +78,10 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
             "equal budget: Sweeps, baselines, or cdka sweep --baselines lora.</div>"
         )
         return
-    budget = st.selectbox(
-        "Budget", choices, format_func=lambda count: f"{count:,} parameters ± {TOLERANCE:.0%}", key="compare-budget"
+    told = controls.pick(
+        "budget_of", f"Budget in parameters, give or take {TOLERANCE:.0%}", [f"{c:,}" for c in choices]
     )
+    budget = int(told.replace(",", ""))
     frame = comparison.frame[comparison.frame["status"].isin(KEPT)]
     column = next((c for c in ("best_validation_accuracy", "validation_loss") if c in frame), "value")
     selection = frame.groupby("arm")[column].mean()

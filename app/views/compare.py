@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -15,21 +16,19 @@ from cdka.compare.words import plural
 VIEWS = ("Curves", "Map", "Cost", "Differences", "Budget", "Settings", "Anatomy", "Examples", "Export")
 
 
-def empty() -> None:
-    """Nothing to compare yet: what would be here, and the button that fills it."""
-    pressed = parts.empty(
-        "Nothing to compare yet",
-        "Here the runs of a sweep stand side by side: curves with their spread over seeds, a map of r1 by r2, verdicts "
-        "that say what your seeds resolve and how many more it would take.",
-        "Choose configurations and fine-tune them", lambda: None, key="compare",
-    )  # fmt: skip
-    if pressed:
-        state.go("design")
-    with st.expander("Or import a claim bundle"):
-        file = st.file_uploader("A .zip that somebody exported here", type="zip", key="compare-first-upload")
-        if file is not None:
-            st.session_state.setdefault("compare-uploads", 0)
-            exporting._import(file)
+def told(names: list[str], source) -> None:
+    """That this is the example, or somebody's bundle, and the button that makes the reader's own."""
+    if names[0] != selection.EXAMPLE:
+        return
+    runs = source.frame()
+    made = datetime.fromtimestamp(runs["created_at"].min(), UTC)
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="compare-example"):
+        parts.show(
+            f"<b>An example, not yours:</b> {plural(len(runs), 'run')} that this program trained on a CPU on "
+            f"{made:%-d %B %Y}. Your own sweeps take its place; a claim bundle is imported under Export."
+        )
+        if st.button("Choose configurations and fine-tune them", type="primary", key="fill-compare"):
+            state.go("design")
 
 
 def headline(comparison) -> None:
@@ -60,20 +59,20 @@ def page() -> None:
     state.arrive("compare")
     exporting.follow_import()
     known = selection.options()
-    if not known:
-        empty()
-        return
     what, which, where, against = st.columns([2.2, 1.2, 1.2, 1.6])
     with what:
         names = selection.widget(known)
     chosen = selection.load(names)
+    told(names, chosen.source)
     measure = controls.measure(chosen.source.frame(), selection.steps(chosen.source), which, where)
     labels = selection.comparison(chosen, measure, None).arms["arm_label"].to_list()
     with against:
         comparison = selection.comparison(chosen, measure, controls.reference(labels))
     if chosen.live:
         selection.watch(names, chosen.fingerprint)
-    view = st.segmented_control("View", VIEWS, label_visibility="collapsed", **state.bound("view")) or VIEWS[0]
+    view = st.segmented_control(
+        "View", VIEWS, default=VIEWS[0], required=True, label_visibility="collapsed", **state.bound("view")
+    ) or VIEWS[0]  # fmt: skip
     main, side = st.columns([2.1, 1], gap="medium")
     with side:
         with st.expander("Show only, or hide"):

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cdka.cli.output import print_json, print_table, say
-from cdka.compare.measure import AGGREGATIONS
+from cdka.compare.measure import AGGREGATIONS, FINAL, STEP
 
 HELP = "Compare the finished runs of a sweep, or of a claim bundle: arms with intervals, verdicts, trends."
 EXAMPLE = "cdka compare my-sweep --metric accuracy --export claim.zip"
@@ -14,29 +14,42 @@ EXAMPLE = "cdka compare my-sweep --metric accuracy --export claim.zip"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "sweep", nargs="?", help="id or name of a sweep, or a claim bundle FILE.zip (default: the newest sweep)"
-    )
+        "sweep", nargs="?",
+        help="id or name of a sweep, a claim bundle FILE.zip, or: example (default: the newest sweep)",
+    )  # fmt: skip
     parser.add_argument(
-        "--metric", default="accuracy", help="accuracy, loss, or any metric of the runs (default: accuracy)"
+        "--metric", help="accuracy, loss, or any metric of the runs (default: accuracy, or what a bundle claims)"
     )
-    parser.add_argument("--aggregation", default="final", help=f"{', '.join(AGGREGATIONS)} (default: final)")
+    parser.add_argument("--aggregation", help=f"{', '.join(AGGREGATIONS)} (default: final, or as a bundle claims)")
     parser.add_argument("--step", type=int, help="the step to compare at, with --aggregation step")
     parser.add_argument("--reference", help="the arm to compare with, as in '2,8,4' or 'lora 8', or all-pairs")
     parser.add_argument(
         "--choose-lr", action="store_true", help="each configuration at its best learning rate on validation"
     )
-    parser.add_argument("--export", metavar="FILE", help="write a claim bundle (.zip), or .csv, .parquet, .py, .ipynb")
+    parser.add_argument(
+        "--export", metavar="FILE",
+        help="write a claim bundle (.zip), a table (.csv, .parquet), what makes it again (.py, .ipynb), or the figure "
+             "that FILE is named after: map.svg, front.png, accuracy-curves.html",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
 def run(args: argparse.Namespace) -> None:
+    from cdka.compare.bundle import Bundle
     from cdka.compare.comparison import compare
     from cdka.compare.measure import Measure
     from cdka.compare.report import document
 
     source, choose_lr = _source(args.sweep)
-    measure = Measure(args.metric, "step" if args.step is not None else args.aggregation, args.step)
-    comparison = compare(source, measure, args.reference, choose_lr=args.choose_lr or choose_lr)
+    asked = (args.metric, args.aggregation, args.step)
+    reference = args.reference
+    if isinstance(source, Bundle) and asked == (None, None, None):
+        measure, reference = source.measure(), reference or source.reference()
+    else:
+        measure = Measure(
+            args.metric or "accuracy", args.aggregation or (FINAL if args.step is None else STEP), args.step
+        )
+    comparison = compare(source, measure, reference, choose_lr=args.choose_lr or choose_lr)
     found = document(comparison)
     if args.export:
         from cdka.compare.exports import export
@@ -50,10 +63,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _source(name: str | None):
     """What to read: a bundle's file or a sweep; and whether its plan asked for a search over learning rates."""
-    if name is not None and name.endswith(".zip"):
-        from cdka.compare.bundle import open_bundle
+    from cdka.compare.bundle import EXAMPLE, example, open_bundle
 
-        return open_bundle(Path(name)), False
+    if name is not None and (name == EXAMPLE or name.endswith(".zip")):
+        bundle = example() if name == EXAMPLE else open_bundle(Path(name))
+        return bundle, bundle.choose_lr
     from cdka.compare.source import StoreSource, find_sweep
     from cdka.runs.store import Store
 

@@ -118,11 +118,13 @@ class Comparison:
 
 
 def default_reference(arms: pd.DataFrame) -> str | None:
-    """The arm to compare with, chosen without looking at results: LoRA with the most seeds, else the first arm."""
+    """The arm to compare with, chosen without looking at results: LoRA with the most seeds, of those with as many
+    the one with the most parameters; else the first arm.
+    """
     known = arms[arms["n"] > 0]
     if known.empty:
         return None
-    lora = known[known["family"] == "lora"].sort_values("n", ascending=False, kind="stable")
+    lora = known[known["family"] == "lora"].sort_values(["n", "num_params"], ascending=False, kind="stable")
     return (lora if len(lora) else known)["arm"].iloc[0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -68,6 +68,27 @@ def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]
             "arms": arms, "verdicts": rulings, "trends": tendencies, "missing": comparison.missing(),
         }
     )  # fmt: skip
+
+
+def provenance(comparison: Comparison, shown: Sequence[str], most: int = 3) -> str:
+    """Where a figure's numbers come from: runs by id, the sweep, seeds, models and tasks, in a line for its caption."""
+    runs = comparison.frame[comparison.frame["arm"].isin(list(shown))]
+    if runs.empty:
+        return f"No run of {comparison.name}."
+    ids = ", ".join(runs["run_id"].head(most)) + (f" and {len(runs) - most} more" if len(runs) > most else "")
+    seeds = sorted({int(seed) for seed in runs["seed"]})
+    told = (
+        f"{seeds[0]} to {seeds[-1]}"
+        if len(seeds) > 3 and seeds[-1] - seeds[0] == len(seeds) - 1
+        else ", ".join(map(str, seeds[:12]))
+    )
+    pairs = dict.fromkeys(zip(runs["model"], runs["task"], strict=True))
+    where = "; ".join(f"{model} on {task}" for model, task in pairs)
+    sweeps = ", ".join(dict.fromkeys(str(sweep) for sweep in runs["sweep_id"].dropna()))
+    return (
+        f"{comparison.name} ({sweeps or 'no sweep'}): {where}, {plural(len(runs), 'run')} ({ids}), "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {told}."
+    )
 
 
 def methods_paragraph(comparison: Comparison, source: Source) -> str:

@@ -53,7 +53,8 @@ def find_sweep(store: Store, name: str | None) -> Sweep:
     sweeps = store.sweeps()
     if not sweeps:
         raise CdkaError(
-            "there are no sweeps yet. Start one: cdka sweep --model digits-vit --task digits-flip --grid ..."
+            "there are no sweeps yet. Start one: cdka sweep --model digits-vit --task digits-flip --grid ... "
+            "What it gives: cdka compare example"
         )
     if name is None:
         return sweeps[0]

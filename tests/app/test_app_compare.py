@@ -57,10 +57,24 @@ def figure(at: AppTest, i: int = 0) -> dict:
     return json.loads(at.get("plotly_chart")[i].proto.spec)
 
 
-def test_an_empty_home_says_what_will_be_here_and_how_to_fill_it():
-    at = opened()
-    assert "Nothing to compare yet" in words(at)
-    assert [button.label for button in at.button] == ["Choose configurations and fine-tune them"]
+def test_an_empty_home_shows_an_example_marked_as_one_in_every_view_and_the_button_that_fills_it():
+    for view in VIEWS:
+        at = opened(view)
+        assert not refusals(at), view
+        assert "An example, not yours" in words(at)
+        assert "75 runs" in words(at)
+        assert [button.label for button in at.button if button.key == "fill-compare"] == [
+            "Choose configurations and fine-tune them"
+        ]
+    fill(Store(), "mine", grid(r1=(1, 2), seeds=2), adapters=False)
+    assert "An example, not yours" not in words(opened())
+    assert "An example, not yours" in words(opened(sweep="bundle-example"))
+
+
+def test_a_bundle_is_compared_by_itself_and_says_so():
+    sweep = fill(Store(), "mine", grid(r1=(1, 2), seeds=2), adapters=False)
+    at = opened(sweep=["bundle-example", sweep])
+    assert "compared by itself" in at.info[0].value
 
 
 def test_a_whole_sweep_fills_every_view():
@@ -157,6 +171,32 @@ def test_an_imported_bundle_shows_the_same_page(tmp_path):
     assert ours.dataframe[0].value.equals(theirs.dataframe[0].value)
     assert [t["y"] for t in figure(ours)["data"]] == [t["y"] for t in figure(theirs)["data"]]
     assert not refusals(opened("Anatomy", sweep=f"bundle-{name}"))
+
+
+def test_an_imported_bundle_opens_at_what_it_claims(tmp_path):
+    """The metric, where it was read and the reference travel with the claim."""
+    from app.compare.controls import as_claimed
+    from cdka.compare.measure import Measure
+
+    source = StoreSource(Store(), [fill(Store(), "claimed", grid(r1=(1, 2, 4), seeds=3), adapters=False)], name="c")
+    made = compare(source, Measure("loss", "step", 60), "cdka 2,4,1")
+    name, bundle = import_bundle(write_bundle(made, source, tmp_path / "claim.zip", figures=False))
+    settings = {key: value for key, value in as_claimed(bundle).items() if value}
+    assert settings == {"view": "Curves", "metric": "loss", "at": "at step 60", "against": "cdka 2,4,1"}
+    at = opened(sweep=f"bundle-{name}", **settings)
+    assert list(at.dataframe[0].value.columns)[2] == "validation loss at step 60"
+    assert not at.warning
+
+
+@pytest.mark.parametrize("kind", ["PNG", "SVG"])
+def test_a_figure_is_handed_to_the_readers_browser_to_be_saved(kind):
+    fill(Store(), "whole", grid(r1=(1, 2), seeds=2), adapters=False)
+    at = opened("Cost")
+    next(button for button in at.button if button.label == kind).click().run()
+    page = at.get("iframe")[0].proto.srcdoc
+    assert f'"{kind.lower()}"' in page
+    assert f"cost.{kind.lower()}" in page
+    assert "seeds 0, 1" in page
 
 
 def test_no_torch_in_the_server():

@@ -81,3 +81,36 @@ def test_refusals_are_one_line_and_exit_2(store, capsys, arguments, words):
 def test_an_empty_store_says_what_to_do(store, capsys):
     assert main(["compare"]) == 2
     assert "no sweeps yet" in capsys.readouterr().err
+
+
+def test_the_example_is_compared_on_an_empty_home_and_leaves_nothing_in_it(store, capsys):
+    assert main(["compare", "example", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sum(len(arm["seed_list"]) for arm in found["arms"]) == 75
+    assert found["references"] == ["lora 8"]
+    assert not (store.home / "bundles").exists()
+
+
+def test_a_bundle_is_shown_as_it_claims_unless_asked_otherwise(store, capsys, tmp_path):
+    sweep_id = fill(store, "r1 ladder", grid(r1=(1, 2, 4), seeds=3), adapters=False)
+    path = str(tmp_path / "claim.zip")
+    assert (
+        main(["compare", sweep_id, "--metric", "loss", "--step", "60", "--reference", "4,4,1", "--export", path]) == 0
+    )
+    capsys.readouterr()
+    assert main(["compare", path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["header"], found["references"]) == ("validation loss at step 60", ["cdka 4,4,1"])
+    assert main(["compare", path, "--metric", "accuracy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["header"] == "test accuracy at the end"
+
+
+def test_a_figure_is_exported_by_its_name(store, capsys, tmp_path):
+    fill(store, "r1 ladder", grid(r1=(1, 2), seeds=3), adapters=False)
+    assert main(["compare", "--export", str(tmp_path / "front.html")]) == 0
+    assert "seeds 0, 1, 2" in (tmp_path / "front.html").read_text()
+    capsys.readouterr()
+    assert main(["compare", "--export", str(tmp_path / "fornt.svg")]) == 2
+    error = capsys.readouterr().err
+    assert "unknown figure 'fornt'" in error
+    assert "front" in error

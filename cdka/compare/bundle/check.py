@@ -6,7 +6,7 @@ Nothing from a bundle is executed, imported or unpickled. A refusal names the fi
 from __future__ import annotations
 
 import json
-import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from cdka.compare.bundle.layout import (
     first_difference,
     sha256,
 )  # fmt: skip
+from cdka.compare.bundle.plain import check_metrics, check_patterns, check_plain
 from cdka.compare.bundle.read import Bundle
 from cdka.compare.comparison import compare
 from cdka.compare.report import document
@@ -49,8 +50,15 @@ _MANIFEST_FIELDS = {
 
 def refuse(file: str, field: str, rule: str) -> CdkaError:
     """The error for a bundle that is not whole."""
-    place = f"{file}, field {field}" if field else file
-    return CdkaError(f"the bundle is damaged or was edited: {place}: {rule}. Ask its sender for a fresh export.")
+    place = f"{_short(file)}, field {_short(field)}" if field else _short(file)
+    told = f"the bundle is damaged or was edited: {place}: {_short(rule)}"
+    return CdkaError(f"{told}. Ask its sender for a fresh export.")
+
+
+def _short(text: str, most: int = 240) -> str:
+    """One line of bounded length, whatever the bundle says."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def check(root: Path) -> Bundle:
@@ -77,11 +85,13 @@ def check(root: Path) -> Bundle:
 
 def _load(root: Path, name: str) -> Any:
     try:
-        return json.loads((root / name).read_text(encoding="utf-8"), parse_constant=_no_constant)
+        found = json.loads((root / name).read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError:
         raise refuse(name, "", "it is missing") from None
     except (ValueError, RecursionError) as error:
         raise refuse(name, "", f"it is not valid JSON ({error})") from None
+    check_plain(found, partial(refuse, name))
+    return found
 
 
 def _no_constant(text: str) -> float:
@@ -98,8 +108,6 @@ def _typed(file: str, path: str, item: Any, wanted: dict[str, Any]) -> None:
         value = item[key]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise refuse(file, here, f"has the wrong type, {type(value).__name__}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise refuse(file, here, "must be a finite number")
     for key in item:
         if key not in wanted:
             raise refuse(file, f"{path}.{key}" if path else key, "is unknown")
@@ -142,17 +150,21 @@ def _runs(found: Any) -> None:
         _typed(RUNS, path, item, _RUN_FIELDS)
         try:
             check_id(item["run_id"])
-            RunSpec.from_dict(item["spec"])
-        except (CdkaError, TypeError, AttributeError) as error:
+            whole = RunSpec.from_dict(item["spec"]).to_dict()
+        except (CdkaError, TypeError, AttributeError, ValueError, OverflowError, KeyError) as error:
             raise refuse(RUNS, f"{path}.spec", str(error)) from None
+        odd = next((key for key, value in whole.items() if item["spec"].get(key, value) != value), None)
+        if odd is not None:
+            raise refuse(RUNS, f"{path}.spec.{odd}", "has the wrong type")
         if item["run_id"] in seen:
             raise refuse(RUNS, f"{path}.run_id", f"{item['run_id']!r} occurs twice")
         seen.add(item["run_id"])
         if item["status"] not in STATUSES:
             raise refuse(RUNS, f"{path}.status", f"{item['status']!r} is no status")
-        for key, value in item["metrics"].items():
-            if not isinstance(value, int | float | str | bool | None | list | dict):
-                raise refuse(RUNS, f"{path}.metrics.{key}", "must be plain data")
+        check_metrics(item["metrics"], partial(refuse, RUNS), f"{path}.metrics")
+        for name, version in item["versions"].items():
+            if not isinstance(version, str):
+                raise refuse(RUNS, f"{path}.versions.{name}", "must be text")
 
 
 def _predictions(runs: list[dict[str, Any]], found: Any) -> None:
@@ -196,8 +208,10 @@ def _adapters(root: Path) -> None:
     for path in sorted(root.glob("adapters/*/*")):
         name = path.relative_to(root).as_posix()
         if path.suffix == ".json":
-            if not isinstance(_load(root, name), dict):
+            config = _load(root, name)
+            if not isinstance(config, dict):
                 raise refuse(name, "", "must be an object")
+            check_patterns(config, partial(refuse, name))
             continue
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
@@ -210,10 +224,10 @@ def _recompute(bundle: Bundle, claimed: Any) -> None:
     """The claim must follow from the runs."""
     try:
         ours = document(compare(bundle, bundle.measure(), bundle.reference(), choose_lr=bundle.choose_lr))
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise refuse(COMPARISON, str(error).strip("'"), "is missing") from None
-    except CdkaError as error:
-        raise refuse(COMPARISON, "", str(error)) from None
+    except (CdkaError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise refuse(COMPARISON, "", f"the comparison cannot be computed again ({error})") from None
     where = first_difference(ours, claimed)
     if where is not None:
         raise refuse(COMPARISON, where, "does not follow from the runs")

@@ -7,6 +7,8 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
+from functools import lru_cache
 from pathlib import Path
 
 from cdka.compare.bundle.check import check, refuse
@@ -17,6 +19,8 @@ from cdka.paths import home_dir
 
 MOST_BYTES = 4 << 30
 MOST_FILES = 50_000
+MOST_BYTES_OF = {".json": 128 << 20, ".csv": 512 << 20, ".md": 1 << 20, ".txt": 1 << 20, ".py": 64 << 20}
+"""What is read into memory at once is bounded more tightly than the whole."""
 _BLOCK = 1 << 20
 
 
@@ -38,8 +42,7 @@ def import_bundle(path: Path, home: Path | None = None) -> tuple[str, Bundle]:
     if not target.is_dir():
         folder(home).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder(home), prefix=".part-") as part:
-            _extract(path, Path(part))
-            check(Path(part))
+            unpack(path, Path(part))
             try:
                 Path(part).rename(target)
             except OSError:
@@ -50,6 +53,12 @@ def import_bundle(path: Path, home: Path | None = None) -> tuple[str, Bundle]:
     return name, check(target)
 
 
+def unpack(path: Path, root: Path) -> Bundle:
+    """The bundle in ``path``, unpacked under ``root`` (an empty folder of the caller's) and checked."""
+    _extract(path, root)
+    return check(root)
+
+
 def open_bundle(path: Path) -> Bundle:
     """The bundle in ``path``, imported into this home."""
     return import_bundle(path)[1]
@@ -58,7 +67,7 @@ def open_bundle(path: Path) -> Bundle:
 def imported(home: Path) -> dict[str, str]:
     """The imported bundles: id to name, newest first."""
     found = sorted(folder(home).glob(f"[!.]*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return {path.parent.name: str(_manifest(path).get("name", path.parent.name)) for path in found}
+    return {path.parent.name: _title(path, path.stat().st_mtime_ns) for path in found}
 
 
 def imported_bundle(home: str | Path, name: str) -> Bundle:
@@ -74,12 +83,15 @@ def forget(home: Path, name: str) -> None:
         shutil.rmtree(folder(home) / name)
 
 
-def _manifest(path: Path) -> dict:
+@lru_cache(maxsize=256)
+def _title(path: Path, _changed: int) -> str:
+    """The name that a bundle gives itself, in a line; its id where it gives none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    except (ValueError, RecursionError):
+        found = None
+    name = found.get("name") if isinstance(found, dict) else None
+    return " ".join(name.split())[:80] if isinstance(name, str) and name.strip() else path.parent.name
 
 
 def _extract(path: Path, root: Path) -> None:
@@ -89,11 +101,14 @@ def _extract(path: Path, root: Path) -> None:
             items = file.infolist()
             if len(items) > MOST_FILES:
                 raise CdkaError(f"a bundle holds at most {MOST_FILES:,} files: got {len(items):,} in {path.name}.")
+            if sum(item.file_size for item in items) > MOST_BYTES:
+                raise CdkaError(f"a bundle holds at most {MOST_BYTES >> 30} GiB: {path.name} would unpack to more.")
             seen = set()
-            left = MOST_BYTES
             for item in items:
                 if item.is_dir():
                     continue
+                if item.file_size > MOST_BYTES_OF.get(Path(item.filename).suffix, MOST_BYTES):
+                    raise refuse(item.filename, "", f"it would unpack to {item.file_size:,} bytes, more than are read")
                 mode = item.external_attr >> 16
                 if not ALLOWED.fullmatch(item.filename) or (mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG)):
                     raise refuse(item.filename, "", "a bundle holds no such file")
@@ -102,13 +117,11 @@ def _extract(path: Path, root: Path) -> None:
                 seen.add(item.filename)
                 target = root / item.filename
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with file.open(item) as packed, target.open("wb") as out:
-                    while block := packed.read(_BLOCK):
-                        left -= len(block)
-                        if left < 0:
-                            raise CdkaError(f"a bundle holds at most {MOST_BYTES >> 30} GiB: {path.name} holds more.")
-                        out.write(block)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        if isinstance(error, CdkaError):
-            raise
+                with file.open(item) as packed, target.open("wb") as out:  # zipfile reads no more than file_size
+                    shutil.copyfileobj(packed, out, _BLOCK)
+    except CdkaError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise CdkaError(f"a claim bundle must be a whole zip file: {path.name} is not ({error}).") from None
+    except OSError as error:
+        raise CdkaError(f"{path.name} could not be unpacked in {root.parent}: {error.strerror}.") from None

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,23 @@ from cdka.runs.tables import CURVE_COLUMNS
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def write_bundle(comparison: Comparison, source: Source, target: Path, *, figures: bool = True) -> Path:
+def write_bundle(
+    comparison: Comparison,
+    source: Source,
+    target: Path,
+    *,
+    figures: bool = True,
+    adapters: Collection[str] | None = None,
+) -> Path:
     """``target``, a new zip file. Full fine-tuning's models are left out: they are no adapters (README.txt says so).
+
+    ``adapters`` names the runs whose adapters are put in, all by default.
 
     The file is written beside ``target`` and moved into place when whole, so a failure leaves nothing behind.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        fill(root, comparison, source, figures=figures)
+        fill(root, comparison, source, figures=figures, adapters=adapters)
         part = target.with_name(target.name + ".part")
         try:
             with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
@@ -43,7 +53,9 @@ def write_bundle(comparison: Comparison, source: Source, target: Path, *, figure
     return target
 
 
-def fill(root: Path, comparison: Comparison, source: Source, *, figures: bool) -> None:
+def fill(
+    root: Path, comparison: Comparison, source: Source, *, figures: bool, adapters: Collection[str] | None = None
+) -> None:
     """Write all files of the bundle under ``root``, the manifest last."""
     from cdka.compare.exports.figures import write_figures
     from cdka.compare.exports.script import notebook, script
@@ -57,14 +69,15 @@ def fill(root: Path, comparison: Comparison, source: Source, *, figures: bool) -
     }
     documents = {name: finite(found) for name, found in documents.items()}
     for name, found in documents.items():
-        _text(root / name, json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
+        indent = None if name == layout.PREDICTIONS else 1  # a line per answer would be a file of millions of lines
+        _text(root / name, json.dumps(found, indent=indent, ensure_ascii=False, allow_nan=False))
     source.curves(run_ids).reindex(columns=list(CURVE_COLUMNS)).to_csv(root / layout.CURVES, index=False)
     _tables(root / "tables", comparison)
     _text(root / "methods.md", methods_paragraph(comparison, source) + "\n")
     _text(root / "reproduce.py", script(comparison, source))
     _text(root / "reproduce.ipynb", notebook(comparison, source))
     _text(root / "README.txt", layout.README)
-    for run_id in run_ids:
+    for run_id in run_ids if adapters is None else adapters:
         _adapter(source.adapter_dir(run_id), root / "adapters" / run_id)
     if figures:
         write_figures(root / "figures", comparison, source)

@@ -12,9 +12,9 @@ import pandas as pd
 
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
-from cdka.errors import CdkaError
+from cdka.errors import CdkaError, unknown
 
-SUFFIXES = (".zip", ".csv", ".parquet", ".py", ".ipynb")
+SUFFIXES = (".zip", ".csv", ".parquet", ".py", ".ipynb", ".html", ".png", ".svg")
 
 
 def table(comparison: Comparison, shown: Sequence[str] | None = None) -> pd.DataFrame:
@@ -49,8 +49,18 @@ def zipped(fill: Callable[[Path], object]) -> bytes:
     return buffer.getvalue()
 
 
+def _write_figure(comparison: Comparison, source: Source, target: Path) -> None:
+    from cdka.compare.exports import figures
+
+    known = figures.makers(comparison, source)
+    if target.stem not in known:
+        raise unknown("figure", target.stem, known, next_step="Name the file after one of them.")
+    target.write_bytes(figures.file(known[target.stem], target.suffix[1:]))
+
+
 def export(comparison: Comparison, source: Source, target: Path) -> Path:
-    """``target``, written as its suffix says: a claim bundle, the table of runs, the script or the notebook.
+    """``target``, written as its suffix says: a claim bundle, the table of runs, the script, the notebook, or the
+    figure that the file is named after (``map.svg``).
 
     Raises CdkaError for another suffix and where the file cannot be written.
     """
@@ -63,6 +73,7 @@ def export(comparison: Comparison, source: Source, target: Path) -> Path:
         ".parquet": lambda part: part.write_bytes(parquet(table(comparison))),
         ".py": lambda part: part.write_text(script(comparison, source), encoding="utf-8"),
         ".ipynb": lambda part: part.write_text(notebook(comparison, source), encoding="utf-8"),
+        **dict.fromkeys((".html", ".png", ".svg"), lambda part: _write_figure(comparison, source, part)),
     }
     if target.suffix not in writers:
         raise CdkaError(f"an export is one of {', '.join(SUFFIXES)}: got {target.name!r}. Example: --export claim.zip")

@@ -8,13 +8,16 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from functools import partial
+from html import escape as html_text
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from cdka.compare.comparison import Comparison
+from cdka.compare.report import provenance
 from cdka.compare.source import Source
 from cdka.errors import CdkaError
 
@@ -31,10 +34,17 @@ BROWSERS = (
     "microsoft-edge",
 )
 IMAGES = ("png", "svg")
-_PAGE = """<!doctype html><meta charset="utf-8"><script>{plotly}</script><body><script>
-Plotly.toImage({figure}, {{format: "{kind}", width: {width}, height: {height}, scale: {scale}}})
-  .then(url => {{ document.body.innerHTML = ""; document.body.setAttribute("data-image", url); }})
+KINDS = ("html", *IMAGES)
+WIDTH = 1100
+_DRAW = """<!doctype html><meta charset="utf-8"><script>{plotly}</script><body style="font:13px sans-serif"><script>
+Plotly.toImage({figure}, {{format: "{kind}", width: {width}, height: {height}, scale: {scale}}}).then({then})
 </script>"""
+_SHOW = """url => { document.body.innerHTML = ""; document.body.setAttribute("data-image", url); }"""
+_SAVE = """url => {
+  const link = document.createElement("a");
+  link.href = url; link.download = "%s"; document.body.append(link); link.click();
+  document.body.textContent = "Saved as " + link.download;
+}"""
 
 
 def browser() -> str | None:
@@ -42,31 +52,47 @@ def browser() -> str | None:
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
-def makers(comparison: Comparison, source: Source) -> dict[str, Callable[[], Figure]]:
-    """What draws each figure that this comparison has something to show in, by file name. On a white ground."""
+def makers(
+    comparison: Comparison, source: Source, shown: Sequence[str] | None = None
+) -> dict[str, Callable[[], Figure]]:
+    """What draws each figure that this comparison has something to show in, by file name; on a white ground, with the
+    runs and seeds below. ``shown`` are the arms drawn, all by default.
+    """
     from cdka.compare.figures.curves import curve_figure, factors_that_vary
     from cdka.compare.figures.heatmap import heatmap_figure
-    from cdka.compare.figures.scatter import difference_figure, scatter_figure
+    from cdka.compare.figures.scatter import COSTS, difference_figure, scatter_figure
 
-    shown = comparison.arms["arm"].to_list()
+    shown = comparison.arms["arm"].to_list() if shown is None else list(shown)
     curves = source.curves(comparison.frame["run_id"].to_list())
+    varying = factors_that_vary(comparison.arms)
+    facet = varying[0] if len(varying) > 1 else None
     found = {
-        f"{metric}-curves": partial(curve_figure, curves, comparison, shown, y=metric)
+        f"{metric}-curves": partial(curve_figure, curves, comparison, shown, y=metric, facet=facet)
         for metric in ("accuracy", "loss")
-        if (curves["kind"] == "eval").any() and curves.loc[curves["kind"] == "eval", metric].notna().any()
+        if curves.loc[curves["kind"] == "eval", metric].notna().any()
     }
-    if len(factors_that_vary(comparison.arms)) > 1:
+    if len(varying) > 1:
         found["map"] = partial(heatmap_figure, comparison, shown)
-    if (comparison.arms["n"] > 0).any():
-        found["front"] = partial(scatter_figure, comparison, shown)
+    for cost, name in zip(COSTS, ("front", "front-time", "front-memory"), strict=True):
+        if cost in comparison.arms and (comparison.arms[cost].notna() & (comparison.arms["n"] > 0)).any():
+            found[name] = partial(scatter_figure, comparison, shown, cost)
     if len(comparison.verdicts):
         found["differences"] = partial(difference_figure, comparison, shown)
-    return {name: partial(_on_paper, make) for name, make in found.items()}
+    text = provenance(comparison, shown)
+    return {name: lambda make=make: on_paper(make(), text) for name, make in found.items()}
 
 
-def _on_paper(make: Callable[[], Figure]) -> Figure:
-    figure = make()
-    figure.update_layout(paper_bgcolor="#FDFDFB")
+def on_paper(figure: Figure, caption: str) -> Figure:
+    """``figure`` (drawn in the light look) on white, with ``caption`` below it."""
+    lines = textwrap.wrap(caption, 165)
+    figure.update_layout(
+        paper_bgcolor="#FFFFFF", width=WIDTH, height=(figure.layout.height or 400) + 44 + 16 * len(lines),
+        margin={"b": 64 + 16 * len(lines), "l": 24, "r": 24},
+    )  # fmt: skip
+    figure.add_annotation(
+        text="<br>".join(map(html_text, lines)), x=0, y=0, xref="paper", yref="paper", xanchor="left", yanchor="top",
+        yshift=-56, align="left", showarrow=False, font={"size": 11, "color": "#5B6470"},
+    )  # fmt: skip
     return figure
 
 
@@ -87,24 +113,39 @@ def html(figure: Figure) -> bytes:
     return figure.to_html(include_plotlyjs=True, full_html=True).encode()
 
 
-def image(figure: Figure, kind: str, *, width: int = 1100, height: int = 560, timeout_s: float = 60.0) -> bytes:
-    """The figure as PNG (twice the pixels) or SVG, drawn by an installed Chromium or Chrome without any network.
+def saving_page(figure: Figure, kind: str, name: str) -> str:
+    """A page that draws the figure in whichever browser opens it and hands it over as the download ``name.kind``.
 
-    Raises CdkaError where there is no such browser or it fails.
+    Nothing is needed on this machine but Plotly itself.
     """
+    return _page(figure, kind, _SAVE % f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}.{kind}")
+
+
+def _page(figure: Figure, kind: str, then: str) -> str:
     from plotly.offline import get_plotlyjs
 
     if kind not in IMAGES:
         raise CdkaError(f"a figure is exported as {' or '.join(IMAGES)}: got {kind!r}.")
+    data = figure.to_json()
+    for character in "<>&":  # no name in the figure can end the script it stands in
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    return _DRAW.format(
+        plotly=get_plotlyjs(), figure=data, kind=kind, width=figure.layout.width or WIDTH,
+        height=figure.layout.height or 560, scale=2 if kind == "png" else 1, then=then,
+    )  # fmt: skip
+
+
+def image(figure: Figure, kind: str, *, timeout_s: float = 60.0) -> bytes:
+    """The figure as PNG (twice the pixels) or SVG, drawn by an installed Chromium or Chrome without any network.
+
+    Raises CdkaError where there is no such browser or it fails.
+    """
+    page = _page(figure, kind, _SHOW)
     program = browser()
     if program is None:
         raise CdkaError(
-            "PNG and SVG need Chromium or Chrome: none was found. Use HTML, or the camera above the figure."
+            "PNG and SVG need Chromium or Chrome on the path: none was found. Use .html, or Save on the Compare page."
         )
-    page = _PAGE.format(
-        plotly=get_plotlyjs(), figure=figure.to_json().replace("</", "<\\/"), kind=kind, width=width, height=height,
-        scale=2 if kind == "png" else 1,
-    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "figure.html"
         source.write_text(page, encoding="utf-8")

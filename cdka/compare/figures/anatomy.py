@@ -108,7 +108,7 @@ def spectrum_figure(adapters: Mapping[str, Factors], *, look: Look | None = None
                 font={"size": 11, "color": colour},
             )  # fmt: skip
     figure.update_xaxes(title_text="; ".join(told))
-    figure.update_yaxes(title_text="singular value", type="log", exponentformat="power")
+    figure.update_yaxes(title_text="singular value", type="log", dtick=1, exponentformat="power")
     title(figure, "How many directions does ΔW use?")
     return figure
 

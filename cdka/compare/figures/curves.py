@@ -88,6 +88,15 @@ def curve_figure(
     return drawn(layout, traces)
 
 
+def crowded(comparison: Comparison, shown: Sequence[str], facet: str | None) -> bool:
+    """Whether a panel holds so many arms that only their means are drawn."""
+    arms = comparison.arms[comparison.arms["arm"].isin(list(shown))]
+    if not facet:
+        return len(arms) > CROWDED
+    everywhere = int(arms[facet].isna().sum())
+    return bool((arms[facet].value_counts() + everywhere > CROWDED).any()) or everywhere > CROWDED
+
+
 def _question(arms: pd.DataFrame, what: str, facet: str | None) -> str:
     varying = factors_that_vary(arms)
     by = ", ".join(varying) if varying else "configuration"

@@ -22,7 +22,10 @@ COSTS = {
     "seconds": "wall time per run (s)",
     "peak_bytes": "peak memory (bytes)",
 }
-LABELLED = 14
+LABELLED = 30
+"""Beyond this many arms no mark is named."""
+PLOT_WIDTH, PLOT_HEIGHT = 800, 330
+"""Pixels that the plot is assumed to have, to keep labels apart."""
 
 
 def scatter_figure(
@@ -51,12 +54,7 @@ def scatter_figure(
         rows = arms[arms["arm"].map(status) == kind]
         if len(rows):
             figure.add_trace(_marks(rows, comparison, cost, kind, size, alpha, look))
-    if len(arms) <= LABELLED:
-        for row in arms.to_dict("records"):
-            figure.add_annotation(
-                x=_place(row[cost], cost), y=row["mean"], text=row["arm_label"], showarrow=False, xanchor="left",
-                xshift=9, yshift=9, font={"size": 11, "color": look.method(row["method"])},
-            )  # fmt: skip
+    _label(figure, arms, cost, look)
     ticks = _ticks(arms[cost].dropna().astype(float))
     figure.update_xaxes(title_text=COSTS[cost], type="log", tickvals=ticks, ticktext=[count_words(t) for t in ticks])
     figure.update_yaxes(title_text=comparison.measure.header)
@@ -65,8 +63,31 @@ def scatter_figure(
     return figure
 
 
-def _place(value: float, cost: str) -> float:
-    return float(np.log10(float(value)))  # annotations on log axes are placed by their exponent
+def _label(figure: Figure, arms: pd.DataFrame, cost: str, look: Look) -> None:
+    """Write each arm beside its mark where it covers no other label or mark; hover tells the rest."""
+    if not 0 < len(arms) <= LABELLED:
+        return
+    x = np.log10(arms[cost].to_numpy(dtype=float))
+    y = arms["mean"].to_numpy(dtype=float)
+    low, high = np.nanmin([arms["ci_low"], arms["mean"]]), np.nanmax([arms["ci_high"], arms["mean"]])
+    across = (x - x.min()) / (np.ptp(x) or 1.0) * 0.88 * PLOT_WIDTH
+    up = (y - low) / ((high - low) or 1.0) * 0.9 * PLOT_HEIGHT
+    taken = [(px - 7, px + 7, py - 7, py + 7) for px, py in zip(across, up, strict=True)]
+    for i in np.argsort(-y):
+        row = arms.iloc[i]
+        wide = 6.2 * len(row["arm_label"])
+        for side, rise in ((1, 9), (1, -9), (-1, 9), (-1, -9), (1, 0), (-1, 0)):
+            left = across[i] + 9 if side > 0 else across[i] - 9 - wide
+            box = (left, left + wide, up[i] + rise - 6, up[i] + rise + 6)
+            others = taken[:i] + taken[i + 1 :]
+            if not any(box[0] < o[1] and o[0] < box[1] and box[2] < o[3] and o[2] < box[3] for o in others):
+                taken.append(box)
+                figure.add_annotation(
+                    x=float(x[i]), y=float(y[i]), text=row["arm_label"], showarrow=False, yshift=rise,
+                    xanchor="left" if side > 0 else "right", xshift=9 * side,
+                    font={"size": 11, "color": look.method(row["method"])},
+                )  # fmt: skip
+                break
 
 
 def _ticks(values: pd.Series) -> list[float]:
@@ -98,7 +119,7 @@ def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, siz
     return go.Scatter(
         x=rows[cost].astype(float), y=rows["mean"], mode="markers", text=words, hoverinfo="text", name=_front(kind),
         customdata=rows["arm"].to_numpy(dtype=object),
-        error_y={"array": half, "color": look.quiet, "thickness": 1.2, "width": 3},
+        error_y={"array": half, "color": look.faint, "thickness": 1.2, "width": 3},
         marker={
             "size": size, "color": fills, "symbol": [METHOD_SYMBOLS.get(m, "circle") for m in rows["family"]],
             "line": {"width": 2 if ring else 1.5, "color": ring or colours},
@@ -137,7 +158,7 @@ def difference_figure(comparison: Comparison, shown: Sequence[str], *, look: Loo
         go.Scatter(
             x=found["difference"], y=names, mode="markers", text=notes,
             hovertemplate="%{y}<br>%{x:+.4f}<br>%{text}<extra></extra>", customdata=found["a"].to_numpy(dtype=object),
-            error_x={"array": high, "arrayminus": low, "color": look.quiet, "thickness": 1.5, "width": 3},
+            error_x={"array": high, "arrayminus": low, "color": look.faint, "thickness": 1.5, "width": 3},
             marker={"size": 10, "line": {"color": colours, "width": 2}, "symbol": [
                 {BETTER: "triangle-right", WORSE: "triangle-left"}.get(v, "circle") for v in found["verdict"]
             ], "color": [c if v in shade else look.paper for c, v in zip(colours, found["verdict"], strict=True)]},

@@ -56,6 +56,11 @@ class Look:
         """Grid and hatching."""
         return "#3A424C" if self.dark else "#D5DAE0"
 
+    @property
+    def faint(self) -> str:
+        """Error bars: quieter than a mark, plainer than the grid."""
+        return "#77818C" if self.dark else "#98A1AB"
+
     def method(self, name: str) -> str:
         """The colour of a method; full fine-tuning is drawn in ink."""
         if name == "full":
@@ -118,9 +123,11 @@ def panels(
         bare = {"showticklabels": False, "title": None} if i % wide else {}
         layout["yaxis" + at["yaxis"][1:]] = look_of_axis | upright | y | bare
         if count > 1:
+            factor = text.split(" = ")[0]
             layout["annotations"].append(
                 {"text": text, "x": left + width / 2, "y": top, "xref": "paper", "yref": "paper", "showarrow": False,
-                 "xanchor": "center", "yanchor": "bottom", "font": {"size": 14}}
+                 "xanchor": "center", "yanchor": "bottom",
+                 "font": {"size": 14, "color": look.text(factor) if factor in FACTOR_COLOURS else look.ink}}
             )  # fmt: skip
     return layout
 

@@ -95,16 +95,17 @@ def _summary(runs: Sequence[Run]) -> None:
 def _curves(feed: Feed, runs: Sequence[Run]) -> None:
     drawn = {run.run_id for run in runs[:MOST_CURVES]}
     validation, training = feed.validation(drawn), feed.training(drawn)
-    labels = list(dict.fromkeys(run.spec.label.removeprefix("cdka ") for run in runs[:MOST_CURVES]))
+    labels = tuple(dict.fromkeys(run.spec.label.removeprefix("cdka ") for run in runs[:MOST_CURVES]))
+    shown = curves.colours(labels)
     total = max(run.spec.steps for run in runs)
     task = TASKS.get(runs[0].spec.task)
     left, right = st.columns(2, gap="small")
-    left.altair_chart(
-        curves.validation(validation, labels, total, task.chance if task else None), key="tune-validation",
-        alt="Validation accuracy by training step, one line per run",
+    left.vega_lite_chart(
+        curves.named(validation), curves.validation(labels, shown, total, task.chance if task else None),
+        key="tune-validation", alt="Validation accuracy by training step, one line per run",
     )  # fmt: skip
-    right.altair_chart(
-        curves.training(training, labels, total), key="tune-training",
+    right.vega_lite_chart(
+        training, curves.training(labels, shown, total, curves.top_loss(training)), key="tune-training",
         alt="Training loss by step, raw and smoothed, one line per run",
     )  # fmt: skip
     if len(runs) > MOST_CURVES:

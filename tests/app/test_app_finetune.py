@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import time
 
+import pandas as pd
 import pytest
 
-from app.finetune import live, order, rows
+from app.finetune import curves, live, order, rows
 from app.finetune.feed import Feed, Track
 from app.finetune.order import Launcher, Order
 from cdka.finetune.spec import resolve
@@ -157,3 +160,34 @@ def test_a_row_tells_state_progress_and_error_in_words():
     assert "640 samples/s" in rows.row_html(live_run, Track())
     failed = replace(run, status="failed", error="out of memory <b>")
     assert "out of memory &lt;b&gt;" in rows.row_html(failed, Track())
+
+
+def test_a_chart_stays_the_same_while_points_arrive_so_that_zoom_and_drawing_survive():
+    store, feed = Store(), Feed()
+    run_ids = store.submit([SPEC, SPEC.with_(seed=1)])
+    feed.refresh(store, run_ids)
+    drawn = []
+    for step in range(0, 60, 20):
+        for run_id in run_ids:
+            feed.tracks[run_id].add({"kind": "step", "step": step, "loss": 3.0 - step / 100})
+            feed.tracks[run_id].add({"kind": "eval", "step": step, "accuracy": 0.5 + step / 1000, "loss": 1.0})
+        training = feed.training(run_ids)
+        drawn.append(json.dumps([
+            curves.validation(("2,8,1",), ("#000000",), 200, 0.1),
+            curves.training(("2,8,1",), ("#000000",), 200, curves.top_loss(training)),
+        ]))  # fmt: skip
+    assert len(set(drawn)) == 1
+    assert '"bind": "scales"' in drawn[0], "the charts can be zoomed"
+    points = curves.named(feed.validation(run_ids))
+    assert points["name"].dropna().tolist() == ["r1 2 · r2 8 · r 1"], "one name per configuration, at its last point"
+    assert points.loc[points["name"].notna(), "step"].tolist() == [40]
+
+
+def test_names_at_the_ends_of_curves_stay_apart_and_inside():
+    points = pd.DataFrame(
+        {"label": [f"{2**i},8,1" for i in range(6)], "run": list("abcdef"), "seed": 0, "step": 200, "accuracy": 0.99}
+    )
+    heights = sorted(curves.named(points)["name_at"])
+    assert min(b - a for a, b in itertools.pairwise(heights)) > 0.08
+    assert heights[-1] < 0.97
+    assert curves.named(points.iloc[:0])["name"].empty

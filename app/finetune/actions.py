@@ -63,6 +63,8 @@ def _again(run: Run) -> None:
     st.session_state["basket"] = [label]
     st.session_state["on"], st.session_state["task"] = run.spec.model, run.spec.task
     st.session_state["tune-filled"] = run.spec.task
+    if "data" in run.spec.task_options:
+        st.session_state["data-path"] = run.spec.task_options["data"]
     for knob in KNOBS:
         value = getattr(run.spec, knob)
         st.session_state[f"tune-{knob}"] = f"{value:g}" if knob == "lr" else value

@@ -70,7 +70,10 @@ class Feed:
             before, now = self._cursors.get(run_id), poll.cursors[run_id]
             if before is None or before[0] != now[0]:
                 self.tracks[run_id] = Track()
-            for event in poll.events[run_id]:
+            events = poll.events[run_id]
+            if any(event["kind"] == "resumed" for event in events):
+                self.tracks[run_id] = _before(store, run_id, events)
+            for event in events:
                 self.tracks[run_id].add(event)
             self.runs[run_id], self._cursors[run_id] = run, now
         for gone in [run_id for run_id in self.runs if run_id not in poll.runs]:
@@ -105,6 +108,15 @@ class Feed:
                 for i in thin(len(track.steps), self._most(drawn))
             ]
         return pd.DataFrame(rows, columns=["label", "run", "seed", "step", "loss", "smoothed"])
+
+
+def _before(store: Store, run_id: str, events: list[dict]) -> Track:
+    """What earlier attempts did up to the step from which this one, whose ``events`` these are, goes on."""
+    track = Track()
+    resumed = next(event["step"] for event in events if event["kind"] == "resumed")
+    for point in store.curves([run_id]).query("step <= @resumed").to_dict("records"):
+        track.add({key: None if value != value else value for key, value in point.items()})
+    return track
 
 
 def _who(run: Run) -> tuple[str, str, int]:

@@ -7,12 +7,13 @@ import html
 import streamlit as st
 
 from app import basket, parts, state
+from app.finetune import own_data
 from app.finetune.order import Order
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
 from cdka.tasks.catalogue import TASKS, TaskInfo, find_task
 
-KNOBS = {"steps": 200, "lr": 1e-3, "alpha": 64.0, "batch_size": 64}
+KNOBS = {"steps": 200, "lr": 1e-3, "alpha": 64.0, "batch_size": 64, "max_length": 512}
 """The knobs on the form and what they are where a task's recipe is silent."""
 
 REGIMES = {
@@ -30,11 +31,14 @@ REGIME_HELP = (
 BASELINES = {"lora": "LoRA, equal cost", "lokr": "LoKr, equal cost", "full": "full fine-tuning"}
 
 
-def ask() -> Order:
-    """Draws the form and returns what it asks for. Raises CdkaError for what cannot be meant."""
+def ask() -> Order | None:
+    """Draws the form and returns what it asks for, None while it is not complete. Raises CdkaError for what cannot be
+    meant."""
     model = _model()
     task = _task(model)
     _fill_recipe(task)
+    of_own = task.name.startswith("local-")
+    options = own_data.ask(task.name) if of_own else {}
     entries = basket.widget("Train these")
     baselines = st.pills(
         "against", list(BASELINES), selection_mode="multi", default=["lora"], format_func=BASELINES.get,
@@ -57,8 +61,18 @@ def ask() -> Order:
             "Seeds", 1, 100, key="tune-seeds", persist_state="session",
             help="Each seed fixes data order and initialisation. Three or more give an interval.",
         )  # fmt: skip
-    batch = st.select_slider("Batch size", [8, 16, 32, 64, 128, 256], key="tune-batch_size", persist_state="session")
+    of_text = not task.kind.startswith("image")
+    if of_text:
+        longest = st.number_input(
+            "Longest sequence (tokens)", 1, 1_000_000, key="tune-max_length", step=64, persist_state="session",
+            help="longer examples are cut, and it is told",
+        )  # fmt: skip
+    batch = st.select_slider("Batch size", [4, 8, 16, 32, 64, 128, 256], key="tune-batch_size", persist_state="session")
     settings = (("steps", int(steps)), ("lr", _number(rate)), ("alpha", float(alpha)), ("batch_size", int(batch)))
+    if of_own and options is None:
+        return None
+    settings += (("max_length", int(longest)),) if of_text else ()
+    settings += (("task_options", options),) if options else ()
     return Order(model, task.name, tuple(entries), tuple(baselines or ()), int(seeds), settings)
 
 
@@ -72,7 +86,7 @@ def _model() -> str:
 
 
 def _task(model: str) -> TaskInfo:
-    fitting = [task.name for task in TASKS.values() if not task.models or model in task.models]
+    fitting = [task.name for task in TASKS.values() if _fits(model, task)]
     if not fitting:
         raise CdkaError(f"no task in the catalogue fits {model!r}. Choose another model, or see: cdka tasks")
     if st.session_state.get("task", fitting[0]) not in fitting:
@@ -81,8 +95,19 @@ def _task(model: str) -> TaskInfo:
     name = st.selectbox("Task", fitting, index=index, **state.bound("task"))
     task = find_task(name)
     sizes = ", ".join(f"{size:,} {split}" for split, size in task.examples.items())
-    parts.show(f'<div class="cdka-quiet">{html.escape(task.description)} Examples: {sizes}.</div>')
+    told = f"{task.description} Examples: {sizes}." if sizes else task.description
+    parts.show(f'<div class="cdka-quiet">{html.escape(told)}</div>')
     return task
+
+
+def _fits(model: str, task: TaskInfo) -> bool:
+    """Whether the model can do the task: images to image models, and only a model that writes can be instructed."""
+    kind = find_model(model).kind
+    if task.models:
+        return model in task.models
+    if kind.startswith("image") or task.kind.startswith("image"):
+        return kind.startswith("image") and task.kind.startswith("image")
+    return kind != "text-classification" or task.kind == kind
 
 
 def _fill_recipe(task: TaskInfo) -> None:

@@ -10,6 +10,7 @@ from app import parts, state, words
 from app.finetune import actions, curves, rows
 from app.finetune.feed import Feed
 from cdka.engines.local import ensure_dispatcher
+from cdka.runs.outlook import time_left_s
 from cdka.runs.record import FINISHED, LIVE, QUEUED, Run
 from cdka.runs.store import Store
 from cdka.tasks.catalogue import TASKS
@@ -62,7 +63,8 @@ def show(sweep_id: str) -> None:
 def panel(store: Store, show: str) -> None:
     """The live panel; polls while something is at work, and comes to rest by itself."""
     busy = any(run.status not in FINISHED for run in chosen_runs(store, show))
-    st.fragment(_panel, run_every=EVERY_S if busy else None, key="tune-live")(store, show, busy)
+    with st.container(key="tune-panel"):
+        st.fragment(_panel, run_every=EVERY_S if busy else None, key="tune-live")(store, show, busy)
 
 
 def _panel(store: Store, show: str, busy: bool) -> None:
@@ -74,22 +76,28 @@ def _panel(store: Store, show: str, busy: bool) -> None:
         ensure_dispatcher(store)
         if not runs:
             return
-        _summary(runs)
+        _summary(store, runs)
         _curves(feed, runs)
         _rows(feed, runs)
     if busy and all(run.status in FINISHED for run in runs):
         st.rerun()  # the whole page, which stops the clock
 
 
-def _summary(runs: Sequence[Run]) -> None:
+def _summary(store: Store, runs: Sequence[Run]) -> None:
     counts: dict[str, int] = {}
     for run in runs:
         word = rows.WORDS[run.status][0]
         counts[word] = counts.get(word, 0) + 1
-    left = [run.remaining_s for run in runs if run.remaining_s is not None]
-    told = " · ".join(f"{count} {word}" for word, count in counts.items())
-    soon = f" · {words.clock(max(left))} left for the runs at work" if left else ""
-    parts.show(f'<div class="cdka-quiet">{words.plural(len(runs), "run")}: {told}{soon}</div>')
+    told = [f"{words.plural(len(runs), 'run')}: " + " · ".join(f"{count} {word}" for word, count in counts.items())]
+    unfinished = [run for run in runs if run.status not in FINISHED]
+    if (left := time_left_s(runs)) is not None:
+        told.append(f"about {words.duration(left)} to go")
+    elif unfinished and not store.runs(status=LIVE):
+        told.append("the engine gets ready; runs that follow start at once")
+    with st.container(horizontal=True, vertical_alignment="center", key="tune-summary", height=38, border=False):
+        parts.show(f'<div class="cdka-quiet">{" · ".join(told)}</div>')
+        if len(unfinished) > 1:
+            actions.for_all(unfinished)
 
 
 def _curves(feed: Feed, runs: Sequence[Run]) -> None:
@@ -108,8 +116,8 @@ def _curves(feed: Feed, runs: Sequence[Run]) -> None:
         training, curves.training(labels, shown, total, curves.top_loss(training)), key="tune-training",
         alt="Training loss by step, raw and smoothed, one line per run",
     )  # fmt: skip
-    if len(runs) > MOST_CURVES:
-        parts.caption(f"Curves of the first {MOST_CURVES} of {len(runs)} runs; the rows below list all.")
+    some = f"Curves of the first {MOST_CURVES} of {len(runs)} runs. " if len(runs) > MOST_CURVES else ""
+    parts.caption(some + "Drag to move a chart, Shift and the wheel to zoom, double-click for the whole.")
 
 
 def _rows(feed: Feed, runs: Sequence[Run]) -> None:
@@ -121,9 +129,10 @@ def _rows(feed: Feed, runs: Sequence[Run]) -> None:
             format_func=lambda p: f"{p * MOST_ROWS + 1}–{min(len(runs), (p + 1) * MOST_ROWS)}",
         ) or 0  # fmt: skip
         page = min(page, pages - 1)
+    differs = rows.apart(runs)
     for run in runs[page * MOST_ROWS : (page + 1) * MOST_ROWS]:
         with st.container(horizontal=True, vertical_alignment="center", key=f"row-{run.run_id}", gap="small"):
-            parts.show(rows.row_html(run, feed.tracks[run.run_id]))
+            parts.show(rows.row_html(run, feed.tracks[run.run_id], differs[run.run_id]))
             actions.menu(run)
 
 

@@ -23,7 +23,7 @@ def show(order: Order | None) -> None:
     """Draws the preview and the launch button; without an order only its place."""
     parts.show('<div class="cdka-preview-title">This will start</div>')
     if order is None:
-        parts.show('<div class="cdka-quiet">Nothing yet: the form has an error.</div>')
+        parts.show('<div class="cdka-quiet">Nothing yet: the form is not complete.</div>')
         return
     try:
         plan = order.plan()

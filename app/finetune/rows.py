@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import time
+from collections import Counter
 from collections.abc import Sequence
 
 from app import parts, words
@@ -16,26 +18,55 @@ WORDS = {
     record.CANCELLED: ("cancelled", "wait"), record.FAILED: ("failed", "bad"), record.LOST: ("lost", "bad"),
 }  # fmt: skip
 """How each state is told, and its tone: wait, live, good or bad. The word carries the meaning, the colour helps."""
+SILENT_S = 60.0
+"""A process that has said nothing for so long may hang, or be busy with a long evaluation: the reader is told."""
+APART = ("model", "task", "target_modules", "lr", "alpha", "steps", "batch_size", "schedule", "scaling_rule", "dtype")
+"""The settings that tell runs of one method and seed apart, in the order of their interest."""
 
 
 def sparkline(values: Sequence[float | None], steps: Sequence[int], total_steps: int) -> str:
-    """A line of 96 by 22 pixels over the whole run, from 0 to 1; empty before the second point."""
+    """A line of 100 by 22 pixels over the whole run, from 0 to 1; empty before the second point."""
     points = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
-    if len(points) < 2 or not total_steps:
-        return '<svg class="cdka-spark" viewBox="0 0 96 22" aria-hidden="true"></svg>'
-    places = [(f"{96 * s / total_steps:.1f}", f"{21 - 20 * v:.1f}") for s, v in points]
+    if len(points) < 2:
+        return '<svg class="cdka-spark" viewBox="0 0 100 22" aria-hidden="true"></svg>'
+    places = [(f"{2 + 95 * s / total_steps:.1f}", f"{19.5 - 17 * v:.1f}") for s, v in points]
     line, (x, y) = " ".join(f"{x},{y}" for x, y in places), places[-1]
     return (
-        '<svg class="cdka-spark" viewBox="0 0 96 22" role="img" aria-label="validation accuracy so far">'
+        '<svg class="cdka-spark" viewBox="0 0 100 22" role="img" aria-label="validation accuracy so far">'
         f'<polyline points="{line}"/><circle cx="{x}" cy="{y}" r="2.2"/></svg>'
     )
 
 
 def status_html(run: Run) -> str:
-    """The state as a word with its tone, and the phase while a process is at work."""
+    """The state as a word with its tone; the phase while a process is at work, and how long it has been silent."""
     word, tone = WORDS[run.status]
     phase = f" · {run.phase}" if run.status == record.RUNNING and run.phase else ""
-    return f'<span class="cdka-state {tone}">{word}{html.escape(phase)}</span>'
+    silent = time.time() - run.heard_at if run.status in record.LIVE and run.heard_at else 0.0
+    quiet = f' <span class="cdka-quiet">silent for {words.duration(silent)}</span>' if silent > SILENT_S else ""
+    return f'<span class="cdka-state {tone}">{word}{html.escape(phase)}</span>{quiet}'
+
+
+def apart(runs: Sequence[Run]) -> dict[str, str]:
+    """For each run, in what it differs from the others beside method and seed: ``lr 0.01 · 200 steps``; else empty.
+
+    Runs that were asked for twice differ in their name only.
+    """
+    settings = {run.run_id: run.spec.to_dict() for run in runs}
+    varying = [name for name in APART if len({repr(one[name]) for one in settings.values()}) > 1]
+    told = {run_id: " · ".join(_setting(name, one[name]) for name in varying) for run_id, one in settings.items()}
+    twins = Counter((run.spec.label, run.spec.seed, told[run.run_id]) for run in runs)
+    for run in runs:
+        if twins[run.spec.label, run.spec.seed, told[run.run_id]] > 1:
+            told[run.run_id] = " · ".join(filter(None, (told[run.run_id], run.run_id)))
+    return told
+
+
+def _setting(name: str, value: object) -> str:
+    if name in ("model", "task"):
+        return str(value).rstrip("/").rsplit("/", 1)[-1]
+    if name == "steps":
+        return f"{value:,} steps"
+    return f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
 
 
 def progress_html(run: Run) -> str:
@@ -74,19 +105,19 @@ def effort_html(run: Run) -> str:
     if run.status in record.LIVE and run.samples_per_s:
         told.append(f"{run.samples_per_s:,.0f} samples/s")
     if run.peak_bytes:
-        told.append(f"peak {words.size(run.peak_bytes)}")
+        told.append(f"{words.size(run.peak_bytes)} memory")
     return " · ".join(told)
 
 
-def row_html(run: Run, track: Track) -> str:
-    """The whole row."""
+def row_html(run: Run, track: Track, differs: str = "") -> str:
+    """The whole row; ``differs`` is what tells it apart from the others shown."""
     hover = f"alpha {run.spec.alpha:g}, lr {run.spec.lr:g}, scaling {run.spec.scaling:.3g}" if run.spec.scaling else ""
-    trouble = ""
+    trouble, seed = "", f"seed {run.spec.seed}" + (f" · {differs}" if differs else "")
     if run.error and run.status in (record.FAILED, record.LOST):
         trouble = f'<div class="cdka-error">{html.escape(run.error)}</div>'
     return (
-        f'<div class="cdka-run"><div>{parts.method_chip_html(run.spec, hover)} <span class="cdka-quiet">seed '
-        f"{run.spec.seed}</span> {status_html(run)}</div><div class='score'>{score_html(run, track)}"
+        f'<div class="cdka-run"><div>{parts.method_chip_html(run.spec, hover)} <span class="cdka-quiet">'
+        f"{html.escape(seed)}</span> {status_html(run)}</div><div class='score'>{score_html(run, track)}"
         f"{sparkline(track.accuracies, track.eval_steps, run.spec.steps)}</div>"
         f'<div class="cdka-quiet">{progress_html(run)}</div><div class="cdka-quiet right">'
         f"{effort_html(run)}</div>{trouble}</div>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import data, parts, state
-from app.finetune import form, live, preview
+from app.finetune import form, live, own_preview, preview
 from cdka.engines import local
 
 values = state.arrive("finetune")
@@ -21,6 +21,11 @@ with ask, parts.errors_shown():
 
 with sight, st.container(key="tune-preview", border=True), parts.errors_shown():
     preview.show(order)
+
+if order is not None and order.task.startswith("local-"):
+    with see, parts.errors_shown():
+        asked = dict(order.settings)
+        own_preview.show(order.model, order.task, asked["task_options"], asked.get("max_length"))
 
 with see, parts.errors_shown():
     show = live.picker(store, values["show"])

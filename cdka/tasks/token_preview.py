@@ -38,9 +38,19 @@ def token_view(spec: RunSpec, examples: int) -> dict[str, Any]:
         "batch": [_shown(first, row, reader.tokenizer) for row in range(len(first))],
         "lengths": lengths,
         "longer": {split: sum(length > spec.max_length for length in values) for split, values in lengths.items()},
-        "notes": list(cut.notes),
+        "notes": [*cut.notes, *_unknown(first, reader.tokenizer, spec.model)],
         "labels": list(cut.label_names),
     }
+
+
+def _unknown(batch: TextSplit, tokenizer: Any, model: str) -> list[str]:
+    """A note where the tokenizer does not know a good part of what it reads."""
+    tokens = batch.source.values if batch.target is None else torch.cat([batch.source.values, batch.target.values])
+    unknown = tokenizer.unk_token_id
+    share = 0.0 if unknown is None else (tokens == unknown).double().mean().item()
+    return [f"{share:.0%} of the tokens are unknown to the tokenizer of {model!r}: it reads them all alike."] * (
+        share > 0.05
+    )  # fmt: skip
 
 
 def _lengths(split: TextSplit) -> list[int]:

@@ -1,0 +1,49 @@
+"""The first batch as a model sees it: every token, and which of them the loss counts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cdka.errors import CdkaError
+from cdka.finetune.spec import resolve
+from cdka.tasks.local.preview import task_for, token_preview
+from cdka.tasks.token_preview import token_view
+
+
+@pytest.fixture
+def sums(tmp_path):
+    path = tmp_path / "sums.jsonl"
+    rows = [{"prompt": f"{a}+{b}=", "answer": str(a + b)} for a in range(10) for b in range(8)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def spec_of(path, **given):
+    task, options = task_for(str(path), given)
+    return resolve("math-lm", task, task_options=options, max_length=7)
+
+
+def test_the_loss_counts_the_answer_and_its_end_and_what_is_cut_is_told(sums):
+    view = token_view(spec_of(sums, template="{prompt}"), 2)
+    assert len(view["batch"]) == 2
+    assert "".join(view["batch"][0]["tokens"]) == "<bos>0+0=0<eos>"
+    assert view["batch"][0]["judged"] == [False] * 5 + [True] * 2
+    lengths = view["lengths"]["train"]
+    assert set(lengths) == {7, 8}  # one or two digits in the sum
+    assert view["longer"]["train"] == sum(length > 7 for length in lengths) > 0
+    assert any("longer than max_length=7 tokens and were cut" in note for note in view["notes"])
+    assert not any("unknown" in note for note in view["notes"])
+
+
+def test_a_tokenizer_that_cannot_read_the_text_is_told(sums):
+    spec = spec_of(sums, template="{prompt} please").with_(max_length=64)
+    assert any(
+        "of the tokens are unknown to the tokenizer of 'math-lm'" in note for note in token_view(spec, 2)["notes"]
+    )
+
+
+def test_the_process_says_why_there_is_nothing_to_show(sums):
+    with pytest.raises(CdkaError, match="unknown column"):
+        token_preview(spec_of(sums).with_(task_options={"data": str(sums), "prompt_column": "nope"}))

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import html
+import io
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import streamlit as st
 
 from app import data, parts, words
-from app.sweeps import follow, preview
+from app.sweeps import follow, preview, shipped
 from app.sweeps.launching import Launcher
 from app.sweeps.progress import Progress, progress, progress_html
 from app.sweeps.verdict import verdicts_html
 from cdka.engines import local
 from cdka.engines.check import checked_all
 from cdka.errors import CdkaError
-from cdka.paths import assets_dir
 from cdka.runs.record import KEPT, Sweep
 from cdka.runs.store import Store
 from cdka.studies import GROUPS, STUDIES, Finding, judge, plan_study
@@ -54,15 +58,24 @@ def page(model: str, task: str) -> None:
         if finished:
             st.download_button(
                 f"Report of {words.plural(len(finished), 'finished study', 'finished studies')}",
-                data=lambda: report(data.store(), finished), file_name=f"studies-{model.replace('/', '-')}.md",
-                mime="text/markdown", key="study-report", on_click="ignore",
+                data=lambda: _zipped(finished), file_name=f"studies-{model.replace('/', '-')}.zip",
+                mime="application/zip", key="study-report", on_click="ignore",
+                help="Markdown with figures, and the verdicts as data",
             )  # fmt: skip
     busy = any(not sweep.finished for sweep in newest(ask).values())
     st.fragment(_cards, run_every=follow.EVERY_S if busy else None, key="study-cards")(ask, busy)
-    for path in sorted((assets_dir() / "studies").glob("*.md")):
-        text = path.read_text(encoding="utf-8")
-        with st.expander(f"Shipped report: {text.splitlines()[0].lstrip('# ') if text else path.stem}"):
-            st.markdown(text)
+    shipped.reports()
+
+
+def _zipped(sweeps: Sequence[Sweep]) -> bytes:
+    found = report(data.store(), sweeps)
+    with TemporaryDirectory() as folder:
+        found.write(Path(folder) / "studies.md")
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(Path(folder).iterdir()):
+                archive.write(file, file.name)
+    return packed.getvalue()
 
 
 def _cards(ask: Ask, busy: bool) -> None:
@@ -84,7 +97,8 @@ def _pairs(studies: list[Study]) -> list[list[Study]]:
 def _card(study: Study, ask: Ask, sweep: Sweep | None) -> None:
     parts.show(
         f'<div class="sweep-question">{html.escape(study.title)}</div>'
-        f'<div><b>Claim.</b> {html.escape(study.claim)} <span class="cdka-quiet">Source: {html.escape(study.source)}.'
+        f"<div><b>Claim{'s' * (len(study.claims) > 1)}.</b> {html.escape(study.claim)} "
+        f'<span class="cdka-quiet">Source: {html.escape(study.source)}.'
         f'</span></div><div class="cdka-quiet"><b>Design.</b> {html.escape(study.design)}</div>'
     )
     if (why := refusal(study.name, ask)) is not None:
@@ -100,6 +114,8 @@ def _card(study: Study, ask: Ask, sweep: Sweep | None) -> None:
     standing = None if sweep is None else progress(data.store().runs(sweep_id=sweep.sweep_id))
     if sweep is not None and standing is not None:
         _result(sweep, standing)
+    else:
+        parts.show(shipped.example_html(study.name, ask.model, ask.task))
     _buttons(study, ask, len(planned.specs), sweep, standing)
 
 

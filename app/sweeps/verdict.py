@@ -14,9 +14,16 @@ WIDTH, HEIGHT = 150, 16
 
 
 def verdicts_html(findings: Sequence[Finding]) -> str:
-    """One line per regime, all intervals of the study on the same scale."""
-    reach = max((abs(v) for f in findings for v in (f.effect, f.ci_low, f.ci_high) if v is not None), default=0.0)
-    return "".join(_line(finding, reach) for finding in findings)
+    """Claim by claim one line per regime, all intervals of a claim on the same scale; a lone claim is not repeated."""
+    claims = list(dict.fromkeys(finding.claim for finding in findings))
+    parts = []
+    for claim in claims:
+        own = [finding for finding in findings if finding.claim == claim]
+        reach = max((abs(v) for f in own for v in (f.effect, f.ci_low, f.ci_high) if v is not None), default=0.0)
+        if len(claims) > 1:
+            parts.append(f'<div class="sweep-claim">{html.escape(claim)}</div>')
+        parts += [_line(finding, reach) for finding in own]
+    return "".join(parts)
 
 
 def _line(finding: Finding, reach: float) -> str:

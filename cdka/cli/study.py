@@ -8,11 +8,10 @@ from pathlib import Path
 from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, spec_settings
-from cdka.errors import CdkaError
 from cdka.runs.store import Store
 from cdka.studies import GROUPS, STUDIES, find_study, judge, plan_study
 from cdka.studies.plan import DEFAULT_MODEL, DEFAULT_SEEDS, DEFAULT_TASK
-from cdka.studies.report import report
+from cdka.studies.report import check_target, report
 from cdka.sweep.launch import launch, preview
 
 HELP = "Test the paper's claims: each study runs its arms with several seeds and ends with a verdict."
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", default=DEFAULT_MODEL, help=f"default {DEFAULT_MODEL}")
     add("--task", default=DEFAULT_TASK, help=f"default {DEFAULT_TASK}")
     add("--seeds", type=int, default=DEFAULT_SEEDS, metavar="N", help=f"number of seeds (default {DEFAULT_SEEDS})")
-    add("--report", metavar="FILE.md", help="write the result as Markdown")
+    add("--report", metavar="FILE.md", help="write the result as Markdown, with figures and data beside it")
     add("--json", action="store_true", help="one JSON document on stdout")
     add_spec_arguments(parser, without=("seed", "components", "method"))
 
@@ -39,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
         for name in dict.fromkeys(names)
     ]
     target = Path(args.report) if args.report else None
-    if target is not None and not target.resolve().parent.is_dir():
-        raise CdkaError(f"the report's folder must exist: got {str(target.parent)!r}. Create it first.")
+    if target is not None:
+        check_target(target)
     store = Store()
     sweep_ids = []
     for one in planned:
@@ -56,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     sweeps = [store.sweep(sweep_id) for sweep_id in sweep_ids]
     findings = [(sweep, judge(store, sweep)) for sweep in sweeps]
     if target is not None:
-        target.write_text(report(store, sweeps), encoding="utf-8")
+        report(store, sweeps, name=target.stem).write(target)
+        say(f"wrote {target}, its figures and {target.with_suffix('.json').name}")
     if args.json:
         print_json(
             {

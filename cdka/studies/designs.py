@@ -52,21 +52,39 @@ def vary_r(layers: Layers, base_params: int) -> list[dict[str, Any]]:
 
 
 def _near(layers: Layers, budget: int) -> list[Option]:
-    """The options that use nearly all of a budget, best aligned first."""
-    options = [o for o in solve(list(layers), budget) if o.num_params >= NEAR * budget]
+    """The options other than LoRA's that use nearly all of a budget: best aligned first, of equals the highest rank."""
+    options = [o for o in solve(list(layers), budget) if o.num_params >= NEAR * budget and not o.is_lora]
     if not options:
         raise CdkaError(f"no option comes within {1 - NEAR:.0%} of {budget:,} parameters. Choose other target modules.")
-    return sorted(options, key=lambda o: (-o.alignment, o.r1, o.r2, o.r))
+    return sorted(options, key=lambda o: (-round(o.alignment, 6), -o.rank_bound, o.r1, o.r2, o.r))
+
+
+def pairs(layers: Layers) -> list[tuple[Components, Components]]:
+    """At each share of the adapted weights, the best aligned option with r2 > r1, and the same with the two exchanged.
+
+    Exchanging r1 and r2 leaves r and, where a model's matrices are square or come both ways, the parameters and the
+    bound on the rank as they are: what differs is the alignment.
+    """
+    found = []
+    for share in SHARES:
+        near = _near(layers, int(share * full_params(layers)))
+        known = {o.components for o in near}
+        chosen = next(
+            ((o.components, turned) for o in near if o.r2 > o.r1 and (turned := Components(o.r2, o.r1, o.r)) in known),
+            None,
+        )
+        if chosen is not None and chosen not in found:
+            found.append(chosen)
+    if not found:
+        raise CdkaError(
+            "no option of this model can exchange r1 and r2 at equal parameters. Choose other target modules."
+        )
+    return found
 
 
 def budget_pairs(layers: Layers, base_params: int) -> list[dict[str, Any]]:
-    """At each share of the adapted weights, the best and the worst aligned option that use it."""
-    arms = []
-    for share in SHARES:
-        options = _near(layers, int(share * full_params(layers)))
-        if options[0].alignment > options[-1].alignment:
-            arms += [{"components": options[0].components}, {"components": options[-1].components}]
-    return arms
+    """The arms of ``pairs``, pair by pair."""
+    return [{"components": components} for pair in pairs(layers) for components in pair]
 
 
 def _lora_params(layers: Layers, rank: int) -> int:
@@ -74,25 +92,26 @@ def _lora_params(layers: Layers, rank: int) -> int:
 
 
 def lora_8(layers: Layers, base_params: int) -> list[dict[str, Any]]:
-    """The best aligned option at the parameters of LoRA rank 8 that is not LoRA, and the paper's default if it fits."""
+    """The best aligned option at the parameters of LoRA rank 8, and the paper's default if it costs about as much."""
     budget = _lora_params(layers, 8)
-    best = next(o for o in _near(layers, budget) if (o.r1, o.r2) != (1, 1))
-    arms = [{"components": best.components}]
+    best = _near(layers, budget)[0].components
+    arms = [{"components": best}]
     fits = all(not PAPER_DEFAULT.problems(s.out_features, s.in_features) for s in layers)
-    if fits and NEAR * budget <= num_params(layers, PAPER_DEFAULT) <= budget and best.components != PAPER_DEFAULT:
+    if fits and NEAR * budget <= num_params(layers, PAPER_DEFAULT) <= budget and best != PAPER_DEFAULT:
         arms.append({"components": PAPER_DEFAULT})
     return arms
 
 
 def an_eighth(layers: Layers, base_params: int) -> list[dict[str, Any]]:
-    """The best aligned option for an eighth of the parameters of LoRA rank 8."""
+    """The best aligned option for an eighth of the parameters of LoRA rank 8 that is not LoRA itself."""
     return [{"components": _near(layers, _lora_params(layers, 8) // 8)[0].components}]
 
 
 def scaling_rules(layers: Layers, base_params: int) -> list[dict[str, Any]]:
-    """Large components under every scaling rule."""
+    """Large components under every scaling rule; small ones with the paper's and with none, to show what size does."""
     r2 = max(_levels(layers, "in_features", "r2"))
-    return [{"components": Components(4, r2, 4), "scaling_rule": rule} for rule in SCALING_RULES]
+    large = [{"components": Components(4, r2, 4), "scaling_rule": rule} for rule in SCALING_RULES]
+    return large + [{"components": Components(4, 4, 1), "scaling_rule": rule} for rule in ("sqrt_r_r2", "none")]
 
 
 def spread(layers: Layers, base_params: int) -> list[dict[str, Any]]:

@@ -1,62 +1,172 @@
-"""A study's result as Markdown, written by the tool itself: claim, design, table, verdict, how to repeat it."""
+"""A study's result as Markdown with its figures, written by the tool itself: claim, design, table, verdict, source.
+
+Beside ``NAME.md`` lie ``NAME-STUDY.svg``, one per study of one factor, and ``NAME.json`` with the verdicts, for the
+Studio and for whoever wants to check them.
+"""
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from cdka.compare import StoreSource, compare
+from cdka.compare import Measure, StoreSource, compare
+from cdka.compare.words import plural
 from cdka.engines.slots import cores
-from cdka.runs.record import Sweep
+from cdka.errors import CdkaError
+from cdka.runs.record import Run, Sweep
 from cdka.runs.store import Store
 from cdka.studies.catalogue import STUDIES
-from cdka.studies.judge import judge
+from cdka.studies.course import FACTORS, Course, course
+from cdka.studies.figure import ladder_svg
+from cdka.studies.judge import Finding, judge, runs_by_regime, signed
+
+FORMAT = 1
 
 
-def report(store: Store, sweeps: Sequence[Sweep], metric: str = "accuracy") -> str:
-    """The report of finished studies, in the order given."""
-    sections = [_section(store, sweep, metric) for sweep in sweeps]
-    first = sweeps[0].plan
-    names = " ".join(sweep.plan["study"] for sweep in sweeps)
-    head = (
-        f"# What the studies found: {first['model']} on {first['task']}\n\n"
-        f"Written by `cdka study` from its own runs ({platform.machine()}, {cores()} CPU cores, "
-        f"{_versions(store, sweeps[0])}). "
-        f"Metric: test {metric} of the final step, read once. Intervals are 95 % t intervals over seeds. Repeat with: "
-        f"`cdka study {names} --model {first['model']} --task {first['task']} --seeds {len(first['seeds'])}`.\n"
+@dataclass(frozen=True)
+class Report:
+    """The text, its figures by file name, and the same as plain data."""
+
+    text: str
+    figures: dict[str, str]
+    document: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Writes ``path`` (Markdown), the figures and the data beside it."""
+        path.write_text(self.text, encoding="utf-8")
+        for name, svg in self.figures.items():
+            (path.parent / name).write_text(svg + "\n", encoding="utf-8")
+        document = json.dumps(self.document, indent=1, ensure_ascii=False)
+        path.with_suffix(".json").write_text(document + "\n", encoding="utf-8")
+
+
+def check_target(path: Path) -> None:
+    """Raises CdkaError unless a report can be written to ``path``: said before hours of work, not after."""
+    if path.suffix != ".md":
+        raise CdkaError(f"a report is a Markdown file: got {str(path)!r}. Name it {path.stem or 'report'}.md.")
+    if not path.resolve().parent.is_dir():
+        raise CdkaError(f"the report's folder must exist: got {str(path.parent)!r}. Create it first.")
+
+
+def report(store: Store, sweeps: Sequence[Sweep], metric: str = "accuracy", name: str = "studies") -> Report:
+    """The report of finished studies, in the order given. ``name`` is the stem of its files."""
+    figures: dict[str, str] = {}
+    findings = {sweep.sweep_id: judge(store, sweep, metric) for sweep in sweeps}
+    sections = [_section(store, sweep, findings[sweep.sweep_id], metric, name, figures) for sweep in sweeps]
+    facts = _facts(store, sweeps)
+    text = "\n".join(
+        [_head(sweeps, facts, metric), _summary([f for found in findings.values() for f in found]), *sections]
     )
-    return head + "\n" + "\n".join(sections)
+    studies = [
+        {"study": sweep.plan["study"], "regimes": sweep.plan["regimes"],
+         "findings": [finding.to_dict() for finding in findings[sweep.sweep_id]]}
+        for sweep in sweeps
+    ]  # fmt: skip
+    return Report(text, figures, {"format": FORMAT, "name": name, "metric": metric, **facts, "studies": studies})
 
 
-def _versions(store: Store, sweep: Sweep) -> str:
-    run = store.runs(sweep_id=sweep.sweep_id)[0]
-    attempts = store.attempts(run.run_id)
-    found = attempts[-1]["versions"] if attempts else {}
-    return ", ".join(f"{name} {found[name]}" for name in ("cdka-studio", "torch", "peft") if name in found)
+def _facts(store: Store, sweeps: Sequence[Sweep]) -> dict[str, Any]:
+    """Where the numbers come from: model, task, seeds, when, on what, by which versions, how long."""
+    runs = [run for sweep in sweeps for run in store.runs(sweep_id=sweep.sweep_id)]
+    attempts = [store.attempts(run.run_id) for run in runs[:1]]
+    ended = [run for run in runs if run.started_at and run.finished_at]
+    first = min((run.started_at for run in ended), default=None)
+    last = max((run.finished_at for run in ended), default=None)
+    plan = sweeps[0].plan
+    return {
+        "model": plan["model"], "task": plan["task"], "seeds": list(plan["seeds"]), "runs": len(runs),
+        "date": "" if last is None else datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d"),
+        "seconds": None if first is None else round(last - first, 1),
+        "machine": f"{platform.machine()}, {plural(cores(), 'CPU core')}",
+        "versions": (attempts[0][-1]["versions"] or {}) if attempts and attempts[0] else {},
+    }  # fmt: skip
 
 
-def _section(store: Store, sweep: Sweep, metric: str) -> str:
+def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
+    names = " ".join(sweep.plan["study"] for sweep in sweeps)
+    shown = ("cdka-studio", "torch", "peft", "commit")
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in shown if name in facts["versions"])
+    time = "" if facts["seconds"] is None else f", {facts['seconds']:.0f} s from the first start to the last end"
+    command = f"cdka study {names} --model {facts['model']} --task {facts['task']} --seeds {len(facts['seeds'])}"
+    regimes: dict[str, str] = {}
+    for sweep in sweeps:
+        for regime, settings in sweep.plan["regimes"].items():
+            knobs = {k: v for k, v in settings.items() if regime != "searched" or k != "lr"}
+            searched = ", three learning rates around the recipe's" if regime == "searched" else ""
+            regimes[regime] = ", ".join(f"{key} {value:g}" for key, value in knobs.items()) + searched
+    told = " ".join(f"**{regime}**: {text}." for regime, text in regimes.items())
+    return (
+        f"# What the studies found: {facts['model']} on {facts['task']}\n\n"
+        f"Written by `cdka study` from its own runs: {facts['runs']} runs{time} ({facts['date']}; {facts['machine']}; "
+        f"{versions}). Repeat with:\n\n    {command}\n\n"
+        f"Regimes: {told} The verdicts differ between regimes, so each is told apart.\n\n"
+        f"Metric: test {metric} at the final step, read once. Each seed gives one number; the interval is the 95 % t "
+        "interval over seeds, not corrected for the number of verdicts: of twenty without any effect one would miss "
+        "zero by chance. *Supported* and *contradicted* say on which side of zero the interval lies, not that the "
+        "effect is large: read its size. A small model on a small task is what this is about, nothing else.\n"
+    )
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    rows = ["| claim | regime | verdict | effect | 95 % interval | seeds |", "|---|---|---|---|---|---:|"]
+    for one in findings:
+        effect = "" if one.effect is None else f"{signed(one.effect)} {one.measures}"
+        interval = "" if one.ci_low is None else f"{signed(one.ci_low)} to {signed(one.ci_high)}"
+        rows.append(f"| {one.claim} | {one.regime} | **{one.verdict}** | {effect} | {interval} | {one.n} |")
+    return "\n".join(rows) + "\n"
+
+
+def _section(
+    store: Store, sweep: Sweep, findings: Sequence[Finding], metric: str, name: str, figures: dict[str, str]
+) -> str:
     study = STUDIES[sweep.plan["study"]]
-    runs = store.runs(sweep_id=sweep.sweep_id)
-    seconds = max((r.finished_at or 0) for r in runs) - min((r.started_at or 0) for r in runs)
+    by_regime = runs_by_regime(store, sweep)
+    factor = next((FACTORS[claim.rule] for claim in study.claims if claim.rule in FACTORS), None)
+    courses = [course(store, runs, regime, factor, metric) for regime, runs in by_regime.items()] if factor else []
+    courses = [one for one in courses if one is not None]
     lines = [f"## {study.title}\n", f"**Claim** ({study.source}): {study.claim}\n", f"**Design:** {study.design}\n"]
-    for finding, (regime, settings) in zip(judge(store, sweep, metric), sweep.plan["regimes"].items(), strict=True):
-        said = ", ".join(f"{key} {value:g}" for key, value in settings.items())
-        lines += [f"**{regime.capitalize()} regime** ({said}): *{finding.verdict}*. {finding.sentence}\n"]
-        own = [run.run_id for run in runs if all(getattr(run.spec, k) == settings[k] for k in settings if k != "lr")]
-        frame = compare(StoreSource(store, run_ids=own)).arms
-        lines.append(_table(frame, metric) + "\n")
-    lines.append(f"{len(runs)} runs, {seconds:.0f} s from the first start to the last end.\n")
+    if courses:
+        file = f"{name}-{study.name}.svg"
+        figures[file] = ladder_svg(factor, courses, metric)
+        lines.append(f"![{metric} over {factor}, and its slope along training]({file})\n")
+        lines.append(
+            f"Left of each pair: {metric} over {factor} at the end, a small dot per run. Right: what a doubling of "
+            f"{factor} changes on validation as training goes on, from the same runs. Bars and bands: 95 %.\n"
+        )
+    for regime, runs in by_regime.items():
+        lines += [f"### {regime.capitalize()} regime\n"]
+        lines += [f"{one.reading}\n" for one in findings if one.regime == regime]
+        lines.append(_table(store, runs, metric, next((c for c in courses if c.regime == regime), None), factor) + "\n")
     return "\n".join(lines)
 
 
-def _table(arms: pd.DataFrame, metric: str) -> str:
-    rows = [f"| arm | parameters | {metric} | SD | 95 % interval | seeds |", "|---|---:|---:|---:|---:|---:|"]
+def _table(store: Store, runs: Sequence[Run], metric: str, along: Course | None, factor: str | None) -> str:
+    """Every arm of a regime, those of a search at every rate; along a ladder, the change from the rung below."""
+    source = StoreSource(store, run_ids=[run.run_id for run in runs])
+    arms = compare(source, Measure(metric=metric)).arms
+    steps = {} if along is None else {step["to"]: step for step in along.steps}
+    head = ["arm", "parameters", metric, "SD", "95 % interval", "seeds"]
+    align = ["---", "---:", "---:", "---:", "---:", "---:"]
+    if steps:
+        head.append("from the one above")
+        align.append("---:")
+    rows = [f"| {' | '.join(head)} |", f"|{'|'.join(align)}|"]
     for row in arms.itertuples():
         interval = "" if pd.isna(row.ci_low) else f"{row.ci_low:.3f} to {row.ci_high:.3f}"
-        mean = "" if pd.isna(row.mean) else f"{row.mean:.3f}"
-        sd = "" if pd.isna(row.sd) else f"{row.sd:.3f}"
-        rows.append(f"| {row.arm_label} | {int(row.num_params):,} | {mean} | {sd} | {interval} | {row.n} |")
+        mean, sd = ("" if pd.isna(value) else f"{value:.3f}" for value in (row.mean, row.sd))
+        size = "" if pd.isna(row.num_params) else f"{int(row.num_params):,}"
+        cells = [row.arm_label, size, mean, sd, interval, str(row.n) + (f", {row.failed} failed" if row.failed else "")]
+        if steps:
+            step = steps.get(int(getattr(row, factor))) if row.method == "cdka" else None
+            cells.append(
+                "" if step is None else f"{step['gain']:+.3f} ({step['ci_low']:+.3f} to {step['ci_high']:+.3f})"
+            )
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

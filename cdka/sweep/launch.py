@@ -13,7 +13,7 @@ from cdka.engines.check import checked_all
 from cdka.engines.slots import cores, detect
 from cdka.finetune.spec import RunSpec
 from cdka.runs.store import Store
-from cdka.sweep.estimate import Estimate, estimate
+from cdka.sweep.estimate import Estimate, estimate, timed
 from cdka.sweep.memory import job_bytes
 from cdka.sweep.packing import pack
 from cdka.sweep.plan import Plan
@@ -58,7 +58,7 @@ def preview(plan: Plan, store: Store, *, packs: bool = True) -> Preview:
     memory = max((size for specs in members if (size := job_bytes(specs)) is not None), default=None)
     ways = min(len(places), cores())
     return Preview(
-        len(plan.specs), tuple(numbers), jobs, estimate(plan.specs, store.frame(), slots=ways), memory,
+        len(plan.specs), tuple(numbers), jobs, estimate(plan.specs, timed(store.runs()), slots=ways), memory,
         (*plan.notes, *notes),
     )  # fmt: skip
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import html
+import io
+import json
 import math
+import re
 import shlex
 import time
+import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from app.sweeps import draft, figure, launching, verdict
+from app.sweeps import draft, figure, launching, studies, verdict
 from app.sweeps.progress import progress, progress_html
 from cdka.cli import sweep as sweep_command
 from cdka.errors import CdkaError
@@ -48,6 +51,10 @@ def idle(monkeypatch):
 
 def texts(app) -> str:
     return html.unescape(" ".join(element.value for element in app.markdown))
+
+
+def plain(app) -> str:
+    return re.sub(r"<[^>]*>", "", texts(app))
 
 
 # Plans as arguments ----------------------------------------------------------------------------------------------
@@ -101,7 +108,7 @@ def test_consent_is_asked_above_ten_thousand_runs_and_a_hundred_thousand_are_ref
         (b"\xff\xfe", r"cannot be read: mine\.toml \(it is not UTF-8 text\)"),
         (b"#" * 64_001, r"at most 64,000 bytes: got 64,001 in 'mine\.toml'"),
         (b'model = "m"\ntask = "t"\narms = [1]', r"arms must be a list of tables: got 1 at mine\.toml, line 3"),
-        (b'model = "m"\ntask = "t"\nbaselines = [1]', r"baselines must be a list of names: got 1 at mine\.toml, line 3"),
+        (b'model = "m"\ntask = "t"\nbaselines = [1]', r"list of names: got 1 at mine\.toml, line 3"),
     ],
 )
 def test_a_bad_plan_file_is_refused_in_the_librarys_words(content, told):
@@ -361,8 +368,9 @@ def test_one_click_runs_a_study_and_the_card_follows_it(room, idle):
     assert "it needs at least two seeds with every arm" in texts(app)
 
 
-def test_finished_studies_show_the_verdicts_of_their_runs(room, idle, monkeypatch):
+def test_finished_studies_show_the_verdicts_of_their_runs(room, idle, monkeypatch, tmp_path):
     """Accuracies written into the store by hand: falling with r1 in every seed, so the claim must be supported."""
+    monkeypatch.setattr("app.sweeps.shipped.assets_dir", lambda: tmp_path)
     store = Store()
     from cdka.studies import STUDIES, plan_study
 
@@ -382,11 +390,39 @@ def test_finished_studies_show_the_verdicts_of_their_runs(room, idle, monkeypatc
     assert app.get("download_button")
 
 
-def test_the_shipped_report_is_shown_where_there_is_one(room, idle, tmp_path, monkeypatch):
+SHIPPED = {
+    "format": 1, "name": "trends", "metric": "accuracy", "model": "digits-vit", "task": "digits-flip",
+    "seeds": [0, 1, 2], "runs": 30, "date": "2026-01-31", "seconds": 9.0, "machine": "a machine", "versions": {"torch": "9.9"},
+    "studies": [{"study": "r1", "regimes": {}, "findings": [FOUND.to_dict()]}],
+}  # fmt: skip
+
+
+def test_a_shipped_report_is_an_example_until_there_are_own_runs(room, idle, tmp_path, monkeypatch):
     folder = tmp_path / "assets" / "studies"
     folder.mkdir(parents=True)
-    (folder / "trends.md").write_text("# What the studies found: here\n\nA table.\n", encoding="utf-8")
-    monkeypatch.setattr("app.sweeps.studies.assets_dir", lambda: Path(tmp_path / "assets"))
+    (folder / "trends.md").write_text("# What was found: here\n\n![a figure](trends-r1.svg)\n\nA table.\n", "utf-8")
+    (folder / "trends-r1.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' class='study-figure'></svg>")
+    (folder / "trends.json").write_text(json.dumps(SHIPPED))
+    monkeypatch.setattr("app.sweeps.shipped.assets_dir", lambda: tmp_path / "assets")
     app = room("sweeps", part="Studies")
-    assert [box.label for box in app.expander] == ["Shipped report: What the studies found: here"]
+    assert [box.label for box in app.expander] == ["Shipped report: What was found: here"]
     assert "A table." in texts(app)
+    assert "![" not in texts(app), "the figure is drawn, not linked to"
+    assert "Shipped example, not your runs: 30 runs, 3 seeds, 2026-01-31, torch 9.9, a machine" in plain(app)
+    assert "▲ supported" in texts(app)
+    app.button(key="run-r1").click().run()
+    assert "Shipped example" not in plain(app), "own runs take its place"
+    assert "Shipped example" not in plain(room("sweeps", part="Studies", plan_task="digits")), "another task"
+
+
+def test_the_report_of_own_studies_is_a_zip_with_figures(home):
+    from cdka.studies import STUDIES, plan_study
+
+    store = Store()
+    planned = plan_study(STUDIES["r"], seeds=2)
+    sweep_id = store.create_sweep(planned.name, planned.document, planned.specs)
+    with store.database.write() as sql:
+        sql.execute("UPDATE runs SET status = 'done', num_params = 1, metrics = '{\"accuracy\": 0.5}'")
+    packed = studies._zipped([store.sweep(sweep_id)])
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert archive.namelist() == ["studies-r.svg", "studies.json", "studies.md"]

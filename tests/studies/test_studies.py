@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from xml.etree import ElementTree
 
 import pytest
 
 from cdka.errors import CdkaError
+from cdka.paths import assets_dir
 from cdka.runs.store import Store
 from cdka.studies import STUDIES, find_study, judge, plan_study
-from cdka.studies.judge import CONTRADICTED, SUPPORTED, UNRESOLVED
-from cdka.studies.report import report
+from cdka.studies.course import course
+from cdka.studies.figure import ladder_svg
+from cdka.studies.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding, runs_by_regime
+from cdka.studies.report import check_target, report
 
 ON_DIGITS = [name for name in STUDIES if name != "long-context"]
 
@@ -93,23 +98,113 @@ def test_regimes_are_judged_apart(home):
 def test_returns_diminish_when_the_first_doubling_gains_more_than_the_last(home):
     store = Store(home)
     gain = {1: 0.60, 2: 0.75, 4: 0.80, 8: 0.81}
-    early, _ = judge(
+    helps, _, diminishes, _ = judge(
         store, finished(store, "r", lambda s: gain[s.components.r] + 0.001 * (s.seed * s.components.r % 3))
     )
-    assert early.verdict == SUPPORTED
-    assert early.effect == pytest.approx(0.14, abs=0.01)
-    assert "Over all doublings together" in early.sentence
+    assert (helps.verdict, diminishes.verdict) == (SUPPORTED, SUPPORTED)
+    assert diminishes.effect == pytest.approx(0.14, abs=0.01)
+    assert "The doublings: +0.150, +0.050, +0.010" in diminishes.sentence or "+0.1" in diminishes.sentence
 
 
-def test_a_diverged_run_is_counted_apart_and_never_as_zero(home):
+def test_where_more_components_hurt_it_is_said_whatever_the_doublings_do(home):
+    """Losing ever more is no diminishing return: the claim that r helps is judged apart."""
     store = Store(home)
-    sweep = finished(
-        store, "stabilisation", lambda s: 0.9 + 0.001 * s.seed, failing=lambda s: s.scaling_rule == "none" and s.seed
+    level = {1: 0.80, 2: 0.79, 4: 0.74, 8: 0.60}
+    helps, _, diminishes, _ = judge(
+        store, finished(store, "r", lambda s: level[s.components.r] + 0.001 * (s.seed * s.components.r % 3))
     )
+    assert helps.verdict == CONTRADICTED
+    assert diminishes.verdict == SUPPORTED
+
+
+def test_a_valley_is_told_beside_its_slope(home):
+    store = Store(home)
+    level = {4: 0.75, 8: 0.65, 16: 0.72, 32: 0.78, 64: 0.83}
+    early, _ = judge(
+        store, finished(store, "r1", lambda s: level[s.components.r1] + 0.001 * s.seed * (s.components.r1 % 3))
+    )
+    assert early.verdict == CONTRADICTED
+    assert "not one way: -0.099 from 4 to 8" in early.sentence
+    assert "From r1 4 to 64: +0.08" in early.sentence
+
+
+def losses(store, sweep, loss):
+    """Training curves in the store as ``loss(spec)`` gives them."""
+    with store.database.write() as sql:
+        for run in store.runs(sweep_id=sweep.sweep_id):
+            (n, attempt) = sql.execute("SELECT n, attempt FROM runs WHERE run_id=?", (run.run_id,)).fetchone()
+            sql.executemany(
+                "INSERT INTO events VALUES (?, ?, ?, 'step', 0, ?)",
+                [
+                    (n, attempt, seq, json.dumps({"kind": "step", "step": seq, "loss": value}))
+                    for seq, value in enumerate(loss(run.spec), start=1)
+                ],
+            )
+
+
+def test_a_run_that_diverges_counts_as_unstable_and_never_as_an_accuracy(home):
+    store = Store(home)
+    sweep = finished(store, "stabilisation", lambda s: 0.9, failing=lambda s: s.scaling_rule == "none" and s.seed < 2)
+    losses(store, sweep, lambda s: [2.0] * (50 - s.seed) if s.scaling_rule == "none" else [2.0] + [1.0] * (s.steps - 1))
     (finding,) = judge(store, sweep)
-    assert finding.verdict == UNRESOLVED
-    assert "none 2 of 3" in finding.sentence
-    assert "sqrt_r_r2 0 of 3" in finding.sentence
+    large = max((run.spec.components for run in store.runs(sweep_id=sweep.sweep_id)), key=lambda c: c.r2)
+    steps = store.runs(sweep_id=sweep.sweep_id)[0].spec.steps
+    assert f"{large} none" in finding.sentence
+    assert "(2 of 3 diverged)" in finding.sentence
+    assert f"{large} sqrt_r_r2 0.00" in finding.sentence
+    expected = [(steps - 50) / steps, (steps - 49) / steps, 0.0]
+    assert finding.effect == pytest.approx(sum(expected) / 3)
+    assert finding.measures.startswith("share of unstable steps")
+
+
+def test_every_run_without_the_factor_diverging_supports_the_claim(home):
+    """The strongest evidence there can be has no accuracy at all: it must not end as not resolved."""
+    store = Store(home)
+    sweep = finished(store, "stabilisation", lambda s: 0.9, failing=lambda s: s.scaling_rule == "none")
+    losses(store, sweep, lambda s: [2.0] * (5 + s.seed) if s.scaling_rule == "none" else [2.0] + [1.0] * (s.steps - 1))
+    (finding,) = judge(store, sweep)
+    assert finding.verdict == SUPPORTED
+
+
+def test_seeds_that_agree_to_the_last_digit_do_not_fake_certainty(home):
+    store = Store(home)
+    early, _ = judge(store, finished(store, "r1", lambda s: 0.9 - 0.01 * s.components.r1.bit_length(), seeds=2))
+    assert early.verdict == UNRESOLVED
+    assert "Both seeds agree to the last digit" in early.sentence
+
+
+def test_a_budget_is_judged_on_exchanged_pairs(home):
+    planned = plan_study(STUDIES["budget"])
+    arms = [arm for arm in planned.arms if arm.spec.steps == planned.specs[0].steps]
+    for better, worse in zip(arms[::2], arms[1::2], strict=True):
+        (r1, r2, r), other = better.spec.components.as_tuple(), worse.spec.components.as_tuple()
+        assert other == (r2, r1, r)
+        assert r2 > r1
+        assert better.num_params == worse.num_params, "the matrices of digits-vit are square or come both ways"
+    store = Store(home)
+    sweep = finished(store, "budget", lambda s: 0.8 + 0.01 * (s.components.r2 > s.components.r1) + 0.001 * s.seed**2)
+    early, _ = judge(store, sweep)
+    assert early.effect == pytest.approx(0.01)
+
+
+def test_an_eighth_of_lora_is_not_lora_itself():
+    arms = plan_study(STUDIES["eighth"]).arms
+    (own,) = [arm for arm in arms if arm.spec.method == "cdka"]
+    (lora,) = [arm for arm in arms if arm.spec.method == "lora"]
+    assert own.spec.components.as_tuple()[:2] != (1, 1)
+    assert 0.8 <= own.num_params / (lora.num_params / 8) <= 1
+
+
+def test_vision_is_held_against_lora_at_equal_parameters(home):
+    store = Store(home)
+    sweep = finished(store, "vision", lambda s: {"lora": 0.85, "full": 0.9}.get(s.method, 0.8) + wobble(s))
+    findings = judge(store, sweep)
+    assert [(f.claim[:8], f.regime) for f in findings] == [
+        ("A larger", "early"), ("A larger", "tuned"), ("At the p", "early"), ("At the p", "tuned"),
+    ]  # fmt: skip
+    assert findings[2].verdict == CONTRADICTED
+    assert "cdka 4,64,1" in findings[2].measures
+    assert findings[2].effect == pytest.approx(-0.05, abs=0.01), "the margin moves the verdict, not the effect"
 
 
 def test_lora_is_judged_at_the_rate_that_was_best_for_it(home):
@@ -143,14 +238,64 @@ def test_an_unfinished_study_is_not_resolved_and_says_what_is_missing(home):
     assert "10 runs are still to come" in early.sentence
 
 
-def test_the_report_holds_every_arm_verdict_and_how_to_repeat_it(home):
+def test_the_report_holds_every_arm_verdict_and_how_to_repeat_it(home, tmp_path):
     store = Store(home)
     sweep = finished(store, "r1", lambda s: 0.9 - 0.02 * s.components.r1.bit_length() + wobble(s))
-    text = report(store, [sweep])
-    assert "cdka study r1 --model digits-vit --task digits-flip --seeds 3" in text
-    assert text.count("| cdka ") == 10
-    assert text.count("*supported*") == 2
-    assert "paper, key results" in text
+    found = report(store, [sweep], name="trends")
+    assert "cdka study r1 --model digits-vit --task digits-flip --seeds 3" in found.text
+    assert found.text.count("| cdka ") == 10
+    assert found.text.count("**supported**") == 2
+    assert "paper, key results" in found.text
+    assert "30 runs" in found.text
+    found.write(tmp_path / "trends.md")
+    assert "](trends-r1.svg)" in (tmp_path / "trends.md").read_text()
+    ElementTree.parse(tmp_path / "trends-r1.svg")
+    document = json.loads((tmp_path / "trends.json").read_text())
+    assert [Finding.from_dict(f) for f in document["studies"][0]["findings"]] == judge(store, sweep)
+    assert document["seeds"] == [0, 1, 2]
+
+
+def test_the_figure_draws_every_run_where_it_belongs(home):
+    store = Store(home)
+    sweep = finished(store, "r", lambda s: 0.5 + 0.1 * s.components.r.bit_length() + wobble(s))
+    own = runs_by_regime(store, sweep)["early"]
+    found = course(store, own, "early", "r")
+    assert found.levels == (1, 2, 4, 8)
+    assert found.means[8] - found.means[1] == pytest.approx(0.3, abs=0.01)
+    assert [step["to"] for step in found.steps] == [2, 4, 8]
+    svg = ElementTree.fromstring(ladder_svg("r", [found]))
+    dots = [c for c in svg.iter("{http://www.w3.org/2000/svg}circle")]
+    assert len(dots) == 4 * 3 + 4
+    heights = [float(c.get("cy")) for c in dots if c.get("r") == "4"]
+    assert heights == sorted(heights, reverse=True), "a rising metric rises on the page"
+
+
+@pytest.mark.parametrize("target", ["no-such-folder/trends.md", "trends.txt"])
+def test_a_report_that_cannot_be_written_is_refused_before_the_runs(target, tmp_path):
+    with pytest.raises(CdkaError, match=r"the report's folder must exist|a report is a Markdown file"):
+        check_target(tmp_path / target)
+
+
+def test_the_shipped_report_is_of_the_tool_as_it_is():
+    """Each verdict in the repository names a claim and a rule that still exist, and its files lie beside it."""
+    folder = assets_dir() / "studies"
+    documents = list(folder.glob("*.json"))
+    assert documents
+    for path in documents:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.with_suffix(".md").read_text(encoding="utf-8")
+        for one in document["studies"]:
+            claims = [claim.text for claim in STUDIES[one["study"]].claims]
+            findings = [Finding.from_dict(f) for f in one["findings"]]
+            assert [f.claim for f in findings] == [c for c in claims for _ in one["regimes"]]
+            assert (
+                one["regimes"]
+                == plan_study(STUDIES[one["study"]], document["model"], document["task"]).document["regimes"]
+            )
+            for finding in findings:
+                assert finding.reading in text
+        for figure in re.findall(r"\]\(([\w.-]+\.svg)\)", text):
+            ElementTree.parse(folder / figure)
 
 
 def test_only_a_study_has_a_verdict(home):

@@ -12,8 +12,9 @@ from cdka.finetune.counts import count_params
 from cdka.finetune.spec import resolve
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
+from cdka.runs.store import Store
 from cdka.sweep.baselines import match
-from cdka.sweep.estimate import estimate
+from cdka.sweep.estimate import estimate, timed
 from cdka.sweep.grid import cells, parse_grid
 from cdka.sweep.packing import pack
 from cdka.sweep.plan import mismatch, plan
@@ -146,6 +147,18 @@ def test_an_estimate_rests_on_runs_that_were_timed():
     assert timed.seconds - estimate([], history).seconds == pytest.approx(3.5 + 2 * 100 * 10 * 6.4 / 6400)
     assert "1 finished runs" in timed.basis
     assert estimate([resolve("gpt2", "digits-flip")], None).seconds is None
+
+
+def test_a_member_of_a_pack_costs_its_share_of_the_packs_time(home):
+    """A pack of eight that trained for eight seconds predicts one second per run, not eight."""
+    store = Store(home)
+    specs = [resolve(*DIGITS, steps=100, batch_size=10, seed=seed) for seed in range(8)]
+    store.submit(specs, packs=[0] * 8)
+    with store.database.write() as sql:
+        sql.execute("UPDATE runs SET status = 'done', metrics = '{\"training_s\": 8.0, \"steps_done\": 100}'")
+    history = timed(store.runs())
+    assert set(history["pack_size"]) == {8}
+    assert estimate(specs, history).seconds == pytest.approx(estimate([], history).seconds + 3.5 + 8 * 1.0)
 
 
 def test_a_plan_file_says_file_line_and_key(tmp_path):

@@ -1,0 +1,76 @@
+"""The studies that ship with the Studio: their verdicts as an example on a card, and their reports to read.
+
+They are told apart from the reader's own runs: a frame, the word, and where they come from.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app import parts, words
+from app.sweeps.verdict import verdicts_html
+from cdka.paths import assets_dir
+from cdka.studies import Finding
+from cdka.studies.report import FORMAT
+
+_FIGURE = re.compile(r"^!\[([^\]]*)\]\(([\w.-]+\.svg)\)$", re.M)
+
+
+@lru_cache(maxsize=8)
+def documents(folder: Path) -> tuple[tuple[Path, dict[str, Any]], ...]:
+    """The reports of a folder as (Markdown file, data), those of another format left out."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.get("format") == FORMAT and path.with_suffix(".md").is_file():
+            found.append((path.with_suffix(".md"), document))
+    return tuple(found)
+
+
+def provenance(document: dict[str, Any]) -> str:
+    """Where a report comes from: ``84 runs, 3 seeds, 2026-11-24, cdka-studio 0.1.0, torch 2.13.0``."""
+    versions = document["versions"]
+    told = [words.plural(document["runs"], "run"), words.plural(len(document["seeds"]), "seed"), document["date"]]
+    told += [f"{name} {versions[name]}" for name in ("cdka-studio", "torch") if name in versions]
+    return ", ".join([*told, document["machine"]])
+
+
+def example_html(study: str, model: str, task: str) -> str:
+    """The shipped verdicts of a study on this model and task, marked as such; empty where there are none."""
+    for _, document in documents(assets_dir() / "studies"):
+        if (document["model"], document["task"]) != (model, task):
+            continue
+        for one in document["studies"]:
+            if one["study"] == study:
+                findings = [Finding.from_dict(finding) for finding in one["findings"]]
+                return (
+                    '<div class="sweep-example"><div class="cdka-quiet"><b>Shipped example</b>, not your runs: '
+                    f"{html.escape(provenance(document))}</div>{verdicts_html(findings)}</div>"
+                )
+    return ""
+
+
+def reports() -> None:
+    """Every shipped report in full, with its figures, folded up."""
+    for path, document in documents(assets_dir() / "studies"):
+        text = path.read_text(encoding="utf-8")
+        title = text.splitlines()[0].lstrip("# ")
+        with st.expander(f"Shipped report: {title}", key=f"shipped-{path.stem}"):
+            parts.show(f'<div class="cdka-quiet">{html.escape(provenance(document))}</div>')
+            body = text.partition("\n")[2]
+            pieces = _FIGURE.split(body)
+            st.markdown(pieces[0])
+            for alt, file, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+                figure = path.with_name(file)
+                if figure.is_file():
+                    st.html(figure.read_text(encoding="utf-8"))
+                else:
+                    st.caption(alt)
+                st.markdown(after)

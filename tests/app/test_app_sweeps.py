@@ -392,7 +392,8 @@ def test_finished_studies_show_the_verdicts_of_their_runs(room, idle, monkeypatc
 
 SHIPPED = {
     "format": 1, "name": "trends", "metric": "accuracy", "model": "digits-vit", "task": "digits-flip",
-    "seeds": [0, 1, 2], "runs": 30, "date": "2026-01-31", "seconds": 9.0, "machine": "a machine", "versions": {"torch": "9.9"},
+    "seeds": [0, 1, 2], "runs": 30, "date": "2026-01-31", "seconds": 9.0, "machine": "a machine",
+    "versions": {"torch": "9.9"},
     "studies": [{"study": "r1", "regimes": {}, "findings": [FOUND.to_dict()]}],
 }  # fmt: skip
 

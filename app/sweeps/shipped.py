@@ -37,9 +37,14 @@ def documents(folder: Path) -> tuple[tuple[Path, dict[str, Any]], ...]:
 def provenance(document: dict[str, Any]) -> str:
     """Where a report comes from: ``84 runs, 3 seeds, 2026-11-24, cdka-studio 0.1.0, torch 2.13.0``."""
     versions = document["versions"]
-    told = [words.plural(document["runs"], "run"), words.plural(len(document["seeds"]), "seed"), document["date"]]
-    told += [f"{name} {versions[name]}" for name in ("cdka-studio", "torch") if name in versions]
-    return ", ".join([*told, document["machine"]])
+    told = [f"{name} {versions[name]}" for name in ("cdka-studio", "torch") if name in versions]
+    return ", ".join([_short(document), *told, document["machine"]])
+
+
+def _short(document: dict[str, Any]) -> str:
+    return (
+        f"{words.plural(document['runs'], 'run')}, {words.plural(len(document['seeds']), 'seed')}, {document['date']}"
+    )
 
 
 def example_html(study: str, model: str, task: str) -> str:
@@ -50,9 +55,11 @@ def example_html(study: str, model: str, task: str) -> str:
         for one in document["studies"]:
             if one["study"] == study:
                 findings = [Finding.from_dict(finding) for finding in one["findings"]]
+                source = html.escape(provenance(document), quote=True)
                 return (
-                    '<div class="sweep-example"><div class="cdka-quiet"><b>Shipped example</b>, not your runs: '
-                    f"{html.escape(provenance(document))}</div>{verdicts_html(findings)}</div>"
+                    f'<div class="sweep-example"><div class="cdka-quiet" title="{source}">'
+                    f"<b>Shipped example</b>, not your runs: {html.escape(_short(document))}</div>"
+                    f"{verdicts_html(findings)}</div>"
                 )
     return ""
 

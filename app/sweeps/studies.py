@@ -25,6 +25,8 @@ from cdka.runs.record import KEPT, Sweep
 from cdka.runs.store import Store
 from cdka.studies import GROUPS, STUDIES, Finding, judge, plan_study
 from cdka.studies.catalogue import Study
+from cdka.studies.course import courses_of
+from cdka.studies.figure import ladder_svg
 from cdka.studies.plan import DEFAULT_SEEDS, regimes
 from cdka.studies.report import report
 from cdka.sweep.plan import Plan
@@ -137,11 +139,22 @@ def _result(sweep: Sweep, standing: Progress) -> None:
     runs = data.store().runs(sweep_id=sweep.sweep_id)
     mark = tuple((run.run_id, run.status, run.attempt) for run in runs)
     parts.show(verdicts_html(_judged(data.store(), sweep.sweep_id, mark)))
+    if svg := _figure(data.store(), sweep.sweep_id, mark):
+        with st.expander("Figure: level by level, and along training", key=f"figure-{sweep.sweep_id}"):
+            st.html(svg)
+            parts.caption("Small dots: runs. Right of each pair: what a doubling changes on validation. Bars: 95 %.")
 
 
 @lru_cache(maxsize=64)
 def _judged(store: Store, sweep_id: str, mark: tuple) -> tuple[Finding, ...]:
     return tuple(judge(store, store.sweep(sweep_id)))
+
+
+@lru_cache(maxsize=64)
+def _figure(store: Store, sweep_id: str, mark: tuple) -> str:
+    """The figure of a study of one factor; empty for the others."""
+    factor, courses = courses_of(store, store.sweep(sweep_id))
+    return ladder_svg(factor, courses) if courses else ""
 
 
 def _buttons(study: Study, ask: Ask, count: int, sweep: Sweep | None, standing: Progress | None) -> None:

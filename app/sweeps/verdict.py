@@ -31,8 +31,14 @@ def _line(finding: Finding, reach: float) -> str:
     return (
         f'<div class="sweep-verdict" title="{html.escape(finding.sentence, quote=True)}">'
         f'<span class="word {tone}">{symbol} {finding.verdict}</span><span>{finding.regime} regime</span>'
-        f"{interval_svg(finding, reach)}<span class='cdka-quiet'>{effect_text(finding)}</span></div>"
+        f"{interval_svg(finding, reach)}<span class='cdka-quiet'>{effect_text(finding)}{_remark(finding)}</span></div>"
     )
+
+
+def _remark(finding: Finding) -> str:
+    if finding.effect is None or not finding.remark:
+        return ""
+    return f'<span class="sweep-remark">{html.escape(finding.remark)}</span>'
 
 
 def effect_text(finding: Finding) -> str:

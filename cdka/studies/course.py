@@ -15,8 +15,10 @@ import pandas as pd
 from cdka.compare import Measure, StoreSource, compare
 from cdka.compare.intervals import band
 from cdka.compare.trend import gains, ladders, slopes
-from cdka.runs.record import Run
+from cdka.runs.record import Run, Sweep
 from cdka.runs.store import Store
+from cdka.studies.catalogue import STUDIES
+from cdka.studies.judge import runs_by_regime
 
 FACTORS = {"falls": "r1", "rises": "r2", "rises_with_r": "r"}
 """The factor that a rule looks at."""
@@ -38,6 +40,16 @@ class Course:
     num_params: dict[int, int | None]
     steps: tuple[dict, ...]
     slopes: tuple[tuple[int, float, float, float], ...]
+
+
+def courses_of(store: Store, sweep: Sweep, metric: str = "accuracy") -> tuple[str, list[Course]]:
+    """The factor that a study varies, and its course in each regime; empty for a study of something else."""
+    rules = [claim.rule for claim in STUDIES[sweep.plan["study"]].claims]
+    factor = next((FACTORS[rule] for rule in rules if rule in FACTORS), "")
+    if not factor:
+        return "", []
+    found = [course(store, runs, regime, factor, metric) for regime, runs in runs_by_regime(store, sweep).items()]
+    return factor, [one for one in found if one is not None]
 
 
 def course(store: Store, runs: Sequence[Run], regime: str, factor: str, metric: str = "accuracy") -> Course | None:

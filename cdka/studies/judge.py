@@ -40,6 +40,8 @@ class Finding:
     metric: str
     sentence: str
     claim: str = ""
+    remark: str = ""
+    """What else the runs show and a reader should know before believing the verdict; part of the sentence too."""
 
     @property
     def reading(self) -> str:
@@ -103,7 +105,10 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
         why = f"{waiting} runs are still to come" if waiting else "it needs at least two seeds with every arm"
         text = f"{claim.text} Not resolved in the {regime} regime: {why}.{evidence.remark}"
         effect = told(float(values[0])) if n else None
-        return Finding(study, regime, UNRESOLVED, evidence.unit, effect, None, None, n, metric, text, claim.text)
+        return Finding(
+            study, regime, UNRESOLVED, evidence.unit, effect, None, None, n, metric, text, claim.text,
+            evidence.remark.strip(),
+        )  # fmt: skip
     interval = t_interval(values)
     verdict = SUPPORTED if interval.low > 0 else CONTRADICTED if interval.high < 0 else UNRESOLVED
     agreed = ""
@@ -114,7 +119,10 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
         f"{claim.text} {verdict.capitalize()} in the {regime} regime: {evidence.unit} {signed(told(interval.mean))} "
         f"(95 % interval {signed(low)} to {signed(high)}, {n} seeds).{agreed}{evidence.remark}"
     )
-    return Finding(study, regime, verdict, evidence.unit, told(interval.mean), low, high, n, metric, text, claim.text)
+    return Finding(
+        study, regime, verdict, evidence.unit, told(interval.mean), low, high, n, metric, text, claim.text,
+        (agreed + evidence.remark).strip(),
+    )  # fmt: skip
 
 
 def signed(value: float) -> str:

@@ -23,7 +23,7 @@ from cdka.errors import CdkaError
 from cdka.runs.record import Run, Sweep
 from cdka.runs.store import Store
 from cdka.studies.catalogue import STUDIES
-from cdka.studies.course import FACTORS, Course, course
+from cdka.studies.course import Course, courses_of
 from cdka.studies.figure import ladder_svg
 from cdka.studies.judge import Finding, judge, runs_by_regime, signed
 
@@ -128,9 +128,7 @@ def _section(
 ) -> str:
     study = STUDIES[sweep.plan["study"]]
     by_regime = runs_by_regime(store, sweep)
-    factor = next((FACTORS[claim.rule] for claim in study.claims if claim.rule in FACTORS), None)
-    courses = [course(store, runs, regime, factor, metric) for regime, runs in by_regime.items()] if factor else []
-    courses = [one for one in courses if one is not None]
+    factor, courses = courses_of(store, sweep, metric)
     lines = [f"## {study.title}\n", f"**Claim** ({study.source}): {study.claim}\n", f"**Design:** {study.design}\n"]
     if courses:
         file = f"{name}-{study.name}.svg"

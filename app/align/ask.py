@@ -5,14 +5,19 @@ from __future__ import annotations
 import streamlit as st
 
 from app import data, parts, state
+from app.align.figures import PICKED
 from cdka import align
 from cdka.align import AlignRequest, Status
 from cdka.align.verdict import LEAST_CONFIGURATIONS
+from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.models.catalogue import list_models
+from cdka.models.catalogue import find_model, list_models
+from cdka.models.targets import ROLE_TARGETS, target_names
 from cdka.tasks.catalogue import TASKS
 
 LAYERS = "All layers"
+HELP = {"r1": "rows of each A_i: costs alignment, buys rank", "r2": "columns of each B_i: buys alignment",
+        "r": "components summed"}  # fmt: skip
 STEPS = {
     "gradient": "plain gradient",
     "projection": "best in the span of A",
@@ -45,15 +50,38 @@ def request() -> AlignRequest:
         "First step", list(STEPS), format_func=STEPS.get, key="align-step", persist_state="session",
         help="Which update is compared with full fine-tuning's.",
     )  # fmt: skip
-    return AlignRequest(model=model, task=task, batches=int(batches), inits=int(inits), step=step).with_grid()
+    roles = [role for role in ROLE_TARGETS if role == ROLE_TARGETS[0] or role in target_names(find_model(model))]
+    modules = st.selectbox(
+        "Modules", roles, index=0, key="align-modules", persist_state="session", help="Whose gradients are measured."
+    )
+    return AlignRequest(
+        model=model, task=task, batches=int(batches), inits=int(inits), step=step, target_modules=modules
+    ).with_grid()
 
 
-def components(request: AlignRequest) -> int:
-    """The number of components on the map."""
-    values = list(request.r_values)
-    if st.session_state.get("align_r", state.default("align_r")) not in values:
-        st.session_state["align_r"] = values[0]
-    return st.select_slider("r", values, value=values[0], **state.bound("align_r"), help="components summed")
+def components(request: AlignRequest) -> Components:
+    """The option looked at: one value of each axis of the grid. A click on the map sets r1 and r2."""
+    chosen = {}
+    for name in ("r1", "r2", "r"):
+        key, values = f"align_{name}", list(getattr(request, f"{name}_values"))
+        wanted = st.session_state.get(key, st.query_params.get(key, state.default(key)))
+        nearest = min(values, key=lambda value, wanted=int(wanted): abs(value - wanted))
+        if key in st.session_state and st.session_state[key] != nearest:
+            st.session_state[key] = nearest
+        if len(values) == 1:
+            chosen[name] = values[0]
+            continue
+        given = {} if key in st.session_state else {"value": nearest}
+        chosen[name] = st.select_slider(name, values, **given, **state.bound(key), help=HELP[name])
+    return Components(**chosen)
+
+
+def clicked(key: str) -> None:
+    """Look at the cell of the map that was clicked."""
+    cells = st.session_state[key]["selection"].get(PICKED) or []
+    for cell in cells[:1]:
+        for name in ("r1", "r2"):
+            st.session_state[f"align_{name}"] = int(cell[name])
 
 
 def measure(request: AlignRequest) -> Status:
@@ -69,15 +97,19 @@ def measure(request: AlignRequest) -> Status:
     elif now.state == "running":
         st.fragment(_progress, run_every=0.7, key="align-progress")(request)
     else:
-        parts.show('<div class="cdka-quiet">Measured; asking again costs nothing.</div>')
+        parts.quiet("Measured; asking again costs nothing.")
     return now
 
 
-def sweeps() -> dict[str, str]:
-    """The sweeps whose runs may be held against alignment, id to name: those with enough arms first."""
-    known = data.store().sweeps()[:100]
-    enough = sorted(known, key=lambda sweep: len(sweep.plan.get("arms", ())) < LEAST_CONFIGURATIONS)
-    return {sweep.sweep_id: sweep.name for sweep in enough}
+def sweeps(request: AlignRequest) -> dict[str, str]:
+    """The sweeps whose runs may be held against alignment, id to name: on this model and task, many arms first."""
+    able = []
+    for sweep in data.store().sweeps()[:100]:
+        base = sweep.plan.get("base", sweep.plan)
+        if (base.get("model"), base.get("task")) == (request.model, request.task):
+            able.append(sweep)
+    able.sort(key=lambda sweep: len(sweep.plan.get("arms", ())) < LEAST_CONFIGURATIONS)
+    return {sweep.sweep_id: sweep.name for sweep in able}
 
 
 def _start(request: AlignRequest) -> None:

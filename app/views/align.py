@@ -1,30 +1,36 @@
-"""Align: what theory predicts, what a real gradient says, and whether it matters in the end."""
+"""Align: what theory predicts, what a real gradient says, layer by layer, and whether it matters in the end."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
-from app import data, parts, state
-from app.align import ask, figures, numbers
+from app import basket, parts, state
+from app.align import ask, figures, numbers, outcome
 from cdka import align
-from cdka.align import PREDICTORS, does_it_predict
-from cdka.errors import CdkaError
 
 state.arrive("align")
+MAP = "align-map"
 
 with st.container(key="align-body"):
-    left, middle, right = st.columns([1.0, 2.1, 1.9], gap="medium")
+    left, middle, right = st.columns([1.0, 2.05, 1.95], gap="medium")
 
 request = record = None
 with left, parts.errors_shown():
     request = ask.request()
-    r = ask.components(request)
+    chosen = ask.components(request)
     status = ask.measure(request)
     record = align.load(request) if status.state == "done" else None
     path = ask.LAYERS
     if record is not None:
         paths = record.spectra_frame()["path"].tolist()
-        path = st.selectbox("Look at", [ask.LAYERS, *paths], key="align-layer")
+        path = st.selectbox("Map of", [ask.LAYERS, *paths], key="align-layer")
+    if st.button("Open in Design", width="stretch", key="align-design", help="The option looked at, with its costs"):
+        state.go("design", model=request.model, r1=chosen.r1, r2=chosen.r2, r=chosen.r)
+    if st.button("Compare this option", width="stretch", key="align-add", help="Carried to Fine-tune"):
+        basket.add(basket.entry(chosen))
+        st.toast(f"{basket.pretty(basket.entry(chosen))} will be compared.")
 
 if request is not None:
     if record is None:
@@ -40,44 +46,37 @@ if request is not None:
             key=f"align-kind-{len(kinds)}", label_visibility="collapsed",
         )  # fmt: skip
         top = 1.0 if kind == "best" else float(rows[["predicted", "measured"]].max().max())
-        st.altair_chart(figures.map_of(rows, kind, r, top), key="align-map", alt=f"{kind} alignment by r1 and r2")
+        st.altair_chart(
+            figures.map_of(rows, kind, request, chosen, top), key=MAP, on_select=partial(ask.clicked, MAP),
+            alt=f"{kind} alignment by r1 and r2",
+        )  # fmt: skip
         parts.caption(
-            f"r = {r}. Second line of a cell: trainable parameters, all modules. Colours from 0 to {top:.2f}."
+            f"r = {chosen.r}. Colours from 0 to {top:.2f}; below each value, trainable parameters; along a white line, "
+            "as many as LoRA of that rank. Click a cell to look closer."
         )
-        if record is not None:
-            spectra = record.spectra_frame()
-            st.dataframe(
-                spectra, hide_index=True, height=150, alt="The gradient of each layer: size, energy, effective rank",
-                column_config={"energy": st.column_config.NumberColumn(format="%.2g", help="squared norm")},
-            )  # fmt: skip
+        layers = numbers.layers(request, record, chosen)
+        st.altair_chart(figures.by_layer(layers, chosen), key="align-layers", alt="Alignment of each layer")
+        parts.caption(figures.layers_caption(record, layers))
     with right, parts.errors_shown():
-        if record is None:
-            st.altair_chart(figures.equal_cost(rows, r), key="align-cost", alt="Alignment against parameters by r1")
-            parts.show(
-                "<p>So far this is theory. <b>Measure</b> backpropagates the frozen model once on real data and "
-                "compares each option's first step with full fine-tuning's, layer by layer.</p>"
-            )
-        else:
-            st.altair_chart(figures.agreement(rows, r), key="align-agree", alt="Predicted against measured alignment")
+        views = ["Predicted against measured", "What parameters buy"][record is None :]
+        view = st.segmented_control(
+            "Figure", views, default=views[0], required=True, key=f"align-view-{len(views)}",
+            label_visibility="collapsed",
+        )  # fmt: skip
+        if view == views[-1]:
+            bought = figures.bargain(rows, numbers.lora(request, rows), chosen)
+            st.altair_chart(bought, key="align-cost", alt="Alignment against parameters by r")
             parts.caption(
-                f"{request.inits} initialisations each; {record.sampled_modules} of {record.target_modules} layers."
+                "Each coloured line starts at r2 = r1 and doubles r2/r1 from point to point; LoRA adds rank instead. "
+                "Higher at equal cost: the first step follows full fine-tuning's more closely."
             )
-        names = ask.sweeps()
-        if names:
-            first, second = st.columns(2)
-            sweep = first.selectbox("Finished runs of", list(names), format_func=names.get, key="align-sweep")
-            able = PREDICTORS if record is not None else [p for p in PREDICTORS if p not in ("measured", "best")]
-            predictor = second.selectbox("held against", able, key="align-predictor")
-            try:
-                verdict = does_it_predict(data.store().frame(sweep_id=sweep), predictor=predictor, record=record)
-            except CdkaError as reason:  # too few configurations, or runs that differ in more: no fault of the reader
-                parts.quiet(str(reason))
-            else:
-                drawn = figures.prediction(verdict.points, predictor, verdict.metric)
-                st.altair_chart(drawn, key="align-predicts", alt="Final accuracy against the predictor")
-                parts.caption(verdict.sentence())
         else:
-            parts.quiet(
-                "Does alignment predict the final accuracy? Finish a sweep of four or more configurations, and it is "
-                "tested here."
+            st.altair_chart(
+                figures.agreement(rows, chosen, request.step), key="align-agree",
+                alt="Predicted against measured alignment",
+            )  # fmt: skip
+            parts.caption(
+                f"Bold: r = {chosen.r}; ring: the option looked at; bars: spread over {request.inits} initialisations; "
+                f"{record.sampled_modules} of {record.target_modules} layers."
             )
+        outcome.show(request, record)

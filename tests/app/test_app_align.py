@@ -9,6 +9,7 @@ from app.align import numbers
 from cdka import align
 from cdka.align import AlignRecord, AlignRequest
 from cdka.components import Components
+from cdka.models.targets import select
 from cdka.solver import evaluate
 
 REQUEST = AlignRequest("digits-vit", "digits-flip").with_grid()
@@ -73,6 +74,66 @@ def test_the_button_starts_one_measurement(room, monkeypatch):
     app = room("align")
     app.button(key="measure").click().run()
     assert asked == [REQUEST]
+
+
+@pytest.mark.parametrize("model", ["digits-vit", "llama-2-7b", "gpt2"])
+@pytest.mark.parametrize("r", [1, 3])
+def test_along_a_contour_the_parameters_are_those_of_lora(model, r):
+    """The map is read back: where a line lies, r1 and r2 (between divisors too) cost what the label says."""
+    asked = AlignRequest(model, "digits-flip" if model == "digits-vit" else "metamath-gsm8k").with_grid()
+    lines = numbers.contours(asked, r)
+    linears = select(asked.shapes(), "all-linear")
+    outs, ins = (sum(s.count * getattr(s, name) for s in linears) for name in ("out_features", "in_features"))
+    assert set(lines["branch"]) == {"wide", "tall"}
+
+    def value(place, values):  # the inverse of ``position`` on powers of two and whatever else divides
+        logs = np.log2(values)
+        ends = [logs[0] - (logs[1] - logs[0]) / 2, *logs, logs[-1] + (logs[-1] - logs[-2]) / 2]
+        return 2 ** np.interp(place, [0, *(np.arange(len(values)) + 0.5), len(values)], ends)
+
+    r1, r2 = value(lines["y"], asked.r1_values), value(lines["x"], asked.r2_values)
+    cost = r * (r2 / r1 * outs + r1 / r2 * ins)
+    np.testing.assert_allclose(cost, lines["num_params"], rtol=1e-6)
+    for level, told in lines.groupby("level")["num_params"].first().items():
+        assert told == evaluate(model, (1, 1, level)).num_params
+
+
+def test_the_map_picks_an_option_and_design_takes_it_over(room, measured):
+    app = room("align", align_r1="4", align_r2="16", align_r="2")
+    assert [app.select_slider(key=f"align_{name}").value for name in ("r1", "r2", "r")] == [4, 16, 2]
+    assert "Which layers align at r1 4 " in shown(app)
+    app.button(key="align-design").click().run()
+    assert [app.number_input(key=name).value for name in ("r1", "r2", "r")] == [4, 16, 2]
+
+
+def test_layers_are_told_one_by_one_or_by_kind(measured):
+    one = numbers.layers(REQUEST, measured, Components(2, 8, 1))
+    assert list(one["layer"]) == ["layers.0.mlp.fc1"]
+    assert one["measured"].item() == 0.123
+    assert one["share"].item() == 1.0
+    theory = numbers.layers(AlignRequest("llama-2-7b", "metamath-gsm8k").with_grid(), None, Components(2, 8, 1))
+    assert theory["count"].sum() == 224
+    assert theory["predicted"].min() == Components(2, 8, 1).alignment(11008)
+
+
+def test_a_grid_that_does_not_have_the_option_shows_the_nearest(room):
+    app = room("align", align_model="math-lm", align_task="math-chain", align_r1="3", align_r2="60000", align_r="5")
+    values = [app.select_slider(key=f"align_{name}").value for name in ("r1", "r2", "r")]
+    grid = AlignRequest("math-lm", "math-chain").with_grid()
+    assert values[0] in grid.r1_values
+    assert values[1] == grid.r2_values[-1]
+    assert values[2] == 4
+
+
+def test_bargains_are_the_best_of_their_cost_among_the_map():
+    rows = numbers.predicted(REQUEST)
+    worth = numbers.bargains(rows)
+    for row in worth.itertuples():
+        same = rows[(rows["r"] == row.r) & (rows["num_params"] <= row.num_params)]
+        assert row.predicted >= same["predicted"].max() - 1e-12
+    lora = numbers.lora(REQUEST, rows)
+    assert (lora["num_params"] <= rows["num_params"].max()).all()
+    assert evaluate("digits-vit", (1, 1, 8)).alignment in set(lora["predicted"])
 
 
 def test_a_model_without_a_task_is_told_in_place(room):

@@ -1,0 +1,50 @@
+"""The honest question of the Align room: does alignment predict how good finished runs end up?"""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+
+from app import data, parts, state
+from app.align import ask, figures
+from cdka.align import PREDICTORS, AlignRecord, AlignRequest, does_it_predict
+from cdka.errors import CdkaError
+
+NAMES = {
+    "predicted": "predicted alignment", "measured": "measured alignment", "best": "best possible capture",
+    "num_params": "parameters", "rank_bound": "rank bound",
+}  # fmt: skip
+
+
+def show(request: AlignRequest, record: AlignRecord | None) -> None:
+    """A sweep's configurations: final metric against a predictor, with the rank correlation and its interval."""
+    names = ask.sweeps(request)
+    if record is None:
+        parts.show(
+            '<div class="cdka-why">So far this is theory. <b>Measure</b> backpropagates the frozen model once on real '
+            "data and compares each option's first step with full fine-tuning's, layer by layer.</div>"
+        )
+    if not names:
+        parts.show(
+            '<div class="cdka-figure-title">Does it predict the final result?</div><div class="cdka-quiet">'
+            f"Finish a sweep of four or more configurations of {html.escape(request.model)} on {request.task}: final "
+            " accuracy against alignment, with a rank correlation and its interval, appears here.</div>"
+        )
+        if st.button("Plan such a sweep", key="align-plan"):
+            state.go("sweeps", plan_model=request.model, plan_task=request.task)
+        return
+    first, second = st.columns(2)
+    sweep = first.selectbox("Finished runs of", list(names), format_func=names.get, key="align-sweep")
+    able = [p for p in PREDICTORS if record is not None or p not in ("measured", "best")]
+    predictor = second.selectbox("held against", able, format_func=NAMES.get, key="align-predictor")
+    try:
+        verdict = does_it_predict(
+            data.store().frame(sweep_id=sweep), predictor=predictor, record=record,
+            target_modules=request.target_modules,
+        )  # fmt: skip
+    except CdkaError as reason:  # too few configurations, or runs that differ in more: no fault of the reader
+        return parts.quiet(str(reason))
+    drawn = figures.prediction(verdict.points, NAMES[predictor], verdict.metric)
+    st.altair_chart(drawn, key="align-predicts", alt="Final accuracy against the predictor")
+    parts.caption(verdict.sentence().replace(predictor, NAMES[predictor], 1))

@@ -1,52 +1,80 @@
-"""What can be done with one run: stop and keep, cancel, retry, look at its own settings and log, order it again."""
+"""What can be done with runs, as buttons: stop and keep, cancel, retry, run next, remove, order again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import streamlit as st
 
-from app import data
-from app.finetune.form import KNOBS
+from app import data, parts
+from app.finetune.again import order_again
 from cdka.engines.local import ensure_dispatcher
-from cdka.runs.record import KEPT, LIVE, QUEUED, RETRIABLE, Run
-
-SHOWN = ("model", "task", "method", "components", "rank", "alpha", "lr", "steps", "batch_size", "seed", "schedule",
-         "target_modules", "scaling_rule", "weight_decay", "warmup_ratio", "device", "dtype")  # fmt: skip
+from cdka.runs.record import FINISHED, LIVE, QUEUED, RETRIABLE, Run
 
 
-def menu(run: Run) -> None:
-    """The menu of one run. Its contents are made only while it is open."""
-    pop = st.popover("More", key=f"menu-{run.run_id}", on_change="rerun", help=f"Run {run.run_id}")
+def buttons(run: Run) -> None:
+    """What can be done with this run in its state."""
+    with st.container(horizontal=True):
+        if run.status in LIVE:
+            _button("Stop and keep", "keep", run, _stop, True, help="Evaluate now, save the adapter, finish.")
+            _button("Cancel", "cancel", run, _stop, False, help="Stop at once; nothing is kept.")
+        elif run.status == QUEUED:
+            _button("Cancel", "cancel", run, _stop, False, help="Take it out of the queue.")
+            _button("Run next", "next", run, _next, help="Move it to the front of the queue.")
+        if run.status in RETRIABLE:
+            _button("Retry", "retry", run, _retry, help="Queue it again as a new attempt, from its last checkpoint.")
+        _button("New run from this one", "again", run, order_again, help="Put its settings into the form.")
+        if run.status in FINISHED:
+            if st.session_state.get(_sure(run)):
+                _button("Remove for good", "remove", run, _remove, help="Its record, curves, log and adapter go.")
+            else:
+                _button("Remove", "ask", run, _ask, help="Forget this run; asks once more.")
+
+
+def for_all(unfinished: Sequence[Run]) -> None:
+    """What can be done with all runs shown that have not ended."""
+    at_work = [run.run_id for run in unfinished if run.status in LIVE]
+    waiting = [run.run_id for run in unfinished if run.status == QUEUED]
+    pop = st.popover("All", key="menu-all", on_change="rerun", help="Stop or cancel all the runs shown")
     if not pop.open:
         return
-    with pop:
-        st.caption(f"Run {run.run_id}, attempt {max(run.attempt, 1)}")
-        with st.container(horizontal=True):
-            if run.status in LIVE:
-                _button("Stop and keep", "keep", run, _stop, True, "Evaluate now, save the adapter, finish.")
-                _button("Cancel", "cancel", run, _stop, False, "Stop at once; nothing is kept.")
-            elif run.status == QUEUED:
-                _button("Cancel", "cancel", run, _stop, False, "Take it out of the queue.")
-                _button("Next", "next", run, _next, None, "Move to the front of the queue.")
-            if run.status in RETRIABLE:
-                _button("Retry", "retry", run, _retry, None, "Queue it again as a new attempt.")
-            _button("New run from this one", "again", run, _again, None, "Put its settings into the form.")
-        if run.status in KEPT:
-            st.code(str(run.adapter_dir), language=None)
-        settings, log = st.tabs(["Settings", "Log"])
-        stored = run.spec.to_dict()
-        settings.dataframe(
-            {"setting": list(SHOWN), "value": [str(stored[name]) for name in SHOWN]}, hide_index=True, height=260
-        )
-        log.code(data.store().log(run.run_id) or "Nothing was printed.", language=None, height=260)
+    with pop, st.container(horizontal=True):
+        for label, key, some, keep in (
+            (f"Stop {len(at_work)} at work and keep", "all-keep", at_work, True),
+            (f"Cancel {len(waiting)} waiting", "all-waiting", waiting, False),
+            (f"Cancel all {len(unfinished)}", "all-cancel", [*waiting, *at_work], False),
+        ):
+            if some:
+                st.button(label, key=key, on_click=_told(_stop_all), args=(some, keep))
 
 
-def _button(label: str, name: str, run: Run, act, argument, hint: str) -> None:
-    args = (run,) if argument is None else (run, argument)
-    st.button(label, key=f"{name}-{run.run_id}", on_click=act, args=args, help=hint)
+def _told(act: Callable[..., None]) -> Callable[..., None]:
+    """``act`` as a callback whose refusal (a run that ended or was removed meanwhile, a full disk) is shown."""
+
+    def callback(*args: object) -> None:
+        with parts.errors_shown():
+            act(*args)
+
+    return callback
+
+
+def _button(label: str, name: str, run: Run, act: Callable[..., None], *more: object, help: str) -> None:
+    st.button(label, key=f"{name}-{run.run_id}", on_click=_told(partial(act, run)), args=more, help=help)
+
+
+def _sure(run: Run) -> str:
+    return f"sure-{run.run_id}"
 
 
 def _stop(run: Run, keep: bool) -> None:
     data.store().request_stop(run.run_id, keep)
+
+
+def _stop_all(run_ids: Sequence[str], keep: bool) -> None:
+    store = data.store()
+    for run in store.runs(ids=run_ids):  # those that were removed meanwhile are not among them
+        store.request_stop(run.run_id, keep)
 
 
 def _next(run: Run) -> None:
@@ -58,13 +86,10 @@ def _retry(run: Run) -> None:
     ensure_dispatcher(data.store())
 
 
-def _again(run: Run) -> None:
-    label = run.spec.label.removeprefix("cdka ")
-    st.session_state["basket"] = [label]
-    st.session_state["on"], st.session_state["task"] = run.spec.model, run.spec.task
-    st.session_state["tune-filled"] = run.spec.task
-    if "data" in run.spec.task_options:
-        st.session_state["data-path"] = run.spec.task_options["data"]
-    for knob in KNOBS:
-        value = getattr(run.spec, knob)
-        st.session_state[f"tune-{knob}"] = f"{value:g}" if knob == "lr" else value
+def _ask(run: Run) -> None:
+    st.session_state[_sure(run)] = True
+
+
+def _remove(run: Run) -> None:
+    data.store().remove(run.run_id)
+    st.session_state.pop(_sure(run), None)

@@ -114,7 +114,8 @@ def _before(store: Store, run_id: str, events: list[dict]) -> Track:
     """What earlier attempts did up to the step from which this one, whose ``events`` these are, goes on."""
     track = Track()
     resumed = next(event["step"] for event in events if event["kind"] == "resumed")
-    for point in store.curves([run_id]).query("step <= @resumed").to_dict("records"):
+    points = store.curves([run_id])
+    for point in points[points["step"] <= resumed].to_dict("records"):
         track.add({key: None if value != value else value for key, value in point.items()})
     return track
 

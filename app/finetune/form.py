@@ -7,7 +7,7 @@ import html
 import streamlit as st
 
 from app import basket, parts, state
-from app.finetune import own_data
+from app.finetune import extras, own_data
 from app.finetune.order import Order
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
@@ -67,13 +67,17 @@ def ask() -> Order | None:
             "Longest sequence (tokens)", 1, 1_000_000, key="tune-max_length", step=64, persist_state="session",
             help="longer examples are cut, and it is told",
         )  # fmt: skip
-    batch = st.select_slider("Batch size", [4, 8, 16, 32, 64, 128, 256], key="tune-batch_size", persist_state="session")
+    sizes = sorted({4, 8, 16, 32, 64, 128, 256, st.session_state.get("tune-batch_size", 64)})
+    batch = st.select_slider("Batch size", sizes, key="tune-batch_size", persist_state="session")
+    more = extras.ask(model, task.name)
+    first_seed = more.pop("seed", 0)
     settings = (("steps", int(steps)), ("lr", _number(rate)), ("alpha", float(alpha)), ("batch_size", int(batch)))
     if of_own and options is None:
         return None
     settings += (("max_length", int(longest)),) if of_text else ()
     settings += (("task_options", options),) if options else ()
-    return Order(model, task.name, tuple(entries), tuple(baselines or ()), int(seeds), settings)
+    settings += tuple(more.items())
+    return Order(model, task.name, tuple(entries), tuple(baselines or ()), int(seeds), settings, first_seed)
 
 
 def _model() -> str:

@@ -9,6 +9,7 @@ import streamlit as st
 from app import parts, state, words
 from app.finetune import actions, curves, rows
 from app.finetune.feed import Feed
+from app.finetune.menu import menu
 from cdka.engines.local import ensure_dispatcher
 from cdka.runs.outlook import time_left_s
 from cdka.runs.record import FINISHED, LIVE, QUEUED, Run
@@ -133,7 +134,7 @@ def _rows(feed: Feed, runs: Sequence[Run]) -> None:
     for run in runs[page * MOST_ROWS : (page + 1) * MOST_ROWS]:
         with st.container(horizontal=True, vertical_alignment="center", key=f"row-{run.run_id}", gap="small"):
             parts.show(rows.row_html(run, feed.tracks[run.run_id], differs[run.run_id]))
-            actions.menu(run)
+            menu(run)
 
 
 def _ordered(runs: Sequence[Run]) -> list[Run]:

@@ -19,7 +19,8 @@ DOUBLE_CLICK_S = 3.0
 class Order:
     """What the form asks for. ``entries`` and ``baselines`` as in the basket and in ``cdka.sweep.plan``.
 
-    ``seeds`` is how many, counted from 0; ``settings`` are the recipe's knobs as given: steps, lr, alpha, ...
+    ``seeds`` is how many, counted from ``first_seed``; ``settings`` are the
+    recipe's knobs as given: steps, lr, alpha, ...
     """
 
     model: str
@@ -28,13 +29,15 @@ class Order:
     baselines: tuple[str, ...] = ()
     seeds: int = 1
     settings: tuple[tuple[str, Any], ...] = ()
+    first_seed: int = 0
 
     def plan(self) -> Plan:
         """The runs to be launched. Raises CdkaError where nothing can be trained; what is left out is in the notes."""
         arms = [basket.settings(text) for text in self.entries]
         return plan(
-            self.model, self.task, arms=arms, baselines=self.baselines, seeds=self.seeds, settings=dict(self.settings)
-        )
+            self.model, self.task, arms=arms, baselines=self.baselines, settings=dict(self.settings),
+            seeds=list(range(self.first_seed, self.first_seed + self.seeds)) if self.first_seed else self.seeds,
+        )  # fmt: skip
 
 
 @dataclass

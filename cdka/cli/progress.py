@@ -11,7 +11,8 @@ from contextlib import suppress
 from cdka.cli.output import say
 from cdka.engines import local
 from cdka.errors import CdkaError
-from cdka.runs.record import DONE, FAILED, FINISHED, KEPT, LOST, QUEUED, Run
+from cdka.runs.outlook import time_left_s
+from cdka.runs.record import FAILED, FINISHED, KEPT, LOST, QUEUED, Run
 from cdka.runs.store import Store
 
 _REDRAW_S = 0.2
@@ -71,15 +72,10 @@ class Bar:
         if len(runs) == 1:
             return describe(runs[0]) if runs[0].status not in FINISHED else runs[0].status
         finished = [run for run in runs if run.status in FINISHED]
-        left = [run.remaining_s for run in runs if run.remaining_s is not None]
         bad = sum(run.status in (FAILED, LOST) for run in finished)
+        left = time_left_s(runs)
         text = f"{len(finished)}/{len(runs)} runs" + (f", {bad} failed" if bad else "")
-        worked = [run.seconds for run in finished if run.status == DONE and run.seconds]
-        waiting = sum(run.status == QUEUED for run in runs)
-        at_work = len(runs) - len(finished) - waiting
-        if worked and at_work:
-            left.append(sum(worked) / len(worked) * (1 + waiting / at_work))
-        return text + (f", about {clock(max(left))} to go" if left else "")
+        return text + (f", about {clock(left)} to go" if left else "")
 
 
 def follow(store: Store, run_ids: Sequence[str], *, quiet: bool = False) -> list[Run]:

@@ -87,6 +87,8 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
         _limit_threads(order.slot.threads)
         for index, event in train(specs, directories, recorder.wish):
             recorder.add(index, event)
+            if event["kind"] == "eval":
+                recorder.add(index, {"kind": "memory", "peak_bytes": _peak_bytes()})
             if not recorder.open_runs:
                 break
         recorder.close()

@@ -15,6 +15,7 @@ from app.finetune.order import Launcher, Order
 from cdka.finetune.spec import resolve
 from cdka.runs.record import CANCELLED, QUEUED
 from cdka.runs.store import Store
+from cdka.runs.transitions import Batch, claim, conclude, record_events, reserve
 from cdka.sweep.plan import plan
 
 
@@ -105,8 +106,14 @@ def test_a_run_can_be_cancelled_and_ordered_again_from_its_row(room, idle):
     app.button(key=f"again-{run.run_id}").click().run()
     assert app.multiselect(key="basket").value == ["4,16,1"]
     assert app.number_input(key="tune-steps").value == 33
+    assert app.button(key="launch").label == "Launch 1 run", "that run alone, without baselines"
     app.button(key=f"cancel-{run.run_id}").click().run()
     assert store.run(run.run_id).status == CANCELLED
+    app.button(key=f"ask-{run.run_id}").click().run()
+    assert [one.run_id for one in store.runs()] == [run.run_id], "asks once more"
+    app.button(key=f"remove-{run.run_id}").click().run()
+    assert store.runs() == []
+    assert not app.exception
 
 
 def test_the_url_names_the_sweep_that_is_shown(room, idle):
@@ -191,3 +198,117 @@ def test_names_at_the_ends_of_curves_stay_apart_and_inside():
     assert min(b - a for a, b in itertools.pairwise(heights)) > 0.08
     assert heights[-1] < 0.97
     assert curves.named(points.iloc[:0])["name"].empty
+
+
+def test_a_run_ordered_again_is_the_same_run(room, idle):
+    """All of its settings, also those that the form does not show: they are told, and can be dropped."""
+    store = Store()
+    odd = resolve(
+        "digits-vit", "digits-flip", components=(4, 8, 2), seed=3, lr=0.0123, steps=77, batch_size=24, alpha=5.0,
+        schedule="constant", target_modules=("q_proj", "v_proj"), scaling_rule="none", checkpoint_every=7,
+    )  # fmt: skip
+    (run_id,) = store.submit([odd])
+    app = room("finetune")
+    app.session_state[f"menu-{run_id}"] = True
+    app.run()
+    app.button(key=f"again-{run_id}").click().run()
+    assert not app.exception
+    assert f"As in {run_id}" in texts(app)
+    app.button(key="launch").click().run()
+    (again,) = [run for run in store.runs() if run.run_id != run_id]
+    assert again.spec == odd
+    app.session_state[f"menu-{run_id}"] = False
+    app.button(key="tune-drop").click().run()
+    app.button(key="launch").click().run()
+    assert store.runs()[-1].spec == resolve(
+        "digits-vit", "digits-flip", components=(4, 8, 2), lr=0.0123, steps=77, batch_size=24, alpha=5.0
+    )
+
+
+def test_all_runs_shown_are_stopped_with_one_click(room, idle):
+    store = Store()
+    run_ids = store.submit([SPEC.with_(seed=seed) for seed in range(4)])
+    app = room("finetune")
+    app.session_state["menu-all"] = True
+    app.run()
+    assert [button.label for button in app.button if button.key.startswith("all-")] == [
+        "Cancel 4 waiting", "Cancel all 4"
+    ]  # fmt: skip
+    app.button(key="all-waiting").click().run()
+    assert {store.run(run_id).status for run_id in run_ids} == {CANCELLED}
+    assert not app.exception
+
+
+def test_the_menu_shows_the_stored_settings_the_log_and_each_attempt(room, idle):
+    store = Store()
+    (run_id,) = store.submit([SPEC.with_(lr=0.0456, max_grad_norm=0.7)])
+    reserve(store, lambda spec: "cpu:0")
+    claim(store, run_id, 1, (1, "start", "boot"))
+    log = store.run(run_id).log_path
+    log.parent.mkdir(parents=True)
+    log.write_text("a line\n" * 10_000 + "the last line\n")
+    told = "the loss or its gradient was no longer finite at step 3. Lower lr"
+    record_events(store, [Batch(run_id, 1, 0, [{"kind": "failed", "cause": told, "step": 3}])])
+    app = room("finetune", show="all")
+    app.text_input(key="tune-lr").set_value("0.5").run()
+    app.session_state[f"menu-{run_id}"] = True
+    app.run()
+    assert not app.exception
+    settings, history = (frame.value for frame in app.dataframe)
+    shown = dict(zip(settings["setting"], settings["value"], strict=True))
+    assert shown["lr"] == "0.0456", "the run's own, not the form's"
+    assert shown["max_grad_norm"] == "0.7"
+    assert history.iloc[0].tolist()[2:] == ["failed", told]
+    assert app.code[0].value.endswith("the last line")
+    assert "The end of 70" in " ".join(caption.value for caption in app.caption)
+
+
+def test_a_resumed_run_shows_its_whole_curve():
+    store = Store()
+    (run_id,) = store.submit([SPEC])
+    for attempt, (first, last) in enumerate([(1, 40), (31, 60)], start=1):
+        reserve(store, lambda spec: "cpu:0")
+        claim(store, run_id, attempt, (1, "start", "boot"))
+        events = [{"kind": "resumed", "step": 30}] if attempt == 2 else []
+        for step in range(first, last + 1):
+            events.append({"kind": "step", "step": step, "loss": 1 / step, "samples": step, "elapsed_s": step / 10})
+            if step % 10 == 0:
+                events.append(
+                    {
+                        "kind": "eval",
+                        "step": step,
+                        "accuracy": step / 100 + attempt / 1000,
+                        "loss": 1.0,
+                        "elapsed_s": 1.0,
+                    }
+                )
+        record_events(store, [Batch(run_id, attempt, 0, events)])
+        if attempt == 1:
+            conclude(store, [(run_id, 1)], "lost", "why")
+            store.retry(run_id)
+    feed = Feed()
+    feed.refresh(store, [run_id])
+    assert feed.tracks[run_id].steps == list(range(1, 61))
+    assert feed.tracks[run_id].eval_steps == [10, 20, 30, 40, 50, 60]
+    assert feed.tracks[run_id].accuracies == pytest.approx([0.101, 0.201, 0.301, 0.402, 0.502, 0.602])
+
+
+def test_runs_are_told_apart_by_what_differs_and_twins_by_their_name():
+    store = Store()
+    run_ids = store.submit([SPEC, SPEC.with_(lr=0.01), SPEC.with_(lr=0.01, seed=1), SPEC.with_(lr=0.01, seed=1)])
+    told = rows.apart(store.runs())
+    assert [told[run_id] for run_id in run_ids] == [
+        "lr 0.003", "lr 0.01", f"lr 0.01 · {run_ids[2]}", f"lr 0.01 · {run_ids[3]}"
+    ]  # fmt: skip
+    assert set(rows.apart(store.runs(ids=run_ids[:1])).values()) == {""}
+
+
+def test_a_worker_that_says_nothing_is_told():
+    store = Store()
+    (run_id,) = store.submit([SPEC])
+    from dataclasses import replace
+
+    busy = replace(store.run(run_id), status="running", phase="training", heard_at=time.time() - 20)
+    assert "silent" not in rows.row_html(busy, Track())
+    assert "silent for 2 min" in rows.row_html(replace(busy, heard_at=time.time() - 130), Track())
+    assert "silent" not in rows.row_html(replace(busy, status="done", heard_at=1.0), Track())

@@ -24,8 +24,9 @@ def test_a_run_goes_through_and_leaves_a_whole_record(engine):
     assert run.attempt == 1
     kinds = [event["kind"] for event in engine.store.events(run_id)]
     assert kinds.count("step") == 7
-    assert kinds.count("eval") == 3
+    assert kinds.count("eval") == kinds.count("memory") == 3, "memory is told while the run is at work"
     assert kinds[-1] == "final"
+    assert run.peak_bytes > 1_000_000
     assert engine.store.predictions(run_id)["predicted"].isna().tolist() == [False, True]
     engine.check()
 

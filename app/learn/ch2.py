@@ -42,9 +42,8 @@ def _params(v: Values) -> str:
 def _rank(v: Values) -> str:
     c = _c(v)
     return (
-        rf"\min\left({OUT},\,{IN},\,<r:{c.r}>\cdot\min({OUT // c.r1},<r2:{c.r2}>)\cdot\min(<r1:{c.r1}>,"
-        rf"{IN // c.r2})\right)"
-        rf"={c.rank_bound(OUT, IN)}"
+        rf"\min\left({OUT},{IN},<r:{c.r}>\min({OUT // c.r1},<r2:{c.r2}>)\min(<r1:{c.r1}>,{IN // c.r2})\right)"
+        rf"\\ ={c.rank_bound(OUT, IN)}"
     )
 
 
@@ -129,7 +128,7 @@ But the [[rank]] does move. LoRA buys one rank per component. A component of CDK
 In practice the rank is `r` · `r1` · `r2`. The exact [[rank bound]] also knows that no factor has more rank than
 its shorter side, and that nothing exceeds the layer.
 
-Rank is not free lunch. The numbers are the same few, so the directions are tied to each other. And every CDKA
+Rank is no free lunch. The numbers are the same few, so the directions are tied to each other. And every CDKA
 adapter *is* a LoRA of rank `r` · `r1` · `r2` whose two matrices have a pattern: the Studio can export it as
 one, exactly.
 
@@ -142,7 +141,7 @@ one, exactly.
         source=OURS,
         focus=("r1", "r2", "r"),
         equation=Equation(
-            r"\min\left(\text{out},\,\text{in},\,<r>\,\min(\tfrac{\text{out}}{<r1>},<r2>)\,\min(<r1>,"
+            r"\min\left(\text{out},\,\text{in},\,<r>\min(\tfrac{\text{out}}{<r1>},<r2>)\,\min(<r1>,"
             r"\tfrac{\text{in}}{<r2>})\right)",
             _rank,
         ),

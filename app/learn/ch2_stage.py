@@ -39,31 +39,32 @@ def stage(values: dict[str, Any], page: Page) -> None:
     """The figure beside the text."""
     c = Components(values["r1"], values["r2"], values["r"])
     matrix = delta(c, values["seed"])
-    left, right = st.columns([1, 1], gap="medium")
+    _pair(option_svg(c, OUT, IN, lora_rank(c), "this layer"), c, numerical_rank(matrix))
+    figure = heatmap(matrix, c) if page.view == "matrix" else spectrum(c, values["seed"])
+    alt = "Values of delta W" if page.view == "matrix" else "Singular values of delta W beside those of LoRA"
+    st.plotly_chart(figure, key=f"c2_{page.view}", config=charts.PLOTLY_CONFIG, alt=alt)
+
+
+def _pair(picture: str, c: Components, rank: int | None) -> None:
+    """The drawing, and the numbers beside it; ``rank`` is None while it is asked for."""
+    left, right = st.container(key="learn-pair").columns([3, 2], gap="medium")
     with left:
-        parts.show(option_svg(c, OUT, IN, lora_rank(c), "this layer"))
-    with right:
-        figure = heatmap(matrix, c) if page.view == "matrix" else spectrum(c, values["seed"])
-        alt = "Values of delta W" if page.view == "matrix" else "Singular values of delta W beside those of LoRA"
-        st.plotly_chart(figure, key=f"c2_{page.view}", config=charts.PLOTLY_CONFIG, alt=alt)
-    _facts(c, numerical_rank(matrix))
-
-
-def _facts(c: Components, rank: int | None) -> None:
+        parts.show(picture)
     lora = lora_rank(c)
     beside = f"LoRA of rank {lora} costs {lora * (OUT + IN):,}" if lora else "even LoRA of rank 1 costs more"
     found = "?" if rank is None else str(rank)
-    parts.show(
-        f"{parts.chip_html(c)} {parts.count_html(c.num_params(OUT, IN), 'parameters')} · rank <b>{found}</b> of "
-        f"{min(OUT, IN)}"
-        f' <span class="cdka-quiet">({beside})</span>'
-    )
+    with right:
+        parts.show(
+            f'{parts.chip_html(c)}<dl class="learn-facts">'
+            f"<dt>{parts.count_html(c.num_params(OUT, IN), 'parameters')}</dt><dd>{beside}</dd>"
+            f"<dt>rank <b>{found}</b> of {min(OUT, IN)}</dt><dd>singular values of ΔW that are not zero</dd></dl>"
+        )
 
 
 def heatmap(matrix: np.ndarray, c: Components) -> go.Figure:
     """The values of delta W with the block boundaries."""
     most = float(np.abs(matrix).max())
-    figure = charts.plotly("ΔW: copies of one block, summed", "input", "output", height=400)
+    figure = charts.plotly("ΔW: copies of one block, summed", "input", "output", height=300)
     scale = [[k / (len(theme.DIVERGING) - 1), colour] for k, colour in enumerate(theme.DIVERGING)]
     figure.add_heatmap(z=matrix.astype(np.float32), zmin=-most, zmax=most, colorscale=scale, showscale=False,
                        hovertemplate="output %{y}, input %{x}: %{z:.3f}<extra></extra>")  # fmt: skip
@@ -85,7 +86,7 @@ def spectrum(c: Components, seed: int) -> go.Figure:
         f"ΔW uses {rank} of {min(OUT, IN)} directions",
         "singular value, largest first",
         "share of the largest",
-        height=400,
+        height=300,
     )
     lora = lora_rank(c)
     lines = [("this adapter", c, theme.R, "circle", "solid")]
@@ -100,8 +101,10 @@ def spectrum(c: Components, seed: int) -> go.Figure:
             marker={"symbol": symbol, "size": 7},
             hovertemplate=f"{name}, value %{{x}}: %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
-        figure.add_annotation(x=len(values), y=float(values[-1] / values[0]), text=f"{name}: rank {len(values)}",
-                              showarrow=False, yshift=14, xanchor="right" if len(values) > 24 else "left")  # fmt: skip
+        ours = components == c
+        here = len(values) // 2 if ours else len(values) - 1  # above our curve, below that of LoRA
+        figure.add_annotation(x=here + 1, y=float(values[here] / values[0]), text=f"{name}: rank {len(values)}",
+                              showarrow=False, yshift=12 if ours else -12, xshift=6, xanchor="left")  # fmt: skip
     figure.update_xaxes(range=[0, min(OUT, IN) + 1])
     figure.update_yaxes(range=[0, 1.12])
     return figure
@@ -111,17 +114,14 @@ def cover(question: Question, revealed: bool) -> None:
     """The exercise: the shapes are shown, the singular values only afterwards."""
     draw = question.draw
     c = Components(draw["r1"], draw["r2"], draw["r"])
-    left, right = st.columns([1, 1], gap="medium")
-    with left:
-        # the drawing tells the bound; before the reveal only the shapes are named
-        parts.show(option_svg(c, OUT, IN, lora_rank(c), "this layer") if revealed else _shapes(c))
-    with right:
-        if revealed:
-            st.plotly_chart(spectrum(c, draw["seed"]), key="c2_answer", config=charts.PLOTLY_CONFIG,
-                            alt="Singular values of the asked configuration")  # fmt: skip
-        else:
-            parts.show('<div class="learn-covered">The singular values appear when you have predicted.</div>')
-    _facts(c, measured_rank(c, draw["seed"]) if revealed else None)
+    # the drawing tells the bound; before the reveal only the shapes are named
+    picture = option_svg(c, OUT, IN, lora_rank(c), "this layer") if revealed else _shapes(c)
+    _pair(picture, c, measured_rank(c, draw["seed"]) if revealed else None)
+    if revealed:
+        st.plotly_chart(spectrum(c, draw["seed"]), key="c2_answer", config=charts.PLOTLY_CONFIG,
+                        alt="Singular values of the asked configuration")  # fmt: skip
+    else:
+        parts.show('<div class="learn-covered">The singular values appear when you have predicted.</div>')
 
 
 def _shapes(c: Components) -> str:

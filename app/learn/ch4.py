@@ -37,7 +37,7 @@ def _formula(v: Values) -> str:
     capped = r"\ \text{(its largest)}" if predicted == 1 else ""
     return (
         rf"\sqrt{{\frac{{<r:{v['r']}>\cdot <r2:{v['r2']}>}}{{<r1:{v['r1']}>\cdot {SIDE}}}}}={predicted:.3f}{capped}"
-        rf"\qquad\text{{measured }}{measured:.3f}"
+        rf"\\ \text{{measured }}{measured:.3f}"
     )
 
 
@@ -83,12 +83,12 @@ In the green band are the `r` largest: the most that these components could ever
         source=OURS,
         focus=("fall", "rank", "r1", "r2"),
         equation=Equation(
-            r"R\Big(\sum_{i=1}^{<r>}B_i\otimes A_i\Big)=\sum_{i=1}^{<r>}\operatorname{vec}"
+            r"R\Big(\sum_{i=1}^{<r>}B_i\otimes A_i\Big)\\ =\sum_{i=1}^{<r>}\operatorname{vec}"
             r"(B_i)\operatorname{vec}(A_i)^T",
             lambda v: (
                 rf"R(G):\ \frac{{{SIDE}\cdot <r2:{v['r2']}>}}{{<r1:{v['r1']}>}}"
                 rf"\times\frac{{<r1:{v['r1']}>\cdot {SIDE}}}{{<r2:{v['r2']}>}}"
-                rf"={SIDE * v['r2'] // v['r1']}\times {v['r1'] * SIDE // v['r2']},\ \text{{rank}}\le <r:{v['r']}>"
+                rf"\\ ={SIDE * v['r2'] // v['r1']}\times {v['r1'] * SIDE // v['r2']},\ \text{{rank}}\le <r:{v['r']}>"
             ),
         ),
         view="spectra",
@@ -165,10 +165,8 @@ Alignment describes the **first** step. Later steps turn the $A_i$, and then the
         source=OURS,
         focus=("fall", "rank"),
         equation=Equation(
-            r"\text{best}=\sqrt{\frac{\sum_{i\le <r>}s_i^2}{\sum_i s_i^2}},\quad s=\text{singular values of }R(G)",
-            lambda v: r"\text{{best}}={2:.3f},\quad\text{{measured}}={1:.3f},\quad\text{{predicted}}={0:.3f}".format(
-                *now(v)
-            ),
+            r"\text{best}=\sqrt{\frac{\sum_{i\le <r>}s_i^2}{\sum_i s_i^2}}\\ s=\text{singular values of }R(G)",
+            lambda v: r"\text{{best}}={2:.3f}\\ \text{{measured}}={1:.3f},\ \text{{predicted}}={0:.3f}".format(*now(v)),
         ),
         tries=(
             Try("LoRA on rank 4", {"fall": 0.0, "rank": 4, "r1": 1, "r2": 1, "r": 4}),

@@ -45,7 +45,7 @@ def _code(v: Values) -> str:
 
 def _range(v: Values, rule: str) -> str:
     found = sizes(v["grow"], v["r1"], v["seed"])[rule]
-    return rf"{_power(found[0])}\to{_power(found[-1])}:\quad\times {growth(v['grow'], v['r1'], v['seed'], rule):.2g}"
+    return rf"{_power(found[0])}\to{_power(found[-1])}:\ \times {growth(v['grow'], v['r1'], v['seed'], rule):.2g}"
 
 
 def _power(value: float) -> str:
@@ -61,7 +61,7 @@ def _scalings(v: Values) -> str:
         if rule == "none"
         else TEX[rule].replace(r"<r>\,<r2>", rf"<r:{last.r}>\cdot <r2:{last.r2}>").replace("<r>", f"<r:{last.r}>")
     )
-    return rf"{name}={last.scaling(1.0, rule):.3g},\qquad {_range(v, rule)}"
+    return rf"{name}={last.scaling(1.0, rule):.3g}\\ {_range(v, rule)}"
 
 
 PAGES = (
@@ -82,7 +82,7 @@ then `r2`.**
         focus=("grow",),
         equation=Equation(
             r"B_i\leftarrow -\,\text{lr}\cdot\operatorname{sign}\!\left(\tfrac{\partial L}{\partial B_i}\right)",
-            lambda v: rf"\text{{lr}}=10^{{-3}}:\quad \text{{RMS of the output }}{_range(v, 'none')}",
+            lambda v: rf"\text{{lr}}=10^{{-3}},\ \text{{RMS of the output:}}\\ {_range(v, 'none')}",
         ),
         tries=(Try("Both at once", {"grow": "r and r2"}),),
         view="one",

@@ -52,7 +52,7 @@ def _spent(v: Values) -> str:
 def _alignment(v: Values) -> str:
     option = arms(v["budget"], design(v), v["seed"])[0].option
     return (
-        rf"\text{{alignment}}={option.alignment:.3f}\ \text{{(mean square over layers)}},\quad"
+        rf"\text{{alignment}}={option.alignment:.3f}\ \text{{(over all layers)}}\\ \text{{rank}}\le "
         rf"<r:{option.r}>\cdot<r1:{option.r1}>\cdot<r2:{option.r2}>={option.r * option.r1 * option.r2}"
     )
 
@@ -100,7 +100,7 @@ numbers have to serve all those directions. Do they train well?
         source=OURS,
         focus=("r1", "r2", "r"),
         equation=Equation(
-            r"\text{alignment}\approx\sqrt{\tfrac{<r>\,<r2>}{<r1>\,\text{in}}},\qquad\text{rank}\le <r>\,<r1>\,<r2>",
+            r"\text{alignment}\approx\sqrt{\tfrac{<r>\,<r2>}{<r1>\,\text{in}}}\\ \text{rank}\le <r>\,<r1>\,<r2>",
             _alignment,
         ),
         tries=(

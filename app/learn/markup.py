@@ -41,6 +41,13 @@ def to_latex(text: str, *, dark: bool | None = None) -> str:
     return _TINTED.sub(tint, text)
 
 
+def in_lines(latex: str) -> str:
+    """LaTeX of several lines (parted by ``\\\\ ``) one beneath the other; what has its own lines is left alone."""
+    if r"\\ " not in latex or r"\begin" in latex:
+        return latex
+    return rf"\begin{{gathered}}{latex}\end{{gathered}}"
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A number for LaTeX: thin spaces between thousands, ``digits`` significant digits for fractions."""
     if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from app.learn.course import OURS, PAPER, Chapter, Values
-from app.learn.markup import to_latex, to_markdown
+from app.learn.markup import in_lines, to_latex, to_markdown
 
 SOURCES = {
     PAPER: "Source: Diving into Kronecker Adapters, arXiv 2602.01267; the code below checks it.",
@@ -23,7 +23,9 @@ def build(chapter: Chapter, values: Values) -> dict[str, Any]:
     for page in chapter.pages:
         parts = [f"## {page.title}", to_markdown(page.text.strip())]
         if page.equation is not None:
-            parts.append(f"$${to_latex(page.equation.letters)}$$\n\n$${to_latex(page.equation.numbers(values))}$$")
+            parts.append(
+                f"$${to_latex(in_lines(page.equation.letters))}$$\n\n$${to_latex(in_lines(page.equation.numbers(values)))}$$"
+            )
         if page.source in SOURCES:
             parts.append(f"*{SOURCES[page.source]}*")
         cells += [_markdown("\n\n".join(parts)), _code(page.code(values))]

@@ -10,7 +10,7 @@ from app import parts, theme
 from app.learn import address, controls, exercise, glossary_page, notebook, progress
 from app.learn.chapters import CHAPTERS
 from app.learn.course import OURS, PAPER, TEXTBOOK, Chapter, Page
-from app.learn.markup import to_html, to_latex
+from app.learn.markup import in_lines, to_html, to_latex
 from app.learn.scoring import MOST
 from cdka.errors import CdkaError, unknown
 
@@ -40,7 +40,7 @@ def render() -> None:
         hide = frozenset()
     number = min(st.session_state.get("page", _page_in_url()), chapter.num_pages)
     values = address.known_values(chapter)
-    text, figure = st.columns([8, 15], gap="large")
+    text, figure = st.container(key="learn-body").columns([8, 15], gap="large")
     text = text.container(key="learn-text")
     if number == chapter.num_pages:
         exercise.render(chapter, values, hide, text, figure)
@@ -117,7 +117,8 @@ def _text(chapter: Chapter, page: Page, values: dict, hide: frozenset[str]) -> N
 def _equation(page: Page, values: dict) -> None:
     with st.container(key="learn-equation"):
         filled = st.session_state.get("numbers", st.query_params.get("numbers") == "true")
-        st.latex(to_latex(page.equation.numbers(values) if filled else page.equation.letters, dark=theme.is_dark()))
+        letters = page.equation.numbers(values) if filled else page.equation.letters
+        st.latex(to_latex(in_lines(letters), dark=theme.is_dark()))
         st.toggle(
             "with the numbers of the figure", key="numbers", bind="query-params", persist_state="session",
             help="Fill every equation of the course with the numbers shown in the figure.",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import html
+import json
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -18,8 +21,11 @@ from cdka.compare.comparison import Comparison
 from cdka.compare.examples import preview
 from cdka.compare.figures.anatomy import factor_figure, rank_figure, spectrum_figure
 from cdka.compare.mcnemar import mcnemar, paired_answers
+from cdka.compare.texts import texts
 from cdka.compare.words import p_value
 from cdka.errors import CdkaError
+from cdka.models.catalogue import find_model
+from cdka.tasks.catalogue import find_task
 
 MOST_EXAMPLES = 24
 SIDES = ("only A right", "only B right", "both wrong")
@@ -57,14 +63,14 @@ def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
     draw(
         pure(factor_figure, factors, component - 1), "factors", f"Factors and blocks of {layer}",
         caption=f"Red is positive, blue negative; blue lines part the r2 columns of blocks in ΔW. Adapter parameters: "
-        f"{html.escape(counts)}.", source=told,
+        f"{counts}.", source=told,
     )  # fmt: skip
     left, right = st.columns(2)
     same = {name: next((f for f in found if f.layer == layer), None) for name, found in layers.items()}
     with left:
         draw(
             pure(spectrum_figure, {name: one for name, one in same.items() if one is not None}), "spectrum",
-            f"Singular values of delta W in {layer}", caption=html.escape(f"ΔW of {layer}."), source=told,
+            f"Singular values of delta W in {layer}", caption=f"ΔW of {layer}.", source=told,
         )  # fmt: skip
     with right:
         draw(pure(rank_figure, layers), "ranks", "Effective rank of delta W in every layer", caption="", source=told)
@@ -141,19 +147,51 @@ def example_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
     a_right, b_right = both["right_a"], both["right_b"]
     mask = (a_right & ~b_right, b_right & ~a_right, ~a_right & ~b_right)[SIDES.index(side)]
     rows = both[mask].head(MOST_EXAMPLES)
-    images = preview(task, rows["example"].to_list())
+    if rows.empty:
+        parts.quiet(f"No test example is {'wrong in both' if side == SIDES[2] else 'right in ' + side[5] + ' alone'}.")
+        return
+    column, shape = _inputs(chosen, comparison, a, task, rows["example"].to_list())
     table = pd.DataFrame(
         {
-            "Example": rows["example"], **({"Input": images} if images else {}), "Label": rows["label"].astype(str),
+            "Example": rows["example"], **column, "Label": rows["label"].astype(str),
             f"A: {name_a}": _answers(rows["predicted_a"]), f"B: {name_b}": _answers(rows["predicted_b"]),
         }
     )  # fmt: skip
-    as_image = (
-        {"Input": st.column_config.ImageColumn(width="small")} if images and images[0].startswith("data:") else {}
-    )
-    st.dataframe(table, hide_index=True, width="stretch", column_config=as_image, row_height=44 if as_image else None,
-                 key="compare-examples", alt=f"Examples where {side}")  # fmt: skip
+    st.dataframe(table, hide_index=True, width="stretch", key="compare-examples", alt=f"Examples where {side}", **shape)
     parts.caption(f"The first {len(rows)} of {int(mask.sum())} such examples, from the test split, seed {seed}.")
+
+
+def _inputs(
+    chosen: Chosen, comparison: Comparison, arm: str, task: str, examples: list[int]
+) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """The column of what the examples were, and how to lay it out: pictures at once, texts when asked for."""
+    images = preview(task, examples)
+    if images:
+        return {"Input": images}, {"column_config": {"Input": st.column_config.ImageColumn()}, "row_height": 44}
+    spec = comparison.settings[arm]
+    if not chosen.sweep_ids and not _embedded(spec):
+        return {}, {}  # somebody's bundle may name any file or repository: nothing is fetched for it
+    if not st.toggle("Show what was asked", key="compare-asked-texts", help="Reads the task's data: some seconds."):
+        return {}, {}
+    try:
+        with st.spinner("Reading the test examples", show_time=True):
+            found = _texts(json.dumps(dict(spec)), tuple(examples))
+    except CdkaError as refusal:
+        parts.quiet(str(refusal))
+        return {}, {}
+    return {"Input": [found.get(int(example), "") for example in examples]}, {}
+
+
+def _embedded(spec: Mapping[str, Any]) -> bool:
+    try:
+        return find_task(spec["task"]).embedded and find_model(spec["model"]).embedded
+    except CdkaError:
+        return False
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _texts(spec: str, examples: tuple[int, ...]) -> dict[int, str]:
+    return texts(json.loads(spec), examples)
 
 
 def _answers(column: pd.Series) -> list[str]:

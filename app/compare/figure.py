@@ -33,7 +33,7 @@ def draw(make: Callable[[Look], Figure], name: str, alt: str, *, caption: str, s
     )
     told, saved = st.columns([5.4, 1], gap="small")
     with told:
-        parts.caption(f"{caption} {figures.html_text(source)}".strip())
+        parts.caption(f"{caption} {source}".strip())
     with saved, st.popover("Save", key=f"save-{name}", width="stretch", help="This figure as HTML, PNG or SVG"):
         save(lambda: figures.on_paper(make(Look()), source), name)
     return event

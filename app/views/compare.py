@@ -34,7 +34,7 @@ def told(names: list[str], source) -> None:
 def headline(comparison) -> None:
     """What was found, in sentences: the trends, the count of verdicts, and what is missing."""
     lines = [
-        trend_sentence(row, comparison.measure.header).replace(
+        html.escape(trend_sentence(row, comparison.measure.header)).replace(
             f" {row['factor']} ", f" {parts.letter_html(row['factor'])} ", 1
         )
         for _, row in comparison.trends.iterrows()
@@ -49,6 +49,8 @@ def headline(comparison) -> None:
         rest = f"{len(resolved)} of {plural(len(comparison.verdicts), 'comparison')} with {against} resolved"
         left = comparison.verdicts["more_seeds"].dropna()
         hint = f"; the nearest other needs about {plural(left.min(), 'more seed')}" if len(left) else ""
+        if comparison.verdicts["p"].isna().all():
+            hint = "; it takes at least two shared seeds"
         lines.append(f"{rest}{': ' + told if told else ''}{hint}.")
     items = "".join(f"<li>{line}</li>" for line in lines)
     notes = "".join(f'<li class="cdka-quiet">{html.escape(note)}</li>' for note in comparison.missing())

@@ -107,6 +107,9 @@ class Comparison:
         empty = int((status.isin(KEPT) & self.frame["value"].isna()).sum())
         if empty:
             notes.append(f"{plural(empty, 'finished run')} without {self.measure.header}: not counted.")
+        early = int((status == "stopped").sum())
+        if early:
+            notes.append(f"{plural(early, 'run')} stopped early: counted with what was reached by then.")
         single = int(self.arms["anecdotal"].sum())
         if single:
             notes.append(f"{plural(single, 'arm')} with a single seed: anecdotal, no interval.")

@@ -66,6 +66,11 @@ class Measure:
         return not any(word in self.metric for word in _LOWER)
 
     @property
+    def is_share(self) -> bool:
+        """True for what lies between 0 and 1."""
+        return self.metric.endswith("accuracy")
+
+    @property
     def header(self) -> str:
         """The words that stand above every number of this measure."""
         words = self.metric.replace("_", " ")

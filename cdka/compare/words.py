@@ -37,7 +37,7 @@ def estimate(mean: float, low: float, high: float, n: int) -> str:
         return "no value yet"
     half = (high - low) / 2
     if n == 1 or math.isnan(half):
-        return f"{mean:.3g} (1 seed)"
+        return f"{mean:#.3g}".rstrip(".") + f" ({plural(n, 'seed')})"
     if half <= 0:
         return f"{mean:.3f} ± 0 ({n} seeds)"
     exponent = math.floor(math.log10(half))

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import zipfile
 
+import nbformat
 import pandas as pd
 import pytest
 from compare_store import fill
 from compare_synthetic import FakeSource, grid
+from nbclient import NotebookClient
 
 from cdka.compare import exports
 from cdka.compare.comparison import compare
@@ -84,7 +86,7 @@ def _code(text: str) -> list[str]:
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-def test_script_and_notebook_reproduce_a_real_comparison(tmp_path, monkeypatch, capsys):
+def test_script_and_notebook_reproduce_a_real_comparison(tmp_path):
     """Two real runs are trained, stored and exported: script and notebook train them again to the same digits."""
     pytest.importorskip("torch")
     from cdka.compare.anatomy import read_adapter
@@ -118,12 +120,10 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path, monkeypatch, 
     command = [sys.executable, "reproduce.py", "by-script"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    monkeypatch.chdir(tmp_path)
-    capsys.readouterr()
-    names: dict = {}
-    for cell in _code(notebook(comparison, source)):
-        exec(cell, names)
-    for printed, folder in ((done.stdout, "by-script"), (capsys.readouterr().out, "reproduced")):
+    book = nbformat.reads(notebook(comparison, source), as_version=4)
+    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    told = "".join(out.get("text", "") for cell in book.cells for out in cell.get("outputs", ()))
+    for printed, folder in ((done.stdout, "by-script"), (told, "reproduced")):
         for value in recorded:
             assert f"recorded {value}  reproduced {value}" in printed
         assert "trainable params" in printed
@@ -133,6 +133,7 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path, monkeypatch, 
 def test_a_notebook_is_nbformat_4(source):
     document = json.loads(notebook(compare(source), source))
     assert (document["nbformat"], document["nbformat_minor"]) == (4, 5)
+    nbformat.validate(document)
     for cell in document["cells"]:
         assert {"cell_type", "id", "metadata", "source"} <= set(cell)
         assert (cell["cell_type"] == "code") == ("outputs" in cell)

@@ -87,7 +87,7 @@ def on_paper(figure: Figure, caption: str) -> Figure:
     lines = textwrap.wrap(caption, 165)
     figure.update_layout(
         paper_bgcolor="#FFFFFF", width=WIDTH, height=(figure.layout.height or 400) + 44 + 16 * len(lines),
-        margin={"b": 64 + 16 * len(lines), "l": 24, "r": 24},
+        margin={"b": 64 + 16 * len(lines), "l": 24, "r": 24}, title={"pad": {"l": 24}},
     )  # fmt: skip
     figure.add_annotation(
         text="<br>".join(map(html_text, lines)), x=0, y=0, xref="paper", yref="paper", xanchor="left", yanchor="top",

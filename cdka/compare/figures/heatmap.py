@@ -39,18 +39,22 @@ def heatmap_figure(
     known = cells[cells["n"] > 0]
     limits = (float(known["mean"].min()), float(known["mean"].max())) if len(known) else (0.0, 1.0)
     everything = pd.concat([cells[untried.columns], untried]) if len(untried) else cells
-    traces = []
+    traces, notes = [], []
     for i, r in enumerate(levels["r"]):
         traces.append(_tried(cells[cells["r"] == r], spots, limits, look) | axes(i))
         rest = untried[untried["r"] == r]
         if len(rest):
             traces.append(_hatched(rest, spots, look) | axes(i))
-        traces += [_line(line, levels, look) | axes(i) for line in equal_parameter_lines(everything, r, levels)]
+        for line in equal_parameter_lines(everything, r, levels):
+            traces.append(_line(line, levels, look) | axes(i))
+            notes += _line_label(traces[-1], line, look, i)
+        notes += _cell_labels(traces, i)
     layout = panels(
         [f"r = {r}" for r in levels["r"]] or [""], look=look, columns=3, height=120 + 62 * max(3, len(levels["r1"])),
         heading=f"Which r1 and r2 give the best {comparison.measure.header}?",
         x=_axis("r2", levels["r2"], look), y=_axis("r1", levels["r1"], look),
     )  # fmt: skip
+    layout["annotations"] += notes
     return drawn(layout | {"barmode": "overlay", "bargap": 0, "clickmode": "event+select"}, traces)
 
 
@@ -65,8 +69,7 @@ def _axis(factor: str, levels: list[int], look: Look) -> dict:
 def _bars(rows: pd.DataFrame, spots: dict, **more) -> dict:
     return {
         "type": "bar", "x": [spots["r2"][int(v)] for v in rows["r2"]], "y": [SIZE] * len(rows), "width": SIZE,
-        "base": [spots["r1"][int(v)] - SIZE / 2 for v in rows["r1"]], "textposition": "inside",
-        "insidetextanchor": "middle", "textangle": 0, "unselected": {"marker": {"opacity": 1}}, **more,
+        "base": [spots["r1"][int(v)] - SIZE / 2 for v in rows["r1"]], "unselected": {"marker": {"opacity": 1}}, **more,
     }  # fmt: skip
 
 
@@ -82,8 +85,7 @@ def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], look: L
         edge.append(colour if row["n"] else look.quiet)
     ink = [look.ink if f == look.paper else _readable(f) for f in fill]
     return _bars(
-        rows, spots, text=text, hovertext=hover, hoverinfo="text", name="tried",
-        textfont={"color": ink, "size": 11}, insidetextfont={"color": ink, "size": 11},
+        rows, spots, hovertext=hover, hoverinfo="text", name="tried", meta={"words": text, "ink": ink},
         marker={"color": fill, "line": {"color": edge, "width": 2}},
         customdata=rows[["r1", "r2", "r", "arm"]].astype(object).to_numpy(),
     )  # fmt: skip
@@ -136,14 +138,39 @@ def _line(line: dict, levels: dict[str, list[int]], look: Look) -> dict:
     log_r1, log_r2 = np.log2(levels["r1"]), np.log2(levels["r2"])
     columns = _position(_value(rows, log_r1) + np.log2(line["ratio"]), log_r2)
     inside = (columns >= -0.5) & (columns <= len(log_r2) - 0.5)
-    text = [""] * len(rows)
-    if inside.any():
-        text[np.flatnonzero(inside)[-min(4, inside.sum())]] = count_words(line["params"])
     return {
-        "type": "scatter", "x": columns, "y": np.where(inside, rows, np.nan), "mode": "lines+text", "text": text,
-        "textposition": "bottom left", "line": {"color": look.ink, "width": 1, "dash": "dot"}, "opacity": 0.6,
-        "textfont": {"size": 10, "color": look.ink}, "hoverinfo": "skip",
+        "type": "scatter", "x": columns, "y": np.where(inside, rows, np.nan), "mode": "lines", "hoverinfo": "skip",
+        "line": {"color": look.ink, "width": 1, "dash": "dot"}, "opacity": 0.6,
         "name": f"{count_words(line['params'])} parameters",
+    }  # fmt: skip
+
+
+def _line_label(trace: dict, line: dict, look: Look, panel: int) -> list[dict]:
+    """The count of a line, near its upper end."""
+    inside = np.flatnonzero(np.isfinite(trace["y"]))
+    if not len(inside):
+        return []
+    at = inside[-min(4, len(inside))]
+    return [_note(trace["x"][at], trace["y"][at], count_words(line["params"]), panel, look.ink, size=10)
+            | {"bgcolor": look.paper, "opacity": 0.85, "borderpad": 1}]  # fmt: skip
+
+
+def _cell_labels(traces: list[dict], panel: int) -> list[dict]:
+    """Values as annotations: text of the bars themselves would fade once a cell is clicked."""
+    return [
+        _note(x, base + SIZE / 2, words, panel, ink)
+        for trace in traces if trace.get("name") == "tried" and trace["xaxis"] == axes(panel)["xaxis"]
+        for x, base, words, ink in zip(
+            trace["x"], trace["base"], trace["meta"]["words"], trace["meta"]["ink"], strict=True
+        )
+    ]  # fmt: skip
+
+
+def _note(x: float, y: float, text: str, panel: int, colour: str, *, size: int = 11) -> dict:
+    at = axes(panel)
+    return {
+        "x": float(x), "y": float(y), "text": text, "xref": at["xaxis"], "yref": at["yaxis"], "showarrow": False,
+        "font": {"size": size, "color": colour},
     }  # fmt: skip
 
 

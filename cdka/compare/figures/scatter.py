@@ -57,10 +57,19 @@ def scatter_figure(
     _label(figure, arms, cost, look)
     ticks = _ticks(arms[cost].dropna().astype(float))
     figure.update_xaxes(title_text=COSTS[cost], type="log", tickvals=ticks, ticktext=[count_words(t) for t in ticks])
-    figure.update_yaxes(title_text=comparison.measure.header)
+    figure.update_yaxes(title_text=comparison.measure.header, range=_within(arms, comparison.measure.is_share))
     figure.update_layout(clickmode="event+select")
     title(figure, f"What does {comparison.measure.header} cost in {COSTS[cost].split(' (')[0]}?")
     return figure
+
+
+def _within(arms: pd.DataFrame, share: bool) -> list[float] | None:
+    """The range of the intervals, cut at what a share can be, as a t interval knows no bounds; None for Plotly."""
+    if not share or arms.empty:
+        return None
+    low, high = np.nanmin([arms["ci_low"], arms["mean"]]), np.nanmax([arms["ci_high"], arms["mean"]])
+    pad = 0.06 * ((high - low) or 0.1)
+    return [max(float(low) - pad, -0.02), min(float(high) + pad, 1.02)]
 
 
 def _label(figure: Figure, arms: pd.DataFrame, cost: str, look: Look) -> None:

@@ -17,7 +17,10 @@ from cdka.tasks.data import Split, TextSplit
 from cdka.tasks.objectives import IGNORED, Objective, Writing, token_loss
 
 LOGITS_LIMIT_BYTES = 256 * 2**20
-"""Above this the cross-entropy of a lane is computed in chunks, each recomputed in the backward pass."""
+"""Above this the cross-entropy of a pack is computed in chunks, each recomputed in the backward pass.
+
+The limit is that of all lanes together, so that the logits of a pack take no more memory than those of a run.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,10 @@ def forward(
             logits = model(**inputs).logits
             return [Output(objective.loss(logits[part], labels[part]), logits[part], labels[part]) for part in slices]
         hidden = _before_head(model, head, inputs)
+        limit = LOGITS_LIMIT_BYTES // len(lanes)
         return [
-            Output(_written_loss(objective, head, hidden[part], labels[part]), None, labels[part]) for part in slices
+            Output(_written_loss(objective, head, hidden[part], labels[part], limit), None, labels[part])
+            for part in slices
         ]
 
 
@@ -97,12 +102,12 @@ def _before_head(model: torch.nn.Module, head: torch.nn.Module, inputs: dict[str
 
 
 def _written_loss(
-    objective: Writing, head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor
+    objective: Writing, head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, limit_bytes: int
 ) -> torch.Tensor:
     hidden, targets = objective.aligned(hidden, labels)
     judged = targets != IGNORED
     hidden, targets = hidden[judged], targets[judged]
-    rows = max(1, LOGITS_LIMIT_BYTES // (4 * head.out_features))
+    rows = max(1, limit_bytes // (4 * head.out_features))
     if len(targets) <= rows:
         return token_loss(head(hidden), targets)
     total = hidden.new_zeros((), dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32)

@@ -245,7 +245,7 @@ def _packing_event(pack: _Pack) -> Event:
     """What the trial of the first steps showed, in seconds per update of all runs."""
     pace = pack.pace
     return {
-        "kind": "packing", "size": len(pack.lanes), "together": pace.together,
+        "kind": "packing", "size": len(pack.lanes), "together": pace.together, "share": pace.share,
         "packed_s": pace.packed_s, "separate_s": pace.separate_s,
     }  # fmt: skip
 

@@ -1,6 +1,7 @@
-"""Whether the runs of a pack share their passes or take turns on the resident base: measured, not guessed.
+"""How many runs of a pack share a pass: all of them, half of them, or one at a time. Measured, not guessed.
 
-Both ways compute the same updates, so the trial costs nothing: its steps are ordinary training steps.
+Every way computes the same updates, so the trial costs nothing: its steps are ordinary training steps. Half a pack can
+be faster than a whole one where its activations still fit the processor's cache.
 """
 
 from __future__ import annotations
@@ -14,23 +15,35 @@ from typing import TypeVar
 import torch
 
 WARM_UP_STEPS, TRIAL_STEPS = 2, 3
+SMALLEST = 4
+"""A pack of fewer runs than twice this is not tried in halves."""
 
 Item = TypeVar("Item")
 
 
 class Pace:
-    """Times the first steps of a pack of ``size`` runs both ways, then keeps to the faster."""
+    """Times the first steps of a pack of ``size`` runs each way, then keeps to the fastest.
+
+    ``share`` is how many runs go through one pass.
+    """
 
     def __init__(self, size: int, device: torch.device) -> None:
         self._device = device
-        self._times: dict[bool, list[float]] = {True: [], False: []}
-        self._skipped = {True: 0, False: 0}
+        halves = [-(-size // 2)] if size >= 2 * SMALLEST else []
+        self._waiting = list(dict.fromkeys([size, *halves, 1]))
+        self._times: dict[int, list[float]] = {share: [] for share in self._waiting}
+        self._skipped = dict.fromkeys(self._waiting, 0)
         self.decided = size == 1
-        self.together = True
+        self.share = self._waiting.pop(0)
+
+    @property
+    def together(self) -> bool:
+        """Whether any two runs share a pass."""
+        return self.share > 1
 
     def groups(self, items: Sequence[Item]) -> list[Sequence[Item]]:
         """The items that share a pass, pass by pass."""
-        return [items] if self.together else [[item] for item in items]
+        return [items[i : i + self.share] for i in range(0, len(items), self.share)]
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -45,27 +58,28 @@ class Pace:
         self._note(time.perf_counter() - started)
 
     def _note(self, seconds: float) -> None:
-        if self._skipped[self.together] < WARM_UP_STEPS:
-            self._skipped[self.together] += 1
+        if self._skipped[self.share] < WARM_UP_STEPS:
+            self._skipped[self.share] += 1
             return
-        times = self._times[self.together]
+        times = self._times[self.share]
         times.append(seconds)
-        if len(times) == TRIAL_STEPS:
-            if self.together:
-                self.together = False
-            else:
-                self.decided = True
-                self.together = self.packed_s <= self.separate_s
+        if len(times) < TRIAL_STEPS:
+            return
+        if self._waiting:
+            self.share = self._waiting.pop(0)
+        else:  # of equals the larger: it was tried first
+            self.decided = True
+            self.share = min(self._times, key=lambda share: median(self._times[share]))
 
     @property
     def packed_s(self) -> float:
-        """Median seconds of an update when all runs share one pass."""
-        return median(self._times[True])
+        """Median seconds of an update in the fastest way in which runs share passes."""
+        return min(median(times) for share, times in self._times.items() if share > 1)
 
     @property
     def separate_s(self) -> float:
         """Median seconds of an update when the runs take turns."""
-        return median(self._times[False])
+        return median(self._times[1])
 
     def _synchronise(self) -> None:
         if self._device.type == "cuda":

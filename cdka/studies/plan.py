@@ -47,24 +47,33 @@ def plan_study(
     given = {**study.settings, **(settings or {})}
     layers = select(shapes, given.get("target_modules", "all-linear"))
     arms = study.arms(layers, shapes.base_params)
+    own = _regimes(study, task, given)
     plans = []
-    for name in study.regimes:
-        regime = regimes(task)[name]
+    for name, regime in own.items():
         tune_lr = [regime["lr"] * factor for factor in SEARCH] if name == "searched" else ()
         plans.append(
             plan(
                 model, task, arms=arms, seeds=seeds, baselines=study.baselines, tune_lr=tune_lr,
-                settings={**regime, **given}, name=study.name,
+                settings={**given, **regime}, name=study.name,
             )
         )  # fmt: skip
     specs: list[RunSpec] = [spec for one in plans for spec in one.specs]
     document = {
-        **plans[0].document, "study": study.name, "regimes": {name: regimes(task)[name] for name in study.regimes},
-        "claim": study.claim,
+        **plans[0].document, "study": study.name, "regimes": own, "claim": study.claim,
     }  # fmt: skip
     notes = tuple(dict.fromkeys(note for one in plans for note in one.notes))
     arms_planned = tuple(arm for one in plans for arm in one.arms)
     return Plan(f"study {study.name}", arms_planned, tuple(specs), notes, document)
+
+
+def _regimes(study: Study, task: str, given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The regimes of a study with what was given in place of their own; those that this makes equal appear once."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in study.regimes:
+        regime = {key: given.get(key, value) for key, value in regimes(task)[name].items()}
+        if regime not in found.values():
+            found[name] = regime
+    return found if len(found) == len(study.regimes) else {"given": next(iter(found.values()))}
 
 
 def _check_needs(study: Study, shapes: ModelShapes) -> None:

@@ -39,6 +39,18 @@ def test_trend_studies_vary_one_factor_over_the_papers_range():
     assert sorted({spec.components.r for spec in plan_study(STUDIES["r"]).specs}) == [1, 2, 4, 8]
 
 
+def test_settings_given_by_hand_move_the_regimes_with_them(home):
+    """cdka study r1 --steps 9: the runs must still be found by their regime."""
+    planned = plan_study(STUDIES["r1"], seeds=2, settings={"steps": 9})
+    assert {name: one["steps"] for name, one in planned.document["regimes"].items()} == {"early": 9, "tuned": 9}
+    store = Store(home)
+    sweep = store.sweep(store.create_sweep(planned.name, planned.document, planned.specs))
+    assert [len(runs) for runs in runs_by_regime(store, sweep).values()] == [10, 10]
+    alike = plan_study(STUDIES["r1"], seeds=2, settings={"steps": 9, "lr": 1e-3, "alpha": 8.0})
+    assert list(alike.document["regimes"]) == ["given"]
+    assert len(alike.specs) == 10
+
+
 def test_a_study_says_what_the_model_lacks():
     with pytest.raises(CdkaError, match="needs a model with more than 8,192 positions: digits-vit has"):
         plan_study(STUDIES["long-context"])

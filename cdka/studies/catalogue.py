@@ -105,8 +105,9 @@ _ALL = (
         (Claim("Large components train unstably without the factor 1/sqrt(r r2), and stably with it.", "stabilises"),),
         "paper, training stabilisation",
         "Large components under four scaling rules at one alpha: 1/sqrt(r r2), 1/sqrt(r), 1/r and none; small ones "
-        "under the first and the last. Instability: the share of steps whose training loss is above that of the first "
-        "step; the steps that a diverged run never made count as such, and its accuracy as missing, never as zero.",
+        "under the first and the last. Instability (ours): how much the training loss, averaged over five steps, rises "
+        "for what it falls: 0 is a smooth descent, 1 leads nowhere. A run that diverges counts as 1, and its accuracy "
+        "as missing, never as zero.",
         designs.scaling_rules, regimes=("tuned",),
     ),
     Study(

@@ -24,6 +24,8 @@ from cdka.runs.store import Store
 from cdka.studies.designs import pairs
 from cdka.theory.alignment import combine
 
+SMOOTH = 5
+"""Steps that the loss is averaged over before its rises and falls are added up."""
 MARGIN = 0.01
 """How far below LoRA CDKA may stay and still count as close to it."""
 
@@ -149,11 +151,23 @@ def _against_lora(margin: float, opponent: str = "first") -> Callable[[Case], Ev
         best = max(lora, key=lambda arm: _on_validation(found, arm))
         values = (found.table.loc[cdka] - found.table.loc[best]).to_numpy(dtype=float)
         remark = f" Supported where the whole interval is above -{margin:g}." if margin else ""
+        if case.searched:
+            remark += _rates(case, found, {"CDKA": cdka, "LoRA": best})
         return Evidence(
             values + margin, f"{case.metric} of {found.labels[cdka]} over {found.labels[best]}", 1.0, margin, remark
         )
 
     return rule
+
+
+def _rates(case: Case, found: Comparison, arms: dict[str, str]) -> str:
+    """The learning rates that won on validation; one at the edge of the search might win by more outside it."""
+    tried = sorted({run.spec.lr for run in case.runs})
+    told = []
+    for name, arm in arms.items():
+        rate = float(found.settings[arm]["lr"])
+        told.append(f"{name} {rate:g}" + (", the edge of the search" if rate in (tried[0], tried[-1]) else ""))
+    return f" Rates chosen on validation: {'; '.join(told)}."
 
 
 def _on_validation(found: Comparison, arm: str) -> float:
@@ -166,7 +180,7 @@ def _on_validation(found: Comparison, arm: str) -> float:
 
 def _stabilises(case: Case) -> Evidence:
     """Instability without any factor minus instability with the paper's, of the large components."""
-    unit = "share of unstable steps without any factor over that with 1/sqrt(r r2)"
+    unit = "instability (rise of the loss per fall) without any factor over that with 1/sqrt(r r2)"
     runs = [run for run in case.runs if run.spec.components is not None]
     ended = [run for run in runs if run.status in (*KEPT, FAILED)]
     if not ended:
@@ -182,29 +196,33 @@ def _stabilises(case: Case) -> Evidence:
             if size == large:
                 by_rule[rule] = {run.spec.seed: share[run.run_id] for run in own}
             lost = sum(run.status == FAILED for run in own)
-            mean = np.mean([share[run.run_id] for run in own])
+            mean = np.nanmean([share[run.run_id] for run in own])
             told.append(f"{size} {rule} {mean:.2f}" + (f" ({lost} of {len(own)} diverged)" if lost else ""))
     with_, without = by_rule.get("sqrt_r_r2", {}), by_rule.get("none", {})
     values = np.array([without[seed] - with_[seed] for seed in sorted(with_.keys() & without.keys())])
-    return Evidence(values, unit, remark=f" Unstable steps: {', '.join(told)}.")
+    return Evidence(values, unit, remark=f" Instability: {', '.join(told)}.")
 
 
 def instability(store: Store, runs: list[Run]) -> dict[str, float]:
-    """By run, the share of its planned steps whose training loss is above that of its first step.
+    """By run, how much its training loss rose for what it fell, 0 (smooth) to 1 (nowhere), a diverged run's 1. (ours)
 
-    The steps that a diverged run never made count as unstable.
+    Of the mean over ``SMOOTH`` steps, so that the noise of single batches does not count.
     """
     curves = store.curves([run.run_id for run in runs])
-    train = curves[curves["kind"] == "step"] if len(curves) else curves
-    found = {}
-    for run in runs:
-        losses = (
-            train[train["run_id"] == run.run_id].sort_values("step")["loss"].to_numpy(dtype=float) if len(train) else []
-        )
-        above = int(np.sum(losses > losses[0])) if len(losses) else 0
-        missing = run.spec.steps - len(losses) if run.status == FAILED else 0
-        found[run.run_id] = (above + missing) / run.spec.steps
-    return found
+    train = curves[curves["kind"] == "step"] if len(curves) else pd.DataFrame({"run_id": [], "step": [], "loss": []})
+    by_run = {
+        run_id: rows.sort_values("step")["loss"].to_numpy(dtype=float) for run_id, rows in train.groupby("run_id")
+    }
+    return {run.run_id: 1.0 if run.status == FAILED else roughness(by_run.get(run.run_id, np.empty(0))) for run in runs}
+
+
+def roughness(losses: np.ndarray) -> float:
+    """The total rise over the total fall of the smoothed losses, at most 1."""
+    if len(losses) <= SMOOTH:
+        return float("nan")
+    changes = np.diff(np.convolve(losses, np.full(SMOOTH, 1 / SMOOTH), "valid"))
+    rise, fall = changes[changes > 0].sum(), -changes[changes < 0].sum()
+    return float(min(1.0, rise / fall)) if fall > 0 else float(rise > 0)
 
 
 def _correlates(case: Case) -> Evidence:

@@ -6,6 +6,7 @@ import json
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from cdka.errors import CdkaError
@@ -16,6 +17,7 @@ from cdka.studies.course import course
 from cdka.studies.figure import ladder_svg
 from cdka.studies.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding, runs_by_regime
 from cdka.studies.report import check_target, report
+from cdka.studies.rules import roughness
 
 ON_DIGITS = [name for name in STUDIES if name != "long-context"]
 
@@ -154,28 +156,45 @@ def losses(store, sweep, loss):
             )
 
 
+def saw(up, steps=60):
+    """A loss that falls by 1 over six steps, then rises by ``up`` over six: slower than the smoothing."""
+    changes = ([-1 / 6] * 6 + [up / 6] * 6) * (steps // 12)
+    return (10 + np.cumsum([0, *changes])).tolist()
+
+
+def test_roughness_is_the_rise_of_the_smoothed_loss_for_its_fall():
+    assert roughness(np.linspace(5, 1, 50)) == 0
+    assert roughness(np.linspace(1, 5, 50)) == 1
+    assert roughness(np.full(50, 2.0)) == 0
+    assert np.isnan(roughness(np.ones(3)))
+    noise = np.linspace(5, 1, 400) + np.random.default_rng(0).normal(0, 0.005, 400)
+    assert roughness(noise) < 0.1, "batch noise is averaged out"
+    smooth = np.convolve(saw(0.5, 120), np.ones(5) / 5, "valid")
+    changes = np.diff(smooth)
+    assert roughness(np.array(saw(0.5, 120))) == pytest.approx(changes[changes > 0].sum() / -changes[changes < 0].sum())
+    assert roughness(np.array(saw(0.5))) > roughness(np.array(saw(0.2))) > 0.05
+
+
 def test_a_run_that_diverges_counts_as_unstable_and_never_as_an_accuracy(home):
     store = Store(home)
     sweep = finished(store, "stabilisation", lambda s: 0.9, failing=lambda s: s.scaling_rule == "none" and s.seed < 2)
-    losses(store, sweep, lambda s: [2.0] * (50 - s.seed) if s.scaling_rule == "none" else [2.0] + [1.0] * (s.steps - 1))
+    losses(store, sweep, lambda s: saw(0.6) if s.scaling_rule == "none" else saw(0.0))
     (finding,) = judge(store, sweep)
     large = max((run.spec.components for run in store.runs(sweep_id=sweep.sweep_id)), key=lambda c: c.r2)
-    steps = store.runs(sweep_id=sweep.sweep_id)[0].spec.steps
-    assert f"{large} none" in finding.sentence
     assert "(2 of 3 diverged)" in finding.sentence
     assert f"{large} sqrt_r_r2 0.00" in finding.sentence
-    expected = [(steps - 50) / steps, (steps - 49) / steps, 0.0]
-    assert finding.effect == pytest.approx(sum(expected) / 3)
-    assert finding.measures.startswith("share of unstable steps")
+    assert finding.effect == pytest.approx((1 + 1 + roughness(np.array(saw(0.6)))) / 3)
+    assert finding.measures.startswith("instability")
 
 
 def test_every_run_without_the_factor_diverging_supports_the_claim(home):
     """The strongest evidence there can be has no accuracy at all: it must not end as not resolved."""
     store = Store(home)
     sweep = finished(store, "stabilisation", lambda s: 0.9, failing=lambda s: s.scaling_rule == "none")
-    losses(store, sweep, lambda s: [2.0] * (5 + s.seed) if s.scaling_rule == "none" else [2.0] + [1.0] * (s.steps - 1))
+    losses(store, sweep, lambda s: [2.0] * (5 + s.seed) if s.scaling_rule == "none" else saw(0.1 * s.seed))
     (finding,) = judge(store, sweep)
     assert finding.verdict == SUPPORTED
+    assert finding.n == 3
 
 
 def test_seeds_that_agree_to_the_last_digit_do_not_fake_certainty(home):
@@ -229,6 +248,7 @@ def test_lora_is_judged_at_the_rate_that_was_best_for_it(home):
     (finding,) = judge(store, finished(store, "equal-budget", accuracy))
     assert finding.verdict == CONTRADICTED
     assert finding.effect == pytest.approx(-0.1, abs=0.01)
+    assert "CDKA 0.001, the edge of the search; LoRA 0.009, the edge of the search" in finding.sentence
 
 
 def test_alignment_is_correlated_seed_by_seed(home):

@@ -44,7 +44,7 @@ def options() -> dict[str, str]:
         for sweep in data.store().sweeps()
     }
     found |= {BUNDLE + name: f"bundle: {title}" for name, title in bundle.imported(home_dir()).items()}
-    return found | {EXAMPLE: f"example: {bundle.example().name}"}
+    return found | {EXAMPLE: f"example: {bundle.example_title()}"}
 
 
 def widget(known: dict[str, str]) -> list[str]:

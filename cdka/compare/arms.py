@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pandas as pd
 
 from cdka.compare.intervals import band
 from cdka.compare.measure import Measure
+from cdka.finetune.spec import RunSpec
 
 COLUMN_SETTINGS = ("model", "task", "method", "r1", "r2", "r", "rank", "alpha", "lr", "steps", "batch_size")
 """The settings that ``Store.frame`` shows; the whole specification is used where it is given."""
@@ -96,12 +99,26 @@ def identify(frame: pd.DataFrame, specs: Mapping[str, Mapping[str, Any]] | None 
     return identified(frame, specs)[0]
 
 
+@lru_cache(maxsize=1)
+def _defaults() -> dict[str, Any]:
+    """The settings that a run has where nobody says otherwise: left out of an arm's digest, so that a setting which a
+    later version adds leaves the arms of older runs and bundles what they were.
+    """
+    return {
+        field.name: _plain(field.default if field.default_factory is MISSING else field.default_factory())
+        for field in fields(RunSpec)
+        if field.default is not MISSING or field.default_factory is not MISSING
+    }
+
+
 def identified(
     frame: pd.DataFrame, specs: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """What ``identify`` returns, and the settings of each arm."""
     rows = settings(frame, specs)
-    texts = [json.dumps(row, sort_keys=True) for row in rows]
+    usual = _defaults()
+    told = [{key: value for key, value in row.items() if value != usual.get(key, ...)} for row in rows]
+    texts = [json.dumps(row, sort_keys=True) for row in told]
     digests = [hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8] for text in texts]
     labels = _labels(dict(zip(digests, rows, strict=True)))
     named = frame.assign(arm=digests, arm_label=[labels[digest] for digest in digests])

@@ -50,6 +50,18 @@ def test_settings_outside_the_frame_separate_arms():
     assert len(arms(source.frame(), Measure())) == 1
 
 
+def test_a_setting_that_a_later_version_adds_changes_no_arm():
+    """A run stored before a setting existed, and one that spells its default out, are of one arm."""
+    source = FakeSource(grid(r1=(1,), seeds=2), lambda spec: 0.8)
+    specs = source.specs()
+    before = {run_id: {key: value for key, value in spec.items() if key != "dtype"} for run_id, spec in specs.items()}
+    assert specs["run-0000"]["dtype"] == "auto"
+    now, then = (identify(source.frame(), some)["arm"].to_list() for some in (specs, before))
+    assert now == then
+    other = {run_id: spec | {"dtype": "float64"} for run_id, spec in specs.items()}
+    assert identify(source.frame(), other)["arm"].to_list() != now
+
+
 def test_a_seed_run_twice_counts_once():
     source = FakeSource([*grid(r1=(2,)), *grid(r1=(2,), seeds=1)], falls_with_r1)
     row = compare(source).arms.iloc[0]

@@ -12,6 +12,7 @@ from compare_store import fill
 from compare_synthetic import grid
 
 from cdka.compare.bundle import import_bundle, imported, imported_bundle, write_bundle
+from cdka.compare.bundle.check import check
 from cdka.compare.bundle.layout import first_difference
 from cdka.compare.comparison import compare
 from cdka.compare.measure import Measure
@@ -142,6 +143,29 @@ def test_a_resealed_claim_must_still_follow_from_its_runs(made, tmp_path):
     assert "verdicts[0].verdict" in refused(bold, tmp_path / "home")
     strange = reseal("runs.json", lambda d: d["runs"][0]["spec"].update(method="magic"))
     assert "runs[0].spec" in refused(strange, tmp_path / "home")
+
+
+def test_a_version_with_other_words_and_settings_still_opens_it(made, tmp_path):
+    """Sentences and digests of arms may change from one version to the next; the numbers may not."""
+    from cdka.compare.bundle.layout import fields, sha256
+
+    with zipfile.ZipFile(made[0]) as file:
+        file.extractall(tmp_path / "b")
+    root = tmp_path / "b"
+    claim, runs = (json.loads((root / name).read_text()) for name in ("comparison.json", "runs.json"))
+    for row in claim["verdicts"] + claim["trends"]:
+        row["text"] = "put otherwise"
+    for row in claim["arms"]:
+        row["arm"] = "0" * 8
+    for item in runs["runs"]:
+        del item["spec"]["dtype"]
+    manifest = json.loads((root / "manifest.json").read_text())
+    for name, found in (("comparison.json", claim), ("runs.json", runs)):
+        (root / name).write_text(json.dumps(found))
+        manifest["fields"][name] = fields(name, found)
+        manifest["files"][name]["sha256"] = sha256(root / name)
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    assert check(root).claimed["verdicts"][0]["text"] == "put otherwise"
 
 
 @pytest.mark.parametrize(

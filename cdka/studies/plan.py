@@ -50,7 +50,7 @@ def plan_study(
     own = _regimes(study, task, given)
     plans = []
     for name, regime in own.items():
-        tune_lr = [regime["lr"] * factor for factor in SEARCH] if name == "searched" else ()
+        tune_lr = [float(f"{regime['lr'] * factor:.3g}") for factor in SEARCH] if name == "searched" else ()
         plans.append(
             plan(
                 model, task, arms=arms, seeds=seeds, baselines=study.baselines, tune_lr=tune_lr,

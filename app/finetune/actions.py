@@ -36,7 +36,7 @@ def for_all(unfinished: Sequence[Run]) -> None:
     """What can be done with all runs shown that have not ended."""
     at_work = [run.run_id for run in unfinished if run.status in LIVE]
     waiting = [run.run_id for run in unfinished if run.status == QUEUED]
-    pop = st.popover("All", key="menu-all", on_change="rerun", help="Stop or cancel all the runs shown")
+    pop = st.popover("Stop all", key="menu-all", on_change="rerun", help="Stop or cancel all the runs shown")
     if not pop.open:
         return
     with pop, st.container(horizontal=True):

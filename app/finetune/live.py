@@ -106,7 +106,7 @@ def _curves(feed: Feed, runs: Sequence[Run]) -> None:
     validation, training = feed.validation(drawn), feed.training(drawn)
     labels = tuple(dict.fromkeys(run.spec.label.removeprefix("cdka ") for run in runs[:MOST_CURVES]))
     shown = curves.colours(labels)
-    total = max(run.spec.steps for run in runs)
+    total = max(1, *(run.step if run.status in FINISHED else run.spec.steps for run in runs))
     task = TASKS.get(runs[0].spec.task)
     left, right = st.columns(2, gap="small")
     left.vega_lite_chart(

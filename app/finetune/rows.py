@@ -20,7 +20,7 @@ WORDS = {
 """How each state is told, and its tone: wait, live, good or bad. The word carries the meaning, the colour helps."""
 SILENT_S = 60.0
 """A process that has said nothing for so long may hang, or be busy with a long evaluation: the reader is told."""
-APART = ("model", "task", "target_modules", "lr", "alpha", "steps", "batch_size", "schedule", "scaling_rule", "dtype")
+APART = ("model", "task", "target_modules", "lr", "alpha", "batch_size", "schedule", "scaling_rule", "dtype")
 """The settings that tell runs of one method and seed apart, in the order of their interest."""
 
 
@@ -64,13 +64,11 @@ def apart(runs: Sequence[Run]) -> dict[str, str]:
 def _setting(name: str, value: object) -> str:
     if name in ("model", "task"):
         return str(value).rstrip("/").rsplit("/", 1)[-1]
-    if name == "steps":
-        return f"{value:,} steps"
     return f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
 
 
-def progress_html(run: Run) -> str:
-    """``120/200: 0:08 < 0:05`` over a bar; a finished run tells its time instead."""
+def progress_html(run: Run, beside: str = "") -> str:
+    """``120/200: 0:08 < 0:05`` over a bar; a finished run tells its time instead. ``beside`` follows it."""
     share = min(1.0, run.step / run.spec.steps)
     if run.status in record.LIVE:
         told = f"{run.step:,}/{run.spec.steps:,}: {words.clock(run.elapsed_s)} &lt; {words.clock(run.remaining_s)}"
@@ -80,7 +78,8 @@ def progress_html(run: Run) -> str:
         told = f"{run.step:,}/{run.spec.steps:,} steps in {words.duration(run.seconds)}"
     return (
         f'<span class="cdka-progress"><span class="bar" role="progressbar" aria-valuenow="{100 * share:.0f}" '
-        f'aria-valuemin="0" aria-valuemax="100"><b style="width:{100 * share:.1f}%"></b></span>{told}</span>'
+        f'aria-valuemin="0" aria-valuemax="100"><b style="width:{100 * share:.1f}%"></b></span>'
+        f"<span>{told}{beside}</span></span>"
     )
 
 
@@ -112,13 +111,13 @@ def effort_html(run: Run) -> str:
 def row_html(run: Run, track: Track, differs: str = "") -> str:
     """The whole row; ``differs`` is what tells it apart from the others shown."""
     hover = f"alpha {run.spec.alpha:g}, lr {run.spec.lr:g}, scaling {run.spec.scaling:.3g}" if run.spec.scaling else ""
-    trouble, seed = "", f"seed {run.spec.seed}" + (f" · {differs}" if differs else "")
+    trouble, beside = "", f" · {html.escape(differs)}" if differs else ""
     if run.error and run.status in (record.FAILED, record.LOST):
         trouble = f'<div class="cdka-error">{html.escape(run.error)}</div>'
     return (
         f'<div class="cdka-run"><div>{parts.method_chip_html(run.spec, hover)} <span class="cdka-quiet">'
-        f"{html.escape(seed)}</span> {status_html(run)}</div><div class='score'>{score_html(run, track)}"
+        f"seed {run.spec.seed}</span> {status_html(run)}</div><div class='score'>{score_html(run, track)}"
         f"{sparkline(track.accuracies, track.eval_steps, run.spec.steps)}</div>"
-        f'<div class="cdka-quiet">{progress_html(run)}</div><div class="cdka-quiet right">'
+        f'<div class="cdka-quiet">{progress_html(run, beside)}</div><div class="cdka-quiet right">'
         f"{effort_html(run)}</div>{trouble}</div>"
     )

@@ -82,7 +82,7 @@ def outcome_of(exit_status: int | None, log: str) -> tuple[str, str]:
     last = next((line.strip()[:300] for line in reversed(log.splitlines()) if line.strip()), "")
     tail = f" The log ends with: {last}" if last else ""
     if exit_status is None:
-        return LOST, f"its process is gone and left no last word. Retry the run.{tail}"
+        return LOST, "its process is gone and left no last word. Retry the run."
     if exit_status < 0:
         try:
             name = signal.Signals(-exit_status).name
@@ -90,7 +90,7 @@ def outcome_of(exit_status: int | None, log: str) -> tuple[str, str]:
             name = f"signal {-exit_status}"
         if -exit_status in _ENDED_FROM_OUTSIDE:
             hint = " (by someone, or by the system when it ran out of memory)" if name == "SIGKILL" else ""
-            return LOST, f"its process was killed with {name}{hint}. Retry the run.{tail}"
+            return LOST, f"its process was killed with {name}{hint}. Retry the run."
         return FAILED, f"its process crashed with {name}.{tail}"
     if exit_status == EXIT_UNRECORDED:
         return FAILED, f"the run store could not be written for a long time: the disk was full, or locked.{tail}"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
+from cdka.finetune import team
 from cdka.finetune.lanes import Lane
+from cdka.finetune.spec import RunSpec
 
 
 def _replace(finished: Path, destination: Path) -> None:
@@ -35,6 +39,8 @@ def save_adapter(model: torch.nn.Module, lane: Lane, destination: Path) -> Path:
 
     It is written under another name and renamed, so ``destination`` is never half an adapter.
     """
+    if not team.leads():
+        return destination
     partial = _fresh(destination)
     if isinstance(model, PeftModel):
         # Embeddings are never among the targets; "auto" would ask the Hub about the vocabulary.
@@ -52,6 +58,8 @@ def save_adapter(model: torch.nn.Module, lane: Lane, destination: Path) -> Path:
 
 def save_checkpoint(lane: Lane, destination: Path) -> None:
     """Write all that ``resume`` needs: parameters, optimizer state, step and the best evaluation so far."""
+    if not team.leads():
+        return
     partial = _fresh(destination)
     tensors = {}
     for name, parameter in _named(lane):
@@ -67,8 +75,41 @@ def save_checkpoint(lane: Lane, destination: Path) -> None:
     _replace(partial, destination)
 
 
+class Checkpoints:
+    """When the runs of a pack are saved to be resumed from: every ``checkpoint_every`` steps where that is set.
+
+    Otherwise by time, at an evaluation, so that a long run never loses more than minutes: at least ``AT_LEAST_S``
+    apart, and so seldom that saving takes at most a ``SHARE`` of the time. Full fine-tuning is left out there: its
+    checkpoints are three times its model.
+    """
+
+    AT_LEAST_S, SHARE = 60.0, 0.02
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+        self._next = time.monotonic() + self.AT_LEAST_S
+
+    def due(self, steps_done: int, evaluated: bool) -> bool:
+        """Whether to save after this step; never after the last one."""
+        if steps_done >= self._spec.steps:
+            return False
+        if self._spec.checkpoint_every:
+            return steps_done % self._spec.checkpoint_every == 0
+        return evaluated and self._spec.method != "full" and time.monotonic() >= self._next
+
+    def save(self, lanes: Sequence[Lane]) -> None:
+        """Write a checkpoint of each run."""
+        started = time.monotonic()
+        for lane in lanes:
+            save_checkpoint(lane, lane.directory / "checkpoint")
+        ended = time.monotonic()
+        self._next = ended + max(self.AT_LEAST_S, (ended - started) / self.SHARE)
+
+
 def resume(lane: Lane, source: Path) -> bool:
     """Continue ``lane`` from a checkpoint of the same spec; False where there is none."""
+    if not source.exists():
+        source = source.with_name(source.name + ".old")  # killed while the newer one was put in its place
     if not (source / "state.json").is_file():
         return False
     facts = json.loads((source / "state.json").read_text())

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from cdka.errors import CdkaError
-from cdka.finetune.checkpoint import resume, save_adapter, save_checkpoint
+from cdka.finetune.checkpoint import Checkpoints, resume, save_adapter
 from cdka.finetune.device import peak_memory_bytes, resolve_device, resolve_dtype
 from cdka.finetune.evaluate import Evaluation, evaluate
 from cdka.finetune.forward import forward, routing
@@ -138,6 +138,7 @@ def _train_steps(pack: _Pack) -> Iterator[tuple[int, Event]]:
     yield from _for_all(pack.lanes, {"kind": "phase", "phase": "training"})
     if pack.lanes[0].step == 0:
         yield from _evaluate_all(pack)
+    checkpoints = Checkpoints(spec)
     for step in range(pack.lanes[0].step, spec.steps):
         yield from _obey(pack)
         if not pack.lanes or all(lane.stopped for lane in pack.lanes):
@@ -147,14 +148,13 @@ def _train_steps(pack: _Pack) -> Iterator[tuple[int, Event]]:
         if undecided and pack.pace.decided:
             yield from _for_all(pack.lanes, _packing_event(pack))
         due = (step + 1) % spec.eval_every == 0 or step + 1 == spec.steps
-        checkpoint = spec.checkpoint_every and (step + 1) % spec.checkpoint_every == 0 and step + 1 < spec.steps
+        checkpoint = checkpoints.due(step + 1, evaluated=due)
         if due or checkpoint:
             yield from _read(pack, [])
         if due and pack.lanes:
             yield from _evaluate_all(pack)
         if checkpoint:
-            for lane in pack.lanes:
-                save_checkpoint(lane, lane.directory / "checkpoint")
+            checkpoints.save(pack.lanes)
     yield from _read(pack, [])
 
 

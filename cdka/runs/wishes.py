@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cdka.errors import CdkaError
+from cdka.runs.ids import run_directory
 from cdka.runs.record import CANCELLED, RETRIABLE, RUNNING, STARTING, STOPPING
-from cdka.runs.rows import parse_spec
 from cdka.runs.transitions import end_attempt
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def retry(store: Store, run_ids: Sequence[str]) -> None:
     with store.database.write() as sql:
         position = sql.execute("SELECT coalesce(max(position), 0) FROM runs").fetchone()[0]
         for i, run_id in enumerate(run_ids, start=1):
-            row = sql.execute("SELECT status, pack_id, spec FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+            row = sql.execute("SELECT status, pack_id FROM runs WHERE run_id = ?", (run_id,)).fetchone()
             if row is None or row["status"] not in RETRIABLE:
                 state = "gone" if row is None else row["status"]
                 raise CdkaError(
                     f"only a run that was stopped, cancelled, failed or lost can be retried: {run_id} is {state}."
                 )
-            pack_id = None if parse_spec(row["spec"]).checkpoint_every else row["pack_id"]
+            pack_id = None if (run_directory(store.home, run_id) / "checkpoint").exists() else row["pack_id"]
             sql.execute(
                 "UPDATE runs SET status = 'queued', pack_id = ?, position = ?, stop = NULL, phase = NULL, step = 0,"
                 " first_step = 0, samples = 0, metrics = '{}', elapsed_s = NULL, last_eval = NULL, error = NULL,"

@@ -301,6 +301,7 @@ def test_runs_are_told_apart_by_what_differs_and_twins_by_their_name():
         "lr 0.003", "lr 0.01", f"lr 0.01 · {run_ids[2]}", f"lr 0.01 · {run_ids[3]}"
     ]  # fmt: skip
     assert set(rows.apart(store.runs(ids=run_ids[:1])).values()) == {""}
+    assert "200 steps to do · lr 0.01" in rows.row_html(store.run(run_ids[1]), Track(), told[run_ids[1]])
 
 
 def test_a_worker_that_says_nothing_is_told():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cdka.errors import CdkaError
+from cdka.finetune.checkpoint import Checkpoints
 from cdka.finetune.counts import count_params
 from cdka.finetune.lanes import data_order
 from cdka.finetune.loop import train
@@ -168,6 +171,53 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     assert next(e for e in events if e["kind"] == "resumed")["step"] == 4
     assert losses(events) == pytest.approx(losses(whole)[4:], rel=1e-6)
     assert final(events)["metrics"]["accuracy"] == final(whole)["metrics"]["accuracy"]
+
+
+def test_long_runs_are_saved_by_time_and_a_retry_goes_on_from_there(tmp_path, monkeypatch):
+    """Nobody has to ask for checkpoints: at an evaluation, when enough time has passed."""
+    spec = resolve(*DIGITS, components="2,4,1", **{**SHORT, "steps": 10, "eval_every": 3})
+    assert spec.checkpoint_every == 0
+    (whole,) = events_of([spec], tmp_path / "whole")
+    assert not list((tmp_path / "whole").rglob("checkpoint")), "a short run writes none"
+    monkeypatch.setattr(Checkpoints, "AT_LEAST_S", 0.0)
+    monkeypatch.setattr(Checkpoints, "SHARE", 1e9)
+    stream = train([spec], [tmp_path / "cut"])
+    for _, event in stream:
+        if event["kind"] == "step" and event["step"] == 8:
+            break
+    stream.close()
+    (tmp_path / "cut" / "checkpoint").rename(tmp_path / "cut" / "checkpoint.old")  # killed while replacing it
+    events = [event for _, event in train([spec], [tmp_path / "cut"])]
+    assert next(e for e in events if e["kind"] == "resumed")["step"] == 6
+    assert losses(events) == pytest.approx(losses(whole)[6:], rel=1e-6)
+    assert final(events)["metrics"]["accuracy"] == final(whole)["metrics"]["accuracy"]
+
+
+def test_checkpoints_cost_little_time_and_full_fine_tuning_writes_none_unasked(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("cdka.finetune.checkpoint.time.monotonic", lambda: clock[0])
+
+    def slow(lane, folder):
+        clock[0] += 10.0
+
+    monkeypatch.setattr("cdka.finetune.checkpoint.save_checkpoint", slow)
+    spec = resolve(*DIGITS, components="2,4,1", steps=100)
+    timed = Checkpoints(spec)
+    assert not timed.due(20, evaluated=True), "too early"
+    clock[0] = 61.0
+    assert timed.due(20, evaluated=True)
+    assert not timed.due(21, evaluated=False)
+    assert not timed.due(100, evaluated=True), "the end saves the adapter"
+    timed.save([SimpleNamespace(directory=Path("nowhere"))])
+    clock[0] += 499.0
+    assert not timed.due(40, evaluated=True), "saving took 10 s: the next is at least 500 s away"
+    clock[0] += 1.0
+    assert timed.due(40, evaluated=True)
+    full = Checkpoints(resolve(*DIGITS, method="full", steps=100))
+    clock[0] += 1e6
+    assert not full.due(40, evaluated=True)
+    asked = Checkpoints(resolve(*DIGITS, method="full", steps=100, checkpoint_every=7))
+    assert [step for step in range(1, 30) if asked.due(step, evaluated=False)] == [7, 14, 21, 28]
 
 
 def test_gradient_accumulation_changes_nothing_but_memory(tmp_path):

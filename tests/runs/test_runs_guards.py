@@ -143,6 +143,17 @@ def test_runs_of_a_pack_retried_at_different_times_train_apart(store):
     assert reserve(store, lambda spec: "cpu:0").runs == ((second, 2),)
 
 
+def test_runs_of_a_pack_that_resume_train_apart(store):
+    """Their checkpoints need not stand at the same step."""
+    first, second = (run_id for run_id, _ in reserved(store, 2, packs=[1, 1]).runs)
+    conclude(store, [(first, 1), (second, 1)], "lost", "gone")
+    for run_id in (first, second):
+        (store.run(run_id).directory / "checkpoint").mkdir(parents=True)
+    store.retry([first, second])
+    assert reserve(store, lambda spec: "cpu:0").runs == ((first, 2),)
+    assert reserve(store, lambda spec: "cpu:0").runs == ((second, 2),)
+
+
 def test_live_jobs_tell_who_is_at_work(store):
     one = reserved(store)
     two = reserved(store)

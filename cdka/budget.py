@@ -34,7 +34,8 @@ class Budget:
         if self.kind not in ("count", "share", "lora", "bytes"):
             raise CdkaError(f"a budget is a count, a share, lora or bytes: got {self.kind!r}. {HOW}")
         if not 0 < self.value <= MOST:
-            raise CdkaError(f"a budget must be positive and finite: got {self.value:g}. {HOW}")
+            said = f"{100 * self.value:g}%" if self.kind == "share" else f"{self.value:g}"
+            raise CdkaError(f"a budget must be positive and finite: got {said}. {HOW}")
         if self.kind == "lora" and self.value != int(self.value):
             raise CdkaError(f"lora:R needs a positive integer rank: got {self.value:g}. Example: lora:8.")
 

@@ -59,7 +59,7 @@ def test_the_command_lines_of_the_readme_are_understood(monkeypatch):
         (["models", "--family", "zebra"], "unknown family 'zebra'"),
         (["solve", "digits-vit", "--budget", "0"], "a budget must be positive and finite: got 0."),
         (["solve", "digits-vit", "--budget", "-1e6"], "a budget must be positive and finite: got -1e+06."),
-        (["solve", "digits-vit", "--budget", "-5%"], "a budget must be positive and finite: got -5"),
+        (["solve", "digits-vit", "--budget", "-5%"], "a budget must be positive and finite: got -5%."),
         (["solve", "digits-vit", "--budget", "600000"], "at most full fine-tuning of the target modules, 524,288"),
         (["solve", "digits-vit", "--budget", "7167"], "the smallest option, 7,168 parameters with (1,1,1): got 7,167"),
     ],

@@ -174,36 +174,65 @@ def _targets(cells: list[dict[str, Any]], counted: list[dict[str, Any]]) -> list
     here = big or small
     where = None if here is None else f"{here['in_features']} -> {here['out_features']}, {here['tokens']} tokens"
 
-    def median(source: dict[str, Any] | None, *path: str) -> float | None:
+    def spread(source: dict[str, Any] | None, *path: str) -> dict[str, float] | None:
         for key in path:
             source = None if source is None else source[key]
-        return None if source is None else source["median"]
+        return source
 
     kernels = {dtype: max(c[dtype]["extra_kernels"]["cdka"] for c in counted) for dtype in ("float32", "bfloat16")}
     copies = max(c[dtype]["output_sized_copies"] for c in counted for dtype in kernels)
     memory = max(c["bfloat16"]["peak_memory_over"]["lora"] for c in counted)
+    counting = "counted, largest of four configurations"
     rows = [
-        ("forward and backward / frozen", 1.25, median(big, "forward_backward_over_frozen"), "4096, 8192 tokens, GPU"),
-        ("step / PEFT LoRA, its defaults", 0.90, median(here, "step_over", "lora"), where),
-        ("step / PEFT LoRA, autocast_adapter_dtype=False", 1.00, median(here, "step_over", "lora_low"), where),
-        ("step / PEFT LoKr", 0.60, median(small, "step_over", "lokr"), "1024 -> 1024, 2048 tokens"),
-        ("extra kernels, adapter in the base's precision", 8, kernels["float32"], "counted"),
-        ("extra kernels, fp32 adapter over a bf16 base", 8, kernels["bfloat16"], "counted"),
-        ("output-sized copies", 0, copies, "counted"),
-        ("peak memory / PEFT LoRA, its defaults", 0.9, memory, "counted, bf16, four layers with SiLU"),
+        ("forward and backward / frozen", 1.25, spread(big, "forward_backward_over_frozen"), "4096, 8192 tokens, GPU"),
+        ("step / PEFT LoRA, its defaults", 0.90, spread(here, "step_over", "lora"), where),
+        ("step / PEFT LoRA, autocast_adapter_dtype=False", 1.00, spread(here, "step_over", "lora_low"), where),
+        ("step / PEFT LoKr", 0.60, spread(small, "step_over", "lokr"), "1024 -> 1024, 2048 tokens"),
+        ("extra kernels, adapter in the base's precision", 8, kernels["float32"], counting),
+        ("extra kernels, fp32 adapter over a bf16 base", 8, kernels["bfloat16"], counting),
+        ("output-sized copies", 0, copies, counting),
+        ("peak memory / PEFT LoRA, its defaults", 0.9, memory, "counted, bf16, four layers with SiLU between"),
     ]
-    names = ("measure", "target", "value", "where")
-    table = [dict(zip(names, row, strict=True)) for row in rows]
-    return [{**row, "met": None if row["value"] is None else row["value"] <= row["target"]} for row in table]
+    table = []
+    for measure, target, found, place in rows:
+        value = found["median"] if isinstance(found, dict) else found
+        quartiles = [found["low"], found["high"]] if isinstance(found, dict) else None
+        met = None if value is None else value <= target
+        table.append(
+            {"measure": measure, "target": target, "value": value, "quartiles": quartiles, "met": met, "where": place}
+        )
+    return table
+
+
+def _machine(document: dict[str, Any]) -> str:
+    return (
+        f"{document['device_name']} ({document['device']}, {document['threads']} threads), {document['dtype']}, "
+        f"torch {document['versions']['torch']}, PEFT {document['versions']['peft']}, {document['date']}; "
+        f"medians of {document['rounds']} interleaved rounds [quartiles], {document['clock']}"
+    )
+
+
+def _value(row: dict[str, Any]) -> str:
+    if row["value"] is None:
+        return "not here"
+    return f"{row['value']:.3g}" + ("" if row["quartiles"] is None else " [{:.2f}, {:.2f}]".format(*row["quartiles"]))
+
+
+_MET = {True: "yes", False: "no", None: ""}
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """The table of targets in Markdown, machine and date above it: what the README's performance section holds."""
+    lines = [_machine(document) + ":", "", "| measure | target | measured | met | where |", "|---|---|---|---|---|"]
+    for row in document["targets"]:
+        cells = (row["measure"], f"<= {row['target']:g}", _value(row), _MET[row["met"]], row["where"] or "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def show(document: dict[str, Any]) -> None:
     """Prints the cells and the table of targets."""
-    print(
-        f"{document['device_name']} ({document['device']}, {document['threads']} threads), {document['dtype']}, "
-        f"torch {document['versions']['torch']}, PEFT {document['versions']['peft']}, {document['date']}; "
-        f"medians of {document['rounds']} interleaved rounds [quartiles], {document['clock']}\n"
-    )
+    print(_machine(document) + "\n")
     rows = []
     for cell in document["cells"]:
         against = cell["step_over"]
@@ -220,11 +249,10 @@ def show(document: dict[str, Any]) -> None:
     print_table(
         ["measure", "target", "measured", "met", "where"],
         [
-            [t["measure"], f"<= {t['target']}", "not here" if t["value"] is None else f"{t['value']:.3g}",
-             {True: "yes", False: "no", None: ""}[t["met"]], t["where"] or ""]
+            [t["measure"], f"<= {t['target']:g}", _value(t), _MET[t["met"]], t["where"] or ""]
             for t in document["targets"]
         ],
-    )  # fmt: skip
+    )
 
 
 def _spread(value: dict[str, float]) -> str:

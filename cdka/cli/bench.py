@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="only what the targets are stated for")
     parser.add_argument("--rounds", type=int, help="timed rounds per cell (default: the bench's own, at least 20)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0 (default: auto)")
+    parser.add_argument("--markdown", action="store_true", help="the table of targets alone, as the README has it")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -38,8 +39,12 @@ def run(args: argparse.Namespace) -> None:
     if args.rounds is not None and args.rounds < 1:
         raise CdkaError(f"--rounds must be a positive integer: got {args.rounds}.")
     bench = find_bench(args.bench)
+    if args.markdown and not hasattr(bench, "markdown"):
+        raise CdkaError(f"--markdown goes with a bench that has targets, such as layer: got {args.bench!r}.")
     document = bench.run(args)
     if args.json:
         print_json(document)
+    elif args.markdown:
+        print(bench.markdown(document))
     else:
         bench.show(document)

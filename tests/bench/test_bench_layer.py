@@ -53,6 +53,11 @@ def test_the_document_is_json_and_has_a_row_per_target(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "not here" in printed
     assert "64 -> 96" in printed
+    heading, empty, _, _, *body = layer.markdown(document).splitlines()
+    assert (document["date"] in heading, empty, len(body)) == (True, "", len(document["targets"]))
+    assert {line.count("|") for line in body} == {6}
+    assert body[0] == "| forward and backward / frozen | <= 1.25 | not here |  | 4096, 8192 tokens, GPU |"
+    assert "| output-sized copies | <= 0 | 0 | yes | counted, largest of four configurations |" in body
 
 
 def test_the_counted_targets_are_met():

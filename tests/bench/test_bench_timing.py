@@ -75,6 +75,7 @@ def test_nothing_to_measure_is_refused():
     [
         (["bench", "layr"], "unknown bench 'layr'. Did you mean 'layer'?"),
         (["bench", "layer", "--rounds", "0"], "--rounds must be a positive integer: got 0."),
+        (["bench", "solver", "--markdown"], "--markdown goes with a bench that has targets, such as layer: got"),
         (["bench", "layer", "--device", "cuda:77"], "torch cannot use this device: got 'cuda:77'"),
     ],
 )

@@ -479,3 +479,93 @@ def test_the_auto_class_finds_model_and_adapter_from_the_directory(tmp_path):
     model.save_pretrained(tmp_path / "adapter")
     loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter")
     torch.testing.assert_close(loaded(ids()).logits, model(ids()).logits)
+
+
+def test_of_several_adapters_only_the_selected_are_saved_each_in_its_place(tmp_path):
+    model = get_peft_model(llama(), config())
+    model.add_adapter("second", config(r1=1, r2=8))
+    model.add_adapter("third", config())
+    expected = {}
+    for name in ("default", "second"):
+        model.set_adapter(name)
+        expected[name] = model(ids()).logits
+    model.save_pretrained(tmp_path, selected_adapters=["default", "second"])
+    assert sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("*.safetensors")) == [".", "second"]
+    loaded = PeftModel.from_pretrained(llama(), tmp_path)
+    loaded.load_adapter(tmp_path / "second", adapter_name="second")
+    for name, logits in expected.items():
+        loaded.set_adapter(name)
+        torch.testing.assert_close(loaded(ids()).logits, logits)
+
+
+def test_chosen_adapters_merge_whichever_is_active_and_come_out_again():
+    model = get_peft_model(llama(), config())
+    model.add_adapter("second", config(r1=1, r2=8))
+    weights = {name: layer.get_base_layer().weight.clone() for name, layer in layers(model).items()}
+    model.set_adapter("second")
+    expected = model(ids()).logits
+    model.set_adapter("default")
+    model.merge_adapter(adapter_names=["second"])
+    assert {tuple(layer.merged_adapters) for layer in layers(model).values()} == {("second",)}
+    torch.testing.assert_close(model(ids()).logits, expected, rtol=1e-4, atol=1e-5)
+    with pytest.warns(UserWarning, match="Already following adapters were merged"):
+        model.merge_adapter(adapter_names=["second", "default"])
+    assert {tuple(layer.merged_adapters) for layer in layers(model).values()} == {("second", "default")}
+    model.unmerge_adapter()
+    for name, layer in layers(model).items():
+        torch.testing.assert_close(layer.get_base_layer().weight, weights[name])
+    with pytest.warns(UserWarning, match="Already unmerged"):
+        model.unmerge_adapter()
+    merged = model.merge_and_unload(adapter_names=["second"])
+    torch.testing.assert_close(merged(ids()).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_disabling_a_merged_adapter_takes_it_out_of_the_weights():
+    model = get_peft_model(llama(), config())
+    plain = llama()(ids()).logits
+    adapted = model(ids()).logits
+    model.merge_adapter()
+    with model.disable_adapter():
+        torch.testing.assert_close(model(ids()).logits, plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(ids()).logits, adapted, rtol=1e-4, atol=1e-5)
+
+
+def test_deleting_the_active_adapter_leaves_another_at_work():
+    model = get_peft_model(llama(), config())
+    model.add_adapter("second", config(r1=1, r2=8))
+    model.set_adapter("second")
+    expected = model(ids()).logits
+    model.set_adapter("default")
+    model.delete_adapter("default")
+    assert list(model.peft_config) == ["second"]
+    assert {tuple(layer.active_adapters) for layer in layers(model).values()} == {("second",)}
+    torch.testing.assert_close(model(ids()).logits, expected)
+
+
+def test_saving_as_a_lora_by_peft_itself(tmp_path):
+    from peft import save_as_lora
+
+    model = get_peft_model(llama(), config())
+    save_as_lora(tmp_path / "lora", model, rank=16)
+    loaded = PeftModel.from_pretrained(llama(), tmp_path / "lora")
+    assert loaded.peft_config["default"].peft_type == "LORA"
+    c = config().components
+    assert c.r * c.r1 * c.r2 == 16, "at the full rank nothing is lost"
+    torch.testing.assert_close(loaded(ids()).logits, model(ids()).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_a_base_in_fp16_keeps_its_adapter_in_fp32_and_trains():
+    model = get_peft_model(llama().half(), config())
+    assert {p.dtype for p in adapter_parameters(model, "default")} == {torch.float32}
+    logits = model(ids()).logits
+    assert logits.dtype == torch.float16
+    logits.float().square().mean().backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in adapter_parameters(model, "default"))
+
+
+def test_the_usual_modules_are_found_where_none_are_named_and_the_counts_are_told(capsys):
+    model = get_peft_model(llama(), CdkaConfig(r1=2, r2=4, r=1))
+    assert {name.rpartition(".")[2] for name in layers(model)} == {"q_proj", "v_proj"}
+    model.print_trainable_parameters()
+    own = 3 * (Components(2, 4, 1).num_params(32, 32) + Components(2, 4, 1).num_params(16, 32))
+    assert f"trainable params: {own:,} ||" in capsys.readouterr().out

@@ -57,6 +57,22 @@ def flops_per_token(linears: Iterable[LinearShape], components: Components) -> i
     return sum(s.count * components.flops_per_token(s.out_features, s.in_features) for s in linears)
 
 
+def form_of(n: int, r1: int, r2: int, r: int, in_features: int, device_type: str) -> str:
+    """The cheapest form of one layer's product for n tokens, a name of ``adapter.forms.FORMS``.
+
+    The thresholds were measured on a CPU with one thread, fp32, layers of 128 to 4096 features. On other devices a
+    kernel launch and a pass over memory cost more than arithmetic, so the expanded form is kept for longer; that
+    side is an estimate.
+    """
+    if n <= 4:
+        return "blocked"
+    if device_type == "cpu" and r1 >= 16 and r2 * r <= r1:
+        return "blocked"
+    if r1 >= 4 and r2 * r * r1 >= max(128, in_features // 2):
+        return "transposed"
+    return "expanded"
+
+
 def forward_flops_per_token(shapes: ModelShapes) -> int:
     """Forward FLOPs of the base model's linear layers on one token: two per weight, heads included.
 

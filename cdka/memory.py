@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ from cdka.cost import (
     ADAM_BYTES_PER_PARAM,
     ADAPTER_BYTES_PER_PARAM,
     GRADIENT_BYTES_PER_PARAM,
+    form_of,
     num_params,
 )
 from cdka.errors import CdkaError
@@ -31,6 +33,8 @@ QUANTIZED_BYTES = {"int8": 1.0, "nf4": 0.5625}
 of the model stays in bfloat16."""
 TOLERANCE = 0.15
 """How far the estimate may be from a measured peak, as a share of it: what the validation allows."""
+DETECTED_FOR_S = 20.0
+"""How long what a device has free is taken as known: asking nvidia-smi takes tens of milliseconds."""
 LOGITS_LIMIT_BYTES = 256 * 2**20
 """Our training loop makes the logits of a large vocabulary in pieces of this size (cdka/finetune/forward.py)."""
 _OUTPUT_NAMES = {"o_proj", "out_proj", "o", "dense", "c_proj", "wo", "down_proj", "fc2", "dense_4h_to_h", "Wo"}
@@ -71,11 +75,13 @@ def training_memory(
     length: int | None = None,
     dtype: str = "float32",
     gradient_checkpointing: bool = False,
+    device_type: str | None = None,
 ) -> MemoryEstimate:
     """Estimated peak memory of one training step with this adapter on ``linears``.
 
     ``length`` is in tokens per example; for vision models it follows from the image size. ``dtype`` is that of the
-    frozen base. Raises CdkaError for a model whose dimensions are unknown, or sizes that are not positive.
+    frozen base; ``device_type`` is cpu or cuda, by default what that dtype is usual on. Raises CdkaError for a model
+    whose dimensions are unknown, or sizes that are not positive.
     """
     details = dict(shapes.details)
     if dtype not in (*DTYPE_BYTES, *QUANTIZED_BYTES):
@@ -87,6 +93,7 @@ def training_memory(
     if "hidden_size" not in details or "num_layers" not in details:
         raise CdkaError(f"a memory estimate needs hidden_size and num_layers: {shapes.name!r} does not give them.")
     size = DTYPE_BYTES.get(dtype, 2)
+    where = device_type or ("cpu" if dtype == "float32" else "cuda")
     tokens = batch_size * length
     params = num_params(linears, components)
     layers = max(1, details["num_layers"] + details.get("num_decoder_layers", 0))
@@ -97,7 +104,7 @@ def training_memory(
     return MemoryEstimate(
         weights_bytes=_weights_bytes(shapes, dtype),
         adapter_bytes=params * (ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + ADAM_BYTES_PER_PARAM)
-        + _expanded_bytes(linears, components, size),
+        + _factor_bytes(linears, components, size, tokens, where),
         activations_bytes=int(kept),
         logits_bytes=_logits_bytes(shapes, details, tokens, batch_size, size),
         working_bytes=3 * tokens * widest * size,
@@ -170,12 +177,17 @@ def _is_rms(shapes: ModelShapes) -> bool:
     return any(s.name in ("gate_proj", "gate_up_proj", "wi_0") or "DenseReluDense" in s.path for s in shapes.linears)
 
 
-def _expanded_bytes(linears: Sequence[LinearShape], components: Components, size: int) -> int:
-    """B (x) I and the cast A of every layer, kept for the backward pass."""
-    reduced = components.r * components.r1 * components.r2
-    expanded = sum(s.count * reduced * s.out_features for s in linears)
-    cast = sum(s.count * components.r * components.r1 * s.in_features // components.r2 for s in linears)
-    return size * (expanded + (cast if size < 4 else 0))
+def _factor_bytes(
+    linears: Sequence[LinearShape], components: Components, size: int, tokens: int, device_type: str
+) -> int:
+    """B as each layer's form wants it, and A where it is cast: kept for the backward pass."""
+    r1, r2, r = components.as_tuple()
+    total = 0
+    for s in linears:
+        expanded = form_of(tokens, r1, r2, r, s.in_features, device_type) == "expanded"
+        total += s.count * s.out_features * r * r2 * r1 // (1 if expanded else r1 * r1)
+        total += s.count * r * r1 * s.in_features // r2 if size < 4 else 0
+    return size * total
 
 
 def _logits_bytes(shapes: ModelShapes, details: dict, tokens: int, batch_size: int, size: int) -> int:
@@ -199,9 +211,13 @@ class Device:
     free_bytes: int
 
 
-@lru_cache(maxsize=1)
 def detect_device() -> Device:
-    """The first NVIDIA GPU that nvidia-smi reports, else this machine's memory. Looked up once per process."""
+    """The first NVIDIA GPU that nvidia-smi reports, else this machine's memory; looked up again every few seconds."""
+    return _detected(int(time.monotonic() / DETECTED_FOR_S))
+
+
+@lru_cache(maxsize=1)
+def _detected(_period: int) -> Device:
     program = shutil.which("nvidia-smi")
     if program:
         query = [program, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]

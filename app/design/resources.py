@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import words
 from cdka.errors import CdkaError
-from cdka.memory import DTYPE_BYTES, TOLERANCE, MemoryEstimate, detect_device, fits, training_memory
+from cdka.memory import DTYPE_BYTES, QUANTIZED_BYTES, TOLERANCE, MemoryEstimate, detect_device, fits, training_memory
 from cdka.models.shapes import ModelShapes
 from cdka.solver import Option, Solution
 
@@ -57,13 +57,14 @@ def _settings(shapes: ModelShapes) -> tuple[int, int | None, str]:
 
 def _memory(option: Option, solution: Solution) -> list[Cell]:
     batch, length, dtype = _settings(solution.shapes)
+    device = detect_device()
     try:
         estimate = training_memory(
-            solution.shapes, solution.linears, option.components, batch_size=batch, length=length, dtype=dtype
-        )
+            solution.shapes, solution.linears, option.components, batch_size=batch, length=length, dtype=dtype,
+            device_type=device.kind,
+        )  # fmt: skip
     except CdkaError as refusal:
         return [Cell("–", "memory", str(refusal)), Cell("–", "fits")]
-    device = detect_device()
     fit = fits(estimate, device)
     what = f"batch {batch}" + (f" × {length:,} tokens" if length else "") + f", {dtype}"
     free = f"{words.size(device.free_bytes)} of {words.size(device.total_bytes)} free on {device.name}"
@@ -95,6 +96,6 @@ def ask(solution: Solution) -> None:
             st.session_state["memory-length"] = length
             st.select_slider("Length (tokens)", lengths, key="memory-length", persist_state="session")
         st.segmented_control(
-            "Frozen weights in", list(DTYPE_BYTES), default=dtype, required=True, key=f"memory-dtype-{small}",
-            persist_state="session",
+            "Frozen weights in", [*DTYPE_BYTES, *QUANTIZED_BYTES], default=dtype, required=True,
+            key=f"memory-dtype-{small}", persist_state="session",
         )  # fmt: skip

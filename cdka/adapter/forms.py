@@ -1,4 +1,4 @@
-"""Three ways to apply B to T = X A^T and to go back, of equal value and different cost; ``choose`` has the rule.
+"""Three ways to apply B to T = X A^T and to go back, of equal value and different cost; ``cost.form_of`` has the rule.
 
 T is (..., n, r2 * r * r1), for one adapter or for a stack of K: column (j, i, a) holds row a of A_i applied to part
 j of the input. The output wanted is ``y[(p, a)] += scaling * sum_{i, j} B_i[p, j] T[(j, i, a)]``.
@@ -121,22 +121,6 @@ class Blocked:
 
 
 FORMS = {"expanded": Expanded, "transposed": Transposed, "blocked": Blocked}
-
-
-def choose(n: int, r1: int, r2: int, r: int, in_features: int, device_type: str) -> str:
-    """The name of the cheapest form for n tokens.
-
-    The thresholds were measured on a CPU with one thread, fp32, layers of 128 to 4096 features. On other devices a
-    kernel launch and a pass over memory cost more than arithmetic, so the expanded form is kept for longer; that
-    side is an estimate.
-    """
-    if n <= 4:
-        return "blocked"
-    if device_type == "cpu" and r1 >= 16 and r2 * r <= r1:
-        return "blocked"
-    if r1 >= 4 and r2 * r * r1 >= max(128, in_features // 2):
-        return "transposed"
-    return "expanded"
 
 
 def product(a: Tensor, b: Tensor, alpha: float) -> Tensor:

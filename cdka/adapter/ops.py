@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cdka.adapter.forms import FORMS, choose, product
+from cdka.adapter.forms import FORMS, product
+from cdka.cost import form_of
 
 
 class Group(NamedTuple):
@@ -121,7 +122,7 @@ class _AdaptedLinear(torch.autograd.Function):
         for group, A, B in zip(groups, factors[::2], factors[1::2], strict=True):
             *lead, r, r1, q = A.shape
             tokens = (group.stop - group.start) // (lead[0] if lead else 1)
-            name = group.form or choose(tokens, r1, B.shape[-1], r, x.shape[-1], x.device.type)
+            name = group.form or form_of(tokens, r1, B.shape[-1], r, x.shape[-1], x.device.type)
             form = FORMS[name]
             A2, prepared = _prepared(group, name, A, B, x.dtype)
             T = x[group.start : group.stop].view(*lead, -1, q) @ A2.mT

@@ -31,6 +31,9 @@ SMALL = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "
 """What ``--shrink`` replaces in a causal model's configuration."""
 
 
+_AUTO = {"image-classification": AutoModelForImageClassification, "causal-lm": AutoModelForCausalLM}
+
+
 def build(name: str, dtype: torch.dtype, device: str, shrink: bool):
     """The model with random weights, and its shapes."""
     published = {entry.name: entry for entry in PUBLISHED}
@@ -43,8 +46,8 @@ def build(name: str, dtype: torch.dtype, device: str, shrink: bool):
             family, kind = entry.family, entry.kind
         else:
             config = AutoConfig.from_pretrained(locate(name))
-            model = AutoModelForImageClassification.from_config(config, dtype=dtype)
             family, kind = find_model(name).family, find_model(name).kind
+            model = _AUTO[kind].from_config(config, dtype=dtype)
     shapes = shapes_of(model, name, family=family, kind=kind)
     return model, replace(shapes, details=details_of(config, model))
 

@@ -29,7 +29,7 @@ def resources(
         dtype = "bfloat16" if where.kind == "cuda" else "float32"
     estimate = training_memory(
         solution.shapes, solution.linears, option.components, batch_size=batch_size, length=length, dtype=dtype,
-        gradient_checkpointing=gradient_checkpointing,
+        gradient_checkpointing=gradient_checkpointing, device_type=where.kind,
     )  # fmt: skip
     return {
         "components": list(option.components.as_tuple()),

@@ -10,10 +10,11 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from cdka.adapter import CdkaConfig, Linear, delta_weight, kron_linear
-from cdka.adapter.forms import FORMS, choose
+from cdka.adapter.forms import FORMS
 from cdka.adapter.init import initialise
 from cdka.adapter.ops import Group, adapted_linear, add_groups
 from cdka.components import Components
+from cdka.cost import form_of
 
 SHAPES = [(24, 64, 2, 8, 4), (24, 64, 1, 1, 3), (64, 24, 4, 6, 2), (60, 24, 12, 4, 1)]  # out, in, r1, r2, r
 TOKENS = 6
@@ -164,7 +165,7 @@ def test_every_component_is_initialised_with_the_fan_in_of_a_single_one():
 def test_the_rule_keeps_the_copy_free_form_for_the_usual_configurations():
     for d in (1024, 4096):
         for r1, r2, r in [(2, 8, 4), (1, 8, 2), (2, 2, 8), (4, 16, 2), (1, 1, 16)]:
-            assert choose(2048, r1, r2, r, d, "cpu") == choose(2048, r1, r2, r, d, "cuda") == "expanded"
-    assert choose(1, 2, 8, 4, 1024, "cpu") == "blocked"
-    assert choose(1088, 64, 4, 1, 128, "cpu") == "blocked"
-    assert choose(1088, 4, 64, 1, 128, "cpu") == "transposed"
+            assert form_of(2048, r1, r2, r, d, "cpu") == form_of(2048, r1, r2, r, d, "cuda") == "expanded"
+    assert form_of(1, 2, 8, 4, 1024, "cpu") == "blocked"
+    assert form_of(1088, 64, 4, 1, 128, "cpu") == "blocked"
+    assert form_of(1088, 4, 64, 1, 128, "cpu") == "transposed"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ from cdka.runs.transitions import Batch, claim, record_events, reserve
 
 LIVE_RUNS, POINTS, NEW_POINTS = 30, 2000, 20
 QUEUED_RUNS = 200
-TARGETS = {"warm_start_s": 1.0, "poll_s": 0.1, "queue_s": 2.0}
+PAGES = 8
+TARGETS = {"warm_start_s": 1.0, "page_s": 0.1, "poll_s": 0.1, "queue_s": 2.0}
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Medians in seconds: ``cold_start_s`` and ``warm_start_s`` from submit to the first training step of digits-vit,
-    ``poll_s`` for the new points of 30 live runs, ``first_poll_s`` for their 2,000 points, ``queue_s`` for 200 runs.
+    ``poll_s`` for the new points of 30 live runs, ``first_poll_s`` for their 2,000 points, ``page_s`` for all that the
+    server does each second to show them (poll, charts, rows; processor time), ``queue_s`` for 200 runs.
     """
     rounds = args.rounds or (1 if args.quick else 5)
     with tempfile.TemporaryDirectory(prefix="cdka-bench-") as folder:
@@ -41,12 +45,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         store.close()
     with tempfile.TemporaryDirectory(prefix="cdka-bench-") as folder:
         store = Store(folder)
-        first, polls = _poll(store, spec, rounds)
+        first, polls, pages = _poll(store, spec, rounds)
         store.close()
     return {
         "rounds": rounds, "targets": TARGETS, "cold_start_s": cold, "warm_start_s": statistics.median(warm),
         "warm_starts_s": warm, "poll_s": statistics.median(polls), "first_poll_s": first,
-        "queue_s": statistics.median(queue),
+        "page_s": statistics.median(pages), "queue_s": statistics.median(queue),
         "live_runs": LIVE_RUNS, "points": POINTS, "new_points": NEW_POINTS, "queued_runs": QUEUED_RUNS,
     }  # fmt: skip
 
@@ -57,7 +61,8 @@ def show(document: dict[str, Any]) -> None:
     rows = [
         ("click to first step, warm", "warm_start_s"),
         ("click to first step, nothing running", "cold_start_s"),
-        (f"poll of {live} live runs, {new} new points each", "poll_s"),
+        (f"page of {live} live runs, {new} new points each", "page_s"),
+        ("  of which the poll of the store", "poll_s"),
         (f"first look at {live} live runs of {points:,} points", "first_poll_s"),
         (f"queue {document['queued_runs']} runs", "queue_s"),
     ]
@@ -93,11 +98,13 @@ def _queue(store: Store, spec: RunSpec) -> float:
     return time.perf_counter() - started
 
 
-def _poll(store: Store, spec: RunSpec, rounds: int) -> tuple[float, list[float]]:
+def _poll(store: Store, spec: RunSpec, rounds: int) -> tuple[float, list[float], list[float]]:
     run_ids = store.submit([spec.with_(steps=10_000, seed=seed) for seed in range(LIVE_RUNS)])
     for run_id in run_ids:
         reserve(store, lambda spec: "bench")
         claim(store, run_id, 1, (0, "bench", "bench"))
+
+    sequence = [0]
 
     def more(first: int, number: int) -> None:
         steps = [
@@ -107,7 +114,14 @@ def _poll(store: Store, spec: RunSpec, rounds: int) -> tuple[float, list[float]]
             }
             for i in range(first, first + number)
         ]  # fmt: skip
-        record_events(store, [Batch(run_id, 1, first, steps) for run_id in run_ids])
+        looks = [
+            {"kind": "eval", "step": i, "accuracy": i / 4000, "loss": 1.0, "split": "validation", "examples": 300,
+             "samples": 64 * i, "elapsed_s": i * 0.0123}
+            for i in range(first, first + number, NEW_POINTS)
+        ]  # fmt: skip
+        batches = [Batch(run_id, 1, sequence[0], steps + looks) for run_id in run_ids]
+        sequence[0] += len(steps) + len(looks)
+        record_events(store, batches)
 
     more(0, POINTS)
     reader = Store(Path(store.home))
@@ -123,4 +137,43 @@ def _poll(store: Store, spec: RunSpec, rounds: int) -> tuple[float, list[float]]
         seconds.append(time.perf_counter() - started)
         cursors = answer.cursors
     reader.close()
-    return first_look, seconds
+    start = POINTS + max(rounds, 10) * NEW_POINTS
+    return first_look, seconds, _page(Path(store.home), lambda i: more(start + i * NEW_POINTS, NEW_POINTS))
+
+
+def _script() -> None:
+    """One turn of the Fine-tune page's fragment, as the server does it; noted beside what it took."""
+    import time
+
+    import streamlit as st
+
+    from app import data
+    from app.finetune import live
+
+    live.ensure_dispatcher = lambda store: False  # nobody works on these runs, and nobody should
+    started = time.thread_time()
+    live._panel(data.store(), "all", True)
+    st.session_state["took"] = time.thread_time() - started
+
+
+def _page(home: Path, more: Callable[[int], None]) -> list[float]:
+    """Seconds of processor time for each turn of the page; the first, which reads everything, is left out."""
+    from streamlit.testing.v1 import AppTest
+
+    logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").setLevel(logging.ERROR)  # no browser
+
+    before, os.environ["CDKA_HOME"] = os.environ.get("CDKA_HOME"), str(home)
+    try:
+        page = AppTest.from_function(_script, default_timeout=60).run()
+        seconds = []
+        for i in range(PAGES):
+            more(i)
+            page.run()
+            if page.exception:
+                raise CdkaError(f"the page failed: {page.exception[0].value}")
+            seconds.append(page.session_state["took"])
+        return seconds
+    finally:
+        os.environ.pop("CDKA_HOME")
+        if before is not None:
+            os.environ["CDKA_HOME"] = before

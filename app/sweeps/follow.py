@@ -6,11 +6,11 @@ import html
 
 import streamlit as st
 
-from app import data, parts, state
+from app import data, parts, state, words
 from app.sweeps.progress import Progress, progress, progress_html
 from cdka.engines import local
 from cdka.errors import CdkaError
-from cdka.runs.record import FINISHED, Sweep
+from cdka.runs.record import FAILED, FINISHED, LOST, Sweep
 
 EVERY_S = 1.5
 
@@ -31,10 +31,21 @@ def _strip(sweep_id: str, ended: bool) -> None:
         if not found.ended:
             local.ensure_dispatcher(store)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            parts.show(f"<b>{html.escape(sweep.name)}</b> {progress_html(found)}")
+            parts.show(f"<b>{html.escape(sweep.name)}</b> {progress_html(found)}{why_failed_html(sweep_id)}")
             links(sweep)
     if found.ended != ended:
         st.rerun()
+
+
+def why_failed_html(sweep_id: str) -> str:
+    """Why runs of a sweep failed or were lost: the first reason, and how many others there are; empty if none did."""
+    failed = [run for run in data.store().runs(sweep_id=sweep_id) if run.status in (FAILED, LOST)]
+    if not failed:
+        return ""
+    reasons = list(dict.fromkeys((run.error or "no reason was told").strip().splitlines()[-1] for run in failed))
+    more = f" And {words.plural(len(reasons) - 1, 'other reason')}." if len(reasons) > 1 else ""
+    shown = reasons[0] if len(reasons[0]) <= 240 else reasons[0][:239] + "…"
+    return f'<div class="sweep-note" title="{html.escape(reasons[0], quote=True)}">{html.escape(shown)}{more}</div>'
 
 
 def look(sweep_id: str) -> Progress:

@@ -135,7 +135,7 @@ def _result(sweep: Sweep, standing: Progress) -> None:
         parts.show(progress_html(standing))
         return
     if standing.kept < standing.total:
-        parts.show(progress_html(standing))
+        parts.show(progress_html(standing) + follow.why_failed_html(sweep.sweep_id))
     runs = data.store().runs(sweep_id=sweep.sweep_id)
     mark = tuple((run.run_id, run.status, run.attempt) for run in runs)
     parts.show(verdicts_html(_judged(data.store(), sweep.sweep_id, mark)))

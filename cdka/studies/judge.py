@@ -114,7 +114,7 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
     agreed = ""
     if n == 2 and verdict != UNRESOLVED and np.ptp(values) <= 1e-9 * np.abs(values).max():
         verdict, agreed = UNRESOLVED, " Both seeds agree to the last digit, and that may be chance."
-    low, high = sorted((told(interval.low), told(interval.high)))
+    low, high = np.clip(sorted((told(interval.low), told(interval.high))), -evidence.bound, evidence.bound).tolist()
     text = (
         f"{claim.text} {verdict.capitalize()} in the {regime} regime: {evidence.unit} {signed(told(interval.mean))} "
         f"(95 % interval {signed(low)} to {signed(high)}, {n} seeds).{agreed}{evidence.remark}"

@@ -42,6 +42,8 @@ class Evidence:
     sign: float = 1.0
     shift: float = 0.0
     remark: str = ""
+    bound: float = np.inf
+    """No effect can be larger: an interval of a few seeds is cut off there."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,8 @@ def _correlates(case: Case) -> Evidence:
     if whole and sizes.nunique() > 1 and sizes.notna().all():
         by_size = np.mean([stats.spearmanr(sizes, found.table[seed]).statistic for seed in whole])
         remark = f" The number of parameters alone: {by_size:+.3f}."
-    return Evidence(values, f"rank correlation of predicted alignment with {case.metric}", remark=remark)
+    unit = f"rank correlation of predicted alignment with {case.metric}"
+    return Evidence(values, unit, remark=remark, bound=1.0)
 
 
 def _components(found: Comparison, arm: str) -> Components:

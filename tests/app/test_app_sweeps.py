@@ -287,6 +287,19 @@ def test_a_double_click_launches_once_and_a_later_wish_again(idle, monkeypatch):
     assert launcher.launch(store, made, "a wish") != first
 
 
+def test_failed_runs_say_why(room, idle):
+    app = room("sweeps", axis_r1=["2"])
+    app.number_input(key="sweep-steps").set_value(5).run()
+    app.button(key="sweep-launch").click().run()
+    first, *_, last = Store().runs()
+    with Store().database.write() as sql:
+        for run, status, error in ((first, "failed", "Traceback\nMemoryError: no <b> room"), (last, "lost", "killed")):
+            sql.execute("UPDATE runs SET status = ?, error = ? WHERE run_id = ?", (status, error, run.run_id))
+    app.run()
+    assert "MemoryError: no <b> room And 1 other reason." in texts(app)
+    assert "no <b> room" not in " ".join(element.value for element in app.markdown), "escaped"
+
+
 # Progress and verdicts -------------------------------------------------------------------------------------------
 
 

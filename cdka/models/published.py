@@ -67,6 +67,28 @@ _gemma3 = _causal("Gemma 3", "gemma3_text", "Gemma3ForCausalLM", tie_word_embedd
 _phi = _causal("Phi", "phi3", "Phi3ForCausalLM", pad_token_id=0)
 
 
+_SIGLIP = {
+    "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+    "num_attention_heads": 16, "image_size": 896, "patch_size": 14, "vision_use_head": False,
+}  # fmt: skip
+
+
+def _gemma3_sees(
+    size: str, hidden: int, inner: int, layers: int, heads: int, kv: int, head_dim: int = 256
+) -> Published:
+    """Gemma 3 from 4B on: a language model that reads images through one and the same vision tower."""
+    text = {
+        "model_type": "gemma3_text", "vocab_size": 262208, "head_dim": head_dim, "hidden_size": hidden,
+        "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": kv, "max_position_embeddings": 131072,
+    }  # fmt: skip
+    config = {"model_type": "gemma3", "text_config": text, "vision_config": _SIGLIP}
+    return Published(
+        f"gemma-3-{size}", f"google/gemma-3-{size}-pt", "Gemma 3", "image-text", GEMMA,
+        "Gemma3ForConditionalGeneration", config,
+    )  # fmt: skip
+
+
 def _gpt2(name: str, hidden: int, layers: int, heads: int) -> Published:
     config = {"model_type": "gpt2", "n_embd": hidden, "n_layer": layers, "n_head": heads}
     return Published(name, f"openai-community/{name}", "GPT-2", "causal-lm", MIT, "GPT2LMHeadModel", config)
@@ -203,6 +225,9 @@ PUBLISHED: tuple[Published, ...] = (
     _gemma2("gemma-2-27b", "google/gemma-2-27b", GEMMA, 4608, 36864, 46, 32, 16, 256000, head_dim=128),
     _gemma3("gemma-3-270m", "google/gemma-3-270m", GEMMA, 640, 2048, 18, 4, 1, 262144, head_dim=256),
     _gemma3("gemma-3-1b", "google/gemma-3-1b-pt", GEMMA, 1152, 6912, 26, 4, 1, 262144, head_dim=256),
+    _gemma3_sees("4b", 2560, 10240, 34, 8, 4),
+    _gemma3_sees("12b", 3840, 15360, 48, 16, 8),
+    _gemma3_sees("27b", 5376, 21504, 62, 32, 16, head_dim=128),
     _phi("phi-3-mini", "microsoft/Phi-3-mini-4k-instruct", MIT, 3072, 8192, 32, 32, 32, 32064),
     _phi("phi-3-medium", "microsoft/Phi-3-medium-4k-instruct", MIT, 5120, 17920, 40, 40, 10, 32064),
     _phi("phi-4", "microsoft/phi-4", MIT, 5120, 17920, 40, 40, 10, 100352),

@@ -59,6 +59,10 @@ def details_of(config: Any, model: Any) -> tuple[tuple[str, int], ...]:
         found["num_image_tokens"] = (vision.image_size // vision.patch_size) ** 2 + 1
         if vision is config:
             found.pop("vocab_size", None)
+    if found.get("num_image_tokens") and model.get_output_embeddings() is not None:
+        # a language model that sees: how long its sequences are, and what its tower takes, dimensions do not say
+        for name in ("num_image_tokens", "num_layers"):
+            del found[name]
     experts = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 3 and "expert" in name)
     if experts:  # fused experts are parameters, not linear layers: no adapter reaches them, but they cost FLOPs
         found["expert_params"] = experts

@@ -107,7 +107,7 @@ _DESIGN, _TUNE, _ALIGN, _COMPARE = ("design",), ("finetune",), ("align",), ("com
 _SWEEPS = ("sweeps",)
 PROPERTIES: tuple[Property, ...] = (
     Property(_DESIGN, "model", str, "digits-vit", "the model to adapt", _model),
-    Property(_DESIGN, "modules", list, ("all-linear",), "which modules: a role, names, or one expression"),
+    Property((*_DESIGN, *_TUNE), "modules", list, ("all-linear",), "which modules: a role, names, or one expression"),
     Property(_DESIGN, "budget", str, "lora:4", "the most trainable parameters: a count, a share, or a LoRA rank"),
     Property(_DESIGN, "r1", int, 2, "rows of A_i, divides out_features", between("r1", 1, MOST)),
     Property(_DESIGN, "r2", int, 8, "columns of B_i, divides in_features", between("r2", 1, MOST)),
@@ -157,6 +157,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_COMPARE, "curve", str, "validation accuracy", "which curve"),
     Property(_COMPARE, "facet", str, "by what varies", "small multiples: by what varies, none, by r1, by r2 or by r"),
     Property(_COMPARE, "cost", str, "trainable parameters", "the cost on the x axis of the front"),
+    Property(_COMPARE, "map_of", str, "", "the model and task of the map, where several are compared"),
     Property(_COMPARE, "budget_of", str, "", "the parameter count at which methods are compared"),
     Property(_COMPARE, "layer", str, "", "the layer taken apart, by name"),
     Property(_COMPARE, "component", int, 1, "the component taken apart", between("component", 1, MOST)),

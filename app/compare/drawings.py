@@ -54,7 +54,8 @@ def curve_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> Non
 
 def map_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
     """The r1 x r2 map; a click on a hatched cell offers to launch it."""
-    cells, refusal = untried_cells(comparison)
+    within, shown = _one_group(comparison, shown)
+    cells, refusal = untried_cells(comparison, within)
     hatched = "Hatched: fits the layers, not tried" + ("; click to launch it." if chosen.sweep_ids else " there.")
     event = draw(
         pure(heatmap_figure, comparison, shown, cells), "map", "Map of r1 by r2 per r with the metric and its interval",
@@ -65,14 +66,26 @@ def map_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
     picked = [point.get("customdata") for point in event["selection"]["points"] if point.get("customdata")]
     cell = next((c for c in picked if len(c) == 4 and not c[3]), None)
     if cell is not None and chosen.sweep_ids:
-        _offer(chosen, comparison, tuple(int(v) for v in cell[:3]), cells)
+        _offer(chosen, comparison, tuple(int(v) for v in cell[:3]), cells, within)
 
 
-def _offer(chosen: Chosen, comparison: Comparison, cell: tuple[int, int, int], cells: pd.DataFrame) -> None:
+def _one_group(comparison: Comparison, shown: list[str]) -> tuple[list[str], list[str]]:
+    """All arms, and the shown ones, of one model and task: a cell of the map has one value."""
+    groups = {f"{group['model'].iloc[0]} on {group['task'].iloc[0]}": group["arm"].to_list()
+              for group in comparison.groups if (group["method"] == "cdka").any()}  # fmt: skip
+    if len(groups) < 2:
+        return next(iter(groups.values()), []), shown
+    within = groups[controls.pick("map_of", "Model and task", list(groups))]
+    return within, [arm for arm in shown if arm in within]
+
+
+def _offer(
+    chosen: Chosen, comparison: Comparison, cell: tuple[int, int, int], cells: pd.DataFrame, within: list[str]
+) -> None:
     row = cells[(cells["r1"] == cell[0]) & (cells["r2"] == cell[1]) & (cells["r"] == cell[2])]
     if row.empty:
         return  # launched a moment ago: the click is still selected
-    specs = specs_for(comparison, cell)
+    specs = specs_for(comparison, cell, within)
     seconds = pd.to_numeric(comparison.frame["seconds"], errors="coerce").mean()
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         cost = (
@@ -85,7 +98,8 @@ def _offer(chosen: Chosen, comparison: Comparison, cell: tuple[int, int, int], c
             from cdka.engines.local import ensure_dispatcher
 
             store = data.store()
-            store.submit(specs, sweep_id=chosen.sweep_ids[0], request_id=request)
+            runs = comparison.frame[comparison.frame["arm"].isin(within)]
+            store.submit(specs, sweep_id=runs["sweep_id"].iloc[0], request_id=request)
             ensure_dispatcher(store)
             st.session_state.pop(f"launch-{cell}")
             st.toast(f"{words.plural(len(specs), 'run')} queued.")

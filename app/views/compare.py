@@ -34,7 +34,7 @@ def told(names: list[str], source) -> None:
 def headline(comparison) -> None:
     """What was found, in sentences: the trends, the count of verdicts, and what is missing."""
     lines = [
-        html.escape(trend_sentence(row, comparison.measure.header)).replace(
+        html.escape(trend_sentence(row, comparison.trend_header(row))).replace(
             f" {row['factor']} ", f" {parts.letter_html(row['factor'])} ", 1
         )
         for _, row in comparison.trends.iterrows()
@@ -98,7 +98,8 @@ def draw(view: str, chosen, comparison, shown: list[str]) -> None:
         drawings.cost_panel(comparison, shown)
     elif view == "Differences":
         drawings.difference_panel(comparison, shown)
-        tables.verdicts(comparison, shown)
+        if len(comparison.verdicts):
+            tables.verdicts(comparison, shown)
     elif view == "Budget":
         tables.at_budget(comparison, shown)
     elif view == "Settings":

@@ -67,15 +67,19 @@ def family(row: Mapping[str, Any]) -> str:
 
 
 def _labels(arms: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """A label per arm: what is tried, and whatever else is needed to tell it from its namesakes."""
+    """A label per arm: what is tried, the model or task where there are several, and whatever else is needed to tell
+    it from its namesakes.
+    """
     by_short: dict[str, list[str]] = {}
     for arm, row in arms.items():
         by_short.setdefault(short_label(row), []).append(arm)
     shown = {"method", "components", "rank", "r1", "r2", "r"}
+    everywhere = [key for key in ("model", "task") if len({row.get(key) for row in arms.values()}) > 1]
     labels = {}
     for short, names in by_short.items():
         keys = [key for key in dict.fromkeys(key for arm in names for key in arms[arm]) if key not in shown]
         differing = [key for key in keys if len({json.dumps(arms[arm].get(key)) for arm in names}) > 1]
+        differing = [*everywhere, *(key for key in differing if key not in everywhere)]
         for arm in names:
             extra = [_setting(key, arms[arm].get(key)) for key in differing]
             labels[arm] = " · ".join([short, *extra])
@@ -87,6 +91,8 @@ def _setting(key: str, value: Any) -> str:
         value = json.dumps(value, separators=(",", ":")).replace('"', "")
     if key in ("model", "task"):
         return str(value)
+    if isinstance(value, int) and abs(value) >= 1e7:
+        value = f"{value:g}"  # a rate that was typed 1e25, not its 26 digits
     return f"{_SHORT.get(key, key.replace('_', ' '))} {value}"
 
 

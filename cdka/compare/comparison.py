@@ -82,6 +82,10 @@ class Comparison:
             out["finding"] = pd.Series(words, index=out.index).where(out["p_holm"] < ALPHA, UNRESOLVED)
         return out
 
+    def trend_header(self, row: Mapping[str, Any]) -> str:
+        """What a trend is about: the measure, and on which model and task where there are several."""
+        return self.measure.header + (f" ({row['model']} on {row['task']})" if len(self.groups) > 1 else "")
+
     def pareto(self, cost: str = "num_params") -> pd.Series:
         """``on``, ``off`` or ``ambiguous`` per arm, within its model and task."""
         if cost not in self._fronts:

@@ -56,7 +56,7 @@ def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]
         for _, row in comparison.verdicts.iterrows()
     ]  # fmt: skip
     tendencies = [
-        {**row.to_dict(), "text": trend_sentence(row, comparison.measure.header)}
+        {**row.to_dict(), "text": trend_sentence(row, comparison.trend_header(row))}
         for _, row in comparison.trends.iterrows()
     ]
     return _plain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import pandas as pd
@@ -16,14 +17,16 @@ from cdka.models.targets import select
 COLUMNS = ["r1", "r2", "r", "num_params"]
 
 
-def untried_cells(comparison: Comparison) -> tuple[pd.DataFrame, str | None]:
+def untried_cells(comparison: Comparison, shown: Sequence[str] | None = None) -> tuple[pd.DataFrame, str | None]:
     """Cells within the range tried that fit every adapted layer and have no arm, with their exact num_params.
 
     The range: powers of two between, and one beyond, the levels tried, at each r tried. Empty, with the reason in
-    words, where the arms are of several models or tasks or the model's shapes are not known here.
+    words, where the arms are of several models or tasks or the model's shapes are not known here. Of all arms unless
+    some are given by ``shown``.
     """
     empty = pd.DataFrame(columns=COLUMNS)
     own = comparison.arms[comparison.arms["method"] == "cdka"]
+    own = own if shown is None else own[own["arm"].isin(list(shown))]
     if own.empty:
         return empty, None
     if own["model"].nunique() > 1 or own["task"].nunique() > 1:
@@ -52,12 +55,13 @@ def _levels(tried: pd.Series) -> list[int]:
     return sorted(known | set(powers))
 
 
-def specs_for(comparison: Comparison, cell: tuple[int, int, int]) -> list[RunSpec]:
+def specs_for(comparison: Comparison, cell: tuple[int, int, int], shown: Sequence[str] | None = None) -> list[RunSpec]:
     """The runs that fill a cell: the settings of the tried arm closest to it, with every seed that arm has.
 
     Closest in the number of doublings of r1, r2 and r; of several equally close, the one with most seeds.
     """
     own = comparison.arms[comparison.arms["method"] == "cdka"]
+    own = own if shown is None else own[own["arm"].isin(list(shown))]
     steps = sum(
         (_log2(own[name]) - _log2(pd.Series([value])).iloc[0]).abs() for name, value in zip(COLUMNS, cell, strict=False)
     )

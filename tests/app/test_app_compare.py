@@ -101,6 +101,21 @@ def test_odd_selections_give_sensible_views_and_say_what_is_missing(specs, ends,
         assert expected in words(opened(view))
 
 
+def test_a_map_shows_one_task_at_a_time_and_labels_name_theirs():
+    both = [*grid(r1=(1, 2), r2=(2, 4), seeds=2), *grid(r1=(1, 2), r2=(2, 4), seeds=2, task="digits")]
+    sweep_id = fill(Store(), "mixed", both, adapters=False)
+    at = opened("Map", map_of="digits-vit on digits")
+    cells = [cell for trace in figure(at)["data"] if trace["name"] == "tried" for cell in trace["customdata"]]
+    assert len(cells) == 4
+    assert set(at.dataframe[0].value["Arm"]) >= {"cdka 1,2,1 · digits", "cdka 1,2,1 · digits-flip"}
+    cell = next(c for t in figure(at)["data"] if t["name"] == "untried" for c in t["customdata"])
+    at.session_state["compare-map"] = {"selection": {"points": [{"customdata": cell}], "point_indices": []}}
+    at.run()
+    assert any(button.label == "Launch this cell" for button in at.button)
+    assert Store().sweep(sweep_id)
+    assert "(digits-vit on digits)" in words(at)
+
+
 def test_hiding_changes_no_number_of_any_other_arm():
     fill(Store(), "whole", [*grid(r1=(1, 2, 4), seeds=3), *baselines(3)], adapters=False)
     whole = opened("Differences")

@@ -71,8 +71,12 @@ def makers(
         for metric in ("accuracy", "loss")
         if curves.loc[curves["kind"] == "eval", metric].notna().any()
     }
-    if len(varying) > 1:
-        found["map"] = partial(heatmap_figure, comparison, shown)
+    for group in comparison.groups if len(varying) > 1 else ():
+        own = [arm for arm in shown if arm in set(group.loc[group["method"] == "cdka", "arm"])]
+        if not own:
+            continue
+        name = "map" if len(comparison.groups) == 1 else f"map-{group['model'].iloc[0]}-{group['task'].iloc[0]}"
+        found[re.sub(r"[^\w-]+", "-", name)] = partial(heatmap_figure, comparison, own)
     for cost, name in zip(COSTS, ("front", "front-time", "front-memory"), strict=True):
         if cost in comparison.arms and (comparison.arms[cost].notna() & (comparison.arms["n"] > 0)).any():
             found[name] = partial(scatter_figure, comparison, shown, cost)

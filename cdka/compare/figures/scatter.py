@@ -44,8 +44,9 @@ def scatter_figure(
     arms = arms[arms[cost].notna()].sort_values(cost)
     figure = go.Figure()
     dress(figure, look, height=430)
-    front = arms[arms["arm"].map(status) == ON]
-    if len(front) > 1:
+    for _, front in arms[arms["arm"].map(status) == ON].groupby(["model", "task"], sort=False):
+        if len(front) < 2:
+            continue
         figure.add_trace(
             go.Scatter(x=front[cost].astype(float), y=front["mean"], mode="lines", hoverinfo="skip",
                        line={"color": look.ink, "width": 1, "dash": "dot", "shape": "hv"}, name="front")

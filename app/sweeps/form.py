@@ -66,7 +66,7 @@ def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any]:
     arguments |= {"tune_lr": rates} if fair and len(rates) > 1 else {}
     arguments["settings"] = settings
     if way == EQUAL:
-        arguments["arms"] = _matched(shapes, layers, budget, count, many)
+        arguments |= {"arms": _matched(shapes, layers, budget, count, many)} if many else {"options": count}
         usual = f"equal budget {budget} on {task.name}"
     else:
         arguments["grid"] = axes | many

@@ -77,7 +77,7 @@ def reports() -> None:
             for alt, file, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
                 figure = path.with_name(file)
                 if figure.is_file():
-                    st.html(figure.read_text(encoding="utf-8"))
+                    parts.show(figure.read_text(encoding="utf-8"))
                 else:
                     st.caption(alt)
                 st.markdown(after)

@@ -141,7 +141,7 @@ def _result(sweep: Sweep, standing: Progress) -> None:
     parts.show(verdicts_html(_judged(data.store(), sweep.sweep_id, mark)))
     if svg := _figure(data.store(), sweep.sweep_id, mark):
         with st.expander("Figure: level by level, and along training", key=f"figure-{sweep.sweep_id}"):
-            st.html(svg)
+            parts.show(svg)
             parts.caption("Small dots: runs. Right of each pair: what a doubling changes on validation. Bars: 95 %.")
 
 

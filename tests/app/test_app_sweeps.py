@@ -230,6 +230,9 @@ def test_equal_budget_arms_stay_within_it_and_show_the_rest(room, idle):
     assert cdka["alignment"].is_monotonic_decreasing
     assert cdka["alignment"].nunique() == 3, "as many alignments as nearly use the budget, then the next best"
     assert app.button(key="sweep-launch").label == "Launch 18 runs"
+    assert any("--options 4" in code.value and "--budget lora:4" in code.value for code in app.code)
+    app.multiselect(key="sweep-alpha").set_value(["8", "16"]).run()
+    assert app.button(key="sweep-launch").label == "Launch 30 runs", "each option at each alpha; baselines keep one"
     assert any(code.value == "cdka sweep plan.toml --wait" for code in app.code)
 
 
@@ -321,6 +324,11 @@ def test_progress_counts_steps_and_promises_a_time_only_with_a_pace():
 
 
 FOUND = Finding("r1", "early", SUPPORTED, "accuracy per doubling of r1", -0.0312, -0.0412, -0.0212, 3, "accuracy", "S.")
+
+
+def test_an_end_of_an_interval_that_decides_is_not_rounded_to_zero():
+    shown = verdict.effect_text(replace(FOUND, effect=0.054, ci_low=0.0049, ci_high=0.104))
+    assert "interval +0.005 to +0.104" in shown
 
 
 @pytest.mark.parametrize(

@@ -116,17 +116,26 @@ class CdkaLayer(BaseTunerLayer):
 
     def merged_weight(self, adapters: list[str]) -> Tensor:
         """The base weight with these adapters added, a new tensor in the precision of the base weight."""
+        weight = self._readable_base_weight()
+        total = weight.clone()
+        for adapter in adapters:
+            total += self.get_delta_weight(adapter).to(weight.device, weight.dtype)
+        return total
+
+    def _readable_base_weight(self) -> Tensor:
         backend = self.quantization_backend
         if backend is not None and not backend.supports_merge:
             raise CdkaError(
                 f"an adapter can only be merged into weights that can be written: got {backend.backend_name} layers. "
                 "Serve the adapter unmerged, or merge it into the unquantised base model."
             )
-        weight = self.get_base_weight()
-        total = weight.clone()
-        for adapter in adapters:
-            total += self.get_delta_weight(adapter).to(weight.device, weight.dtype)
-        return total
+        state = getattr(getattr(self.get_base_layer(), "weight", None), "quant_state", None)
+        if getattr(state, "packing_format_for_cpu", False):  # PEFT would read the rearranged bytes as if they were not
+            raise CdkaError(
+                "a 4-bit layer that has run on a CPU holds its weights rearranged, and they cannot be read back: got "
+                "packing_format_for_cpu. Merge before the first forward pass, or into the unquantised base model."
+            )
+        return self.get_base_weight()
 
     def check_mergeable(self, adapter_names: list[str] | None = None, where: str = "") -> None:
         """Raises CdkaError unless the base weight with these adapters (default: the active ones) is finite."""
@@ -156,7 +165,7 @@ class CdkaLayer(BaseTunerLayer):
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
-        weight = self.get_base_weight().clone()
+        weight = self._readable_base_weight().clone()
         for adapter in reversed(self.merged_adapters):
             if adapter in self.cdka_A:
                 weight -= self.get_delta_weight(adapter).to(weight.device, weight.dtype)

@@ -569,3 +569,32 @@ def test_the_usual_modules_are_found_where_none_are_named_and_the_counts_are_tol
     model.print_trainable_parameters()
     own = 3 * (Components(2, 4, 1).num_params(32, 32) + Components(2, 4, 1).num_params(16, 32))
     assert f"trainable params: {own:,} ||" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_base_quantised_by_bitsandbytes_trains_and_merges_within_its_precision(bits, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float32}
+    settings = {"load_in_8bit": True} if bits == 8 else {"load_in_4bit": True, **four}
+    llama(hidden_size=128, intermediate_size=256).save_pretrained(tmp_path)
+    base = transformers.LlamaForCausalLM.from_pretrained(
+        tmp_path, quantization_config=transformers.BitsAndBytesConfig(**settings), device_map={"": "cpu"}
+    )
+    plain = base(ids()).logits.detach()
+    model = get_peft_model(base, config())
+    adapted = model(ids()).logits
+    effect = (adapted - plain).abs().max()
+    adapted.float().square().mean().backward()
+    for layer in layers(model).values():
+        assert layer.quantization_backend.backend_name
+        assert layer.cdka_B["default"].grad.abs().sum() > 0
+        x = torch.randn(3, layer.in_features)
+        added = layer(x) - layer.base_layer(x)
+        torch.testing.assert_close(added.float(), x @ layer.get_delta_weight("default").T, rtol=1e-3, atol=1e-3)
+    if any(getattr(getattr(p, "quant_state", None), "packing_format_for_cpu", False) for p in model.parameters()):
+        with pytest.raises(CdkaError, match="Merge before the first forward pass"):
+            model.merge_adapter()  # PEFT's backend would read the rearranged bytes, and spoil the base
+        torch.testing.assert_close(model(ids()).logits, adapted, rtol=0.01, atol=0.01)
+    else:
+        model.merge_adapter(safe_merge=True)
+        assert (model(ids()).logits - adapted).abs().max() < 0.4 * effect

@@ -38,13 +38,17 @@ def show(request: AlignRequest, record: AlignRecord | None) -> None:
     sweep = first.selectbox("Finished runs of", list(names), format_func=names.get, key="align-sweep")
     able = [p for p in PREDICTORS if record is not None or p not in ("measured", "best")]
     predictor = second.selectbox("held against", able, format_func=NAMES.get, key="align-predictor")
+    runs = data.store().frame(sweep_id=sweep)
     try:
         verdict = does_it_predict(
-            data.store().frame(sweep_id=sweep), predictor=predictor, record=record,
-            target_modules=request.target_modules,
+            runs, predictor=predictor, record=record, target_modules=request.target_modules
         )  # fmt: skip
     except CdkaError as reason:  # too few configurations, or runs that differ in more: no fault of the reader
         return parts.quiet(str(reason))
     drawn = figures.prediction(verdict.points, NAMES[predictor], verdict.metric)
     st.altair_chart(drawn, key="align-predicts", alt="Final accuracy against the predictor")
-    parts.caption(verdict.sentence().replace(predictor, NAMES[predictor], 1))
+    first = runs.iloc[0]
+    parts.caption(
+        f"{verdict.sentence().replace(predictor, NAMES[predictor], 1)} After {first['steps']:,} steps at learning rate "
+        f"{first['lr']:g}, alpha {first['alpha']:g}: another recipe may answer otherwise."
+    )

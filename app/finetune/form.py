@@ -7,6 +7,7 @@ import html
 import streamlit as st
 
 from app import basket, parts, state
+from app.design.controls import ALL, modules
 from app.finetune import extras, own_data
 from app.finetune.order import Order
 from cdka.errors import CdkaError
@@ -39,6 +40,7 @@ def ask() -> Order | None:
     _fill_recipe(task)
     of_own = task.name.startswith("local-")
     options = own_data.ask(task.name) if of_own else {}
+    targets = modules(find_model(model))
     entries = basket.widget("Train these")
     baselines = st.pills(
         "against", list(BASELINES), selection_mode="multi", default=["lora"], format_func=BASELINES.get,
@@ -72,6 +74,8 @@ def ask() -> Order | None:
     more = extras.ask(model, task.name)
     first_seed = more.pop("seed", 0)
     settings = (("steps", int(steps)), ("lr", _number(rate)), ("alpha", float(alpha)), ("batch_size", int(batch)))
+    if targets != ALL:
+        settings = (*settings, ("target_modules", targets))
     if of_own and options is None:
         return None
     settings += (("max_length", int(longest)),) if of_text else ()

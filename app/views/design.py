@@ -23,7 +23,8 @@ with ask, parts.errors_shown():
         basket.check(entries)
         usable = bool(entries)
     if st.button("Fine-tune these", width="stretch", type="primary", disabled=not usable, key="go-tune"):
-        state.go("finetune", basket=tuple(entries), on=shapes.name)
+        picked = tuple(st.session_state.get("modules") or state.default("modules"))
+        state.go("finetune", basket=tuple(entries), on=shapes.name, modules=picked)
 
 if solution is not None:
     with detail:

@@ -244,6 +244,17 @@ def test_modules_are_picked_by_role_by_name_or_by_expression(room):
     assert "fused experts" in texts(room("design", model="mixtral-8x7b"))
 
 
+def test_the_adapted_modules_go_along_to_fine_tune(room, monkeypatch):
+    ordered = []
+    monkeypatch.setattr("app.finetune.preview.show", ordered.append)
+    app = room("design", modules=["attention"])
+    app.button(key="go-tune").click().run()
+    assert not app.exception
+    assert app.multiselect(key="modules").value == ["attention"]
+    (spec, *_) = ordered[-1].plan().specs
+    assert spec.target_modules == "attention"
+
+
 def test_weights_order_the_table_and_limits_shorten_it(room):
     app = room("design", weigh_rank="1.0", max_r1="4", list="All")
     table = app.dataframe[0].value

@@ -14,7 +14,7 @@ from app.compare.selection import Chosen, axes, curves
 from cdka.compare.comparison import Comparison
 from cdka.compare.figures.curves import CROWDED, X_TITLES, crowded, curve_figure, factors_that_vary
 from cdka.compare.figures.heatmap import heatmap_figure
-from cdka.compare.figures.scatter import COSTS, difference_figure, scatter_figure
+from cdka.compare.figures.scatter import COSTS, SHARED, difference_figure, scatter_figure
 from cdka.compare.report import provenance
 from cdka.compare.untried import specs_for, untried_cells
 
@@ -118,7 +118,7 @@ def cost_panel(comparison: Comparison, shown: list[str]) -> None:
         pure(scatter_figure, comparison, shown, cost), "cost",
         f"{comparison.measure.header} against {COSTS[cost]} with the Pareto front",
         caption="Ringed: on the front, resolvedly better than everything as cheap. Pale: off it. Plain: these seeds "
-        "cannot tell. Hollow: one seed. Bars: 95 % intervals.",
+        f"cannot tell. Hollow: one seed. Bars: 95 % intervals. {'' if cost == 'num_params' else SHARED}",
         source=provenance(comparison, shown),
     )  # fmt: skip
 

@@ -20,6 +20,8 @@ from cdka.compare.words import plural
 from cdka.errors import CdkaError, unknown
 
 ALL_PAIRS = "all-pairs"
+NOT_TUNED = " · not tuned"
+"""Stands behind the label of an arm that had no part in the learning-rate search of the others."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,9 @@ class Comparison:
             notes.append(f"{plural(single, 'arm')} with a single seed: anecdotal, no interval.")
         if self.chosen_lr:
             notes.append("Each configuration at the learning rate that was best for it on validation.")
+            untuned = int(self.arms["arm_label"].str.endswith(NOT_TUNED).sum())
+            if untuned:
+                notes.append(f"{plural(untuned, 'arm')} at a single rate, beside others that had a search: not tuned.")
         if len(self.groups) > 1:
             notes.append(f"{len(self.groups)} combinations of model and task: compared only within each.")
         return notes
@@ -178,6 +183,15 @@ def best_rates(frame: pd.DataFrame, asked: Mapping[str, Mapping[str, Any]]) -> l
     return [arm for arm in asked if arm in keep]
 
 
+def not_searched(asked: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The arms that were tried at one learning rate only where others had a search: their comparison is not fair."""
+    rates: dict[str, list[str]] = {}
+    for arm, row in _without_lr(asked).items():
+        rates.setdefault(repr(sorted(row.items(), key=lambda item: item[0])), []).append(arm)
+    most = max(map(len, rates.values()), default=1)
+    return {arms[0] for arms in rates.values() if len(arms) == 1 < most}
+
+
 def compare(
     source: Source, measure: Measure | None = None, reference: str | None = None, *, choose_lr: bool = False
 ) -> Comparison:
@@ -195,8 +209,11 @@ def compare(
     specs = source.specs()
     frame, rows = identified(frame, specs)
     if choose_lr:
+        untuned = not_searched(rows)
         rows = {arm: rows[arm] for arm in best_rates(frame, rows)}
         frame, rows = identified(frame[frame["arm"].isin(rows)].reset_index(drop=True), specs)
+        marked = frame["arm_label"] + NOT_TUNED
+        frame["arm_label"] = frame["arm_label"].where(~frame["arm"].isin(untuned), marked)
     curves = source.curves(frame["run_id"].to_list()) if measure.at != "final" else None
     if not frame["status"].isin(KEPT).any() and measure.metric not in frame.columns:
         frame[measure.metric] = float("nan")  # nothing has ended yet: an empty comparison, not a misspelt metric

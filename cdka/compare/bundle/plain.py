@@ -14,6 +14,7 @@ MOST_DEPTH = 32
 _SCALARS = (int, float, bool, str, type(None))
 _PATTERN = re.compile(r"[\w.*+?^$|()\[\]\\-]{1,200}")
 _MOST_REPEATS = 3
+_UNREADABLE = re.compile("[\ud800-\udfff]")
 
 
 def check_plain(value: Any, fail: Callable[[str, str], Exception], path: str = "", depth: int = 0) -> None:
@@ -41,7 +42,7 @@ def _check_scalar(value: Any, fail: Callable[[str, str], Exception], path: str) 
     if isinstance(value, str):
         if len(value) > MOST_TEXT:
             raise fail(path, f"holds {len(value):,} characters, at most {MOST_TEXT:,} are read")
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if _UNREADABLE.search(value):
             raise fail(path, "is not readable text")
     elif isinstance(value, float):
         if not math.isfinite(value):

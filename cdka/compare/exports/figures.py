@@ -60,7 +60,7 @@ def makers(
     """
     from cdka.compare.figures.curves import curve_figure, factors_that_vary
     from cdka.compare.figures.heatmap import heatmap_figure
-    from cdka.compare.figures.scatter import COSTS, difference_figure, scatter_figure
+    from cdka.compare.figures.scatter import COSTS, SHARED, difference_figure, scatter_figure
 
     shown = comparison.arms["arm"].to_list() if shown is None else list(shown)
     curves = source.curves(comparison.frame["run_id"].to_list())
@@ -83,7 +83,12 @@ def makers(
     if len(comparison.verdicts):
         found["differences"] = partial(difference_figure, comparison, shown)
     text = provenance(comparison, shown)
-    return {name: lambda make=make: on_paper(make(), text) for name, make in found.items()}
+    shared = {"front-time": f"{text} {SHARED}", "front-memory": f"{text} {SHARED}"}
+    return {name: partial(_made, make, shared.get(name, text)) for name, make in found.items()}
+
+
+def _made(make: Callable[[], Figure], caption: str) -> Figure:
+    return on_paper(make(), caption)
 
 
 def on_paper(figure: Figure, caption: str) -> Figure:

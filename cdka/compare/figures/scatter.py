@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 COSTS = {
     "num_params": "trainable parameters",
-    "seconds": "wall time per run (s)",
-    "peak_bytes": "peak memory (bytes)",
+    "seconds": "wall time of the process (s)",
+    "peak_bytes": "peak memory of the process",
 }
+SHARED = "Runs trained in one pack share a process, its time and its memory: compare these among runs trained alone."
+"""What must be said wherever time or memory is compared."""
 LABELLED = 30
 """Beyond this many arms no mark is named."""
 PLOT_WIDTH, PLOT_HEIGHT = 800, 330
@@ -57,7 +59,7 @@ def scatter_figure(
             figure.add_trace(_marks(rows, comparison, cost, kind, size, alpha, look))
     _label(figure, arms, cost, look)
     ticks = _ticks(arms[cost].dropna().astype(float))
-    figure.update_xaxes(title_text=COSTS[cost], type="log", tickvals=ticks, ticktext=[count_words(t) for t in ticks])
+    figure.update_xaxes(title_text=COSTS[cost], type="log", tickvals=ticks, ticktext=[_amount(t, cost) for t in ticks])
     figure.update_yaxes(title_text=comparison.measure.header, range=_within(arms, comparison.measure.is_share))
     figure.update_layout(clickmode="event+select")
     title(figure, f"What does {comparison.measure.header} cost in {COSTS[cost].split(' (')[0]}?")
@@ -121,7 +123,7 @@ def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, siz
     fills = [look.paper if n < 2 else faded(colour, alpha) for colour, n in zip(colours, rows["n"], strict=True)]
     words = [
         f"{row['arm_label']}<br>{estimate(row['mean'], row['ci_low'], row['ci_high'], row['n'])}"
-        f"<br>{row[cost]:,.0f} {COSTS[cost]}<br>{_front(kind)}"
+        f"<br>{_amount(row[cost], cost)}, {COSTS[cost]}<br>{_front(kind)}"
         for row in rows.to_dict("records")
     ]
     half = ((rows["ci_high"] - rows["ci_low"]) / 2).fillna(0).to_numpy()
@@ -135,6 +137,13 @@ def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, siz
             "line": {"width": 2 if ring else 1.5, "color": ring or colours},
         },
     )  # fmt: skip
+
+
+def _amount(value: float, cost: str) -> str:
+    """A cost in words: ``30.5 k``, ``612 MB``, ``13.2``."""
+    if cost == "peak_bytes":
+        return f"{value / 1e9:.3g} GB" if value >= 1e9 else f"{value / 1e6:.3g} MB"
+    return f"{value:,.0f}" if cost == "num_params" and value < 1e4 else count_words(value)
 
 
 def _front(kind: str) -> str:
@@ -175,8 +184,11 @@ def difference_figure(comparison: Comparison, shown: Sequence[str], *, look: Loo
         )
     )  # fmt: skip
     reference = ", ".join(labels[arm] for arm in comparison.references)
+    side = "right" if comparison.measure.higher_is_better else "left"
     figure.update_xaxes(
-        title_text=f"difference in {comparison.measure.header}" + ("" if comparison.all_pairs else f" from {reference}")
+        title_text=f"difference in {comparison.measure.header}"
+        + ("" if comparison.all_pairs else f" from {reference}")
+        + f"; {side} is better"
     )
     figure.update_yaxes(autorange="reversed", showgrid=False)
     title(figure, "Which differences do these seeds resolve?")

@@ -11,11 +11,6 @@ from app.align import ask, figures
 from cdka.align import PREDICTORS, AlignRecord, AlignRequest, does_it_predict
 from cdka.errors import CdkaError
 
-NAMES = {
-    "predicted": "predicted alignment", "measured": "measured alignment", "best": "best possible capture",
-    "num_params": "parameters", "rank_bound": "rank bound",
-}  # fmt: skip
-
 
 def show(request: AlignRequest, record: AlignRecord | None) -> None:
     """A sweep's configurations: final metric against a predictor, with the rank correlation and its interval."""
@@ -37,7 +32,7 @@ def show(request: AlignRequest, record: AlignRecord | None) -> None:
     first, second = st.columns(2)
     sweep = first.selectbox("Finished runs of", list(names), format_func=names.get, key="align-sweep")
     able = [p for p in PREDICTORS if record is not None or p not in ("measured", "best")]
-    predictor = second.selectbox("held against", able, format_func=NAMES.get, key="align-predictor")
+    predictor = second.selectbox("held against", able, format_func=PREDICTORS.get, key="align-predictor")
     runs = data.store().frame(sweep_id=sweep)
     try:
         verdict = does_it_predict(
@@ -45,10 +40,10 @@ def show(request: AlignRequest, record: AlignRecord | None) -> None:
         )  # fmt: skip
     except CdkaError as reason:  # too few configurations, or runs that differ in more: no fault of the reader
         return parts.quiet(str(reason))
-    drawn = figures.prediction(verdict.points, NAMES[predictor], verdict.metric)
+    drawn = figures.prediction(verdict.points, PREDICTORS[predictor], verdict.metric)
     st.altair_chart(drawn, key="align-predicts", alt="Final accuracy against the predictor")
     first = runs.iloc[0]
     parts.caption(
-        f"{verdict.sentence().replace(predictor, NAMES[predictor], 1)} After {first['steps']:,} steps at learning rate "
+        f"{verdict.sentence()} After {first['steps']:,} steps at learning rate "
         f"{first['lr']:g}, alpha {first['alpha']:g}: another recipe may answer otherwise."
     )

@@ -57,8 +57,8 @@ def steppers(solution: Solution) -> Option | None:
         _mark_red(["r"])
         best = solution.preset("paper") or solution.top(1)[0]
         parts.error(
-            f"Over the budget by {words.percent(option.budget_used - 1)}: {option.num_params:,} of "
-            f"{solution.budget_params:,} parameters."
+            f"Over the budget by {_excess(option.budget_used)}: {option.num_params:,} of {solution.budget_params:,} "
+            "parameters."
         )
         c = best.components
         st.button(f"Take r1 {c.r1} · r2 {c.r2} · r {c.r}, which fits", on_click=pick, args=(c,), key="take-fitting")
@@ -150,6 +150,10 @@ def components_of(entries: list[str]) -> list[Components]:
 def _spend() -> None:
     st.session_state["list"] = "Per module"
     st.session_state["pattern-start"] = FROM_OPTION
+
+
+def _excess(used: float) -> str:
+    return words.percent(used - 1) if used < 2 else f"{words.count(used - 1)} times"
 
 
 def _title(text: str) -> str:

@@ -73,6 +73,8 @@ def modules(shapes: ModelShapes) -> str | tuple[str, ...]:
     try:
         layers = select(shapes, targets)
     except CdkaError as refusal:
+        if not shapes.linears:
+            raise
         parts.error(f"{refusal} Using {ALL} meanwhile.")
         targets, layers = ALL, select(shapes, ALL)
     count, weights = sum(layer.count for layer in layers), full_params(layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,11 @@ from cdka.theory.alignment import combine
 if TYPE_CHECKING:
     import pandas as pd
 
-PREDICTORS = ("predicted", "measured", "best", "num_params", "rank_bound")
+PREDICTORS = {
+    "predicted": "predicted alignment", "measured": "measured alignment", "best": "best possible capture",
+    "num_params": "number of parameters", "rank_bound": "rank bound",
+}  # fmt: skip
+"""What can be held against the results, and what it is called."""
 LEAST_CONFIGURATIONS = 4
 _SAME = ("model", "task", "steps", "lr", "alpha", "batch_size")
 
@@ -39,15 +43,21 @@ class Verdict:
     runs: int
     points: pd.DataFrame
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        plain = {name: value for name, value in vars(self).items() if name != "points"}
+        return {**plain, "points": self.points.to_dict("records")}
+
     def sentence(self) -> str:
         """What the numbers allow to be said."""
         size = f"over {self.configurations} configurations and {self.runs} runs"
         numbers = f"Spearman rho = {self.rho:.2f} (95% interval {self.ci_low:.2f} to {self.ci_high:.2f}) {size}"
+        name = PREDICTORS[self.predictor]
         if self.ci_low > 0:
-            return f"Higher {self.predictor} went with higher {self.metric}: {numbers}."
+            return f"Higher {name} went with higher {self.metric}: {numbers}."
         if self.ci_high < 0:
-            return f"Higher {self.predictor} went with lower {self.metric}: {numbers}."
-        return f"These runs do not show that {self.predictor} predicts {self.metric}: {numbers}."
+            return f"Higher {name} went with lower {self.metric}: {numbers}."
+        return f"These runs do not show that the {name} predicts {self.metric}: {numbers}."
 
 
 def does_it_predict(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
-from cdka.align import AlignRequest, align
+from cdka.align import PREDICTORS, AlignRecord, AlignRequest, align, does_it_predict
 from cdka.align.request import DEFAULT_R
 from cdka.cli.output import print_json, print_table, say
 from cdka.errors import CdkaError
+from cdka.runs.store import Store
 
 HELP = "Measure how well each option's first step aligns with full fine-tuning's, from real gradients."
 EXAMPLE = "cdka align digits-vit --task digits-flip --batches 1 --r1 1,2,4 --r2 2,8,32"
@@ -25,6 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--r", default=",".join(map(str, DEFAULT_R)), help="values of r (default 1,2,4,8)")
     parser.add_argument("--inits", type=int, default=5, help="random initialisations per option (default 5)")
     parser.add_argument("--step", default="gradient", help="gradient (default), projection or adam")
+    parser.add_argument("--layers", action="store_true", help="a table of every layer instead of all together")
+    parser.add_argument("--sweep", metavar="ID", help="also: does it predict how the runs of this sweep ended?")
+    parser.add_argument(
+        "--predictor",
+        choices=list(PREDICTORS),
+        default="measured",
+        help="with --sweep: what is held against the results",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -34,6 +44,8 @@ def run(args: argparse.Namespace) -> None:
         target_modules=args.target_modules, inits=args.inits, step=args.step,
         r1_values=_numbers("r1", args.r1), r2_values=_numbers("r2", args.r2), r_values=_numbers("r", args.r),
     )  # fmt: skip
+    if args.sweep:
+        Store().sweep(args.sweep)  # told before the work, not after it
     said: set[str] = set()
 
     def tell(status) -> None:
@@ -42,20 +54,43 @@ def run(args: argparse.Namespace) -> None:
             say(f"{status.phase} ...")
 
     record = align(request, tell)
+    verdict = None
+    if args.sweep:
+        verdict = does_it_predict(
+            Store().frame(sweep_id=args.sweep), predictor=args.predictor, record=record,
+            target_modules=request.target_modules,
+        )  # fmt: skip
     if args.json:
-        return print_json(record.to_json())
-    print_table(
-        ["r1", "r2", "r", "parameters", "predicted", "measured", "spread", "best possible"],
-        [
-            [row["r1"], row["r2"], row["r"], f"{row['num_params']:,}", f"{row['predicted']:.4f}",
-             f"{row['measured']:.4f}", f"{row['measured_sd']:.4f}", f"{row['best']:.4f}"]
-            for row in record.to_json()["overall"]
-        ],
-    )  # fmt: skip
+        return print_json({**record.to_json(), **({"verdict": verdict.to_json()} if verdict else {})})
+    (_layers if args.layers else _overall)(record)
+    if verdict:
+        say(verdict.sentence())
     say(
         f"{record.sampled_modules} of {record.target_modules} modules; measured over {request.inits} initialisations, "
         "modules weighed by the energy of their gradients."
     )
+
+
+def _overall(record: AlignRecord) -> None:
+    print_table(
+        ["r1", "r2", "r", "parameters", "predicted", "measured", "spread", "best possible"],
+        [
+            [row["r1"], row["r2"], row["r"], f"{row['num_params']:,}", *_alignments(row)]
+            for row in record.to_json()["overall"]
+        ],
+    )
+
+
+def _layers(record: AlignRecord) -> None:
+    rows = record.layers_frame().to_dict("records")
+    print_table(
+        ["layer", "r1", "r2", "r", "predicted", "measured", "spread", "best possible"],
+        [[row["path"], row["r1"], row["r2"], row["r"], *_alignments(row)] for row in rows],
+    )
+
+
+def _alignments(row: Mapping[str, float]) -> list[str]:
+    return [f"{row[name]:.4f}" for name in ("predicted", "measured", "measured_sd", "best")]
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

@@ -94,6 +94,10 @@ def test_a_measurement_runs_in_a_worker_once_and_is_found_again(monkeypatch, cap
     assert {"predicted", "measured", "measured_sd", "best", "num_params"} <= set(document["overall"][0])
     assert main(["align", "digits-vit", *arguments]) == 0
     assert "best possible" in capsys.readouterr().out
+    assert main(["align", "digits-vit", *arguments, "--layers"]) == 0
+    assert capsys.readouterr().out.count("vit.layers.3.mlp.fc2") == 8
+    assert main(["align", "digits-vit", *arguments, "--sweep", "s-none"]) == 2
+    assert "s-none" in capsys.readouterr().err
 
 
 def test_a_failing_worker_leaves_its_cause_and_can_be_asked_again(tmp_path):

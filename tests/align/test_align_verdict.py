@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,9 +36,16 @@ def test_runs_that_follow_alignment_say_so():
     assert got.rho > 0.9
     assert 0 < got.ci_low <= got.rho <= got.ci_high <= 1
     assert (got.configurations, got.runs) == (18, 54)
-    assert got.sentence().startswith("Higher predicted went with higher accuracy")
+    assert got.sentence().startswith("Higher predicted alignment went with higher accuracy")
     x, y = got.points["predictor"], got.points["mean"]
     assert got.rho == pytest.approx(spearmanr(x, y).statistic)
+
+
+def test_a_verdict_is_plain_data():
+    got = does_it_predict(runs(lambda o: o.alignment))
+    document = json.loads(json.dumps(got.to_json()))
+    assert document["rho"] == got.rho
+    assert len(document["points"]) == got.configurations
 
 
 def test_runs_that_go_the_other_way_say_that_too():

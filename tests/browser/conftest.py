@@ -60,19 +60,44 @@ def chromium() -> Iterator[object]:
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """The Studio on a free port with an empty home, started as users start it."""
     home, log = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("log") / "studio.log"
-    port = free_port()
-    command = [sys.executable, "-m", "cdka", "studio", "--no-browser", "--port", str(port)]
-    environment = {**os.environ, "CDKA_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
+    server, url = _serve(home, log, free_port())
     try:
-        _wait_healthy(url, server, log)
         yield Studio(url, home, log)
     finally:
         server.terminate()
         server.wait(timeout=20)
         _stop_engine(home)
+
+
+def _serve(home: Path, log: Path, port: int) -> tuple[subprocess.Popen, str]:
+    """A Studio that answers, in a process group of its own."""
+    command = [sys.executable, "-m", "cdka", "studio", "--no-browser", "--port", str(port)]
+    environment = {**os.environ, "CDKA_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    url = f"http://127.0.0.1:{port}"
+    _wait_healthy(url, server, log)
+    return server, url
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen, str]]]:
+    """``serve(port)``: another Studio on the home ``tmp_path / "studio"``; all are ended after the test."""
+    home, servers = tmp_path / "studio", []
+    home.mkdir()
+
+    def start(port: int | None = None) -> tuple[subprocess.Popen, str]:
+        servers.append(_serve(home, tmp_path / f"studio-{len(servers)}.log", port or free_port()))
+        return servers[-1]
+
+    yield start
+    for server, _ in servers:
+        if server.poll() is None:
+            server.kill()
+        server.wait(timeout=20)
+    _stop_engine(home)
 
 
 def _wait_healthy(url: str, server: subprocess.Popen, log: Path) -> None:

@@ -197,7 +197,9 @@ def prediction(points: pd.DataFrame, predictor: str, metric: str) -> alt.LayerCh
         low=points["mean"] - points["sd"], high=points["mean"] + points["sd"],
         name=[f"{r1},{r2},{r}" for r1, r2, r in zip(points["r1"], points["r2"], points["r"], strict=True)],
     )  # fmt: skip
-    base = alt.Chart(told).encode(x=alt.X("predictor:Q", title=predictor, scale=alt.Scale(zero=False, padding=20)))
+    base = alt.Chart(told).encode(
+        x=alt.X("predictor:Q", title=predictor, scale=alt.Scale(zero=False, padding=20), axis=alt.Axis(tickCount=7))
+    )
     bars = base.mark_rule(color=theme.accent()).encode(
         y=alt.Y("low:Q", title=f"final {metric}", scale=alt.Scale(zero=False)), y2="high:Q"
     )

@@ -100,13 +100,17 @@ def follow(store: Store, run_ids: Sequence[str], *, quiet: bool = False) -> list
 
 
 def tell_failures(store: Store, runs: Sequence[Run]) -> None:
-    """Say on stderr why runs failed or were lost, and where to read on."""
+    """Say on stderr why runs failed or were lost, each reason once, and where to read on."""
+    reasons: dict[tuple[str, str | None], list[Run]] = {}
     for run in runs:
         if run.status in (FAILED, LOST):
-            say(f"{run.run_id} {run.status}: {run.error}")
-            with suppress(CdkaError, OSError):
-                if store.log(run.run_id):
-                    say(f"  its log: cdka runs log {run.run_id}")
+            reasons.setdefault((run.status, run.error), []).append(run)
+    for (status, error), alike in reasons.items():
+        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        say(f"{alike[0].run_id}{more} {status}: {error}")
+        with suppress(CdkaError, OSError):
+            if store.log(alike[0].run_id):
+                say(f"  its log: cdka runs log {alike[0].run_id}")
 
 
 def exit_code(runs: Sequence[Run]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, spec_settings
+from cdka.runs.record import KEPT
 from cdka.runs.store import Store
 from cdka.studies import GROUPS, STUDIES, find_study, judge, plan_study
 from cdka.studies.plan import DEFAULT_MODEL, DEFAULT_SEEDS, DEFAULT_TASK
@@ -54,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     tell_failures(store, others)
     sweeps = [store.sweep(sweep_id) for sweep_id in sweep_ids]
     findings = [(sweep, judge(store, sweep)) for sweep in sweeps]
-    if target is not None:
+    if target is not None and not any(run.status in KEPT for run in runs):
+        say(f"no run was kept, so there is nothing to report: {target} was not written")
+    elif target is not None:
         report(store, sweeps, name=target.stem).write(target)
         say(f"wrote {target}, its figures and {target.with_suffix('.json').name}")
     if args.json:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from cdka.cli.progress import tell_failures
 from cdka.errors import CdkaError
 from cdka.paths import assets_dir
 from cdka.runs.store import Store
@@ -338,3 +339,15 @@ def test_only_a_study_has_a_verdict(home):
     sweep = store.sweep(store.create_sweep(planned.name, planned.document, planned.specs))
     with pytest.raises(CdkaError, match="only a study's sweep has a verdict"):
         judge(store, sweep)
+
+
+def test_equal_reasons_of_failure_are_told_once(home, capsys):
+    store = Store(home)
+    planned = plan_study(STUDIES["r1"], seeds=2)
+    store.create_sweep(planned.name, planned.document, planned.specs)
+    with store.database.write() as sql:
+        sql.execute("UPDATE runs SET status='failed', error='no room'")
+    runs = store.runs()
+    tell_failures(store, runs)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"{runs[0].run_id} and {len(runs) - 1} more failed: no room"]

@@ -21,6 +21,12 @@ SMALLEST = 4
 Item = TypeVar("Item")
 
 
+def ways(size: int) -> list[int]:
+    """How many runs of a pack of ``size`` may share a pass, in the order in which they are tried."""
+    halves = [-(-size // 2)] if size >= 2 * SMALLEST else []
+    return list(dict.fromkeys([size, *halves, 1]))
+
+
 class Pace:
     """Times the first steps of a pack of ``size`` runs each way, then keeps to the fastest.
 
@@ -29,8 +35,7 @@ class Pace:
 
     def __init__(self, size: int, device: torch.device) -> None:
         self._device = device
-        halves = [-(-size // 2)] if size >= 2 * SMALLEST else []
-        self._waiting = list(dict.fromkeys([size, *halves, 1]))
+        self._waiting = ways(size)
         self._times: dict[int, list[float]] = {share: [] for share in self._waiting}
         self._skipped = dict.fromkeys(self._waiting, 0)
         self.decided = size == 1

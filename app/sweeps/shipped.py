@@ -69,7 +69,8 @@ def reports() -> None:
     for path, document in documents(assets_dir() / "studies"):
         text = path.read_text(encoding="utf-8")
         title = text.splitlines()[0].lstrip("# ")
-        with st.expander(f"Shipped report: {title}", key=f"shipped-{path.stem}"):
+        seeds = words.plural(len(document["seeds"]), "seed")
+        with st.expander(f"Shipped report: {title}, {seeds}", key=f"shipped-{path.stem}"):
             parts.show(f'<div class="cdka-quiet">{html.escape(provenance(document))}</div>')
             body = text.partition("\n")[2]
             pieces = _FIGURE.split(body)

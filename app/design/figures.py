@@ -54,10 +54,17 @@ def places(solution: Solution, measure: str) -> list[Place]:
     return found
 
 
-def _lora(solution: Solution) -> list[Place]:
-    """The LoRA ranks within the budget, evenly thinned out."""
+def _lora(solution: Solution, measure: str, drawn: Sequence[Place]) -> list[Place]:
+    """The LoRA ranks within the budget, evenly thinned out, each with what shares its place."""
     rows = np.flatnonzero((solution.columns.r1 == 1) & (solution.columns.r2 == 1))
-    return [Place(option) for option in solution.at(rows[charts.thin(len(rows), MOST_LORA)])]
+    there = {(p.option.num_params, getattr(p.option, measure)): p for p in drawn if not p.option.is_lora}
+    found = []
+    for option in solution.at(rows[charts.thin(len(rows), MOST_LORA)]):
+        place = there.get((option.num_params, getattr(option, measure)))
+        others = () if place is None else (place.option.components, *place.others)
+        others = tuple(c for c in others if c != option.components)[:TOLD]
+        found.append(Place(option, others, 0 if place is None else place.number))
+    return found
 
 
 def options(solution: Solution, measure: str, chosen: Option | None, basket: Sequence[Components]) -> go.Figure:
@@ -69,8 +76,13 @@ def options(solution: Solution, measure: str, chosen: Option | None, basket: Seq
     charts.log_axis(figure, "x", [*(option.num_params for option in everything), budget])
     if measure == "rank_bound":
         charts.log_axis(figure, "y", [option.rank_bound for option in everything])
-    lora = _lora(solution)
-    rest = [place for place in drawn if not place.option.is_lora and not place.option.pareto]
+    lora = _lora(solution, measure, drawn)
+    squares = {(place.option.num_params, getattr(place.option, measure)) for place in lora}
+    rest = [  # a dot in a square would take the click; pointing at the square names who else is there
+        place for place in drawn
+        if not place.option.is_lora and not place.option.pareto
+        and (place.option.num_params, getattr(place.option, measure)) not in squares
+    ]  # fmt: skip
     front = [place for place in drawn if not place.option.is_lora and place.option.pareto]
     edge = _edge([place.option for place in drawn if place.option.pareto], measure)
     figure.add_scatter(

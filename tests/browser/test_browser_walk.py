@@ -89,7 +89,7 @@ def test_rooms_fit_their_window_in_both_themes(visit, settled, screenshot, room,
 
 def test_the_answer_is_in_sight_without_scrolling(visit):
     page = visit("design")
-    for text in ("of the budget", "rank up to", "LoRA of equal cost"):
+    for text in ("of the budget", "rank up to", "LoRA of equal cost: rank 2", "memory ± 15 %", "AdamW state"):
         assert page.get_by_text(text, exact=True).first.bounding_box()["y"] < 900
     page.wait_for_selector(".js-plotly-plot .point")
     assert table(page)[1] + HEADER + 5 * ROW < 900, "five rows of options"
@@ -98,7 +98,7 @@ def test_the_answer_is_in_sight_without_scrolling(visit):
 def test_a_click_on_a_point_looks_closer(visit, settled):
     page = visit("design?r1=2&r2=16")
     page.wait_for_selector(".js-plotly-plot .point")
-    squares = page.locator(".js-plotly-plot .scatterlayer .trace").nth(3).locator(".point")
+    squares = page.locator(".js-plotly-plot .scatterlayer .trace").nth(1).locator(".point")
     squares.first.click(force=True)
     settled(page)
     assert "r1=1" in page.url

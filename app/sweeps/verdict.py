@@ -51,7 +51,9 @@ def effect_text(finding: Finding) -> str:
     digits = places((finding.ci_high - finding.ci_low) / 2)
     while digits < 6 and any(v and not float(f"{v:.{digits}f}") for v in (finding.ci_low, finding.ci_high)):
         digits += 1  # an end that is not zero must not be shown as zero: the verdict hangs on it
-    low, mean, high = (f"{value:+.{digits}f}" for value in (finding.ci_low, finding.effect, finding.ci_high))
+    low, mean, high = (  # adding zero leaves no minus before a zero
+        f"{round(value, digits) + 0.0:+.{digits}f}" for value in (finding.ci_low, finding.effect, finding.ci_high)
+    )
     return f"{measures}: <b>{mean}</b>, 95\u00a0% interval {low} to {high}, {finding.n} seeds"
 
 

@@ -329,6 +329,8 @@ FOUND = Finding("r1", "early", SUPPORTED, "accuracy per doubling of r1", -0.0312
 def test_an_end_of_an_interval_that_decides_is_not_rounded_to_zero():
     shown = verdict.effect_text(replace(FOUND, effect=0.054, ci_low=0.0049, ci_high=0.104))
     assert "interval +0.005 to +0.104" in shown
+    shown = verdict.effect_text(replace(FOUND, effect=-0.001, ci_low=-0.16, ci_high=0.16))
+    assert "<b>+0.00</b>" in shown, "no minus before a zero"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ _NUMBERS: tuple[tuple[str, type, str], ...] = (
     ("weight-decay", float, "weight decay of AdamW"),
     ("max-grad-norm", float, "gradient clipping"),
     ("gradient-accumulation", int, "parts a batch is split into, to save memory"),
+    ("num-processes", int, "processes that share each batch, one per GPU (several GPUs of this machine)"),
     ("checkpoint-every", int, "steps between checkpoints that a retry resumes from (0: none)"),
     ("max-length", int, "longest sequence in tokens"),
 )

@@ -88,6 +88,7 @@ def environment(slot: Slot) -> dict[str, str]:
     return {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": slot.gpu if slot.gpu is not None else "",
+        "CDKA_GPUS": ",".join(gpus()),
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         "OMP_NUM_THREADS": str(slot.threads),
         "TOKENIZERS_PARALLELISM": "false",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cdka.finetune import team
 from cdka.finetune.forward import forward
 from cdka.finetune.generate import generate
 from cdka.finetune.lanes import Lane
@@ -43,7 +44,7 @@ def evaluate(
     label: list[list] = [[] for _ in lanes]
     predicted: list[list] = [[] for _ in lanes]
     count = 0
-    for rows in torch.arange(len(split)).split(size):
+    for rows in _parts(len(split), size):
         batch = split.take(rows)
         count += objective.count(batch.labels)
         outputs = forward(model, lanes, [batch] * len(lanes), device, objective)
@@ -57,10 +58,20 @@ def evaluate(
             label[i] += said.label
             predicted[i] += said.predicted
     model.train(was_training)
+    judged = team.gather((count, [part.item() for part in loss], label, predicted))
+    count = sum(part[0] for part in judged)
     results = []
     for i in range(len(lanes)):
-        answers = Answers(label[i], predicted[i])
-        scores = objective.scores(answers) if objective.scores else {}
-        mean = loss[i].item() / max(1, count)
-        results.append(Evaluation(answers.accuracy, mean, len(split), answers.unparsed, answers, scores))
+        said = Answers(
+            team.interleave([part[2][i] for part in judged]), team.interleave([part[3][i] for part in judged])
+        )
+        scores = objective.scores(said) if objective.scores else {}
+        mean = sum(part[1][i] for part in judged) / max(1, count)
+        results.append(Evaluation(said.accuracy, mean, len(split), said.unparsed, said, scores))
     return results
+
+
+def _parts(examples: int, size: int) -> tuple[torch.Tensor, ...]:
+    """This process's share of the examples, in batches of ``size``."""
+    rows = team.share(torch.arange(examples))
+    return rows.split(size) if len(rows) else ()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cdka.finetune import team
 from cdka.finetune.spec import RunSpec
 from cdka.tasks.data import Split
 
@@ -94,6 +95,7 @@ class Lane:
         """Clip, step and clear the gradients; returns the gradient norm before clipping, unread."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.spec, self.step)
+        team.add_up(p.grad for p in self.parameters.values() if p.grad is not None)
         norm = clip(list(self.parameters.values()), self.spec.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from cdka.errors import CdkaError
+from cdka.finetune import team
 from cdka.finetune.checkpoint import Checkpoints, resume, save_adapter
 from cdka.finetune.device import peak_memory_bytes, resolve_device, resolve_dtype
 from cdka.finetune.evaluate import Evaluation, evaluate
@@ -24,6 +25,7 @@ from cdka.finetune.forward import forward, routing
 from cdka.finetune.lanes import Lane
 from cdka.finetune.methods import adapter_name, attach, trainable
 from cdka.finetune.pace import Pace
+from cdka.finetune.parallel import lead
 from cdka.finetune.spec import QUANTIZED, SHARED, RunSpec
 from cdka.finetune.versions import versions
 from cdka.finetune.warm_start import start_from_gradient
@@ -64,6 +66,9 @@ def train(
     not fit their model, their data, or each other; torch's out-of-memory error passes through.
     """
     _check_shared(specs)
+    if specs[0].num_processes > team.size():
+        yield from lead(train, specs, directories, control)
+        return
     pack = yield from _prepare(specs, directories, control or (lambda index: None))
     yield from _train_steps(pack)
     for lane in list(pack.lanes):
@@ -161,7 +166,7 @@ def _train_steps(pack: _Pack) -> Iterator[tuple[int, Event]]:
 def _obey(pack: _Pack) -> Iterator[tuple[int, Event]]:
     """Ask the control about each lane; a cancelled one leaves, a kept one is finished at once."""
     for lane in list(pack.lanes):
-        wish = pack.control(lane.index)
+        wish = team.agree(pack.control(lane.index))
         if wish == "cancel":
             pack.lanes.remove(lane)
             yield lane.index, {"kind": "cancelled"}
@@ -183,12 +188,13 @@ def _one_step(pack: _Pack) -> list[tuple[Lane, Event, torch.Tensor, torch.Tensor
             for group in pack.pace.groups(range(len(lanes))):
                 some = [lanes[i] for i in group]
                 with routing(pack.model, some):  # checkpointed layers run again in the backward pass
-                    micro = [batches[i].take(rows) for i in group]
+                    micro = [batches[i].take(team.share(rows)) for i in group]
                     outputs = forward(pack.model, some, micro, pack.device, objective)
                     parts = [output.loss / counts[i] for i, output in zip(group, outputs, strict=True)]
                     torch.stack(parts).sum().backward()
                 for i, part in zip(group, parts, strict=True):
                     losses[i] = losses[i] + part.detach()
+        team.add_up(losses)
         norms = [lane.update() for lane in lanes]
     started = []
     for lane, batch, loss, norm in zip(lanes, batches, losses, norms, strict=True):

@@ -18,7 +18,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16", "float64", *QUANTIZED)
 SCHEDULES = ("cosine", "constant")
 SHARED = (
     "model", "task", "batch_size", "steps", "max_length", "dtype", "device", "eval_every", "gradient_accumulation",
-    "gradient_checkpointing", "checkpoint_every", "task_options",
+    "gradient_checkpointing", "checkpoint_every", "num_processes", "task_options",
 )  # fmt: skip
 """The settings in which runs must agree to train together over one base."""
 _WITH_RANK = ("lora", "lokr", "dora")
@@ -61,6 +61,7 @@ class RunSpec:
     gradient_accumulation: int = 1
     gradient_checkpointing: bool = False
     checkpoint_every: int = 0
+    num_processes: int = 1
     max_length: int = 512
     dtype: str = "auto"
     device: str = "auto"
@@ -98,6 +99,12 @@ class RunSpec:
             )
         if self.method != "cdka":
             object.__setattr__(self, "init_weights", "kaiming")  # the others have one start, PEFT's
+        if 1 < self.num_processes > self._smallest_part:
+            raise CdkaError(
+                f"each process needs an example of every part of a batch: got batch_size={self.batch_size} for "
+                f"num_processes={self.num_processes}, gradient_accumulation={self.gradient_accumulation}. Raise it to "
+                f"{self.num_processes * self.gradient_accumulation}."
+            )
         if self.components is not None and not isinstance(self.components, Components):
             object.__setattr__(self, "components", Components.parse(self.components))
         if self.method == "cdka" and self.components is None:
@@ -115,6 +122,12 @@ class RunSpec:
             object.__setattr__(self, "target_modules", tuple(self.target_modules))
         pattern = {name: Components.parse(value) for name, value in self.component_pattern.items()}
         object.__setattr__(self, "component_pattern", pattern)
+
+    @property
+    def _smallest_part(self) -> int:
+        """Examples in the smallest of the parts that ``gradient_accumulation`` splits a batch into."""
+        part = -(-self.batch_size // self.gradient_accumulation)
+        return self.batch_size - part * ((self.batch_size - 1) // part)
 
     @property
     def scaling(self) -> float | None:
@@ -159,7 +172,7 @@ class RunSpec:
 FIELD_NAMES = tuple(f.name for f in fields(RunSpec))
 _LEAST = {
     "steps": 1, "batch_size": 1, "seed": 0, "eval_every": 1,
-    "gradient_accumulation": 1, "checkpoint_every": 0, "max_length": 1,
+    "gradient_accumulation": 1, "checkpoint_every": 0, "max_length": 1, "num_processes": 1,
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from cdka.finetune.spec import FIELD_NAMES, METHODS, RunSpec
 COMPONENT_AXES = ("r1", "r2", "r")
 INTEGERS = (
     *COMPONENT_AXES, "rank", "steps", "batch_size", "eval_every", "max_length", "gradient_accumulation",
-    "checkpoint_every", "lokr_factor",
+    "checkpoint_every", "num_processes", "lokr_factor",
 )  # fmt: skip
 NUMBERS = ("lr", "alpha", "weight_decay", "warmup_ratio", "max_grad_norm")
 WORDS = (

@@ -104,7 +104,7 @@ def _figure(comparison: Comparison, source, shown: list[str], name: str) -> None
 
 def _import(file) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bundle.zip"
+        path = Path(folder) / (Path(file.name).name or "bundle.zip")
         path.write_bytes(file.getbuffer())
         name, found = bundle.import_bundle(path, home_dir())
     st.session_state["compare-uploads"] += 1  # a fresh uploader: this file is done with

@@ -79,6 +79,8 @@ def page() -> None:
     with side:
         with st.expander("Show only, or hide"):
             shown = controls.shown(comparison)
+        if len(shown) < len(comparison.arms):
+            parts.quiet(f"{len(shown)} of {plural(len(comparison.arms), 'arm')} shown; every number uses them all.")
         headline(comparison)
         tables.arms(comparison, shown)
     with main, parts.errors_shown():

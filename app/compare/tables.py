@@ -30,7 +30,8 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 11) -> No
                 "Front": rows["arm"].map(front).fillna(""),
             }
         ),
-        hide_index=True, width="stretch", height="content" if len(rows) <= most_rows else 33 * (most_rows + 1) + 3, key="compare-arms",
+        hide_index=True, width="stretch", key="compare-arms",
+        height="content" if len(rows) <= most_rows else 33 * (most_rows + 1) + 3,
         column_config={"Parameters": st.column_config.NumberColumn(format="localized", width="small"),
                        "Front": st.column_config.TextColumn(width="small", help=_FRONT)},
         alt=f"Arms with {comparison.measure.header}, mean and 95 % interval over seeds",

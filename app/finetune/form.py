@@ -22,7 +22,12 @@ REGIMES = {
         "Recipe": {"steps": 200, "lr": 3e-3, "alpha": 16.0},
         "Early steps": {"steps": 120, "lr": 2e-3, "alpha": 8.0},
         "High rate": {"steps": 200, "lr": 1e-2, "alpha": 16.0},
-    }
+    },
+    "math-lm": {
+        "Recipe": {"steps": 200, "lr": 3e-3, "alpha": 16.0},
+        "Early steps": {"steps": 100, "lr": 3e-3, "alpha": 16.0},
+        "High rate": {"steps": 200, "lr": 2e-2, "alpha": 16.0},
+    },
 }
 """Settings under which the embedded model answers different questions; see REGIME_HELP."""
 REGIME_HELP = (

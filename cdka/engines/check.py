@@ -33,13 +33,23 @@ def checked_all(specs: Iterable[RunSpec]) -> list[RunSpec]:
         if spec.model not in shapes:
             shapes[spec.model] = find_model(spec.model)
         _check_kind(spec, shapes[spec.model])
-        count_params(spec, shapes[spec.model])
+        _check_size(spec, shapes[spec.model])
         check_device(spec.device)
         _check_precision(spec)
         catalogued = spec.model in names or spec.model == shapes[spec.model].hub_id
         path = Path(spec.model).expanduser()
         ready.append(spec.with_(model=str(path.resolve())) if path.is_dir() and not catalogued else spec)
     return ready
+
+
+def _check_size(spec: RunSpec, shapes: ModelShapes) -> None:
+    num_params = count_params(spec, shapes)
+    if spec.method != "full" and num_params > shapes.base_params:
+        what = "r" if spec.method == "cdka" else "the rank"
+        raise CdkaError(
+            f"an adapter must be smaller than its model: got {num_params:,} parameters for {spec.label} on "
+            f"{spec.model!r}, which has {shapes.base_params:,}. Lower {what}, or use method full."
+        )
 
 
 def _check_precision(spec: RunSpec) -> None:

@@ -11,13 +11,16 @@ from cdka.tasks import digit_images
 from cdka.tasks.catalogue import TaskInfo
 from cdka.tasks.data import Split, TaskData
 from cdka.tasks.objectives import Classification
+from cdka.tasks.options import check_known
 
 if TYPE_CHECKING:
     from cdka.finetune.spec import RunSpec
 
 
-def load(info: TaskInfo, _spec: RunSpec | None = None) -> TaskData:
+def load(info: TaskInfo, spec: RunSpec | None = None) -> TaskData:
     """Train, validation and test splits: ``pixel_values`` (n, 1, 8, 8) in [-1, 1] and labels (n,) in 0..9."""
+    if spec is not None:
+        check_known(spec.task_options, (), info.name)
     splits = {}
     for name, rows in digit_images.table().groupby("split"):
         images = digit_images.images(rows)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from cdka.tasks.catalogue import TaskInfo
 from cdka.tasks.data import TaskData
+from cdka.tasks.options import check_known
 from cdka.tasks.rows import SPLITS, Instruction
 from cdka.tasks.text import instruction_data, judged_by
 
@@ -88,6 +89,7 @@ def read_totals(text: str) -> str | None:
 
 def load(info: TaskInfo, spec: RunSpec) -> TaskData:
     """The task's chains for the run's model; an answer is right when all its totals are."""
+    check_known(spec.task_options, (), info.name)
     make = random_product_chain if info.name == "math-chain" else random_chain
     rows, number = {}, 0
     for split, pairs in chains(dict(info.examples), make).items():

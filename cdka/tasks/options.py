@@ -13,6 +13,8 @@ _YES, _NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
 def check_known(options: Mapping[str, Any], known: Iterable[str], task: str) -> None:
     """Raises CdkaError for an option that the task does not have, with the nearest spellings."""
     known = tuple(known)
+    if options and not known:
+        raise CdkaError(f"task {task!r} takes no options: got {', '.join(options)}. Leave --task-option out.")
     for name in options:
         if name not in known:
             raise unknown("task option", name, known, where=f"for {task!r}")

@@ -288,6 +288,7 @@ def test_what_cannot_work_is_refused_before_it_is_queued(tmp_path, monkeypatch):
         ({"model": "llama-2-7b"}, "must suit the task"),
         ({"target_modules": ("q_prj",)}, "q_prj"),
         ({"device": "cuda:7"}, "Known here"),
+        ({"components": "2,8,1000"}, "got 15,232,000 parameters"),
     ):
         with pytest.raises(CdkaError, match=words.replace("(", r"\(")):
             checked(SPEC.with_(**changes))

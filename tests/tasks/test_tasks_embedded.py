@@ -1,0 +1,15 @@
+"""The embedded tasks take no options: one that is given anyway is a mistake, not something to pass over."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdka.errors import CdkaError
+from cdka.finetune.spec import RunSpec
+from cdka.tasks.data import load_task
+
+
+@pytest.mark.parametrize(("model", "task"), [("digits-vit", "digits-flip"), ("math-lm", "math-chain")])
+def test_an_option_of_a_task_without_options_is_refused(model, task):
+    with pytest.raises(CdkaError, match=f"task '{task}' takes no options: got foo"):
+        load_task(RunSpec(model, task, task_options={"foo": 1}))

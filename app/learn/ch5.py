@@ -150,11 +150,8 @@ would leave it alone.
 One run divides by √({DEMO.r2} · {DEMO.r}) = {(DEMO.r2 * DEMO.r) ** 0.5:.0f}, the other by nothing. All else is
 equal: alpha {DEMO_SETTINGS["alpha"]:g}, learning rate {DEMO_SETTINGS["lr"]:g}, data order, seed.
 
-**Train them**: {DEMO_STEPS} steps, some seconds each on a CPU. They are ordinary [[run|runs]], kept with all
-others.
-
-One seed on one small model is an example, not evidence for the general claim. Change things in Fine-tune and
-see.
+**Train them**: some seconds each on a CPU. They are ordinary [[run|runs]], kept with all others. One seed on one
+small model is an example, not evidence: change things in Fine-tune and see.
 """,
         code=lambda v: (
             f"specs = [\n    resolve({MODEL!r}, {DEMO_TASK!r}, components={str(DEMO)!r}, scaling_rule=rule, "

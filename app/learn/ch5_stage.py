@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import charts, parts
+from app import charts, parts, words
 from app.learn import live
 from app.learn.course import Page, Question
 from cdka.components import Components
 from cdka.finetune.spec import RunSpec, resolve
+from cdka.runs.record import FAILED, FINISHED, Run
+from cdka.runs.store import Store
 from cdka.theory import stability_experiment
 
 SIDE = 512
@@ -112,12 +115,39 @@ DEMO_STEPS = 40
 DEMO_SETTINGS = {"alpha": 64.0, "lr": 3e-4, "eval_every": 4, "schedule": "constant"}
 
 
-def demo_specs() -> tuple[RunSpec, RunSpec]:
+COLLAPSED = 0.5
+"""A run that loses half of the accuracy that it began with is said to have collapsed."""
+
+
+def demo_specs(seed: int = 0) -> tuple[RunSpec, RunSpec]:
     """Two runs that differ in the scaling rule only: with the paper's scaling, and with none."""
     return tuple(
-        resolve(MODEL, DEMO_TASK, components=DEMO, scaling_rule=rule, steps=DEMO_STEPS, seed=0, **DEMO_SETTINGS)
+        resolve(MODEL, DEMO_TASK, components=DEMO, scaling_rule=rule, steps=DEMO_STEPS, seed=seed, **DEMO_SETTINGS)
         for rule in ("sqrt_r_r2", "none")
     )  # fmt: skip
+
+
+def told(store: Store, named: Sequence[tuple[str, Run]]) -> str:
+    """What each run did to the validation accuracy, read from its curve; empty until all have ended."""
+    if len(named) < 2 or any(run.status not in FINISHED for _, run in named):
+        return ""
+    return " ".join(_one_told(store, name, run) for name, run in named)
+
+
+def _one_told(store: Store, name: str, run: Run) -> str:
+    if run.status == FAILED:
+        return f"**{name.capitalize()}** the run failed: {run.error}."
+    curve = store.curves([run.run_id])
+    curve = curve[curve["kind"] == "eval"].dropna(subset=["accuracy"])
+    if len(curve) < 2:
+        return ""
+    start, end = curve["accuracy"].iloc[0], curve["accuracy"].iloc[-1]
+    lowest = curve.loc[curve["accuracy"].idxmin()]
+    fell = "**collapses**" if lowest["accuracy"] < COLLAPSED * start else "stays up"
+    return (
+        f"**{name.capitalize()}** accuracy {fell}: from {words.percent(start)} to {words.percent(lowest['accuracy'])} "
+        f"at its lowest (step {int(lowest['step'])}), and {words.percent(end)} in the end."
+    )
 
 
 def real_runs() -> None:
@@ -125,7 +155,7 @@ def real_runs() -> None:
     scaled, plain = demo_specs()
     live.panel(
         "c5", f"Two real runs of {DEMO_STEPS} steps: the same seed, data and numbers; only the scaling differs.",
-        [("with 1/√(r r2)", scaled), ("without scaling", plain)], field="accuracy",
+        [("with 1/√(r r2)", scaled), ("without scaling", plain)], field="accuracy", told=told,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import altair as alt
 import pandas as pd
@@ -49,8 +49,15 @@ def start(specs: Sequence[RunSpec]) -> None:
     ensure_dispatcher(store)
 
 
-def panel(key: str, intro: str, arms: Sequence[Arm], *, field: str) -> None:
-    """The button, then the curves of ``field`` ("loss" in training, "accuracy" on validation examples) and the ends."""
+Told = Callable[[Store, Sequence[tuple[str, Run]]], str]
+"""What happened, in words, from the store and the named runs; empty while there is nothing to tell."""
+
+
+def panel(key: str, intro: str, arms: Sequence[Arm], *, field: str, told: Told | None = None) -> None:
+    """The button, then the curves of ``field`` ("loss" in training, "accuracy" on validation examples) and the ends.
+
+    ``told`` says under the curves what happened.
+    """
     store = data.store()
     specs = [spec for _, spec in arms]
     found = find(store, specs)
@@ -60,12 +67,13 @@ def panel(key: str, intro: str, arms: Sequence[Arm], *, field: str) -> None:
         label = f"Train {words.plural(missing, 'run')}, {specs[0].steps} steps"
         st.button(label, type="primary", key=f"{key}-start", on_click=start, args=(specs,))
     if any(run is not None for run in found):
-        _follow(key, arms, field, live=any(run is not None and run.status not in FINISHED for run in found))
+        going = any(run is not None and run.status not in FINISHED for run in found)
+        _follow(key, arms, field, live=going, told=told)
     else:
         parts.show('<div class="learn-covered">The curves appear here while the runs train, on this machine.</div>')
 
 
-def _follow(key: str, arms: Sequence[Arm], field: str, *, live: bool) -> None:
+def _follow(key: str, arms: Sequence[Arm], field: str, *, live: bool, told: Told | None) -> None:
     @st.fragment(run_every=EVERY_S if live else None, key=f"{key}-follow")
     def show() -> None:
         store = data.store()
@@ -75,6 +83,8 @@ def _follow(key: str, arms: Sequence[Arm], field: str, *, live: bool) -> None:
         named = [(name, run) for (name, _), run in zip(arms, runs, strict=True) if run is not None]
         st.altair_chart(curve(store, named, field), key=f"{key}-curve", width="stretch",
                         alt=f"{field} by step for {', '.join(name for name, _ in named)}")  # fmt: skip
+        if told is not None and (sentence := told(store, named)):
+            st.markdown(sentence)
         parts.show(table_html(named))
         parts.caption("Runs " + ", ".join(run.run_id for _, run in named) + "; they are listed in Fine-tune as well.")
         if live and all(run is None or run.status in FINISHED for run in runs):

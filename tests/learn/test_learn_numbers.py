@@ -202,3 +202,27 @@ def test_the_contest_keeps_to_its_budget():
         assert different[0] == different[1] == different[2]
     with pytest.raises(CdkaError, match="at most 7,168 parameters: got"):
         ch6_arms.arms("lora:1", Components(1, 8, 4), seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_real_run_of_chapter_5_collapses_without_the_factor_and_only_then(tmp_path, monkeypatch, seed):
+    from cdka.engines.local import wait
+    from cdka.runs.store import Store
+
+    monkeypatch.setenv("CDKA_HOME", str(tmp_path))
+    store = Store()
+    run_ids = store.submit(list(ch5_stage.demo_specs(seed)))
+    wait(store, run_ids)
+    curves = store.curves(run_ids)
+    curves = curves[curves["kind"] == "eval"]
+    scaled, plain = (curves[curves["run_id"] == run_id]["accuracy"].tolist() for run_id in run_ids)
+    assert scaled[0] == plain[0] > 0.9, "both begin with the same model"
+    assert min(plain) < 0.3
+    assert plain[-1] < 0.7
+    assert min(scaled) > 0.8
+    named = [(name, store.run(run_id)) for name, run_id in zip(("with", "without"), run_ids, strict=True)]
+    said = ch5_stage.told(store, named)
+    assert "**With** accuracy stays up" in said
+    assert "**Without** accuracy **collapses**" in said
+    assert ch5_stage.told(store, named[:1]) == ""

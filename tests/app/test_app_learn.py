@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -240,22 +239,3 @@ def test_no_torch_for_the_course(home):
         out = subprocess.run([sys.executable, "-c", code + look], capture_output=True, text=True, timeout=120)
         assert out.returncode == 0, out.stderr[-2000:]
         assert out.stdout.strip().splitlines()[-1] == expected
-
-
-def test_a_change_is_answered_quickly(room):
-    """The promise is 150 ms on an idle machine; the bound here only catches a slip, the numbers are printed with -s."""
-    worst = {}
-    for number, page, key, settings in (
-        (2, 3, "c2_r1", (2, 4, 8, 16)), (3, 2, "c3_r1", (1, 4, 8, 16)), (4, 5, "c4_r2", (1, 2, 4, 16)), 
-        (5, 2, "seed", (1, 2, 3, 4)),
-    ):  # fmt: skip
-        app = room("learn", chapter=str(number), page=str(page))
-        took = []
-        for value in settings:
-            control(app, key).set_value(value)
-            started = time.perf_counter()
-            app.run()
-            took.append(time.perf_counter() - started)
-        worst[number] = sorted(took)[1]
-    print("seconds per change, by chapter:", {n: round(t, 3) for n, t in worst.items()})
-    assert max(worst.values()) < 2.0

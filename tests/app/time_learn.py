@@ -1,0 +1,57 @@
+"""Server time of one change in each chapter of the course: ``python tests/app/time_learn.py``.
+
+Through Streamlit's test runner, without a browser: the median and the longest of a few changes of one control, in
+seconds by wall clock, on the page where it moves the figure. No value is set twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+APP = Path(__file__).resolve().parents[2] / "app"
+KINDS = ("select_slider", "button_group", "number_input", "selectbox")
+CHANGES = (
+    (1, 4, "c1_size", (64, 128, 512)),
+    (2, 3, "c2_r1", (2, 4, 8, 16)),
+    (3, 2, "c3_r1", (1, 4, 8, 16)),
+    (4, 5, "c4_r2", (1, 2, 4, 16)),
+    (5, 2, "seed", (11, 12, 13, 14, 15)),
+    (6, 2, "c6_r2", (1, 2, 8)),
+)
+"""Chapter, page, key of the control, values."""
+
+
+def seconds(chapter: int, page: int, key: str, values: tuple) -> list[float]:
+    """Wall time of the rerun that follows each change."""
+    app = AppTest.from_file(str(APP / "main.py"), default_timeout=60)
+    app.query_params["chapter"], app.query_params["page"] = str(chapter), str(page)
+    app.switch_page(str(APP / "views" / "learn.py")).run()
+    took = []
+    for value in values:
+        widgets = {w.key: w for kind in KINDS for w in app.get(kind)}
+        widgets[key].set_value(value)
+        started = time.perf_counter()
+        app.run()
+        took.append(time.perf_counter() - started)
+        assert not app.exception, app.exception[0].message
+    return took
+
+
+def main() -> None:
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["CDKA_HOME"] = home
+        for change in CHANGES:
+            took = seconds(*change)
+            print(f"chapter {change[0]}: {statistics.median(took):.3f} s median, {max(took):.3f} s longest")
+
+
+if __name__ == "__main__":
+    main()

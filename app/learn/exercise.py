@@ -88,8 +88,9 @@ def _judge(chapter: Chapter, key: Key, question: Question, hide: frozenset[str],
         made.scored = True
         progress.save(progress.load().scored(chapter.number, result.points))
     stars = "●" * result.points + "○" * (MOST - result.points)
+    missed = "" if result.points else " missed"
     parts.show(
-        f'<div class="learn-verdict" role="status">You predicted <b>{said}</b>: {result.words}.'
+        f'<div class="learn-verdict{missed}" role="status">You predicted <b>{said}</b>: {result.words}.'
         f"<span>{stars} {result.points} of {MOST}</span></div>"
     )
     st.markdown(to_html(question.explain(answer)), unsafe_allow_html=True)

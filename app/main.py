@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import parts, theme
+from app import parts, terms, theme
 
 VIEWS = Path(__file__).resolve().parent / "views"
 ROOMS = (  # in the order of a first visit: understand, choose, check, train, scale up, judge
@@ -31,6 +31,7 @@ def main() -> None:
     page = st.navigation([st.Page(home, default=True, visibility="hidden"), *rooms], position="top")
     with parts.errors_shown():
         page.run()
+    terms.foot(page.url_path)
 
 
 main()

@@ -8,7 +8,7 @@ from app.learn.glossary import glossary_link
 ROOM_TERMS = {
     "design": (
         "r1", "r2", "r", "target modules", "budget", "alignment", "rank", "rank bound", "scaling", "FLOPs", "delta W",
-        "LoRA", "full fine-tuning",
+        "LoRA", "full fine-tuning", "Pareto front", "residual budget",
     ),
     "align": (
         "r1", "r2", "r", "alignment", "gradient", "rank", "delta W", "LoRA", "full fine-tuning", "validation accuracy",
@@ -22,7 +22,10 @@ ROOM_TERMS = {
         "r1", "r2", "r", "arm", "budget", "alpha", "scaling", "learning rate", "alignment", "rank", "LoRA", "rsLoRA",
         "LoKr", "full fine-tuning", "confidence interval",
     ),
-    "compare": ("r1", "r2", "r", "arm", "budget", "validation accuracy", "confidence interval", "LoRA"),
+    "compare": (
+        "r1", "r2", "r", "arm", "budget", "validation accuracy", "confidence interval", "anecdotal", "Holm correction",
+        "Pareto front", "LoRA",
+    ),
 }  # fmt: skip
 """What a reader may meet in each room, in the order of meeting it. Learn links its words where they stand."""
 

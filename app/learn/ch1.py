@@ -6,7 +6,7 @@ import numpy as np
 
 from app.learn.board import short
 from app.learn.ch1_stage import cover, stage
-from app.learn.course import TEXTBOOK, Chapter, Control, Equation, Page, Question, Try, Values
+from app.learn.course import OURS, TEXTBOOK, Chapter, Control, Equation, Page, Question, Try, Values
 from app.learn.kron import (
     A_SHAPE,
     B_SHAPE,
@@ -49,7 +49,7 @@ PAGES = (
         title="One small matrix, repeated",
         text="""
 Take two small matrices. Replace every entry of $B$ by *that entry times the whole of* $A$. The result is the
-[[Kronecker product]] $B \\otimes A$.
+[[Kronecker product]] $B \\otimes A$. ((textbook))
 
 **Drag any number** of $B$ or $A$ left or right (or click and type; arrow keys work too). Point at a cell of the
 product: the two numbers it is made of light up. **Click one** to pick it.
@@ -65,10 +65,11 @@ One entry of $B$ steers a whole block. One entry of $A$ appears once in every bl
     Page(
         title="Ten numbers fill twenty-four cells",
         text="""
-You edit 4 + 6 numbers; the product has 24. That is why adapters use it: **few numbers, large matrix**.
+You edit 4 + 6 numbers; the product has 24. That is why Kronecker adapters use it: **few numbers, large
+matrix**. ((paper))
 
 And unlike other ways of being small, it need not be of low [[rank]]: the ranks multiply. Two matrices of full
-rank make a product of full rank.
+rank make a product of full rank. ((textbook: the singular values of a product are all products of one of each))
 
 Make the two rows of $B$ equal and watch the rank of the product halve.
 """,
@@ -91,11 +92,12 @@ Make the two rows of $B$ equal and watch the rank of the product halve.
         title="Multiply without building it",
         text="""
 To apply the product to a vector you never need the large matrix. Cut $x$ into rows: that is $X$. Multiply by
-$A^T$ on the right, then by $B$ on the left, and read the result row by row.
+$A^T$ on the right, then by $B$ on the left, and read the result row by row. ((textbook: the vec trick, with
+rows in place of columns))
 
 **Step through it**, and compare the last step with $(B\\otimes A)\\,x$ computed the long way. This is the
 [[factored forward]]; every adapter in the Studio runs like this, one line of PyTorch: `(B @ (x.view(n, r2, -1)
-@ A.T)).flatten(1)`.
+@ A.T)).flatten(1)`. ((ours: factored_forward against np.kron, below))
 """,
         code=lambda v: (
             f"{_arrays(v)}\nX = x.reshape(2, 3)\ny = (B @ (X @ A.T)).ravel()\n"
@@ -112,7 +114,7 @@ $A^T$ on the right, then by $B$ on the left, and read the result row by row.
         title="Why it pays",
         text="""
 On four rows the trick saves little: 20 multiplications instead of 24. On a real layer it saves nearly
-everything, and the large matrix never has to sit in memory.
+everything, and the large matrix never has to sit in memory. ((ours: counted by Components))
 
 **Move the size.** The bars are a layer of that size with two rows in $A$ (`r1` = 2) and eight columns in $B$
 (`r2` = 8). Chapter 3 counts a whole model like this.
@@ -122,7 +124,7 @@ everything, and the large matrix never has to sit in memory.
             "{'multiplications, full': n * n, 'multiplications, factored': c.flops_per_token(n, n) // 2,\n"
             " 'numbers, full': n * n, 'numbers, factored': c.num_params(n, n)}"
         ),
-        source=TEXTBOOK,
+        source=OURS,
         focus=("size",),
         equation=Equation(
             r"\underbrace{n\,<r1>+n\,<r2>}_{\text{factored}}\ \text{instead of}\ \underbrace{n\cdot n}_{\text{full}}",
@@ -160,8 +162,8 @@ def ask(seed: int, values: Values) -> Question:
             f"B = np.array({B.tolist()})\nA = np.array({A.tolist()})\n"
             f"answer = delta_weight(A[None], B[None])[{place[0]}, {place[1]}]\nanswer"
         ),
-        low=-99,
-        high=99,
+        low=-100,
+        high=100,
         draw=asked,
     )
 

@@ -52,11 +52,11 @@ PAGES = (
         title="LoRA, said in Kronecker products",
         text="""
 An [[adapter]] leaves the weight $W_0$ frozen and learns a change, [[delta W]]. [[LoRA]] makes the change from a
-tall matrix times a wide one: `r` columns, `r` rows.
+tall matrix times a wide one: `r` columns, `r` rows. ((cited: Hu et al., LoRA, 2021))
 
 A column times a row *is* a [[Kronecker product]]: $b\\,a^T = b\\otimes a^T$. So LoRA is a sum of `r` Kronecker
-products whose $B_i$ are columns and whose $A_i$ are rows. In the picture `r1` = `r2` = 1, and the adapter and
-"LoRA of equal cost" are the same drawing.
+products whose $B_i$ are columns and whose $A_i$ are rows. ((paper: LoRA is the case r1 = r2 = 1)) In the
+picture `r1` = `r2` = 1, and the adapter and "LoRA of equal cost" are the same drawing.
 
 **Move `r`**: each [[component]] adds one column and one row.
 """,
@@ -83,7 +83,7 @@ products whose $B_i$ are columns and whose $A_i$ are rows. In the picture `r1` =
         text="""
 Now let go of the ones. `r2` gives $B_i$ that many columns and makes $A_i$ shorter: the input is cut into `r2`
 pieces that share one $A_i$. `r1` gives $A_i$ that many rows and makes $B_i$ shorter: the output comes in groups
-of `r1`.
+of `r1`. ((paper: the shapes of A and B))
 
 The shapes stay tied to the layer, so `r1` must divide out_features and `r2` in_features.
 
@@ -105,9 +105,10 @@ times.
         text="""
 What does it cost? Every component has two parts, one that `r1` makes smaller and one that `r1` makes larger. If
 `r1` and `r2` grow **together**, the cost hardly moves: only their ratio counts, apart from the shape of the
-layer.
+layer. ((ours: counted by Components.num_params))
 
-But the [[rank]] does move. LoRA buys one rank per component. A component of CDKA has rank `r1` · `r2`.
+But the [[rank]] does move. LoRA buys one rank per component. A component of CDKA has rank `r1` · `r2`. ((ours:
+singular values of random factors; numerical_rank))
 
 **Try the three settings.** They cost about the same; look at how many [[singular values]] are not zero.
 """,
@@ -126,11 +127,12 @@ But the [[rank]] does move. LoRA buys one rank per component. A component of CDK
         title="How far the rank can go",
         text="""
 In practice the rank is `r` · `r1` · `r2`. The exact [[rank bound]] also knows that no factor has more rank than
-its shorter side, and that nothing exceeds the layer.
+its shorter side, and that nothing exceeds the layer. ((ours: derived, and reached by random factors;
+Components.rank_bound))
 
 Rank is no free lunch. The numbers are the same few, so the directions are tied to each other. And every CDKA
 adapter *is* a LoRA of rank `r` · `r1` · `r2` whose two matrices have a pattern: the Studio can export it as
-one, exactly.
+one, exactly. ((ours: cdka export-lora, tested to the last digits in float64))
 
 **Look for the smallest adapter of full rank**, 48.
 """,
@@ -197,7 +199,7 @@ def ask(seed: int, values: Values) -> Question:
             "answer = numerical_rank(delta_weight(A, B))\nanswer"
         ),
         low=1,
-        high=4096,
+        high=OUT * IN,
         draw={"r1": c.r1, "r2": c.r2, "r": c.r, "seed": seed},
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import charts, parts, theme
+from app import charts, parts, theme, words
 from app.design.picture import option_svg
 from app.learn.course import Page, Question
 from cdka.components import Components
@@ -64,7 +64,12 @@ def _pair(picture: str, c: Components, rank: int | None) -> None:
 def heatmap(matrix: np.ndarray, c: Components) -> go.Figure:
     """The values of delta W with the block boundaries."""
     most = float(np.abs(matrix).max())
-    figure = charts.plotly("ΔW: copies of one block, summed", "input", "output", height=300)
+    figure = charts.plotly(
+        f"ΔW: {words.plural(c.r, 'block')} repeated and summed" if c.r > 1 else "ΔW: one block repeated",
+        "input",
+        "output",
+        height=300,
+    )
     scale = [[k / (len(theme.DIVERGING) - 1), colour] for k, colour in enumerate(theme.DIVERGING)]
     figure.add_heatmap(z=matrix.astype(np.float32), zmin=-most, zmax=most, colorscale=scale, showscale=False,
                        hovertemplate="output %{y}, input %{x}: %{z:.3f}<extra></extra>")  # fmt: skip

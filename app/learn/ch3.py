@@ -66,7 +66,8 @@ PAGES = (
         title="Two parts, added",
         text="""
 A layer has [[num_params|trainable parameters]] in two parts: the $B_i$ and the $A_i$. The adapter of a model is
-the sum over all its [[target modules]], here every linear layer but the head.
+the sum over all its [[target modules]], here every linear layer but the head. ((paper: the count, and which
+layers))
 
 The bars show both parts for every `r1`, with `r2` and `r` as you set them. Yours is the bar with the frame.
 
@@ -88,7 +89,8 @@ This puzzles everyone who meets Kronecker adapters. Start at `r1` = 1 with `r2` 
 count goes *down*, by a factor of four, before it goes up again.
 
 The reason stands in the bars. `r1` divides the B part and multiplies the A part. The count is smallest where
-the two are equal, which on a square layer is `r1` = `r2`. Away from there, the longer part is all that matters.
+the two are equal, which on a square layer is `r1` = `r2`. ((ours: the minimum of the count)) Away from there,
+the longer part is all that matters.
 
 So a small count is easy to have. What it is good for is chapter 4.
 """,
@@ -112,23 +114,24 @@ So a small count is easy to have. What it is good for is chapter 4.
         title="Only the ratio counts",
         text="""
 In the formula `r1` and `r2` occur only as `r2`/`r1`. So (1, 4), (2, 8) and (4, 16) cost **exactly the same**.
-On the map they lie on a diagonal; dashed frames mark what costs the same as yours.
+((ours: num_params)) On the map they lie on a diagonal; dashed frames mark what costs the same as yours.
 
 Rank does not know that: it grows with `r1` · `r2`, sixteen times from the first to the last. This is how CDKA
-reaches a high rank for the price of a low one. The paper's choice is (2, 8).
+reaches a high rank for the price of a low one. ((ours: rank_bound)) The paper's choice is (2, 8). ((paper: its
+default, with r = 4))
 
 **Walk along the diagonal.**
 """,
         code=lambda v: _code(
             v,
-            "{k: (num_params(layers, Components(k, 4 * k, c.r)), Components(k, 4 * k, c.r).as_tuple()) for k in "
-            "(1, 2, 4)}",
+            "first = layers[0]\nfor k in (1, 2, 4):\n    d = Components(k, 4 * k, c.r)\n"
+            "    print(d, num_params(layers, d), d.rank_bound(first.out_features, first.in_features))",
         ),
         source=OURS,
         focus=("r1", "r2"),
         equation=Equation(
             r"<r>\left(\text{out}\cdot\tfrac{<r2>}{<r1>}+\text{in}\cdot\tfrac{<r1>}{<r2>}\right)",
-            lambda v: rf"\tfrac{{<r2>}}{{<r1>}}=\tfrac{{<r2:{v['r2']}>}}{{<r1:{v['r1']}>}}={v['r2'] / v['r1']:g}",
+            lambda v: rf"\frac{{<r2>}}{{<r1>}}=\frac{{<r2:{v['r2']}>}}{{<r1:{v['r1']}>}}={v['r2'] / v['r1']:g}",
         ),
         tries=(
             Try("1, 4", {"r1": 1, "r2": 4}),
@@ -141,11 +144,12 @@ reaches a high rank for the price of a low one. The paper's choice is (2, 8).
         title="The bill: memory and time",
         text="""
 Parameters are not the whole bill. While training, each one needs 16 bytes: itself, its gradient and AdamW's two
-moments. That is little beside the frozen model, which every method has to hold.
+moments, each in 32 bits. ((ours: TRAINING_BYTES_PER_PARAM)) That is little beside the frozen model, which every
+method has to hold.
 
 [[FLOPs]] follow another formula: there `r1` and `r2` **both** multiply. (4, 16) costs as many parameters as (1,
-4) and four times the arithmetic. It stays small beside the model's own, but it is not nothing, and many small
-multiplications take longer than their count says.
+4) and four times the arithmetic. ((ours: flops_per_token)) It stays small beside the model's own, but it is not
+nothing, and many small multiplications take longer than their count says. ((ours: measured by cdka bench layer))
 """,
         code=lambda v: _code(
             v,

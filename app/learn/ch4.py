@@ -50,10 +50,11 @@ PAGES = (
 Here is the question that decides between settings of equal price. [[Full fine-tuning|full fine-tuning]] takes
 its first step along the [[gradient]] $G$ of the weight. An adapter starts with all $B_i = 0$, so $\\Delta W =
 0$, and its first step moves $\\Delta W$ too. **How well do the two steps agree?** Their cosine is the
-[[alignment]].
+[[alignment]]. ((paper: the comparison with full fine-tuning; the cosine as its measure is ours))
 
 In the figure, each panel moves one of the three numbers and holds the others where you set them. The paper
-says: `r2` helps, `r1` hurts, `r` helps less and less. **Move the sliders** and see whether that holds.
+says: `r2` helps, `r1` hurts, `r` helps less and less. ((paper: its main result)) **Move the sliders** and see
+whether that holds.
 """,
         code=lambda v: _code(v, f"measured_alignment(G, c, rng={v['seed']}, inits={INITS}).mean()"),
         source=PAPER,
@@ -66,13 +67,14 @@ says: `r2` helps, `r1` hurts, `r` helps less and less. **Move the sliders** and 
         text="""
 Why? Write the entries of $G$ in another order, block by block. This [[rearrangement]] $R$ has a wonderful
 property: it turns a [[Kronecker product]] into a matrix of rank **one**, and a sum of `r` of them into one of
-rank at most `r`.
+rank at most `r`. ((cited: Van Loan and Pitsianis, 1993))
 
-So an adapter with `r` [[component|components]] is a rank-`r` approximation of $R(G)$, not of $G$. **Move `r1`
-and `r2`**: they decide the shape of $R(G)$ and how its [[singular values]] fall. **Shape $G$ too**: its own
-singular values are yours to set.
+So an adapter with `r` [[component|components]] is a rank-`r` approximation of $R(G)$, not of $G$. ((ours))
+**Move `r1` and `r2`**: they decide the shape of $R(G)$ and how its [[singular values]] fall. **Shape $G$ too**:
+its own singular values are yours to set.
 
-In the green band are the `r` largest: the most that these components could ever catch in one step.
+In the green band are the `r` largest: the most that these components could ever catch in one step. ((textbook:
+Eckart, Young and Mirsky))
 """,
         code=lambda v: _code(
             v,
@@ -99,12 +101,13 @@ In the green band are the `r` largest: the most that these components could ever
 The $A_i$ start random. So at the first step the adapter sees $R(G)$ only along `r` random directions, in a
 space whose dimension is the width of $R(G)$: `r1` · in / `r2`.
 
-The share of a vector that `r` random directions catch is `r` divided by the dimension. The cosine is its root.
-That is the whole formula: `r2` makes the space **smaller**, `r1` makes it **larger**, `r` gives more directions
+The share of a vector that `r` random directions catch is `r` divided by the dimension. ((textbook: the mean of a
+random projection)) The cosine is its root. That is the whole formula: ((ours: derived; the paper has the
+trends)) `r2` makes the space **smaller**, `r1` makes it **larger**, `r` gives more directions
 in it.
 
 Dashed is the formula, dots are measured. **Push `r2` to 16 and `r` to 16**: where the formula reaches 1 the
-dots stay below, because the random directions are not at right angles.
+dots stay below, because the random directions are not at right angles. ((ours: expected_step, below))
 """,
         code=lambda v: _code(
             v, f"report(G, c, rng={v['seed']}, inits={INITS})  # expected_step takes the angles into account"
@@ -119,11 +122,11 @@ dots stay below, because the random directions are not at right angles.
         title="Why more components help less and less",
         text="""
 Double `r`: the parameters double, the alignment grows by $\\sqrt 2$. Four times the price for twice the
-alignment.
+alignment. ((ours: from the formula; the paper finds diminishing returns))
 
 Double `r2` instead: the same $\\sqrt 2$, and while `r2` is smaller than `r1` the price even falls (chapter 3).
 So first choose the ratio of `r2` to `r1`, then spend what is left on `r`. At a fixed price the gain ends near
-`r2`/`r1` = 4; the paper's (2, 8) lies there.
+`r2`/`r1` = 4 ((ours: from the formula and the count)); the paper's (2, 8) lies there.
 
 Compare two settings of the same alignment, and their prices under the figure.
 """,
@@ -152,12 +155,12 @@ Compare two settings of the same alignment, and their prices under the figure.
         title="What a good start could reach",
         text="""
 Random directions do not care what $G$ looks like: **let it fall faster, or lower its rank**, and the dots barely
-move.
+move. ((ours: measured_alignment))
 
 The crosses do. They are the [[best capture]]: the most that *any* $A_i$ could reach, given by the largest
-singular values of $R(G)$. Where $G$ has low rank, LoRA could catch nearly all of it, if only it started in the
-right directions. Nothing in a random start finds them; the gradient itself does, which is what an
-initialisation from the gradient uses.
+singular values of $R(G)$. ((ours: best_capture)) Where $G$ has low rank, LoRA could catch nearly all of it, if
+only it started in the right directions. Nothing in a random start finds them; the gradient itself does, which
+is what an initialisation from the gradient uses. ((cited: for LoRA, Wang et al., LoRA-GA, 2024))
 
 Alignment describes the **first** step. Later steps turn the $A_i$, and then the rank counts too: chapter 6.
 """,

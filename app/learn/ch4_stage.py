@@ -139,7 +139,8 @@ def spectra(spectrum: Spectrum, seed: int, c: Components, *, height: int = 470) 
     G = gradient(spectrum, seed)
     rearranged = rearrange(G, c.r1, c.r2)
     held = best_capture(G, c) ** 2
-    title = f"R(G) is {rearranged.shape[0]} × {rearranged.shape[1]}: its {c.r} largest hold {held:.0%} of the energy"
+    rows, columns = rearranged.shape
+    title = f"R(G) is {rows} × {columns}: its {c.r} largest hold {100 * held:.0f} % of all squares"
     figure = charts.plotly(title, "singular value, largest first", "size, as a share of all", height=height)
     shown = (
         ("G", singular_values(G), theme.LORA, "dash", "square"),

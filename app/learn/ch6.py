@@ -21,6 +21,7 @@ from app.learn.ch6_arms import (
 )
 from app.learn.ch6_stage import cover, design, stage
 from app.learn.course import OURS, Chapter, Control, Equation, Page, Question, Try, Values
+from app.words import percent
 
 SIDES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -62,10 +63,11 @@ PAGES = (
         title="The challenge",
         text=f"""
 *{MODEL}* reads upright digits. Its new task: the same digits transposed, mirrored and with inverted contrast.
-It starts near chance. You get {STEPS} steps and a [[budget]].
+It starts near chance. ((ours: the first point of each curve)) You get {STEPS} steps and a [[budget]].
 
 **Design an adapter within the budget.** Against you: the [[solver]], which picks what its ranking puts first
-(alignment, then rank), and LoRA of the same cost. All three train with the same recipe, data order and seed.
+(alignment, then rank), and LoRA of the same cost. ((ours: explore, below)) All three train with the same
+recipe, data order and seed.
 
 Under the picture you see what is known before training: the price, the predicted [[alignment]], the reachable
 [[rank]].
@@ -90,11 +92,12 @@ Under the picture you see what is known before training: the price, the predicte
 Each dot is one setting that fits. To the right: more [[rank]]. Upwards: better [[alignment]]. Among equals, the
 solver's first choice is the one furthest up and then furthest to the right.
 
-Chapter 4 says: alignment rules the first steps. Chapter 2 says: rank is how many directions there are in the
-end. With a hundred steps, **which matters more?** Nobody knows before it is tried; that is the point.
+Chapter 4 says: alignment rules the first steps. ((paper)) Chapter 2 says: rank is how many directions there are
+in the end. ((textbook)) With a hundred steps, **which matters more?** Nobody knows before it is tried; that is
+the point.
 
-**Move your dot.** The dots at the top right have it all on paper, but they pay in arithmetic, and the same few
-numbers have to serve all those directions. Do they train well?
+**Move your dot.** The dots at the top right have it all on paper, but they pay in arithmetic ((ours:
+evaluate)), and the same few numbers have to serve all those directions. Do they train well?
 """,
         code=_code,
         source=OURS,
@@ -113,9 +116,10 @@ numbers have to serve all those directions. Do they train well?
     Page(
         title="How it is judged",
         text=f"""
-By accuracy on 597 test digits, read once at the end. Two runs that differ by one digit in a hundred have not
-shown anything, so a winner is named only where a paired test (McNemar, on the digits that one gets right and
-the other wrong) puts the chance of a fluke below {SURE:.0%}. Otherwise it is *{TIE.lower()}*.
+By accuracy on 597 test digits, read once at the end. ((ours: the test part of the task)) Two runs that differ
+by one digit in a hundred have not shown anything, so a winner is named only where a paired test (McNemar's, on
+the digits that one gets right and the other wrong) puts the chance of a fluke below {percent(SURE)}. ((cited:
+McNemar, 1947)) Otherwise it is *{TIE.lower()}*.
 
 Even then it is **one [[seed]]**. It says which adapter won this contest, not which design is better. For that,
 run a [[sweep]] with several seeds in *Sweeps* and read the intervals in *Compare*.

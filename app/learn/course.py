@@ -14,6 +14,7 @@ Values = Mapping[str, Any]
 PAPER = "paper"
 OURS = "ours"
 TEXTBOOK = "textbook"
+CITED = "cited"
 MOST_SEED = 9999
 
 
@@ -76,9 +77,9 @@ class Try:
 class Page:
     """One page of text beside the figure.
 
-    ``focus`` names the controls under discussion. ``source`` says where the statements come from: the paper, our own
-    measurement, or textbook knowledge; ``code`` makes the numbers, with the settings filled in, and is what the
-    notebook runs.
+    ``focus`` names the controls under discussion. ``source`` says where the main statement comes from: the paper, our
+    own measurement, or textbook knowledge; marks in the text (see ``sources``) say it of each. ``code`` makes the
+    numbers, with the settings filled in, and is what the notebook runs.
     """
 
     title: str

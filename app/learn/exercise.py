@@ -58,14 +58,24 @@ def _predict(key: Key, question: Question, hide: frozenset[str]) -> None:
     else:
         guess = st.number_input(
             f"Your prediction ({question.unit})" if question.unit else "Your prediction",
-            value=None, min_value=float(question.low), max_value=float(question.high),
-            step=1.0 if question.whole else 0.1, format="%g", key=f"guess_{place}", width=220,
+            value=None, step=1.0 if question.whole else 0.1, format="%g", key=f"guess_{place}", width=220,
         )  # fmt: skip
+    refusal = out_of_range(question, guess)
+    if refusal:
+        parts.error(refusal)
     label = "Keep my prediction" if "solution" in hide else "Train and reveal" if question.begin else "Reveal"
     st.button(
-        label, type="primary", disabled=guess is None, key=f"reveal_{place}", on_click=_made,
+        label, type="primary", disabled=guess is None or bool(refusal), key=f"reveal_{place}", on_click=_made,
         args=(key, guess, None if "solution" in hide else question.begin),
     )  # fmt: skip
+
+
+def out_of_range(question: Question, guess: Any) -> str:
+    """Why a prediction is not taken (a slip of the keyboard must not cost the question); empty where it is."""
+    if question.choices or guess is None or question.low <= guess <= question.high:
+        return ""
+    low, high = _told(question.low), _told(question.high)
+    return f"the answer lies between {low} and {high}: got {_told(guess)}. Type a number in that range."
 
 
 def _made(key: Key, guess: Any, begin: Any) -> None:

@@ -1,4 +1,5 @@
-"""The small language of the course's text: ``[[term]]`` links to the glossary, `` `r1` `` is a coloured letter."""
+"""The small language of the course's text: ``[[term]]`` links to the glossary, `` `r1` `` is a coloured letter,
+``((paper))`` says where a statement comes from."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import html
 import re
 from typing import Any
 
+from app.learn import sources
 from app.learn.glossary import find_term, glossary_link
 
 INK_LIGHT = {"r1": "#B34E00", "r2": "#00659E", "r": "#007A59", "lora": "#5D636B"}
@@ -20,13 +22,13 @@ _TEX_LETTERS = {"r1": "r_1", "r2": "r_2", "r": "r", "lora": "r"}
 
 def to_html(text: str) -> str:
     """Markdown with our marks turned into HTML spans and links; the rest is left to Markdown."""
-    linked = _TERM.sub(lambda m: glossary_link(m[1], m[2]), text)
+    linked = _TERM.sub(lambda m: glossary_link(m[1], m[2]), sources.to_html(text))
     return _LETTER.sub(r'<span class="cdka-letter \1">\1</span>', linked)
 
 
 def to_markdown(text: str) -> str:
-    """Plain Markdown for a notebook: terms in words, letters in bold."""
-    plain = _TERM.sub(lambda m: m[2] or find_term(m[1]).name, text)
+    """Plain Markdown for a notebook: terms in words, letters in bold, sources in brackets."""
+    plain = _TERM.sub(lambda m: m[2] or find_term(m[1]).name, sources.to_markdown(text))
     return _LETTER.sub(r"**\1**", plain)
 
 

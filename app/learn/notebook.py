@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from app.learn.course import OURS, PAPER, Chapter, Values
+from app.learn import sources
+from app.learn.course import Chapter, Values
 from app.learn.markup import in_lines, to_latex, to_markdown
-
-SOURCES = {
-    PAPER: "Source: Diving into Kronecker Adapters, arXiv 2602.01267; the code below checks it.",
-    OURS: "Source: our own derivation or measurement; the code below makes it.",
-}
 
 
 def build(chapter: Chapter, values: Values) -> dict[str, Any]:
@@ -21,13 +17,12 @@ def build(chapter: Chapter, values: Values) -> dict[str, Any]:
         _code(chapter.setup),
     ]
     for page in chapter.pages:
-        parts = [f"## {page.title}", to_markdown(page.text.strip())]
+        parts = [f"## {page.title}", to_markdown(sources.marked(page))]
         if page.equation is not None:
             parts.append(
                 f"$${to_latex(in_lines(page.equation.letters))}$$\n\n$${to_latex(in_lines(page.equation.numbers(values)))}$$"
             )
-        if page.source in SOURCES:
-            parts.append(f"*{SOURCES[page.source]}*")
+        parts.append("Sources:\n\n" + "\n".join(f"- {line}" for line in sources.legend(page)))
         cells += [_markdown("\n\n".join(parts)), _code(page.code(values))]
     question = chapter.ask(int(values["seed"]), values)
     cells += [_markdown(f"## Predict\n\n{to_markdown(question.prompt)}"), _code(question.code)]

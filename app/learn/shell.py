@@ -7,9 +7,9 @@ from pathlib import Path
 import streamlit as st
 
 from app import parts, theme
-from app.learn import address, controls, exercise, glossary_page, notebook, progress
+from app.learn import address, controls, exercise, glossary_page, notebook, progress, sources
 from app.learn.chapters import CHAPTERS
-from app.learn.course import OURS, PAPER, TEXTBOOK, Chapter, Page
+from app.learn.course import Chapter, Page
 from app.learn.markup import in_lines, to_html, to_latex
 from app.learn.scoring import MOST
 from cdka.errors import CdkaError, unknown
@@ -17,11 +17,6 @@ from cdka.errors import CdkaError, unknown
 CSS = Path(__file__).with_name("learn.css")
 CHOICES = (*(str(chapter.number) for chapter in CHAPTERS), address.GLOSSARY)
 NAV = "learn_nav"
-SOURCES = {
-    PAPER: "From the paper (arXiv 2602.01267); the code checks it.",
-    OURS: "Our own derivation or measurement; the code makes it.",
-    TEXTBOOK: "Textbook linear algebra; the code checks it.",
-}
 
 
 def render() -> None:
@@ -102,7 +97,7 @@ def _text(chapter: Chapter, page: Page, values: dict, hide: frozenset[str]) -> N
         kicker += f" · {chapter.idea}"
     parts.show(f'<div class="cdka-quiet">{kicker}</div>')
     st.markdown(f"## {page.title}", anchors=False)
-    st.markdown(to_html(page.text.strip()), unsafe_allow_html=True)
+    st.markdown(to_html(sources.marked(page)), unsafe_allow_html=True)
     if page.equation is not None:
         _equation(page, values)
     if page.tries and "controls" not in hide:
@@ -148,7 +143,7 @@ def _extras(chapter: Chapter, page: Page | None, values: dict) -> None:
     with st.container(horizontal=True, key="learn-extras"):
         if page is not None:
             with st.popover("Source and code", type="tertiary"):
-                st.markdown(SOURCES[page.source])
+                st.markdown("\n".join(f"- {line}" for line in sources.legend(page)))
                 st.code(f"{chapter.setup}\n\n{page.code(values)}", language="python")
         st.download_button(
             "Notebook", data=lambda: notebook.to_json(chapter, values), type="tertiary", on_click="ignore",

@@ -124,6 +124,25 @@ def test_a_right_prediction_scores_three_and_is_kept(room):
     assert any(w.label == "Your prediction" for w in app.number_input)
 
 
+def test_a_prediction_out_of_range_says_why_it_is_not_taken(room):
+    app = room("learn", chapter="2", page="5")
+    guess = next(w for w in app.number_input if w.label == "Your prediction")
+    guess.set_value(9999.0).run()
+    assert "the answer lies between 1 and 3,072: got 9,999. Type a number in that range." in texts(app)
+    assert next(button for button in app.button if button.label == "Reveal").disabled
+    guess.set_value(12.0).run()
+    assert "Type a number in that range" not in texts(app)
+    assert not next(button for button in app.button if button.label == "Reveal").disabled
+
+
+def test_statements_carry_their_source_and_the_page_lists_it(room):
+    app = room("learn", chapter="4", page="3")
+    shown = texts(app)
+    assert 'title="textbook: the mean of a random projection">textbook</span>' in shown
+    assert "- **textbook**: the mean of a random projection." in shown
+    assert "- *ours* means our own derivation or measurement; the code of this page makes it." in shown
+
+
 def test_the_answer_is_not_on_the_page_before_the_reveal(room):
     app = room("learn", chapter="2", page="5", seed="4")
     assert "rank <b>?</b>" in texts(app)

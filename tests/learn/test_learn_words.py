@@ -7,9 +7,10 @@ import re
 
 import pytest
 
-from app.learn import address, progress
+from app.learn import address, notebook, progress, sources
 from app.learn.chapters import CHAPTERS
-from app.learn.course import OURS, PAPER, TEXTBOOK, Question
+from app.learn.course import CITED, OURS, PAPER, TEXTBOOK, Question
+from app.learn.exercise import out_of_range
 from app.learn.glossary import find_term, glossary_link, terms
 from app.learn.glossary_page import matches
 from app.learn.kron import parse_matrix, write_matrix
@@ -51,6 +52,44 @@ def test_every_page_is_whole(chapter, shown_page):
         assert to_latex(page.equation.letters).count("{") == to_latex(page.equation.letters).count("}")
         assert filled.count("{") == filled.count("}")
     assert compile(page.code(values_of(chapter)), "page", "exec")
+
+
+@pytest.mark.parametrize(("chapter", "shown_page"), every_page())
+def test_every_page_says_where_its_statements_come_from(chapter, shown_page):
+    """The marks in the text, the lines of the popover and the notebook say the same."""
+    page = shown_page
+    text = sources.marked(page)
+    found = sources.marks(text)
+    assert {page.source} <= {mark.kind for mark in found}, "the page is filed under what its text says"
+    html, legend = to_html(text), sources.legend(page)
+    assert "((" not in html.replace("\\((", "")
+    assert html.count('class="cdka-source"') == html.count('tabindex="0"') == len(found)
+    for mark in found:
+        assert mark.detail or mark.kind != CITED, "who is cited?"
+        assert f"**{mark.kind}**: {mark.detail}." in legend if mark.detail else f"*{mark.kind}* means" in str(legend)
+    cells = [cell["source"] for cell in notebook.build(chapter, values_of(chapter))["cells"]]
+    (cell,) = (source for source in cells if source.startswith(f"## {page.title}\n"))
+    assert cell.count("<sup>[") == len(found)
+    assert "((" not in cell.split("$$")[0]
+    assert all(f"- {line}" in cell for line in legend)
+
+
+def test_what_our_own_marks_name_is_in_the_code_of_the_page():
+    """``((ours: rank_bound))`` names what makes the number, so the code under the text has to call it."""
+    for chapter in CHAPTERS:
+        for page in chapter.pages:
+            code = f"{chapter.setup}\n{page.code(values_of(chapter))}"
+            named = [name for mark in sources.marks(page.text) if mark.kind == OURS
+                     for name in re.findall(r"\b[A-Za-z]+(?:_[A-Za-z]+)+\b", mark.detail)]  # fmt: skip
+            assert [name for name in named if name not in code] == [], f"{chapter.number}: {page.title}"
+
+
+def test_a_mark_may_hold_parentheses_and_run_over_lines():
+    (mark,) = sources.marks("It is so. ((ours: f(x)\nand g(x)))")
+    assert (mark.kind, mark.detail) == (OURS, "f(x) and g(x)")
+    assert to_markdown("So. ((paper)) Next") == "So. <sup>[paper]</sup> Next"
+    assert 'title="cited: &lt;b&gt;"' in to_html("So. ((cited: <b>))")
+    assert sources.marks("((nobody)) ($f((x))$)") == ()
 
 
 def test_six_chapters_of_a_few_minutes():
@@ -160,6 +199,23 @@ def _question(answer, **settings):
 )  # fmt: skip
 def test_scores(prediction, answer, whole, points):
     assert score(_question(answer, whole=whole), prediction, answer).points == points
+
+
+def test_a_prediction_out_of_range_is_refused_in_one_line():
+    question = _question(4.0, low=1, high=3072)
+    assert out_of_range(question, None) == out_of_range(question, 3072.0) == out_of_range(question, 1.0) == ""
+    assert out_of_range(question, 9999.0) == (
+        "the answer lies between 1 and 3,072: got 9,999. Type a number in that range."
+    )
+    assert "got −1." in out_of_range(question, -1.0)
+    assert out_of_range(_question("a", choices=("a", "b")), "a") == ""
+
+
+def test_no_answer_lies_out_of_range():
+    for chapter in CHAPTERS[:5]:
+        for seed in range(12):
+            question = chapter.ask(seed, values_of(chapter))
+            assert out_of_range(question, question.answer()) == ""
 
 
 def test_a_choice_is_right_or_not():

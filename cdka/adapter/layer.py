@@ -15,6 +15,7 @@ from cdka.adapter.config import CdkaConfig
 from cdka.adapter.init import initialise
 from cdka.adapter.mixing import BASE, Assignment
 from cdka.adapter.ops import Group, adapted_linear, delta_weight
+from cdka.adapter.stacked import can_stack, stacked_linear
 from cdka.components import Components, scaling
 from cdka.errors import CdkaError
 
@@ -253,7 +254,11 @@ class Linear(nn.Module, CdkaLayer):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-        y = adapted_linear(x.reshape(-1, self.in_features), weight, bias, None, groups, factors)
+        rows = x.reshape(-1, self.in_features)
+        if can_stack(rows, weight, groups, factors):
+            y = stacked_linear(rows, weight, bias, groups, factors)
+        else:
+            y = adapted_linear(rows, weight, bias, None, groups, factors)
         return y.view(*x.shape[:-1], self.out_features)
 
     def _factor(self, part: str, names: tuple[str, ...]) -> Tensor:

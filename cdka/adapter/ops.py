@@ -91,13 +91,13 @@ def adapted_linear(
     matrix product. ``factors`` holds A and B of every group in turn; they may be of a higher precision than x, and
     their gradients are returned in their own. Rows of several groups may overlap; each sees the same x.
     """
-    if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active() and _plain(x, *factors):
+    if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active() and is_plain(x, *factors):
         return _AdaptedLinear.apply(x, weight, bias, base_output, tuple(groups), *factors)
     y = F.linear(x, weight, bias) if base_output is None else base_output
     return add_groups(y, x, groups, factors)
 
 
-def _plain(*tensors: Tensor) -> bool:
+def is_plain(*tensors: Tensor) -> bool:
     """Whether these are ordinary tensors; subclasses (DTensor, fake tensors) take the composed operations."""
     return all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
 
@@ -140,7 +140,9 @@ class _AdaptedLinear(torch.autograd.Function):
         x, weight, bias, base_output, *rest = ctx.saved_tensors
         factors, made = rest[: ctx.num_factors], rest[ctx.num_factors :]
         if torch.is_grad_enabled():  # a gradient of the gradient is wanted: differentiate the definition
-            return _differentiable_gradients(ctx, grad, x, weight, bias, base_output, factors)
+            return differentiable_gradients(
+                ctx.needs_input_grad, ctx.groups, grad, x, weight, bias, base_output, factors
+            )
         needs = ctx.needs_input_grad
         grad = grad.contiguous()
         dx = None
@@ -170,11 +172,17 @@ class _AdaptedLinear(torch.autograd.Function):
         return dx, d_weight, d_bias, grad if needs[3] else None, None, *d_factors
 
 
-def _differentiable_gradients(ctx, grad, x, weight, bias, base_output, factors) -> tuple[Tensor | None, ...]:
+def differentiable_gradients(
+    needs: Sequence[bool], groups: Sequence[Group], grad: Tensor, x, weight, bias, base_output, factors
+) -> tuple[Tensor | None, ...]:
+    """The gradients that ``needs`` asks for, in the order of x, weight, bias, base output, groups and factors.
+
+    By the definition, so that they can be differentiated again.
+    """
     y = F.linear(x, weight, bias) if base_output is None else base_output
-    y = add_groups(y, x, ctx.groups, factors)
+    y = add_groups(y, x, groups, factors)
     inputs = [x, weight, bias, base_output, None, *factors]
-    wanted = [i for i, need in enumerate(ctx.needs_input_grad) if need]
+    wanted = [i for i, need in enumerate(needs) if need]
     found = torch.autograd.grad(y, [inputs[i] for i in wanted], grad, create_graph=True)
     gradients: list[Tensor | None] = [None] * len(inputs)
     for i, gradient in zip(wanted, found, strict=True):

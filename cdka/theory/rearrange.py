@@ -36,7 +36,8 @@ def unrearrange(M: np.ndarray, out_features: int, in_features: int, r1: int, r2:
 def delta_weight(A: np.ndarray, B: np.ndarray, scaling: float = 1.0) -> np.ndarray:
     """``scaling * sum_i kron(B_i, A_i)`` as one (out, in) matrix.
 
-    Shapes: A (r, r1, in/r2), B (r, out/r1, r2). Meant for looking at small layers; training never builds it.
+    Shapes: A (r, r1, in/r2), B (r, out/r1, r2). Meant for looking at small layers; training builds it in
+    packs over small layers alone (``adapter.stacked``).
     """
     if A.ndim != 3 or B.ndim != 3 or len(A) != len(B):
         raise CdkaError(f"A must be (r, r1, in/r2) and B (r, out/r1, r2): got {A.shape} and {B.shape}.")

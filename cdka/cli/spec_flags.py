@@ -69,6 +69,15 @@ def spec_settings(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def seeds(text: str) -> int | list[int]:
+    """What ``--seeds`` asks for: a number of seeds, or the seeds themselves where there is a comma."""
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip() or "," not in text]
+    except ValueError:
+        raise CdkaError(f"--seeds takes a number of seeds or a list: got {text!r}. Example: --seeds 3.") from None
+    return numbers if "," in text else numbers[0]
+
+
 def _pair(text: str, flag: str, example: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not (name and sign and value):

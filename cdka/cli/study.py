@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
-from cdka.cli.spec_flags import add_spec_arguments, spec_settings
+from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
 from cdka.runs.record import KEPT
 from cdka.runs.store import Store
 from cdka.studies import GROUPS, STUDIES, find_study, judge, plan_study
@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("names", nargs="*", metavar="NAME", help="list (default), trends, or names of studies: r1 r2 r")
     add("--model", default=DEFAULT_MODEL, help=f"default {DEFAULT_MODEL}")
     add("--task", default=DEFAULT_TASK, help=f"default {DEFAULT_TASK}")
-    add("--seeds", type=int, default=DEFAULT_SEEDS, metavar="N", help=f"number of seeds (default {DEFAULT_SEEDS})")
+    add(
+        "--seeds", default=str(DEFAULT_SEEDS), metavar="N",
+        help=f"a number of seeds, or a list: 3,4,5 (default {DEFAULT_SEEDS})",
+    )  # fmt: skip
     add("--report", metavar="FILE.md", help="write the result as Markdown, with figures and data beside it")
     add("--json", action="store_true", help="one JSON document on stdout")
     add_spec_arguments(parser, without=("seed", "components", "method"))
@@ -35,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         return _list(args.json)
     names = [name for given in args.names for name in GROUPS.get(given, (given,))]
     planned = [
-        plan_study(find_study(name), args.model, args.task, seeds=args.seeds, settings=spec_settings(args))
+        plan_study(find_study(name), args.model, args.task, seeds=seeds(args.seeds), settings=spec_settings(args))
         for name in dict.fromkeys(names)
     ]
     target = Path(args.report) if args.report else None

@@ -9,7 +9,7 @@ from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.run import document
-from cdka.cli.spec_flags import add_spec_arguments, spec_settings
+from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
 from cdka.errors import CdkaError
 from cdka.runs.store import Store
 from cdka.sweep.launch import launch, preview
@@ -76,7 +76,7 @@ def _planned(args: argparse.Namespace) -> Plan:
     flags = {
         "model": args.model, "task": task, "grid": args.grid, "name": args.name, "budget": args.budget,
         "options": args.options,
-        "seeds": None if args.seeds is None else _seeds(args.seeds),
+        "seeds": None if args.seeds is None else seeds(args.seeds),
         "baselines": None if args.baselines is None else [b.strip() for b in args.baselines.split(",") if b.strip()],
         "tune_lr": None if args.tune_lr is None else _rates(args.tune_lr),
     }  # fmt: skip
@@ -88,14 +88,6 @@ def _planned(args: argparse.Namespace) -> Plan:
         if key not in given:
             raise CdkaError(f"a sweep needs a model and a task: no {key} given. Example: --{key} {_EXAMPLES[key]}.")
     return plan(given.pop("model"), given.pop("task"), allow_many=args.yes, **given)
-
-
-def _seeds(text: str) -> int | list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise CdkaError(f"--seeds takes a number of seeds or a list: got {text!r}. Example: --seeds 3.") from None
-    return numbers if "," in text else numbers[0]
 
 
 def _rates(text: str) -> list[float]:

@@ -17,6 +17,8 @@ from cdka.tasks.catalogue import find_task
 DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_SEEDS = "digits-vit", "digits-flip", 3
 SEARCH = (1 / 3, 1.0, 3.0)
 """The learning rates that a fair search tries, as multiples of the recipe's."""
+LOOKS = 5
+"""How often a run looks at the validation data: enough to draw a course, a twentieth of the time."""
 
 
 def regimes(task: str) -> dict[str, dict[str, Any]]:
@@ -54,7 +56,7 @@ def plan_study(
         plans.append(
             plan(
                 model, task, arms=arms, seeds=seeds, baselines=study.baselines, tune_lr=tune_lr,
-                settings={**given, **regime}, name=study.name,
+                settings={"eval_every": max(1, regime["steps"] // LOOKS), **given, **regime}, name=study.name,
             )
         )  # fmt: skip
     specs: list[RunSpec] = [spec for one in plans for spec in one.specs]

@@ -94,7 +94,7 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
     shown = ("cdka-studio", "torch", "peft", "commit")
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in shown if name in facts["versions"])
     time = "" if facts["seconds"] is None else f", {facts['seconds']:.0f} s from the first start to the last end"
-    command = f"cdka study {names} --model {facts['model']} --task {facts['task']} --seeds {len(facts['seeds'])}"
+    command = f"cdka study {names} --model {facts['model']} --task {facts['task']} --seeds {_flag(facts['seeds'])}"
     regimes: dict[str, str] = {}
     for sweep in sweeps:
         for regime, settings in sweep.plan["regimes"].items():
@@ -112,6 +112,12 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
         "zero by chance. *Supported* and *contradicted* say on which side of zero the interval lies, not that the "
         "effect is large: read its size. A small model on a small task is what this is about, nothing else.\n"
     )
+
+
+def _flag(seeds: Sequence[int]) -> str:
+    """The seeds as ``--seeds`` takes them: their number where they count from zero."""
+    counted = list(seeds) == list(range(len(seeds)))
+    return str(len(seeds)) if counted else ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
 
 
 def _summary(findings: Sequence[Finding]) -> str:

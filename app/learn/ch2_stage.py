@@ -108,8 +108,10 @@ def spectrum(c: Components, seed: int) -> go.Figure:
         )  # fmt: skip
         ours = components == c
         here = len(values) // 2 if ours else len(values) - 1  # above our curve, below that of LoRA
-        figure.add_annotation(x=here + 1, y=float(values[here] / values[0]), text=f"{name}: rank {len(values)}",
-                              showarrow=False, yshift=12 if ours else -12, xshift=6, xanchor="left")  # fmt: skip
+        figure.add_annotation(
+            x=here + 1, y=float(values[here] / values[0]), text=f"{name}: rank {len(values)}", showarrow=False,
+            yshift=12 if ours or here == 0 else -12, xshift=6, xanchor="left",
+        )  # fmt: skip
     figure.update_xaxes(range=[0, min(OUT, IN) + 1])
     figure.update_yaxes(range=[0, 1.12])
     return figure

@@ -7,7 +7,6 @@ import numpy as np
 from app.learn.ch3_stage import MODELS, RANGE, bill, cover, first_layer, layers, stage
 from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values
 from app.learn.markup import number
-from app.words import count
 from cdka.components import Components
 from cdka.cost import num_params
 from cdka.models.catalogue import find_model
@@ -182,9 +181,8 @@ def ask(seed: int, values: Values) -> Question:
             f"LoRA pays out + in for each of its {rank}; this pays {ratio:g} · out + {inverse:g} · in for each "
             f"of its {c.r}. "
             f"On a square layer that is {c.r} · {ratio + inverse:g} = {c.r * (ratio + inverse):g} instead of "
-            f"{2 * rank}. "
-            f"Exactly: **{answer:.4g} million**, {count(answer * 1e6)} against LoRA's {count(lora)}. "
-            f"Bill: {bill(model, c).sentence}"
+            f"{2 * rank}; the layers of this model are not all square, so that is only near. "
+            f"Exactly: **{answer:.4g} million** against LoRA's {lora / 1e6:.4g}. Bill: {bill(model, c).sentence}"
         )
 
     return Question(
@@ -200,7 +198,7 @@ def ask(seed: int, values: Values) -> Question:
         ),
         unit="million",
         whole=False,
-        high=1e6,
+        high=1e4,
         draw={"model": model, "r1": c.r1, "r2": c.r2, "r": c.r, "rank": rank},
     )
 

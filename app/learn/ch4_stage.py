@@ -121,7 +121,7 @@ def curves(spectrum: Spectrum, seed: int, c: Components, *, best: bool) -> go.Fi
             marker={"symbol": "circle-open", "size": 20, "color": theme.ink(), "line": {"width": 2.5}},
         )  # fmt: skip
         figure.update_xaxes(type="log", tickvals=list(RANGE), ticktext=[str(n) for n in RANGE], row=1, col=column,
-                            title_text=name, title_font={"color": colour}, zeroline=False)  # fmt: skip
+                            title_text=name, title_font={"color": theme.letter(name)}, zeroline=False)  # fmt: skip
     figure.update_yaxes(range=[0, 1.05], zeroline=False)
     figure.update_yaxes(title_text="alignment with full fine-tuning", row=1, col=1)
     legend = "dashed: predicted · dots: measured" + (" · crosses: best possible" if best else "") + " · ring: yours"

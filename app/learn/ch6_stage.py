@@ -17,6 +17,9 @@ from cdka.components import Components
 from cdka.runs.record import Run
 from cdka.tasks import digit_images
 
+INKS = dict(zip(NAMES, (theme.R, theme.R2, theme.LORA), strict=True))
+"""The contestants keep their colours from the field to the curves."""
+
 
 def design(values: dict[str, Any]) -> Components:
     """The learner's design."""
@@ -91,16 +94,17 @@ def field(budget: str, contest: tuple[Arm, ...]) -> go.Figure:
         hovertemplate="%{text}<br>rank %{x}, alignment %{y:.3f}<extra></extra>",
     )  # fmt: skip
     places = {
-        "Mine": ("top right", "circle", theme.R),
-        "The solver's": ("bottom left", "diamond", theme.R2),
-        "LoRA": ("bottom right", "square", theme.LORA),
+        "Mine": ("top right", "circle"),
+        "The solver's": ("bottom left", "diamond"),
+        "LoRA": ("bottom right", "square"),
     }
     for arm in contest:
-        where, symbol, colour = places[arm.name]
+        where, symbol = places[arm.name]
         figure.add_scatter(
             x=[arm.option.rank_bound], y=[arm.option.alignment], mode="markers+text",
             text=[f"<b>{arm.name}</b>"], textposition=where, hoverinfo="skip",
-            marker={"symbol": symbol, "size": 15, "color": colour, "line": {"color": theme.ink(), "width": 2.5}},
+            marker={"symbol": symbol, "size": 15, "color": INKS[arm.name],
+                    "line": {"color": theme.ink(), "width": 2.5}},
         )  # fmt: skip
     top = float(np.max(columns.alignment))
     figure.update_yaxes(range=[0, 1.2 * top])
@@ -108,10 +112,15 @@ def field(budget: str, contest: tuple[Arm, ...]) -> go.Figure:
     return figure
 
 
+def within(budget: str) -> list[Run]:
+    """Every run of this contest that keeps to the budget."""
+    params = solution(budget).budget_params
+    return [run for run in tried(data.store()) if run.num_params is not None and run.num_params <= params]
+
+
 def leaderboard(budget: str, mine: Components) -> None:
     """Every design tried so far under this budget on this machine, best first; the present one is marked."""
-    params = solution(budget).budget_params
-    runs = [run for run in tried(data.store()) if run.num_params is not None and run.num_params <= params]
+    params, runs = solution(budget).budget_params, within(budget)
     if not runs:
         parts.show(
             '<div class="learn-covered">Nothing has been trained under this budget yet. The next page does it.</div>'
@@ -156,5 +165,8 @@ def cover(question: Question, revealed: bool) -> None:
     live.panel(
         "c6", f"Three real runs of {contest[0].spec.steps} steps with the same recipe and seed {contest[0].spec.seed}.",
         [(name, arm.spec) for name, arm in zip(NAMES, contest, strict=True)], field="accuracy",
+        colours=[INKS[name] for name in NAMES],
     )  # fmt: skip
-    leaderboard(question.name.split("|")[0], contest[0].option.components)
+    budget = question.name.split("|")[0]
+    if len(within(budget)) > len(contest):  # else it would say what the table above says
+        leaderboard(budget, contest[0].option.components)

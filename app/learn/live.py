@@ -8,13 +8,14 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app import charts, data, parts, words
+from app import charts, data, parts, theme, words
 from cdka.engines.local import ensure_dispatcher
 from cdka.finetune.spec import RunSpec
 from cdka.runs.record import FAILED, FINISHED, KEPT, LIVE, RETRIABLE, Run
 from cdka.runs.store import Store
 
 EVERY_S = 1.0
+COLOURS = (theme.R, theme.R1, theme.R2, "#E69F00")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 
 Arm = tuple[str, RunSpec]
@@ -53,10 +54,18 @@ Told = Callable[[Store, Sequence[tuple[str, Run]]], str]
 """What happened, in words, from the store and the named runs; empty while there is nothing to tell."""
 
 
-def panel(key: str, intro: str, arms: Sequence[Arm], *, field: str, told: Told | None = None) -> None:
+def panel(
+    key: str,
+    intro: str,
+    arms: Sequence[Arm],
+    *,
+    field: str,
+    told: Told | None = None,
+    colours: Sequence[str] = COLOURS,
+) -> None:
     """The button, then the curves of ``field`` ("loss" in training, "accuracy" on validation examples) and the ends.
 
-    ``told`` says under the curves what happened.
+    ``told`` says under the curves what happened; ``colours`` are those of the arms, LoRA's apart.
     """
     store = data.store()
     specs = [spec for _, spec in arms]
@@ -68,12 +77,14 @@ def panel(key: str, intro: str, arms: Sequence[Arm], *, field: str, told: Told |
         st.button(label, type="primary", key=f"{key}-start", on_click=start, args=(specs,))
     if any(run is not None for run in found):
         going = any(run is not None and run.status not in FINISHED for run in found)
-        _follow(key, arms, field, live=going, told=told)
+        _follow(key, arms, field, live=going, told=told, colours=colours)
     else:
         parts.show('<div class="learn-covered">The curves appear here while the runs train, on this machine.</div>')
 
 
-def _follow(key: str, arms: Sequence[Arm], field: str, *, live: bool, told: Told | None) -> None:
+def _follow(
+    key: str, arms: Sequence[Arm], field: str, *, live: bool, told: Told | None, colours: Sequence[str]
+) -> None:
     @st.fragment(run_every=EVERY_S if live else None, key=f"{key}-follow")
     def show() -> None:
         store = data.store()
@@ -81,7 +92,7 @@ def _follow(key: str, arms: Sequence[Arm], field: str, *, live: bool, told: Told
         if any(run is not None and run.status not in FINISHED for run in runs):
             ensure_dispatcher(store)
         named = [(name, run) for (name, _), run in zip(arms, runs, strict=True) if run is not None]
-        st.altair_chart(curve(store, named, field), key=f"{key}-curve", width="stretch",
+        st.altair_chart(curve(store, named, field, colours), key=f"{key}-curve", width="stretch",
                         alt=f"{field} by step for {', '.join(name for name, _ in named)}")  # fmt: skip
         if told is not None and (sentence := told(store, named)):
             st.markdown(sentence)
@@ -93,7 +104,9 @@ def _follow(key: str, arms: Sequence[Arm], field: str, *, live: bool, told: Told
     show()
 
 
-def curve(store: Store, named: Sequence[tuple[str, Run]], field: str) -> alt.LayerChart:
+def curve(
+    store: Store, named: Sequence[tuple[str, Run]], field: str, colours: Sequence[str] = COLOURS
+) -> alt.LayerChart:
     """Altair, because it moves while training: one line per run, dashes and names beside colours."""
     names = {run.run_id: name for name, run in named}
     kind = "step" if field == "loss" else "eval"
@@ -108,7 +121,8 @@ def curve(store: Store, named: Sequence[tuple[str, Run]], field: str) -> alt.Lay
         [group.iloc[charts.thin(len(group))] for _, group in frame.groupby("name", sort=False)] or [frame]
     )
     order = [name for name, _ in named]
-    colours = [_colour(name, run, index) for index, (name, run) in enumerate(named)]
+    inks = [charts.method_colour("lora") if run.spec.method == "lora" else colours[index % len(colours)]
+            for index, (_, run) in enumerate(named)]  # fmt: skip
     steps = max(run.spec.steps for _, run in named)
     y = {"loss": "training loss", "accuracy": "validation accuracy"}[field]
     scale = alt.Scale(domain=[0, 1]) if field == "accuracy" else alt.Scale(zero=True)
@@ -120,7 +134,7 @@ def curve(store: Store, named: Sequence[tuple[str, Run]], field: str) -> alt.Lay
             axis=alt.Axis(tickCount=6),
         ),
         y=alt.Y("value:Q", title=y, scale=scale),
-        color=alt.Color("name:N", scale=alt.Scale(domain=order, range=colours), legend=None),
+        color=alt.Color("name:N", scale=alt.Scale(domain=order, range=inks), legend=None),
     )
     lines = base.mark_line(strokeWidth=2.2, point=field == "accuracy").encode(
         strokeDash=alt.StrokeDash("name:N", scale=alt.Scale(domain=order, range=[*DASHES][: len(order)]), legend=None),
@@ -131,7 +145,7 @@ def curve(store: Store, named: Sequence[tuple[str, Run]], field: str) -> alt.Lay
     ends = ends.assign(value=spread(ends["value"].tolist(), 0.065 * span))
     labels = alt.Chart(ends).mark_text(align="left", dx=6, fontWeight="bold").encode(
         x="step:Q", y="value:Q", text="name:N",
-        color=alt.Color("name:N", scale=alt.Scale(domain=order, range=colours), legend=None),
+        color=alt.Color("name:N", scale=alt.Scale(domain=order, range=inks), legend=None),
     )  # fmt: skip
     return charts.altair(alt.layer(lines, labels), f"{y.capitalize()}, step by step", height=300)
 
@@ -142,12 +156,6 @@ def spread(heights: Sequence[float], least: float) -> list[float]:
     for height in heights:
         moved.append(max(height, moved[-1] + least) if moved else height)
     return moved
-
-
-def _colour(name: str, run: Run, index: int) -> str:
-    if run.spec.method == "lora":
-        return charts.method_colour("lora")
-    return ("#009E73", "#D55E00", "#0072B2", "#E69F00")[index % 4]
 
 
 def state_of(run: Run | None) -> str:

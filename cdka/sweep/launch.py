@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import psutil
 
 from cdka.engines import local
 from cdka.engines.check import checked_all
-from cdka.engines.slots import cores, detect
+from cdka.engines.slots import Slot, cores, detect
 from cdka.finetune.spec import RunSpec
+from cdka.memory import detect_device
 from cdka.runs.store import Store
 from cdka.sweep.estimate import Estimate, estimate, timed
 from cdka.sweep.memory import job_bytes
@@ -48,19 +49,39 @@ def preview(plan: Plan, store: Store, *, packs: bool = True) -> Preview:
     numbers: list[int | None] = [None] * len(plan.specs)
     notes: list[str] = []
     if packs:
-        free = psutil.virtual_memory().available
-        numbers, notes = pack(
-            plan.specs, slots=len(places), bytes_of=job_bytes, limit_bytes=int(free * MEMORY_SHARE / len(places))
-        )
+        numbers, notes = pack(plan.specs, slots=len(places), fits=_fits(slots))
     jobs = len({n for n in numbers if n is not None}) + sum(n is None for n in numbers)
     members = [[s for s, n in zip(plan.specs, numbers, strict=True) if n == number] for number in {*numbers} - {None}]
     members += [[spec] for spec, number in zip(plan.specs, numbers, strict=True) if number is None]
-    memory = max((size for specs in members if (size := job_bytes(specs)) is not None), default=None)
+    sizes = [job_bytes(specs, _device_type(specs[0], slots)) for specs in members]
+    memory = max((size for size in sizes if size is not None), default=None)
     ways = min(len(places), cores())
     return Preview(
         len(plan.specs), tuple(numbers), jobs, estimate(plan.specs, timed(store.runs()), slots=ways), memory,
         (*plan.notes, *notes),
     )  # fmt: skip
+
+
+def _device_type(spec: RunSpec, slots: Sequence[Slot]) -> str:
+    """Where a run will train: a GPU unless there is none or it asks for the CPU."""
+    return "cuda" if spec.device != "cpu" and any(slot.gpu is not None for slot in slots) else "cpu"
+
+
+def _fits(slots: Sequence[Slot]) -> Callable[[Sequence[RunSpec]], bool]:
+    """Whether a pack's estimate is within its share of the memory where it will train: of its GPU's, or of the host's,
+    which all CPU slots share. A pack of unknown size is let through."""
+    cpus = sum(slot.gpu is None for slot in slots)
+    free = {"cpu": psutil.virtual_memory().available / cpus if cpus else 0}
+    if any(slot.gpu is not None for slot in slots):
+        device = detect_device()
+        free["cuda"] = device.free_bytes if device.kind == "cuda" else free["cpu"]
+
+    def fits(specs: Sequence[RunSpec]) -> bool:
+        where = _device_type(specs[0], slots)
+        size = job_bytes(specs, where)
+        return size is None or size <= MEMORY_SHARE * free[where]
+
+    return fits
 
 
 def launch(plan: Plan, store: Store, *, packs: bool = True, request_id: str | None = None) -> str:

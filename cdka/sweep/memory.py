@@ -16,32 +16,37 @@ from cdka.models.targets import select
 
 @lru_cache(maxsize=1024)
 def _one(model: str, targets: str | tuple[str, ...], components: Components, batch: int, length: int,
-         dtype: str, checkpointing: bool) -> MemoryEstimate:  # fmt: skip
+         dtype: str, checkpointing: bool, device_type: str) -> MemoryEstimate:  # fmt: skip
     shapes = find_model(model)
     known = dict(shapes.details).get("num_image_tokens")
     return training_memory(
         shapes, select(shapes, targets), components, batch_size=batch, length=known or length, dtype=dtype,
-        gradient_checkpointing=checkpointing,
+        gradient_checkpointing=checkpointing, device_type=device_type,
     )  # fmt: skip
 
 
-def job_bytes(specs: Sequence[RunSpec]) -> int | None:
+def job_bytes(specs: Sequence[RunSpec], device_type: str = "cpu") -> int | None:
     """Estimated peak memory of the process that trains ``specs`` together: one base, everything else per run.
 
-    LoRA and its kin are counted as (1, 1, rank). None where the model's dimensions are not known.
+    On a ``device_type`` of cuda ``auto`` is bfloat16, as the loop has it. LoRA and its kin are counted as (1, 1, rank).
+    None where the model's dimensions are not known.
     """
-    total, weights = PROCESS_BYTES, 0
+    total, weights = 0, 0
     for spec in specs:
         components = spec.components or Components(1, 1, spec.rank or 1)
-        dtype = "float32" if spec.dtype in ("auto", "float64") else spec.dtype
+        double = spec.dtype == "float64"  # estimated as float32, twice
+        half = spec.dtype == "auto" and device_type == "cuda" and spec.method != "full"
+        dtype = "bfloat16" if half else "float32" if double or spec.dtype == "auto" else spec.dtype
         micro = -(-spec.batch_size // spec.gradient_accumulation)
         try:
             one = _one(
-                spec.model, spec.target_modules, components, micro, spec.max_length, dtype, spec.gradient_checkpointing
-            )
+                spec.model, spec.target_modules, components, micro, spec.max_length, dtype,
+                spec.gradient_checkpointing, device_type,
+            )  # fmt: skip
             trained = find_model(spec.model).base_params if spec.method == "full" else 0
         except CdkaError:
             return None
-        weights = one.weights_bytes
-        total += one.total_bytes - one.weights_bytes + trained * TRAINING_BYTES_PER_PARAM
-    return total + weights
+        scale = 2 if double else 1
+        weights = scale * one.weights_bytes
+        total += scale * (one.total_bytes - one.weights_bytes) + trained * TRAINING_BYTES_PER_PARAM
+    return PROCESS_BYTES + total + weights

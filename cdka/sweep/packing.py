@@ -16,14 +16,13 @@ def pack(
     *,
     slots: int = 1,
     most: int = MOST,
-    bytes_of: Callable[[Sequence[RunSpec]], int | None] | None = None,
-    limit_bytes: int | None = None,
+    fits: Callable[[Sequence[RunSpec]], bool] = lambda specs: True,
 ) -> tuple[list[int | None], list[str]]:
     """A pack number per spec (None: trains alone) and notes on what was split, and why.
 
     Only CDKA adapters share a batch (PEFT's others refuse mixed batches while training), and only where the settings
     in ``finetune.spec.SHARED`` agree. Packs are of even size, and at least ``slots`` of them where there is work
-    for as many. ``bytes_of`` estimates the peak memory of a pack; one above ``limit_bytes`` is halved.
+    for as many. ``fits`` says whether a pack is expected to fit the memory; one that does not is halved.
     """
     groups: dict[str, list[int]] = {}
     for i, spec in enumerate(specs):
@@ -36,7 +35,7 @@ def pack(
         # Equal components side by side share their matrix products.
         members = sorted(members, key=lambda i: (specs[i].components, i))
         size, split = len(members), 0
-        while size > 1 and _too_large([specs[i] for i in members[:size]], bytes_of, limit_bytes):
+        while size > 1 and not fits([specs[i] for i in members[:size]]):
             size, split = (size + 1) // 2, size
         if split:
             notes.append(f"split a pack of {split} runs into packs of {size}: they would not fit the memory together")
@@ -53,13 +52,6 @@ def _key(spec: RunSpec) -> str:
     """Equal for specs that may share a batch."""
     settings = spec.to_dict()
     return json.dumps([settings[name] for name in (*SHARED, "target_modules")], sort_keys=True)
-
-
-def _too_large(
-    specs: Sequence[RunSpec], bytes_of: Callable[[Sequence[RunSpec]], int | None] | None, limit_bytes: int | None
-) -> bool:
-    size = None if bytes_of is None else bytes_of(specs)
-    return size is not None and limit_bytes is not None and size > limit_bytes
 
 
 def _even(members: Sequence[int], count: int) -> list[Sequence[int]]:

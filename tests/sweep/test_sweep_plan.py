@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from cdka.components import Components
+from cdka.engines.slots import Slot
 from cdka.errors import CdkaError
 from cdka.finetune.counts import count_params
 from cdka.finetune.spec import resolve
+from cdka.memory import PROCESS_BYTES, Device
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
 from cdka.runs.store import Store
+from cdka.sweep import launch
 from cdka.sweep.baselines import match
 from cdka.sweep.estimate import estimate, timed
 from cdka.sweep.grid import cells, parse_grid
+from cdka.sweep.memory import job_bytes
 from cdka.sweep.packing import pack
 from cdka.sweep.plan import mismatch, plan
 from cdka.sweep.planfile import EXAMPLE, parse_plan, read_plan
@@ -128,11 +133,34 @@ def test_packs_hold_only_what_may_share_a_batch():
 
 def test_packs_are_split_to_fit_the_memory():
     specs = plan(*DIGITS, grid="r=1", seeds=8, settings={"steps": 7}).specs
-    numbers, notes = pack(specs, slots=1, bytes_of=lambda some: 100 * len(some), limit_bytes=250)
+    numbers, notes = pack(specs, slots=1, fits=lambda some: 100 * len(some) <= 250)
     sizes = [numbers.count(n) for n in set(numbers)]
     assert max(sizes) <= 2
     assert sum(sizes) == 8
     assert "split a pack of 4 runs into packs of 2" in notes[0]
+
+
+def test_the_memory_of_a_job_follows_the_precision_and_the_place_of_its_runs():
+    spec = resolve(*DIGITS, components="2,8,4", batch_size=256)
+    single, eight = job_bytes([spec]), job_bytes([spec] * 8)
+    assert single < eight < 8 * single, "one base and one process for all"
+    double = job_bytes([spec.with_(dtype="float64")])
+    assert double - PROCESS_BYTES == 2 * (single - PROCESS_BYTES)
+    assert job_bytes([spec], "cuda") < single, "bfloat16 is what a GPU takes by itself"
+    full = spec.with_(method="full", components=None)
+    assert job_bytes([full], "cuda") >= job_bytes([full]), "full fine-tuning keeps float32 weights"
+
+
+@pytest.mark.parametrize(("device", "packed"), [("auto", False), ("cpu", True)])
+def test_packs_are_fitted_to_the_memory_of_the_place_where_they_train(monkeypatch, tmp_path, device, packed):
+    """A GPU of 700 MB in a machine with plenty: its packs fall apart, those of the CPU do not."""
+    monkeypatch.setattr(launch, "detect", lambda: [Slot("cuda:0", "0", 1), Slot("cpu:0", None, 1)])
+    monkeypatch.setattr(launch, "detect_device", lambda: Device("a small one", "cuda", 900 << 20, 700 << 20))
+    monkeypatch.setattr(launch.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 << 30))
+    planned = plan(*DIGITS, grid="r=1,2", seeds=4, settings={"batch_size": 256, "device": device})
+    found = launch.preview(planned, Store(tmp_path))
+    assert (found.jobs == 1) == packed
+    assert any("would not fit the memory" in note for note in found.notes) != packed
 
 
 def test_an_estimate_rests_on_runs_that_were_timed():

@@ -84,7 +84,7 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
     )
     budget = int(told.replace(",", ""))
     frame = comparison.frame[comparison.frame["status"].isin(KEPT)]
-    column = next((c for c in ("best_validation_accuracy", "validation_loss") if c in frame), "value")
+    column = next((c for c in ("validation_accuracy", "validation_loss") if c in frame), "value")
     selection = frame.groupby("arm")[column].mean()
     rows = equal_budget(known, selection, budget, higher_is_better=column != "validation_loss")
     verdict = {row["a"]: row for _, row in comparison.verdicts.iterrows()}

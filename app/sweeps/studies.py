@@ -125,7 +125,7 @@ def _regimes(study: Study, task: str) -> str:
     told = []
     for name in study.regimes:
         knobs = regimes(task)[name]
-        rate = "three learning rates" if name == "searched" else f"lr {knobs['lr']:g}"
+        rate = "four learning rates" if name == "searched" else f"lr {knobs['lr']:g}"
         told.append(f"<b>{name}</b> ({knobs['steps']:,} steps, {rate}, alpha {knobs['alpha']:g})")
     return f"Regime{'s' * (len(told) > 1)}: {' and '.join(told)}"
 

@@ -160,12 +160,12 @@ def _without_lr(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
 def best_rates(frame: pd.DataFrame, asked: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The arms to keep where arms differ in their learning rate only: the best of each on validation.
 
-    Judged by the mean over seeds of the best validation accuracy, else of the lowest final validation loss, never
-    by the test metric. Only arms with as many seeds as the best-run rival
-    are eligible, so that a rate with one lucky seed cannot win.
+    Judged by the mean over seeds of the validation accuracy at the end of training, where the test split is read too,
+    else of the validation loss, never by the test metric. Only arms with as many seeds as the best-run rival are
+    eligible, so that a rate with one lucky seed cannot win.
     """
     column, sign = next(
-        ((name, sign) for name, sign in (("best_validation_accuracy", 1), ("validation_loss", -1)) if name in frame),
+        ((name, sign) for name, sign in (("validation_accuracy", 1), ("validation_loss", -1)) if name in frame),
         (None, 1),
     )
     groups: dict[str, list[str]] = {}

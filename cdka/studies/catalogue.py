@@ -88,7 +88,7 @@ _ALL = (
         (Claim("At the parameters of LoRA rank 8, CDKA reaches a higher accuracy than LoRA.", "beats_lora"),),
         "paper, key results",
         "The solver's best-aligned option that is not LoRA itself, and the paper's default where it fits, against LoRA "
-        "(rsLoRA scaling and plain), LoKr and full fine-tuning; every arm at the same three learning rates. Rates, and "
+        "(rsLoRA scaling and plain), LoKr and full fine-tuning; every arm at the same four learning rates. Rates, and "
         "the scaling of LoRA, are chosen on validation.",
         designs.lora_8, regimes=("searched",), baselines=("lora:8", "lora-plain:8", "lokr", "full"),
     ),
@@ -97,7 +97,7 @@ _ALL = (
         (Claim("CDKA with 12.5 % of the parameters of LoRA rank 8 comes within one point of it.", "close_to_lora"),),
         "paper, key results (natural language understanding at 12.5 %)",
         "The solver's best option other than LoRA for an eighth of the parameters of LoRA rank 8, against LoRA rank 8 "
-        "itself; every arm at the same three learning rates, chosen on validation. Margin: 0.01.",
+        "itself; every arm at the same four learning rates, chosen on validation. Margin: 0.01.",
         designs.an_eighth, regimes=("searched",), baselines=("lora:8",),
     ),
     Study(

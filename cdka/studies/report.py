@@ -99,7 +99,7 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
     for sweep in sweeps:
         for regime, settings in sweep.plan["regimes"].items():
             knobs = {k: v for k, v in settings.items() if regime != "searched" or k != "lr"}
-            searched = ", three learning rates around the recipe's" if regime == "searched" else ""
+            searched = ", four learning rates around the recipe's" if regime == "searched" else ""
             regimes[regime] = ", ".join(f"{key} {value:g}" for key, value in knobs.items()) + searched
     told = " ".join(f"**{regime}**: {text}." for regime, text in regimes.items())
     return (

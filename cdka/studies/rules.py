@@ -175,8 +175,7 @@ def _rates(case: Case, found: Comparison, arms: dict[str, str]) -> str:
 def _on_validation(found: Comparison, arm: str) -> float:
     """The mean accuracy of an arm on validation; of two scalings of LoRA the better is chosen by it."""
     rows = found.frame[(found.frame["arm"] == arm) & found.frame["status"].isin(KEPT)]
-    columns = [name for name in ("validation_accuracy", "best_validation_accuracy") if name in rows]
-    score = float(rows[columns[0]].astype(float).mean()) if columns else np.nan
+    score = float(rows["validation_accuracy"].astype(float).mean()) if "validation_accuracy" in rows else np.nan
     return score if np.isfinite(score) else -np.inf
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from app import words
+from app.learn.glossary import link_terms
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.finetune.spec import RunSpec
@@ -75,13 +76,13 @@ def show(body: str) -> None:
 
 
 def quiet(text: str) -> None:
-    """A remark beside the point, in a quiet colour."""
-    show(f'<div class="cdka-quiet">{html.escape(text)}</div>')
+    """A remark beside the point, in a quiet colour; its terms are linked to the glossary."""
+    show(f'<div class="cdka-quiet">{link_terms(text)}</div>')
 
 
 def caption(text: str) -> None:
-    """The line under a figure: source, run ids, seeds."""
-    show(f'<div class="cdka-caption">{html.escape(text)}</div>')
+    """The line under a figure: source, run ids, seeds; its terms are linked to the glossary."""
+    show(f'<div class="cdka-caption">{link_terms(text)}</div>')
 
 
 def error(text: str) -> None:

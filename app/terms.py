@@ -16,15 +16,15 @@ ROOM_TERMS = {
     ),
     "finetune": (
         "r1", "r2", "r", "target modules", "alpha", "scaling", "learning rate", "alignment", "rank", "LoRA", "LoKr",
-        "full fine-tuning", "confidence interval",
+        "full fine-tuning", "validation accuracy", "confidence interval",
     ),
     "sweeps": (
         "r1", "r2", "r", "arm", "budget", "alpha", "scaling", "learning rate", "alignment", "rank", "LoRA", "rsLoRA",
-        "LoKr", "full fine-tuning", "confidence interval",
+        "LoKr", "full fine-tuning", "validation accuracy", "confidence interval",
     ),
     "compare": (
-        "r1", "r2", "r", "arm", "budget", "validation accuracy", "confidence interval", "anecdotal", "Holm correction",
-        "Pareto front", "LoRA",
+        "r1", "r2", "r", "arm", "budget", "rank", "validation accuracy", "confidence interval", "anecdotal",
+        "Holm correction", "Pareto front", "LoRA",
     ),
 }  # fmt: skip
 """What a reader may meet in each room, in the order of meeting it. Learn links its words where they stand."""

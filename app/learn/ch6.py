@@ -24,6 +24,7 @@ from app.learn.course import OURS, Chapter, Control, Equation, Page, Question, T
 from app.words import percent
 
 SIDES = (1, 2, 4, 8, 16, 32, 64)
+LIMIT = percent(SURE).replace(" ", "\u00a0")
 
 CONTROLS = (
     Control(
@@ -118,7 +119,7 @@ evaluate)), and the same few numbers have to serve all those directions. Do they
         text=f"""
 By accuracy on 597 test digits, read once at the end. ((ours: the test part of the task)) Two runs that differ
 by one digit in a hundred have not shown anything, so a winner is named only where a paired test (McNemar's, on
-the digits that one gets right and the other wrong) puts the chance of a fluke below {percent(SURE)}. ((cited:
+the digits that one gets right and the other wrong) puts the chance of a fluke below {LIMIT}. ((cited:
 McNemar, 1947)) Otherwise it is *{TIE.lower()}*.
 
 Even then it is **one [[seed]]**. It says which adapter won this contest, not which design is better. For that,

@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app import parts
 from app.learn import controls, progress
 from app.learn.board import short
-from app.learn.course import Chapter, Question
+from app.learn.course import MOST_SEED, Chapter, Question
 from app.learn.markup import to_html
 from app.learn.scoring import MOST, score
 
@@ -46,7 +46,7 @@ def render(
             if made is None:
                 _predict(key, question, hide)
             else:
-                _judge(chapter, key, question, hide, made)
+                _judge(chapter, key, question, hide, made, values)
         with st.container(key="learn-stage"):
             chapter.cover(question, made is not None and "solution" not in hide)
 
@@ -84,7 +84,9 @@ def _made(key: Key, guess: Any, begin: Any) -> None:
         begin()
 
 
-def _judge(chapter: Chapter, key: Key, question: Question, hide: frozenset[str], made: _Prediction) -> None:
+def _judge(
+    chapter: Chapter, key: Key, question: Question, hide: frozenset[str], made: _Prediction, values: dict[str, Any]
+) -> None:
     said = made.said if question.choices else f"{_told(made.said)} {question.unit}".strip()
     if "solution" in hide:
         st.markdown(f"Your prediction is kept: **{said}**. Your teacher has hidden the solution.")
@@ -104,7 +106,8 @@ def _judge(chapter: Chapter, key: Key, question: Question, hide: frozenset[str],
         f"<span>{stars} {result.points} of {MOST}</span></div>"
     )
     st.markdown(to_html(question.explain(answer)), unsafe_allow_html=True)
-    st.button("Another question", key=f"more_{key[0]}_{key[1]}", on_click=_another, args=(key[1],))
+    st.button("Another question", key=f"more_{key[0]}_{key[1]}", on_click=_another,
+              args=(chapter, key[1], values))  # fmt: skip
     if chapter.finish:
         st.markdown(f"*{chapter.finish}*")
 
@@ -113,5 +116,12 @@ def _told(value: float) -> str:
     return short(value) if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _another(seed: int) -> None:
-    st.session_state["seed"] = seed + 1
+def _another(chapter: Chapter, seed: int, values: dict[str, Any]) -> None:
+    st.session_state["seed"] = another(chapter, seed, values)
+
+
+def another(chapter: Chapter, seed: int, values: dict[str, Any]) -> int:
+    """The next number whose question reads differently, soon after this one; else simply the next."""
+    asked = chapter.ask(seed, values).prompt
+    later = [(seed + step) % (MOST_SEED + 1) for step in range(1, 9)]
+    return next((number for number in later if chapter.ask(number, values).prompt != asked), later[0])

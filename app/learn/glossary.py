@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
@@ -54,6 +55,30 @@ def find_term(name: str) -> Term:
         return _by_name()[name.lower()]
     except KeyError:
         raise unknown("term", name, _by_name()) from None
+
+
+IN_PASSING = frozenset(
+    {"r", "r1", "r2", "adapter", "arm", "CDKA", "component", "run", "seed", "sweep", "solver", "pack"}
+)
+"""Words that a caption says in passing; they are not linked there."""
+
+
+@lru_cache(maxsize=1)
+def _told() -> re.Pattern[str]:
+    names = sorted((term.name for term in terms() if term.name not in IN_PASSING), key=len, reverse=True)
+    return re.compile(rf"(?<![\w.-])({'|'.join(map(re.escape, names))})(?![\w-])", re.IGNORECASE)
+
+
+def link_terms(text: str) -> str:
+    """Plain text as safe HTML, each term linked to its explanation where it is first met."""
+    found, done, parts = set(), 0, []
+    for match in _told().finditer(text):
+        term = find_term(match[1])
+        if term.name not in found:
+            found.add(term.name)
+            parts += [html.escape(text[done : match.start()]), glossary_link(term.name, match[1])]
+            done = match.end()
+    return "".join((*parts, html.escape(text[done:])))
 
 
 def glossary_link(term: str, shown: str | None = None) -> str:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "compare"))
+from compare_store import fill
+from compare_synthetic import grid
+
 from app.learn.chapters import CHAPTERS
+from app.learn.exercise import another
+from cdka.finetune.spec import RunSpec
+from cdka.runs.store import Store
 
 pytestmark = pytest.mark.browser
 
@@ -50,6 +60,10 @@ def test_rooms(visit, settled, serious, room):
     page = visit(room)
     page.wait_for_timeout(800)
     check_in_both_themes(page, settled, serious)
+    page.set_viewport_size({"width": 800, "height": 900})
+    page.emulate_media(color_scheme="dark")
+    settled(page)
+    assert serious(page) == [], f"{page.url} at 800 px in the dark theme"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.short)
@@ -57,15 +71,103 @@ def test_the_last_page_of_text_and_the_exercise(visit, settled, serious, chapter
     walk(visit, settled, serious, chapter, first=chapter.num_pages - 1)
 
 
+def predict(page, settled, chapter, seed: int, *, right: bool) -> None:
+    """Answer one exercise through its field or its choices, and reveal."""
+    question = chapter.ask(seed, {**chapter.defaults, "seed": seed})
+    answer = question.answer()
+    if question.choices:
+        said = answer if right else next(choice for choice in question.choices if choice != answer)
+        page.locator("[data-testid=stRadioOption]", has_text=said).click()
+    else:
+        field = page.locator("input[aria-label^='Your prediction']")
+        field.fill(f"{answer if right else 3 * answer + 1:.6g}")
+        field.press("Enter")
+    settled(page)
+    page.get_by_role("button", name="Reveal", exact=True).click()
+    settled(page)
+    told = page.locator(".learn-verdict").inner_text()
+    assert ("3 of 3" in told) == right, told
+    assert ("0 of 3" in told) != right, told
+
+
+def test_an_answer_and_what_opens_over_the_page(visit, settled, serious):
+    """A missed prediction revealed, then the source of a page in its popover, which hangs outside the app."""
+    chapter = CHAPTERS[1]
+    page = visit(f"learn?chapter={chapter.number}&page={chapter.num_pages}")
+    predict(page, settled, chapter, 0, right=False)
+    check_in_both_themes(page, settled, serious)
+    page.get_by_role("button", name="Previous page").click()
+    settled(page)
+    page.get_by_role("button", name="Source and code").click()
+    page.locator("[data-testid=stPopoverBody]").get_by_text("means our own derivation").wait_for()
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        settled(page)
+        page.wait_for_timeout(500)
+        assert serious(page) == [], f"the popover in the {scheme} theme"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1440, 800])
+@pytest.mark.parametrize("chapter", CHAPTERS[:5], ids=lambda c: c.short)
+def test_every_exercise_right_and_wrong_and_its_notebook(visit, settled, serious, chapter, width, tmp_path):
+    page = visit(f"learn?chapter={chapter.number}&page={chapter.num_pages}", width=width)
+    values = {**chapter.defaults, "seed": 0}
+    second = another(chapter, 0, values)
+    for seed, right in ((0, False), (second, True)):
+        predict(page, settled, chapter, seed, right=right)
+        page.wait_for_timeout(500)
+        check_in_both_themes(page, settled, serious)
+        if not right:
+            page.get_by_role("button", name="Another question").click()
+            settled(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Notebook", exact=True).click()
+    download.value.save_as(tmp_path / "chapter.ipynb")
+    assert execute(tmp_path / "chapter.ipynb") == chapter.ask(second, {**values, "seed": second}).answer()
+
+
+def execute(path: Path):
+    """The value of the last cell of a downloaded notebook, after running it in a kernel."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    document = nbformat.read(path, as_version=4)
+    nbformat.validate(document)
+    nbclient.NotebookClient(document, timeout=120, kernel_name="python3").execute()
+    (shown,) = (out["data"]["text/plain"] for out in document.cells[-1].outputs if out.output_type == "execute_result")
+    return eval(shown, {"np": pytest.importorskip("numpy")})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1440, 800])
+def test_rooms_with_runs_in_them(serve, chromium, settled, serious, tmp_path, width):
+    """Every view of Compare, the runs and the studies, from a home where things were trained and one failed."""
+    specs = [*grid(r1=(1, 2), r2=(2, 4), seeds=2)]
+    specs += [RunSpec("digits-vit", "digits-flip", method="lora", rank=2, seed=s, steps=120, lr=2e-3) for s in (0, 1)]
+    fill(Store(tmp_path / "studio"), "whole", specs, ends={0: "failed"})
+    _, url = serve()
+    context = chromium.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    views = ("Curves", "Map", "Cost", "Differences", "Budget", "Settings", "Anatomy", "Examples", "Export")
+    paths = ["finetune?show=all", "sweeps", "sweeps?part=Studies", *(f"compare?view={view}" for view in views)]
+    for path in paths:
+        page.goto(f"{url}/{path}")
+        settled(page)
+        page.wait_for_timeout(800)
+        check_in_both_themes(page, settled, serious)
+    context.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.short)
-def test_every_page_of_the_course(visit, settled, serious, chapter):
-    walk(visit, settled, serious, chapter, first=1)
+@pytest.mark.parametrize("width", [1440, 800])
+def test_every_page_of_the_course(visit, settled, serious, chapter, width):
+    walk(visit, settled, serious, chapter, first=1, width=width)
 
 
-def walk(visit, settled, serious, chapter, *, first: int) -> None:
+def walk(visit, settled, serious, chapter, *, first: int, width: int = 1440) -> None:
     """From one page of a chapter to its exercise by the button, with axe on each."""
-    page = visit(f"learn?chapter={chapter.number}&page={first}")
+    page = visit(f"learn?chapter={chapter.number}&page={first}", width=width)
     for number in range(first, chapter.num_pages + 1):
         if number > first:
             page.get_by_role("button", name="Predict" if number == chapter.num_pages else "Next", exact=True).click()

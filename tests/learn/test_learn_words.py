@@ -10,8 +10,8 @@ import pytest
 from app.learn import address, notebook, progress, sources
 from app.learn.chapters import CHAPTERS
 from app.learn.course import CITED, OURS, PAPER, TEXTBOOK, Question
-from app.learn.exercise import out_of_range
-from app.learn.glossary import find_term, glossary_link, terms
+from app.learn.exercise import another, out_of_range
+from app.learn.glossary import find_term, glossary_link, link_terms, terms
 from app.learn.glossary_page import matches
 from app.learn.kron import parse_matrix, write_matrix
 from app.learn.markup import number, to_html, to_latex, to_markdown
@@ -172,6 +172,14 @@ def test_a_link_to_the_glossary_is_safe_and_tells_the_meaning():
         glossary_link("alignmant")
 
 
+def test_terms_in_a_caption_are_linked_once_each_where_they_are_first_met():
+    html = link_terms("Rank bound <8>, then rank; the rank bound again. cdka.theory.alignment, rank_bound, r 4, a seed")
+    assert re.findall(r">([^<>]+)</a>", html) == ["Rank bound", "rank"]
+    assert "&lt;8&gt;" in html
+    assert html.endswith("cdka.theory.alignment, rank_bound, r 4, a seed")
+    assert link_terms("nothing & nobody") == "nothing &amp; nobody"
+
+
 def test_the_glossary_is_searched_in_meanings_too():
     assert matches(find_term("alignment"), "COSINE step")
     assert not matches(find_term("alignment"), "cosine seed")
@@ -209,6 +217,18 @@ def test_a_prediction_out_of_range_is_refused_in_one_line():
     )
     assert "got −1." in out_of_range(question, -1.0)
     assert out_of_range(_question("a", choices=("a", "b")), "a") == ""
+
+
+def test_another_question_is_another_question():
+    for chapter in CHAPTERS:
+        values = values_of(chapter)
+        for seed in (0, 8, 9999):
+            following = another(chapter, seed, values)
+            assert 0 <= following <= 9999
+            if chapter.number < 6:  # there the prompt is the learner's own design
+                assert chapter.ask(following, values).prompt != chapter.ask(seed, values).prompt
+            else:
+                assert following == (seed + 1) % 10_000
 
 
 def test_no_answer_lies_out_of_range():

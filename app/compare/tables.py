@@ -80,7 +80,7 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
         )
         return
     told = controls.pick(
-        "budget_of", f"Budget in parameters, give or take {TOLERANCE:.0%}", [f"{c:,}" for c in choices]
+        "budget_of", f"Budget in parameters, give or take {words.percent(TOLERANCE)}", [f"{c:,}" for c in choices]
     )
     budget = int(told.replace(",", ""))
     frame = comparison.frame[comparison.frame["status"].isin(KEPT)]
@@ -102,7 +102,7 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
         hide_index=True, width="stretch", key="compare-at-budget", alt="Methods at equal budget",
     )  # fmt: skip
     parts.caption(
-        f"Of the arms within {TOLERANCE:.0%} of the budget, each method shows the one that was best by "
+        f"Of the arms within {words.percent(TOLERANCE)} of the budget, each method shows the one that was best by "
         f"{column.replace('_', ' ')}; the metric above played no part. cdka 1,1,r counts as LoRA, which it equals."
     )
 

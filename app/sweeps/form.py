@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import parts, state
+from app import parts, state, words
 from app.sweeps.draft import grid_text
 from cdka.budget import Budget
 from cdka.components import Components
@@ -84,7 +84,8 @@ def _equal() -> tuple[str, int]:
     st.session_state.setdefault("sweep-count", 4)
     count = right.number_input(
         "CDKA options", 1, 32, key="sweep-count", persist_state="session",
-        help=f"From the highest predicted alignment to the lowest, all using at least {NEAR:.0%} of the budget.",
+        help="From the highest predicted alignment to the lowest, all using at least "
+        f"{words.percent(NEAR)} of the budget.",
     )  # fmt: skip
     return budget.strip() or state.default("plan_budget"), int(count)
 

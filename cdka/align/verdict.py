@@ -51,7 +51,7 @@ class Verdict:
     def sentence(self) -> str:
         """What the numbers allow to be said."""
         size = f"over {self.configurations} configurations and {self.runs} runs"
-        numbers = f"Spearman rho = {self.rho:.2f} (95% interval {self.ci_low:.2f} to {self.ci_high:.2f}) {size}"
+        numbers = f"Spearman rho = {self.rho:.2f} (95 % interval {self.ci_low:.2f} to {self.ci_high:.2f}) {size}"
         name = PREDICTORS[self.predictor]
         if self.ci_low > 0:
             return f"Higher {name} went with higher {self.metric}: {numbers}."

@@ -30,7 +30,7 @@ def _standing(option: Option, solution: Solution) -> str:
         return f"where the best that fits, {best.components}, reaches {best.alignment:.3f}"
     if share >= 1:
         return "the best that fits"
-    return f"{share:.0%} of the best that fits ({best.alignment:.3f} with {best.components})"
+    return f"{100 * share:.0f} % of the best that fits ({best.alignment:.3f} with {best.components})"
 
 
 def _beside_lora(option: Option, solution: Solution) -> str:
@@ -74,7 +74,7 @@ def _ranks(option: Option, lora: Option) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.0995 else f"{100 * share:.2g}%"
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
 
 
 def _times(value: float, other: float) -> str:

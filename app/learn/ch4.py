@@ -50,7 +50,7 @@ PAGES = (
 Here is the question that decides between settings of equal price. [[Full fine-tuning|full fine-tuning]] takes
 its first step along the [[gradient]] $G$ of the weight. An adapter starts with all $B_i = 0$, so $\\Delta W =
 0$, and its first step moves $\\Delta W$ too. **How well do the two steps agree?** Their cosine is the
-[[alignment]]. ((paper: the comparison with full fine-tuning; the cosine as its measure is ours))
+[[alignment]]. ((paper: the notion))
 
 In the figure, each panel moves one of the three numbers and holds the others where you set them. The paper
 says: `r2` helps, `r1` hurts, `r` helps less and less. ((paper: its main result)) **Move the sliders** and see

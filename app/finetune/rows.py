@@ -77,7 +77,8 @@ def progress_html(run: Run, beside: str = "") -> str:
     else:
         told = f"{run.step:,}/{run.spec.steps:,} steps in {words.duration(run.seconds)}"
     return (
-        f'<span class="cdka-progress"><span class="bar" role="progressbar" aria-valuenow="{100 * share:.0f}" '
+        f'<span class="cdka-progress"><span class="bar" role="progressbar" aria-label="steps done" '
+        f'aria-valuenow="{100 * share:.0f}" '
         f'aria-valuemin="0" aria-valuemax="100"><b style="width:{100 * share:.1f}%"></b></span>'
         f"<span>{told}{beside}</span></span>"
     )

@@ -82,7 +82,7 @@ def stacking_pays(
 ) -> bool:
     """Whether a pack on one layer is faster as one matrix per adapter (``adapter.stacked``), n rows each.
 
-    ``adapters`` are the (r1, r2, r) of its runs. Measured on a CPU, fp32, one and two threads, 272 and 1,088 rows,
+    ``adapters`` are the (r1, r2, r) of its runs. Measured on a CPU, fp32, one and two threads, 64 to 1,088 rows,
     layers of 64 to 256 features: from a rank of a quarter of the smaller side on, on the average of the runs.
     """
     if device_type != "cpu" or n < STACKED_ROWS or out_features * in_features > STACKED_WEIGHTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.learn import live
 from app.learn.course import Page, Question
 from cdka.components import Components
 from cdka.finetune.spec import RunSpec, resolve
+from cdka.models.catalogue import find_model
 from cdka.runs.record import FAILED, FINISHED, Run
 from cdka.runs.store import Store
 from cdka.theory import stability_experiment
@@ -109,14 +111,18 @@ def chart(grow: str, r1: int, seed: int, rules: list[str], bold: str) -> go.Figu
     return figure
 
 
-DEMO = Components(1, 16, 16)
+DEMO = Components(16, 64, 16)
 MODEL, DEMO_TASK = "digits-vit", "digits"
 DEMO_STEPS = 40
 DEMO_SETTINGS = {"alpha": 64.0, "lr": 3e-4, "eval_every": 4, "schedule": "constant"}
 
+SMOOTH = 5
+"""The loss "in the end" is that of so many steps."""
 
-COLLAPSED = 0.5
-"""A run that loses half of the accuracy that it began with is said to have collapsed."""
+
+def guessing() -> float:
+    """The loss of a model that knows nothing: ln of the number of digits. A run whose loss passes it has diverged."""
+    return math.log(dict(find_model(MODEL).details)["num_labels"])
 
 
 def demo_specs(seed: int = 0) -> tuple[RunSpec, RunSpec]:
@@ -128,25 +134,33 @@ def demo_specs(seed: int = 0) -> tuple[RunSpec, RunSpec]:
 
 
 def told(store: Store, named: Sequence[tuple[str, Run]]) -> str:
-    """What each run did to the validation accuracy, read from its curve; empty until all have ended."""
+    """What each run did, read from its curves; empty until all have ended."""
     if len(named) < 2 or any(run.status not in FINISHED for _, run in named):
         return ""
-    return " ".join(_one_told(store, name, run) for name, run in named)
+    return "\n\n".join(_one_told(store, name, run) for name, run in named)
 
 
 def _one_told(store: Store, name: str, run: Run) -> str:
     if run.status == FAILED:
         return f"**{name.capitalize()}** the run failed: {run.error}."
     curve = store.curves([run.run_id])
-    curve = curve[curve["kind"] == "eval"].dropna(subset=["accuracy"])
-    if len(curve) < 2:
+    losses = curve[curve["kind"] == "step"].dropna(subset=["loss"])
+    right = curve[curve["kind"] == "eval"].dropna(subset=["accuracy"])["accuracy"]
+    if losses.empty or right.empty:
         return ""
-    start, end = curve["accuracy"].iloc[0], curve["accuracy"].iloc[-1]
-    lowest = curve.loc[curve["accuracy"].idxmin()]
-    fell = "**collapses**" if lowest["accuracy"] < COLLAPSED * start else "stays up"
+    worst, end = losses.loc[losses["loss"].idxmax()], losses["loss"].iloc[-SMOOTH:].mean()
+    answers = (
+        f"Right answers: {words.percent(right.iloc[0])} at the start, {words.percent(right.min())} at worst, "
+        f"{words.percent(right.iloc[-1])} in the end."
+    )
+    if worst["loss"] <= guessing():
+        return (
+            f"**{name.capitalize()}** the run is **stable**: the training loss is {worst['loss']:.2f} at its highest. "
+            f"{answers}"
+        )
     return (
-        f"**{name.capitalize()}** accuracy {fell}: from {words.percent(start)} to {words.percent(lowest['accuracy'])} "
-        f"at its lowest (step {int(lowest['step'])}), and {words.percent(end)} in the end."
+        f"**{name.capitalize()}** the run **diverges**: the training loss rises to {worst['loss']:.1f} (step "
+        f"{int(worst['step'])}), past the {guessing():.1f} of guessing, and is {end:.1f} in the end. {answers}"
     )
 
 
@@ -155,7 +169,8 @@ def real_runs() -> None:
     scaled, plain = demo_specs()
     live.panel(
         "c5", f"Two real runs of {DEMO_STEPS} steps: the same seed, data and numbers; only the scaling differs.",
-        [("with 1/√(r r2)", scaled), ("without scaling", plain)], field="accuracy", told=told,
+        [("with 1/√(r r2)", scaled), ("without scaling", plain)], field="loss", told=told,
+        level=("guessing", guessing()),
     )  # fmt: skip
 
 

@@ -62,10 +62,12 @@ def panel(
     field: str,
     told: Told | None = None,
     colours: Sequence[str] = COLOURS,
+    level: tuple[str, float] | None = None,
 ) -> None:
     """The button, then the curves of ``field`` ("loss" in training, "accuracy" on validation examples) and the ends.
 
-    ``told`` says under the curves what happened; ``colours`` are those of the arms, LoRA's apart.
+    ``told`` says under the curves what happened; ``colours`` are those of the arms, LoRA's apart; ``level`` is a name
+    and a height that the curves are read against.
     """
     store = data.store()
     specs = [spec for _, spec in arms]
@@ -77,14 +79,15 @@ def panel(
         st.button(label, type="primary", key=f"{key}-start", on_click=start, args=(specs,))
     if any(run is not None for run in found):
         going = any(run is not None and run.status not in FINISHED for run in found)
-        _follow(key, arms, field, live=going, told=told, colours=colours)
+        _follow(key, arms, field, live=going, told=told, colours=colours, level=level)
     else:
         parts.show('<div class="learn-covered">The curves appear here while the runs train, on this machine.</div>')
 
 
 def _follow(
-    key: str, arms: Sequence[Arm], field: str, *, live: bool, told: Told | None, colours: Sequence[str]
-) -> None:
+    key: str, arms: Sequence[Arm], field: str, *, live: bool, told: Told | None, colours: Sequence[str],
+    level: tuple[str, float] | None,
+) -> None:  # fmt: skip
     @st.fragment(run_every=EVERY_S if live else None, key=f"{key}-follow")
     def show() -> None:
         store = data.store()
@@ -92,7 +95,7 @@ def _follow(
         if any(run is not None and run.status not in FINISHED for run in runs):
             ensure_dispatcher(store)
         named = [(name, run) for (name, _), run in zip(arms, runs, strict=True) if run is not None]
-        st.altair_chart(curve(store, named, field, colours), key=f"{key}-curve", width="stretch",
+        st.altair_chart(curve(store, named, field, colours, level), key=f"{key}-curve", width="stretch",
                         alt=f"{field} by step for {', '.join(name for name, _ in named)}")  # fmt: skip
         if told is not None and (sentence := told(store, named)):
             st.markdown(sentence)
@@ -105,7 +108,11 @@ def _follow(
 
 
 def curve(
-    store: Store, named: Sequence[tuple[str, Run]], field: str, colours: Sequence[str] = COLOURS
+    store: Store,
+    named: Sequence[tuple[str, Run]],
+    field: str,
+    colours: Sequence[str] = COLOURS,
+    level: tuple[str, float] | None = None,
 ) -> alt.LayerChart:
     """Altair, because it moves while training: one line per run, dashes and names beside colours."""
     names = {run.run_id: name for name, run in named}
@@ -147,7 +154,18 @@ def curve(
         x="step:Q", y="value:Q", text="name:N",
         color=alt.Color("name:N", scale=alt.Scale(domain=order, range=inks), legend=None),
     )  # fmt: skip
-    return charts.altair(alt.layer(lines, labels), f"{y.capitalize()}, step by step", height=300)
+    layers = [lines, labels] if level is None else [*_level(*level), lines, labels]
+    return charts.altair(alt.layer(*layers), f"{y.capitalize()}, step by step", height=300)
+
+
+def _level(name: str, height: float) -> list[alt.Chart]:
+    """A thin line across the figure, named at its right end."""
+    at = alt.Chart(pd.DataFrame({"value": [height], "name": [name]})).encode(y="value:Q")
+    line = at.mark_rule(strokeDash=[2, 3], color=theme.LORA)
+    label = at.mark_text(align="right", baseline="bottom", dx=-4, dy=-3, color=theme.LORA).encode(
+        x=alt.value("width"), text="name:N"
+    )
+    return [line, label]
 
 
 def spread(heights: Sequence[float], least: float) -> list[float]:

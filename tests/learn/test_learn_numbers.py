@@ -206,7 +206,7 @@ def test_the_contest_keeps_to_its_budget():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_real_run_of_chapter_5_collapses_without_the_factor_and_only_then(tmp_path, monkeypatch, seed):
+def test_the_real_run_of_chapter_5_diverges_without_the_factor_and_only_then(tmp_path, monkeypatch, seed):
     from cdka.engines.local import wait
     from cdka.runs.store import Store
 
@@ -215,14 +215,19 @@ def test_the_real_run_of_chapter_5_collapses_without_the_factor_and_only_then(tm
     run_ids = store.submit(list(ch5_stage.demo_specs(seed)))
     wait(store, run_ids)
     curves = store.curves(run_ids)
-    curves = curves[curves["kind"] == "eval"]
-    scaled, plain = (curves[curves["run_id"] == run_id]["accuracy"].tolist() for run_id in run_ids)
-    assert scaled[0] == plain[0] > 0.9, "both begin with the same model"
-    assert min(plain) < 0.3
-    assert plain[-1] < 0.7
-    assert min(scaled) > 0.8
+    right, losses = (
+        [curves[(curves["kind"] == kind) & (curves["run_id"] == run_id)][column].dropna() for run_id in run_ids]
+        for kind, column in (("eval", "accuracy"), ("step", "loss"))
+    )
+    assert right[0].iloc[0] == right[1].iloc[0] > 0.9, "both begin with the same model"
+    assert ch5_stage.guessing() == pytest.approx(2.303, abs=1e-3)
+    assert losses[1].max() > 1.5 * ch5_stage.guessing()
+    assert losses[1].iloc[-5:].mean() > 3 * losses[1].iloc[0], "and does not come back"
+    assert right[1].min() < 0.3
+    assert losses[0].max() < 1.0
+    assert right[0].min() > 0.9
     named = [(name, store.run(run_id)) for name, run_id in zip(("with", "without"), run_ids, strict=True)]
-    said = ch5_stage.told(store, named)
-    assert "**With** accuracy stays up" in said
-    assert "**Without** accuracy **collapses**" in said
+    with_, without = ch5_stage.told(store, named).split("\n\n")
+    assert with_.startswith("**With** the run is **stable**")
+    assert without.startswith("**Without** the run **diverges**")
     assert ch5_stage.told(store, named[:1]) == ""

@@ -70,12 +70,13 @@ PAGES = (
         text="""
 All $B_i$ start at zero, so the first step makes all of $\\Delta W$. Adam divides each [[gradient]] by its own
 size, so every number in $B_i$ moves by about the [[learning rate]], whatever the gradient is.
+((cited: Kingma and Ba, Adam, 2015))
 
 So the size of the first output does not depend on the problem. It depends on **how many terms are added up**:
 `r` components, and `r2` columns in each.
 
-The figure takes one such step and measures the [[RMS]] of what the adapter adds to the output. **Let `r` grow,
-then `r2`.**
+The figure takes one such step and measures the [[RMS]] of what the adapter adds to the output. ((ours:
+stability_experiment)) **Let `r` grow, then `r2`.**
 """,
         code=_code,
         source=OURS,
@@ -90,11 +91,12 @@ then `r2`.**
     Page(
         title="LoRA's two answers",
         text="""
-The original LoRA divides by `r`. **Choose 1/r** with `r` growing: now the output *shrinks*, by a factor of
-eight. The more you pay, the less your adapter says at first.
+The original LoRA divides by `r`. ((cited: Hu et al., 2021)) **Choose 1/r** with `r` growing: now the output
+*shrinks*, by a factor of eight. The more you pay, the less your adapter says at first. ((ours:
+stability_experiment))
 
-[[rsLoRA]] divides by $\\sqrt r$ instead. **Choose 1/√r**: flat. The terms point in random directions, so $r$ of
-them add up to $\\sqrt r$, not to $r$.
+[[rsLoRA]] divides by $\\sqrt r$ instead. ((cited: Kalajdzievski, 2023)) **Choose 1/√r**: flat. The terms point
+in random directions, so $r$ of them add up to $\\sqrt r$, not to $r$.
 
 Now **let `r2` grow** under 1/√r. LoRA has no `r2`, so its rule knows nothing of it.
 """,
@@ -117,14 +119,15 @@ Now **let `r2` grow** under 1/√r. LoRA has no `r2`, so its rule knows nothing 
         title="Count all the terms",
         text="""
 One output number of an adapter is a sum over `r` · `r2` products of random sign. So it grows like
-$\\sqrt{r\\,r_2}$, and the paper divides by exactly that: [[scaling]] = [[alpha]] / √(`r` `r2`).
+$\\sqrt{r\\,r_2}$, and the paper divides by exactly that: [[scaling]] = [[alpha]] / √(`r` `r2`). ((paper: its
+training stabilisation))
 
 **Choose it and let everything grow.** The line stays level. `r1` has no part in it: it only says how many
 outputs share the same $B_i$. **Try `r1` = 16.**
 
-With `r1` = 1 the line bends up at its far right end, to about twice. There, 64 components share a space of `r1`
-· in / `r2` = 8 dimensions, and can no longer point in independent directions. Real settings stay well below
-that.
+With `r1` = 1 the line bends up at its far right end, to about twice. ((ours: stability_experiment)) There, 64
+components share a space of `r1` · in / `r2` = 8 dimensions, and can no longer point in independent directions.
+Real settings stay well below that.
 
 What you gain is that one learning rate fits all settings, so that you compare designs and not luck with the
 learning rate.
@@ -143,9 +146,9 @@ learning rate.
     Page(
         title="Does it matter in a real run?",
         text=f"""
-The model *digits-vit* reads upright digits: 97 % right. Two adapters with `r1` = {DEMO.r1}, `r2` = {DEMO.r2},
-`r` = {DEMO.r} go on training it on the task that it already knows. Nothing is left to learn; a careful method
-would leave it alone.
+The model *digits-vit* reads upright digits: 97 % right. ((ours: the first point of the runs beside)) Two
+adapters with `r1` = {DEMO.r1}, `r2` = {DEMO.r2}, `r` = {DEMO.r} go on training it on the task that it already
+knows. Nothing is left to learn; a careful method would leave it alone.
 
 One run divides by √({DEMO.r2} · {DEMO.r}) = {(DEMO.r2 * DEMO.r) ** 0.5:.0f}, the other by nothing. All else is
 equal: alpha {DEMO_SETTINGS["alpha"]:g}, learning rate {DEMO_SETTINGS["lr"]:g}, data order, seed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
@@ -23,13 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help="list (default), trends, or names of studies: r1 r2 r")
     add("--model", default=DEFAULT_MODEL, help=f"default {DEFAULT_MODEL}")
-    add("--task", default=DEFAULT_TASK, help=f"default {DEFAULT_TASK}")
+    add("--task", help=f"a task's name, or a data file of your own, as --data takes it (default {DEFAULT_TASK})")
     add(
         "--seeds", default=str(DEFAULT_SEEDS), metavar="N",
         help=f"a number of seeds, or a list: 3,4,5 (default {DEFAULT_SEEDS})",
     )  # fmt: skip
     add("--report", metavar="FILE.md", help="write the result as Markdown, with figures and data beside it")
     add("--json", action="store_true", help="one JSON document on stdout")
+    add_data_arguments(parser)
     add_spec_arguments(parser, without=("seed", "components", "method"))
 
 
@@ -37,8 +39,12 @@ def run(args: argparse.Namespace) -> int:
     if not args.names or args.names == ["list"]:
         return _list(args.json)
     names = [name for given in args.names for name in GROUPS.get(given, (given,))]
+    task, options = task_and_options(args)
+    settings = spec_settings(args)
+    if options:
+        settings["task_options"] = {**options, **settings.get("task_options", {})}
     planned = [
-        plan_study(find_study(name), args.model, args.task, seeds=seeds(args.seeds), settings=spec_settings(args))
+        plan_study(find_study(name), args.model, task or DEFAULT_TASK, seeds=seeds(args.seeds), settings=settings)
         for name in dict.fromkeys(names)
     ]
     target = Path(args.report) if args.report else None

@@ -61,7 +61,7 @@ def plan_study(
         )  # fmt: skip
     specs: list[RunSpec] = [spec for one in plans for spec in one.specs]
     document = {
-        **plans[0].document, "study": study.name, "regimes": own, "claim": study.claim,
+        **plans[0].document, "study": study.name, "regimes": own, "claim": study.claim, "given": dict(settings or {}),
     }  # fmt: skip
     notes = tuple(dict.fromkeys(note for one in plans for note in one.notes))
     arms_planned = tuple(arm for one in plans for arm in one.arms)

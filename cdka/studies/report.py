@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,7 +95,7 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
     shown = ("cdka-studio", "torch", "peft", "commit")
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in shown if name in facts["versions"])
     time = "" if facts["seconds"] is None else f", {facts['seconds']:.0f} s from the first start to the last end"
-    command = f"cdka study {names} --model {facts['model']} --task {facts['task']} --seeds {_flag(facts['seeds'])}"
+    command = _command(names, facts, sweeps[0].plan.get("given", {}))
     regimes: dict[str, str] = {}
     for sweep in sweeps:
         for regime, settings in sweep.plan["regimes"].items():
@@ -114,7 +115,25 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
     )
 
 
-def _flag(seeds: Sequence[int]) -> str:
+def _command(names: str, facts: dict[str, Any], given: dict[str, Any]) -> str:
+    """The command line that repeats the studies, with the settings that were given."""
+    given = dict(given)
+    options = given.pop("task_options", None) or {}
+    own_data = facts["task"].startswith("local-")
+    words = ["cdka", "study", *names.split(), "--model", facts["model"]]
+    words += ["--data", str(options["data"])] if own_data else ["--task", facts["task"]]
+    words += ["--seeds", _seeds_flag(facts["seeds"])]
+    if own_data:  # the same digest of the file goes with the runs, not with the command
+        given |= {key: value for key, value in options.items() if key not in ("data", "sha256")}
+    for key, value in given.items():
+        flag = f"--{key.replace('_', '-')}"
+        words += [flag] if value is True else [flag, ",".join(value) if isinstance(value, list | tuple) else str(value)]
+    for key, value in options.items() if not own_data else ():
+        words += ["--task-option", f"{key}={value}"]
+    return shlex.join(words)
+
+
+def _seeds_flag(seeds: Sequence[int]) -> str:
     """The seeds as ``--seeds`` takes them: their number where they count from zero."""
     counted = list(seeds) == list(range(len(seeds)))
     return str(len(seeds)) if counted else ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")

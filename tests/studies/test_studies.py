@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from xml.etree import ElementTree
 
 import numpy as np
@@ -286,6 +287,33 @@ def test_the_report_holds_every_arm_verdict_and_how_to_repeat_it(home, tmp_path)
     document = json.loads((tmp_path / "trends.json").read_text())
     assert [Finding.from_dict(f) for f in document["studies"][0]["findings"]] == judge(store, sweep)
     assert document["seeds"] == [0, 1, 2]
+
+
+def test_the_command_of_a_report_plans_the_same_runs_again(home, monkeypatch):
+    """Seeds, settings and data of one's own included: what it prints is parsed and planned as the tool would."""
+    from cdka.cli import main, study
+
+    store = Store(home)
+    rows = [{"text": f"{word} {i}", "label": word} for i in range(40) for word in ("yes", "no")]
+    data = home / "words with a space.jsonl"
+    home.mkdir(exist_ok=True)
+    data.write_text("\n".join(json.dumps(row) for row in rows))
+    planned = []
+    monkeypatch.setattr(study, "launch", lambda plan, store: planned.append(plan) or store.create_sweep(
+        plan.name, plan.document, plan.specs))  # fmt: skip
+    monkeypatch.setattr(study, "follow", lambda store, ids: [store.run(one) for one in ids])
+    for given in (
+        ["--seeds", "3,4", "--steps", "9", "--target-modules", "q_proj,v_proj"],
+        ["--data", str(data), "--text-column", "text", "--label-column", "label", "--model", "math-lm", "--seeds", "1"],
+        ["--task", "digits", "--task-option", "limit=50", "--gradient-checkpointing"],
+    ):
+        main.main(["study", "r1", *given])
+        sweep = store.sweeps()[0]
+        (line,) = re.findall(r"^    cdka (study .*)$", report(store, [sweep]).text, re.M)
+        main.main(shlex.split(line))
+        first, again = planned[-2:]
+        assert [spec.to_dict() for spec in first.specs] == [spec.to_dict() for spec in again.specs]
+    assert {spec.seed for spec in planned[0].specs} == {3, 4}
 
 
 def test_the_figure_draws_every_run_where_it_belongs(home):

@@ -19,7 +19,7 @@ from cdka.compare.measure import Measure
 from cdka.compare.source import Source, StoreSource
 from cdka.errors import unknown
 from cdka.paths import home_dir
-from cdka.runs.record import LIVE, QUEUED
+from cdka.runs.record import CANCELLED, LIVE, QUEUED
 
 BUNDLE = "bundle-"
 EXAMPLE = BUNDLE + bundle.EXAMPLE
@@ -60,11 +60,18 @@ def widget(known: dict[str, str]) -> list[str]:
         for name in asked:
             if name not in known:
                 st.warning(str(unknown("sweep or bundle", name, known, next_step="Showing the others, or the newest.")))
+    first = _newest(known)
     chosen = st.multiselect(
         "Sweeps", list(known), format_func=lambda name: known.get(name, name), key="compare-sweep", on_change=_picked,
-        placeholder=f"newest: {next(iter(known.values()))}", help="Several are compared as one. Bundles: see Export.",
+        placeholder=f"newest: {known[first]}", help="Several are compared as one. Bundles: see Export.",
     )  # fmt: skip
-    return chosen or [next(iter(known))]
+    return chosen or [first]
+
+
+def _newest(known: dict[str, str]) -> str:
+    """The newest sweep that was not cancelled as a whole, else the first bundle."""
+    sweeps = (sweep.sweep_id for sweep in data.store().sweeps() if sweep.counts.keys() - {CANCELLED})
+    return next(sweeps, None) or next(name for name in known if name.startswith(BUNDLE))
 
 
 def _picked() -> None:

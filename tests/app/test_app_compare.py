@@ -101,6 +101,19 @@ def test_odd_selections_give_sensible_views_and_say_what_is_missing(specs, ends,
         assert expected in words(opened(view))
 
 
+def test_a_sweep_that_was_cancelled_as_a_whole_is_not_what_opens():
+    store = Store()
+    dropped = store.create_sweep("dropped", {"name": "dropped"}, grid(r1=(1, 2), seeds=1))
+    for run in store.runs(sweep_id=dropped):
+        store.request_stop(run.run_id, keep=False)
+    assert "example" in opened().multiselect[0].placeholder
+    fill(store, "kept", grid(r1=(1, 2), seeds=2))
+    again = store.create_sweep("dropped again", {"name": "dropped again"}, grid(r1=(1, 2), seeds=1))
+    for run in store.runs(sweep_id=again):
+        store.request_stop(run.run_id, keep=False)
+    assert "newest: kept" in opened().multiselect[0].placeholder
+
+
 def test_a_map_shows_one_task_at_a_time_and_labels_name_theirs():
     both = [*grid(r1=(1, 2), r2=(2, 4), seeds=2), *grid(r1=(1, 2), r2=(2, 4), seeds=2, task="digits")]
     sweep_id = fill(Store(), "mixed", both, adapters=False)

@@ -17,7 +17,7 @@ import streamlit as st
 from app import parts, words
 from app.sweeps.verdict import verdicts_html
 from cdka.paths import assets_dir
-from cdka.studies import Finding
+from cdka.studies import STUDIES, Finding
 from cdka.studies.report import FORMAT
 
 _FIGURE = re.compile(r"^!\[([^\]]*)\]\(([\w.-]+\.svg)\)$", re.M)
@@ -65,20 +65,34 @@ def example_html(study: str, model: str, task: str) -> str:
 
 
 def reports() -> None:
-    """Every shipped report in full, with its figures, folded up."""
-    for path, document in documents(assets_dir() / "studies"):
-        text = path.read_text(encoding="utf-8")
-        title = text.splitlines()[0].lstrip("# ")
-        seeds = words.plural(len(document["seeds"]), "seed")
-        with st.expander(f"Shipped report: {title}, {seeds}", key=f"shipped-{path.stem}"):
-            parts.show(f'<div class="cdka-quiet">{html.escape(provenance(document))}</div>')
-            body = text.partition("\n")[2]
-            pieces = _FIGURE.split(body)
-            st.markdown(pieces[0])
-            for alt, file, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-                figure = path.with_name(file)
-                if figure.is_file():
-                    parts.show(figure.read_text(encoding="utf-8"))
-                else:
-                    st.caption(alt)
-                st.markdown(after)
+    """A shipped report in full, with its figures: the one that the reader picks."""
+    known = {path.stem: (path, document) for path, document in documents(assets_dir() / "studies")}
+    if not known:
+        return
+    name = st.selectbox(
+        "Shipped reports", list(known), index=None, format_func=lambda stem: _title(known[stem][1]),
+        placeholder="Read one in full", key="shipped-report", persist_state="session",
+    )  # fmt: skip
+    if name is None:
+        return
+    path, document = known[name]
+    with st.container(border=True, key="shipped-text"):
+        parts.show(f'<div class="cdka-quiet">{html.escape(provenance(document))}</div>')
+        body = path.read_text(encoding="utf-8").partition("\n")[2]
+        pieces = _FIGURE.split(body)
+        st.markdown(pieces[0])
+        for alt, file, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+            figure = path.with_name(file)
+            if figure.is_file():
+                parts.show(figure.read_text(encoding="utf-8"))
+            else:
+                st.caption(alt)
+            st.markdown(after)
+
+
+def _title(document: dict[str, Any]) -> str:
+    """The question of a report on one study, the names of several; its model, task and number of seeds."""
+    names = [one["study"] for one in document["studies"]]
+    what = STUDIES[names[0]].title if len(names) == 1 and names[0] in STUDIES else f"Studies {', '.join(names)}"
+    where = f"{document['model']} on {document['task']}"
+    return f"{what} {where}, {words.plural(len(document['seeds']), 'seed')}"

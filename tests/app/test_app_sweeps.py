@@ -429,7 +429,10 @@ def test_a_shipped_report_is_an_example_until_there_are_own_runs(room, idle, tmp
     (folder / "trends.json").write_text(json.dumps(SHIPPED))
     monkeypatch.setattr("app.sweeps.shipped.assets_dir", lambda: tmp_path / "assets")
     app = room("sweeps", part="Studies")
-    assert [box.label for box in app.expander] == ["Shipped report: What was found: here, 3 seeds"]
+    asked = app.selectbox(key="shipped-report")
+    assert asked.options == ["Does a larger r1 hurt? digits-vit on digits-flip, 3 seeds"]
+    assert "A table." not in texts(app)
+    app = asked.select_index(0).run()
     assert "A table." in texts(app)
     assert "![" not in texts(app), "the figure is drawn, not linked to"
     assert "Shipped example, not your runs: 30 runs, 3 seeds, 2026-01-31" in plain(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,7 +18,7 @@ from cdka.runs.store import Store
 from cdka.studies import STUDIES, find_study, judge, plan_study
 from cdka.studies.course import course
 from cdka.studies.figure import ladder_svg
-from cdka.studies.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding, runs_by_regime
+from cdka.studies.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding, runs_by_regime, signed
 from cdka.studies.report import check_target, report
 from cdka.studies.rules import roughness
 
@@ -357,6 +358,23 @@ def test_the_shipped_report_is_of_the_tool_as_it_is():
                 assert finding.reading in text
         for figure in re.findall(r"\]\(([\w.-]+\.svg)\)", text):
             ElementTree.parse(folder / figure)
+
+
+def test_the_table_in_the_readme_is_that_of_the_shipped_reports():
+    """Every effect and interval of the README's table is a finding of the report that its row links to."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+) \| \[(\d+)\]\(assets/studies/([\w-]+)\.md\) \|$", readme, re.M)
+    assert len(rows) == 8
+    for cells, seeds, name in rows:
+        document = json.loads((assets_dir() / "studies" / f"{name}.json").read_text(encoding="utf-8"))
+        findings = [Finding.from_dict(f) for one in document["studies"] for f in one["findings"]]
+        known = {(f.verdict, signed(f.effect), signed(f.ci_low), signed(f.ci_high)) for f in findings}
+        told = re.findall(
+            r"(supported|contradicted|not resolved)[^|\[]*?([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\]", cells
+        )
+        assert told, cells
+        assert set(told) <= known, cells
+        assert int(seeds) == len(document["seeds"])
 
 
 def test_only_a_study_has_a_verdict(home):

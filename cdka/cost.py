@@ -73,21 +73,22 @@ def form_of(n: int, r1: int, r2: int, r: int, in_features: int, device_type: str
     return "expanded"
 
 
-STACKED_WEIGHTS, STACKED_ROWS = 65_536, 64
+STACKED_WEIGHTS, STACKED_ROWS = 32_768, 64
 """Layers with more weights are never merged with their adapters while training, nor for fewer rows per adapter."""
 
 
 def stacking_pays(
-    n: int, out_features: int, in_features: int, adapters: Sequence[tuple[int, int, int]], device_type: str
+    n: int, slices: int, out_features: int, in_features: int, adapters: Sequence[tuple[int, int, int]], device_type: str
 ) -> bool:
-    """Whether a pack on one layer is faster as one matrix per adapter (``adapter.stacked``), n rows each.
+    """Whether a pack on one layer is faster as one matrix per slice of the batch (``adapter.stacked``), n rows each.
 
-    ``adapters`` are the (r1, r2, r) of its runs. Measured on a CPU, fp32, one and two threads, 64 to 1,088 rows,
-    layers of 64 to 256 features: from a rank of a quarter of the smaller side on, on the average of the runs.
+    ``adapters`` are the (r1, r2, r) of the slices that have one. Measured on a CPU, fp32, one and two threads, 64 to
+    1,088 rows, layers of 64 to 256 features: from a rank of a quarter of the smaller side on, on the average of the
+    slices. At 256 x 256 it gains little with many rows and loses with few.
     """
     if device_type != "cpu" or n < STACKED_ROWS or out_features * in_features > STACKED_WEIGHTS:
         return False
-    return 4 * sum(r * r1 * r2 for r1, r2, r in adapters) >= len(adapters) * min(out_features, in_features)
+    return 4 * sum(r * r1 * r2 for r1, r2, r in adapters) >= slices * min(out_features, in_features)
 
 
 def forward_flops_per_token(shapes: ModelShapes) -> int:

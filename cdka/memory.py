@@ -211,16 +211,20 @@ class Device:
     free_bytes: int
 
 
-def detect_device() -> Device:
-    """The first NVIDIA GPU that nvidia-smi reports, else this machine's memory; looked up again every few seconds."""
-    return _detected(int(time.monotonic() / DETECTED_FOR_S))
+def detect_device(gpu: str | None = None) -> Device:
+    """An NVIDIA GPU by its index or id, where None the first one; without any, this machine's memory.
+
+    Asked of nvidia-smi, and looked up again every few seconds.
+    """
+    return _detected(int(time.monotonic() / DETECTED_FOR_S), gpu)
 
 
-@lru_cache(maxsize=1)
-def _detected(_period: int) -> Device:
+@lru_cache(maxsize=64)
+def _detected(_period: int, gpu: str | None) -> Device:
     program = shutil.which("nvidia-smi")
     if program:
         query = [program, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+        query += [] if gpu is None else ["-i", gpu]
         try:
             answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
             name, total, free = (part.strip() for part in answer.splitlines()[0].split(","))

@@ -16,10 +16,10 @@ from cdka.compare.comparison import Comparison, compare
 from cdka.compare.figures.curves import X_TITLES
 from cdka.compare.figures.lines import Grid, grid
 from cdka.compare.measure import Measure
-from cdka.compare.source import Source, StoreSource
+from cdka.compare.source import Source, StoreSource, newest
 from cdka.errors import unknown
 from cdka.paths import home_dir
-from cdka.runs.record import CANCELLED, LIVE, QUEUED
+from cdka.runs.record import LIVE, QUEUED
 
 BUNDLE = "bundle-"
 EXAMPLE = BUNDLE + bundle.EXAMPLE
@@ -70,8 +70,8 @@ def widget(known: dict[str, str]) -> list[str]:
 
 def _newest(known: dict[str, str]) -> str:
     """The newest sweep that was not cancelled as a whole, else the first bundle."""
-    sweeps = (sweep.sweep_id for sweep in data.store().sweeps() if sweep.counts.keys() - {CANCELLED})
-    return next(sweeps, None) or next(name for name in known if name.startswith(BUNDLE))
+    sweep = newest(data.store().sweeps())
+    return sweep.sweep_id if sweep else next(name for name in known if name.startswith(BUNDLE))
 
 
 def _picked() -> None:

@@ -96,8 +96,8 @@ $A^T$ on the right, then by $B$ on the left, and read the result row by row. ((t
 rows in place of columns))
 
 **Step through it**, and compare the last step with $(B\\otimes A)\\,x$ computed the long way. This is the
-[[factored forward]]; every adapter in the Studio runs like this, one line of PyTorch: `(B @ (x.view(n, r2, -1)
-@ A.T)).flatten(1)`. ((ours: factored_forward against np.kron, below))
+[[factored forward]], the idea that every adapter in the Studio runs on, one line of PyTorch: `(B @ (x.view(n, r2,
+-1) @ A.T)).flatten(1)`. ((ours: factored_forward against np.kron, below))
 """,
         code=lambda v: (
             f"{_arrays(v)}\nX = x.reshape(2, 3)\ny = (B @ (X @ A.T)).ravel()\n"

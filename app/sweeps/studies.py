@@ -27,7 +27,7 @@ from cdka.studies import GROUPS, STUDIES, Finding, judge, plan_study
 from cdka.studies.catalogue import Study
 from cdka.studies.course import courses_of
 from cdka.studies.figure import ladder_svg
-from cdka.studies.plan import DEFAULT_SEEDS, regimes
+from cdka.studies.plan import DEFAULT_SEEDS, SEARCH, regimes
 from cdka.studies.report import report
 from cdka.sweep.plan import Plan
 
@@ -125,7 +125,7 @@ def _regimes(study: Study, task: str) -> str:
     told = []
     for name in study.regimes:
         knobs = regimes(task)[name]
-        rate = "four learning rates" if name == "searched" else f"lr {knobs['lr']:g}"
+        rate = f"{len(SEARCH)} learning rates" if name == "searched" else f"lr {knobs['lr']:g}"
         told.append(f"<b>{name}</b> ({knobs['steps']:,} steps, {rate}, alpha {knobs['alpha']:g})")
     return f"Regime{'s' * (len(told) > 1)}: {' and '.join(told)}"
 

@@ -92,7 +92,7 @@ def adapted_linear(
     their gradients are returned in their own. Rows of several groups may overlap; each sees the same x.
     """
     if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active() and is_plain(x, *factors):
-        return _AdaptedLinear.apply(x, weight, bias, base_output, tuple(groups), *factors)
+        return _AdaptedLinear.apply(x.contiguous(), weight, bias, base_output, tuple(groups), *factors)
     y = F.linear(x, weight, bias) if base_output is None else base_output
     return add_groups(y, x, groups, factors)
 
@@ -116,7 +116,6 @@ def _prepared(group: Group, form: str, A: Tensor, B: Tensor, dtype: torch.dtype)
 class _AdaptedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight, bias, base_output, groups: tuple[Group, ...], *factors: Tensor) -> Tensor:
-        x = x.contiguous()
         y = F.linear(x, weight, bias) if base_output is None else base_output.clone()
         made, forms = [], []
         for group, A, B in zip(groups, factors[::2], factors[1::2], strict=True):

@@ -18,15 +18,18 @@ from cdka.adapter.forms import product
 from cdka.adapter.ops import Group, differentiable_gradients, is_plain
 from cdka.cost import stacking_pays
 
+_PRECISE = (torch.float32, torch.float64)
+
 
 def can_stack(x: Tensor, weight: Tensor, groups: Sequence[Group], factors: Sequence[Tensor]) -> bool:
     """Whether ``stacked_linear`` can serve this batch and is the faster way.
 
-    It can where all is of one precision and the batch is two or more equal slices, each of one adapter at most.
+    It can where all is in float32 or all in float64 (below that, delta W would drown in the rounding of the sum) and
+    the batch is two or more equal slices, each of one adapter at most.
     """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or not is_plain(x, *factors):
         return False
-    if {t.dtype for t in factors} | {x.dtype} != {weight.dtype}:
+    if weight.dtype not in _PRECISE or {t.dtype for t in factors} | {x.dtype} != {weight.dtype}:
         return False
     unit, end = _rows_of_one(groups[0], factors[0]), 0
     for group, A in zip(groups, factors[::2], strict=True):
@@ -38,7 +41,8 @@ def can_stack(x: Tensor, weight: Tensor, groups: Sequence[Group], factors: Seque
         for A, B in zip(factors[::2], factors[1::2], strict=True)
         for _ in range(A.shape[0] if A.dim() == 4 else 1)
     ]
-    return unit < len(x) and len(x) % unit == 0 and stacking_pays(unit, *weight.shape, components, x.device.type)
+    slices, rest = divmod(len(x), unit)
+    return slices > 1 and not rest and stacking_pays(unit, slices, *weight.shape, components, x.device.type)
 
 
 def stacked_linear(
@@ -49,13 +53,12 @@ def stacked_linear(
     ``factors`` holds A and B of every group in turn, of the precision of x. Slices without a group go through the base
     weight alone.
     """
-    return _StackedLinear.apply(x, weight, bias, tuple(groups), *factors)
+    return _StackedLinear.apply(x.contiguous(), weight, bias, tuple(groups), *factors)
 
 
 class _StackedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight, bias, groups: tuple[Group, ...], *factors: Tensor) -> Tensor:
-        x = x.contiguous()
         matrices = _matrices(len(x), weight, groups, factors)
         slices = x.view(len(matrices), -1, x.shape[-1])
         y = slices @ matrices.mT if bias is None else torch.baddbmm(bias, slices, matrices.mT)

@@ -70,11 +70,16 @@ def spec_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def seeds(text: str) -> int | list[int]:
-    """What ``--seeds`` asks for: a number of seeds, or the seeds themselves where there is a comma."""
+    """What ``--seeds`` asks for: a number of seeds, or the seeds themselves where there is a comma.
+
+    One seed alone is written with a comma behind it: ``7,``.
+    """
     try:
-        numbers = [int(part) for part in text.split(",") if part.strip() or "," not in text]
+        numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError:
         raise CdkaError(f"--seeds takes a number of seeds or a list: got {text!r}. Example: --seeds 3.") from None
+    if len(set(numbers)) < len(numbers):
+        raise CdkaError(f"--seeds takes each seed once: got {text!r}. Example: --seeds 0,1,2.")
     return numbers if "," in text else numbers[0]
 
 

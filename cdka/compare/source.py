@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from cdka.errors import CdkaError, unknown
+from cdka.runs.record import CANCELLED
 
 if TYPE_CHECKING:
     from cdka.runs.record import Sweep
@@ -46,7 +47,8 @@ class Source(Protocol):
 
 
 def find_sweep(store: Store, name: str | None) -> Sweep:
-    """The sweep with this id, beginning of an id, or name (the newest of that name); the newest where None.
+    """The sweep with this id, beginning of an id, or name (the newest of that name); where None the newest that was
+    not cancelled as a whole.
 
     Raises CdkaError with the nearest names where there is none.
     """
@@ -57,7 +59,7 @@ def find_sweep(store: Store, name: str | None) -> Sweep:
             "What it gives: cdka compare example"
         )
     if name is None:
-        return sweeps[0]
+        return newest(sweeps) or sweeps[0]
     for match in (
         lambda sweep: sweep.sweep_id == name,
         lambda sweep: sweep.name == name,
@@ -68,6 +70,11 @@ def find_sweep(store: Store, name: str | None) -> Sweep:
             return found[0]
     known = [text for sweep in sweeps for text in (sweep.sweep_id, sweep.name)]
     raise unknown("sweep", name, known, next_step="Leave it out for the newest one.")
+
+
+def newest(sweeps: Sequence[Sweep]) -> Sweep | None:
+    """The first of ``sweeps``, which come newest first, that was not cancelled as a whole."""
+    return next((sweep for sweep in sweeps if sweep.counts.keys() - {CANCELLED}), None)
 
 
 class StoreSource:

@@ -79,6 +79,8 @@ class RunSpec:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise CdkaError(f"{name} must be an integer of at least {least}: got {value!r}.")
+        if self.seed >= MOST_SEED:
+            raise CdkaError(f"seed must be below 2**63: got {self.seed}.")
         for name in ("lr", "alpha", "max_grad_norm"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
@@ -169,6 +171,8 @@ class RunSpec:
         return replace(self, **changes)
 
 
+MOST_SEED = 2**63
+"""What torch, NumPy and SQLite take as an integer."""
 FIELD_NAMES = tuple(f.name for f in fields(RunSpec))
 _LEAST = {
     "steps": 1, "batch_size": 1, "seed": 0, "eval_every": 1,

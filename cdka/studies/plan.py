@@ -18,7 +18,7 @@ DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_SEEDS = "digits-vit", "digits-flip", 3
 SEARCH = (1 / 3, 1.0, 3.0, 9.0)
 """The learning rates that a fair search tries, as multiples of the recipe's."""
 LOOKS = 5
-"""How often a run looks at the validation data: enough to draw a course, a twentieth of the time."""
+"""About how often a run looks at the validation data: enough to draw its course, at a few per cent of its time."""
 
 
 def regimes(task: str) -> dict[str, dict[str, Any]]:

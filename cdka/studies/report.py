@@ -100,7 +100,8 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
     for sweep in sweeps:
         for regime, settings in sweep.plan["regimes"].items():
             knobs = {k: v for k, v in settings.items() if regime != "searched" or k != "lr"}
-            searched = ", four learning rates around the recipe's" if regime == "searched" else ""
+            rates = sweep.plan.get("tune_lr") or ()
+            searched = f", learning rates {', '.join(f'{rate:g}' for rate in rates)}" if regime == "searched" else ""
             regimes[regime] = ", ".join(f"{key} {value:g}" for key, value in knobs.items()) + searched
     told = " ".join(f"**{regime}**: {text}." for regime, text in regimes.items())
     return (
@@ -115,20 +116,26 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
     )
 
 
+_TYPED = ("validation_fraction", "test_fraction", "split_seed", "max_new_tokens", "drop_missing")
+"""Options of data of one's own whose flags give a number or a yes; ``--task-option`` gives text."""
+
+
 def _command(names: str, facts: dict[str, Any], given: dict[str, Any]) -> str:
     """The command line that repeats the studies, with the settings that were given."""
     given = dict(given)
-    options = given.pop("task_options", None) or {}
+    options = dict(given.pop("task_options", None) or {})
     own_data = facts["task"].startswith("local-")
     words = ["cdka", "study", *names.split(), "--model", facts["model"]]
     words += ["--data", str(options["data"])] if own_data else ["--task", facts["task"]]
     words += ["--seeds", _seeds_flag(facts["seeds"])]
-    if own_data:  # the same digest of the file goes with the runs, not with the command
-        given |= {key: value for key, value in options.items() if key not in ("data", "sha256")}
+    if own_data:  # the digest of the file goes with the runs, not with the command
+        flags = {key for key, value in options.items() if not (isinstance(value, str) and key in _TYPED)}
+        given |= {key: options.pop(key) for key in sorted(flags - {"data", "sha256"})}
+        options = {key: value for key, value in options.items() if key not in ("data", "sha256")}
     for key, value in given.items():
         flag = f"--{key.replace('_', '-')}"
         words += [flag] if value is True else [flag, ",".join(value) if isinstance(value, list | tuple) else str(value)]
-    for key, value in options.items() if not own_data else ():
+    for key, value in options.items():
         words += ["--task-option", f"{key}={value}"]
     return shlex.join(words)
 

@@ -10,7 +10,7 @@ import psutil
 
 from cdka.engines import local
 from cdka.engines.check import checked_all
-from cdka.engines.slots import Slot, cores, detect
+from cdka.engines.slots import Slot, cores, detect, suits
 from cdka.finetune.spec import RunSpec
 from cdka.memory import detect_device
 from cdka.runs.store import Store
@@ -45,7 +45,7 @@ class Preview:
 def preview(plan: Plan, store: Store, *, packs: bool = True) -> Preview:
     """What ``launch`` would do, without doing it."""
     slots = detect()
-    places = [slot for slot in slots if slot.gpu is not None] or slots
+    places = _places(plan.specs[0], slots) or slots
     numbers: list[int | None] = [None] * len(plan.specs)
     notes: list[str] = []
     if packs:
@@ -62,24 +62,33 @@ def preview(plan: Plan, store: Store, *, packs: bool = True) -> Preview:
     )  # fmt: skip
 
 
+def _places(spec: RunSpec, slots: Sequence[Slot]) -> list[Slot]:
+    """The slots that a run may train on."""
+    with_gpu = any(slot.gpu is not None for slot in slots)
+    return [slot for slot in slots if suits(slot, spec.device, with_gpu)]
+
+
 def _device_type(spec: RunSpec, slots: Sequence[Slot]) -> str:
-    """Where a run will train: a GPU unless there is none or it asks for the CPU."""
-    return "cuda" if spec.device != "cpu" and any(slot.gpu is not None for slot in slots) else "cpu"
+    """What kind of device a run will train on: cuda or cpu."""
+    return "cuda" if any(slot.gpu is not None for slot in _places(spec, slots)) else "cpu"
 
 
 def _fits(slots: Sequence[Slot]) -> Callable[[Sequence[RunSpec]], bool]:
-    """Whether a pack's estimate is within its share of the memory where it will train: of its GPU's, or of the host's,
-    which all CPU slots share. A pack of unknown size is let through."""
-    cpus = sum(slot.gpu is None for slot in slots)
-    free = {"cpu": psutil.virtual_memory().available / cpus if cpus else 0}
-    if any(slot.gpu is not None for slot in slots):
-        device = detect_device()
-        free["cuda"] = device.free_bytes if device.kind == "cuda" else free["cpu"]
+    """Whether a pack's estimate is within its share of the memory where it will train.
+
+    That is the memory of the smallest GPU that may take it, or the host's, which all CPU slots share. A pack of unknown
+    size is let through.
+    """
+    host = psutil.virtual_memory().available
+
+    def free(spec: RunSpec) -> float:
+        places = _places(spec, slots)
+        gpus = [detect_device(slot.gpu) for slot in places if slot.gpu is not None]
+        return min((gpu.free_bytes for gpu in gpus if gpu.kind == "cuda"), default=host / max(1, len(places)))
 
     def fits(specs: Sequence[RunSpec]) -> bool:
-        where = _device_type(specs[0], slots)
-        size = job_bytes(specs, where)
-        return size is None or size <= MEMORY_SHARE * free[where]
+        size = job_bytes(specs, _device_type(specs[0], slots))
+        return size is None or size <= MEMORY_SHARE * free(specs[0])
 
     return fits
 

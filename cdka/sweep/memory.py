@@ -48,5 +48,5 @@ def job_bytes(specs: Sequence[RunSpec], device_type: str = "cpu") -> int | None:
             return None
         scale = 2 if double else 1
         weights = scale * one.weights_bytes
-        total += scale * (one.total_bytes - one.weights_bytes) + trained * TRAINING_BYTES_PER_PARAM
+        total += scale * (one.total_bytes - one.weights_bytes + trained * TRAINING_BYTES_PER_PARAM)
     return PROCESS_BYTES + total + weights

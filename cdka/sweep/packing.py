@@ -22,7 +22,8 @@ def pack(
 
     Only CDKA adapters share a batch (PEFT's others refuse mixed batches while training), and only where the settings
     in ``finetune.spec.SHARED`` agree. Packs are of even size, and at least ``slots`` of them where there is work
-    for as many. ``fits`` says whether a pack is expected to fit the memory; one that does not is halved.
+    for as many. ``fits`` says whether a pack is expected to fit the memory; one that does not is halved until
+    its parts do.
     """
     groups: dict[str, list[int]] = {}
     for i, spec in enumerate(specs):
@@ -34,17 +35,17 @@ def pack(
     for members in groups.values():
         # Equal components side by side share their matrix products.
         members = sorted(members, key=lambda i: (specs[i].components, i))
-        size, split = len(members), 0
-        while size > 1 and not fits([specs[i] for i in members[:size]]):
-            size, split = (size + 1) // 2, size
-        if split:
-            notes.append(f"split a pack of {split} runs into packs of {size}: they would not fit the memory together")
-        count = max(-(-len(members) // min(size, most)), min(slots, len(members)))
-        for part in _even(members, count):
-            if len(part) > 1:
-                for i in part:
-                    numbers[i] = number
-                number += 1
+        parts = _even(members, max(-(-len(members) // most), min(slots, len(members))))
+        for part in parts:
+            pieces = _fitted(part, lambda some: fits([specs[i] for i in some]))
+            if len(pieces) > 1:
+                sizes = ", ".join(str(len(piece)) for piece in pieces)
+                notes.append(f"split a pack of {len(part)} runs into {sizes}: they would not fit the memory together")
+            for piece in pieces:
+                if len(piece) > 1:
+                    for i in piece:
+                        numbers[i] = number
+                    number += 1
     return numbers, notes
 
 
@@ -52,6 +53,13 @@ def _key(spec: RunSpec) -> str:
     """Equal for specs that may share a batch."""
     settings = spec.to_dict()
     return json.dumps([settings[name] for name in (*SHARED, "target_modules")], sort_keys=True)
+
+
+def _fitted(members: Sequence[int], fits: Callable[[Sequence[int]], bool]) -> list[Sequence[int]]:
+    """``members`` whole if they fit, else halves of them that do; single ones as they are."""
+    if len(members) == 1 or fits(members):
+        return [members]
+    return [piece for half in _even(members, 2) for piece in _fitted(half, fits)]
 
 
 def _even(members: Sequence[int], count: int) -> list[Sequence[int]]:

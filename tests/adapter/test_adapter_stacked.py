@@ -62,6 +62,15 @@ def test_second_derivatives_are_right():
     assert torch.autograd.gradgradcheck(run, (x, W, b, A, B))
 
 
+@pytest.mark.parametrize("linear", [stacked_linear, lambda x, W, b, g, f: adapted_linear(x, W, b, None, g, f)])
+def test_second_derivatives_reach_an_input_that_is_not_contiguous(linear):
+    make = lambda *size: torch.randn(*size, dtype=torch.float64, requires_grad=True)  # noqa: E731
+    x, W, A, B = make(4, 4), make(6, 4).detach(), make(1, 2, 2), make(1, 3, 2)
+    y = linear(x.T, W, None, [Group(2, 4, 0.7)], [A, B])
+    (dA,) = torch.autograd.grad(y.square().sum(), A, create_graph=True)
+    assert torch.autograd.grad(dA.sum(), x)[0].abs().max() > 0
+
+
 def test_frozen_parts_get_no_gradient():
     x, W, b = (t.detach() for t in frozen(bias=True))
     groups, parts = mixture()
@@ -117,8 +126,11 @@ def test_only_small_layers_with_enough_rows_and_rank_and_one_precision_take_it()
     half[0].cdka_A.float()
     half[0].cdka_B.float()
     assert not stacked_in(half, x, names)
-    assert stacking_pays(64, 128, 128, [(2, 8, 4)], "cpu")
-    assert not stacking_pays(64, 128, 128, [(2, 8, 4)], "cuda")
+    low, x = pack_of(LARGE, dtype=torch.bfloat16)
+    assert not stacked_in(low, x, names), "in bfloat16 the sum of weight and delta W would lose most of delta W"
+    assert stacking_pays(64, 2, 128, 128, [(2, 8, 4)] * 2, "cpu")
+    assert not stacking_pays(64, 2, 128, 128, [(2, 8, 4)] * 2, "cuda")
+    assert not stacking_pays(64, 128, 128, 128, [(2, 8, 4)] * 2, "cpu"), "mostly slices of the base alone"
 
 
 def test_a_single_adapter_never_takes_it_nor_do_two_on_the_same_rows():

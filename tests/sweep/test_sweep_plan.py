@@ -137,7 +137,20 @@ def test_packs_are_split_to_fit_the_memory():
     sizes = [numbers.count(n) for n in set(numbers)]
     assert max(sizes) <= 2
     assert sum(sizes) == 8
-    assert "split a pack of 4 runs into packs of 2" in notes[0]
+    assert notes == ["split a pack of 8 runs into 2, 2, 2, 2: they would not fit the memory together"]
+
+
+def test_the_largest_runs_are_fitted_too_though_they_come_last():
+    specs = plan(*DIGITS, grid="r1=8;r2=8;r=1,2,4,8,16,32,64", seeds=1, settings={"steps": 7}).specs
+    limit = 50
+
+    def fits(some):
+        return sum(spec.components.r for spec in some) <= limit
+
+    numbers, _ = pack(specs, slots=1, fits=fits)
+    packs = [[s for s, n in zip(specs, numbers, strict=True) if n == number] for number in {*numbers} - {None}]
+    assert sorted(len(some) for some in packs) == [2, 4], "the largest trains alone"
+    assert all(fits(some) for some in packs)
 
 
 def test_the_memory_of_a_job_follows_the_precision_and_the_place_of_its_runs():
@@ -148,6 +161,7 @@ def test_the_memory_of_a_job_follows_the_precision_and_the_place_of_its_runs():
     assert double - PROCESS_BYTES == 2 * (single - PROCESS_BYTES)
     assert job_bytes([spec], "cuda") < single, "bfloat16 is what a GPU takes by itself"
     full = spec.with_(method="full", components=None)
+    assert job_bytes([full.with_(dtype="float64")]) - PROCESS_BYTES == 2 * (job_bytes([full]) - PROCESS_BYTES)
     assert job_bytes([full], "cuda") >= job_bytes([full]), "full fine-tuning keeps float32 weights"
 
 
@@ -155,7 +169,7 @@ def test_the_memory_of_a_job_follows_the_precision_and_the_place_of_its_runs():
 def test_packs_are_fitted_to_the_memory_of_the_place_where_they_train(monkeypatch, tmp_path, device, packed):
     """A GPU of 700 MB in a machine with plenty: its packs fall apart, those of the CPU do not."""
     monkeypatch.setattr(launch, "detect", lambda: [Slot("cuda:0", "0", 1), Slot("cpu:0", None, 1)])
-    monkeypatch.setattr(launch, "detect_device", lambda: Device("a small one", "cuda", 900 << 20, 700 << 20))
+    monkeypatch.setattr(launch, "detect_device", lambda gpu: Device("a small one", "cuda", 900 << 20, 700 << 20))
     monkeypatch.setattr(launch.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 << 30))
     planned = plan(*DIGITS, grid="r=1,2", seeds=4, settings={"batch_size": 256, "device": device})
     found = launch.preview(planned, Store(tmp_path))

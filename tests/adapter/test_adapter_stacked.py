@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from cdka.adapter import CdkaConfig, Linear, layer, packed
@@ -112,6 +113,30 @@ def test_a_layer_takes_the_stacked_way_and_says_the_same(base, monkeypatch):
     torch.testing.assert_close(ours, factored, rtol=1e-4, atol=1e-4)
     monkeypatch.undo()
     assert stacked_in(model, x, names)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_recomputed_activations_give_the_same_gradients(use_reentrant):
+    model, x = pack_of(LARGE)
+    x.requires_grad_()
+    names = ["a0", "a1", "a2"]
+    found = []
+    for run in (model, lambda t: checkpoint(model, t, use_reentrant=use_reentrant)):
+        with packed(model, names):
+            leaves = [x, *(p for p in model.parameters() if p.requires_grad)]
+            run(x).square().sum().backward()
+        found.append([leaf.grad for leaf in leaves])
+        for leaf in leaves:
+            leaf.grad = None
+    assert len(found[0]) == 7, "the input, and two factors of each adapter"
+    for plain, again in zip(*found, strict=True):
+        torch.testing.assert_close(again, plain)
+
+
+def test_under_autocast_the_factored_way_is_taken():
+    model, x = pack_of(LARGE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not stacked_in(model, x, ["a0", "a1", "a2"])
 
 
 def test_only_small_layers_with_enough_rows_and_rank_and_one_precision_take_it():

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from app import words
-from app.learn.glossary import link_terms
+from app.glossary import link_terms
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.finetune.spec import RunSpec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import parts
-from app.learn.glossary import glossary_link
+from app.glossary import glossary_link
 
 ROOM_TERMS = {
     "design": (

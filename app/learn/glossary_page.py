@@ -7,7 +7,7 @@ import html
 import streamlit as st
 
 from app import parts
-from app.learn.glossary import Term, find_term, terms
+from app.glossary import Term, find_term, terms
 
 
 def render(asked: str | None) -> None:

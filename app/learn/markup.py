@@ -7,8 +7,8 @@ import html
 import re
 from typing import Any
 
+from app.glossary import find_term, glossary_link
 from app.learn import sources
-from app.learn.glossary import find_term, glossary_link
 
 INK_LIGHT = {"r1": "#B34E00", "r2": "#00659E", "r": "#007A59", "lora": "#5D636B"}
 INK_DARK = {"r1": "#FF9147", "r2": "#5DB5EE", "r": "#3CCB9E", "lora": "#A5ABB3"}

@@ -91,14 +91,19 @@ def adapted_linear(
     matrix product. ``factors`` holds A and B of every group in turn; they may be of a higher precision than x, and
     their gradients are returned in their own. Rows of several groups may overlap; each sees the same x.
     """
-    if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active() and is_plain(x, *factors):
+    if runs_eagerly(x, *factors):
         return _AdaptedLinear.apply(x.contiguous(), weight, bias, base_output, tuple(groups), *factors)
     y = F.linear(x, weight, bias) if base_output is None else base_output
     return add_groups(y, x, groups, factors)
 
 
-def is_plain(*tensors: Tensor) -> bool:
-    """Whether these are ordinary tensors; subclasses (DTensor, fake tensors) take the composed operations."""
+def runs_eagerly(*tensors: Tensor) -> bool:
+    """Whether our autograd functions may serve: not while compiling, nor under a function transform or for subclasses.
+
+    Those (DTensor, fake tensors) take the composed operations.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
     return all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cdka.adapter.forms import product
-from cdka.adapter.ops import Group, differentiable_gradients, is_plain
+from cdka.adapter.ops import Group, differentiable_gradients, runs_eagerly
 from cdka.cost import stacking_pays
 
 _PRECISE = (torch.float32, torch.float64)
@@ -27,11 +27,13 @@ def can_stack(x: Tensor, weight: Tensor, groups: Sequence[Group], factors: Seque
     It can where all is in float32 or all in float64 (below that, delta W would drown in the rounding of the sum) and
     the batch is two or more equal slices, each of one adapter at most.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or not is_plain(x, *factors):
+    unit = _rows_of_one(groups[0], factors[0])
+    slices, rest = divmod(len(x), max(unit, 1))
+    if slices < 2 or rest or not runs_eagerly(x, *factors):  # the first is all that a single adapter pays
         return False
     if weight.dtype not in _PRECISE or {t.dtype for t in factors} | {x.dtype} != {weight.dtype}:
         return False
-    unit, end = _rows_of_one(groups[0], factors[0]), 0
+    end = 0
     for group, A in zip(groups, factors[::2], strict=True):
         if _rows_of_one(group, A) != unit or group.start < end or group.start % unit:
             return False
@@ -41,8 +43,7 @@ def can_stack(x: Tensor, weight: Tensor, groups: Sequence[Group], factors: Seque
         for A, B in zip(factors[::2], factors[1::2], strict=True)
         for _ in range(A.shape[0] if A.dim() == 4 else 1)
     ]
-    slices, rest = divmod(len(x), unit)
-    return slices > 1 and not rest and stacking_pays(unit, slices, *weight.shape, components, x.device.type)
+    return stacking_pays(unit, slices, *weight.shape, components, x.device.type)
 
 
 def stacked_linear(

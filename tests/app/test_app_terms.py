@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from app.learn.glossary import find_term, terms
+from app.glossary import find_term, terms
 from app.terms import ROOM_TERMS
 
 EVERYDAY = {"adapter", "run", "seed", "sweep", "component", "CDKA", "num_params", "solver", "base layer"}

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
+from app.glossary import find_term, glossary_link, link_terms, terms
 from app.learn import address, notebook, progress, sources
 from app.learn.chapters import CHAPTERS
 from app.learn.course import CITED, OURS, PAPER, TEXTBOOK, Question
 from app.learn.exercise import another, out_of_range
-from app.learn.glossary import find_term, glossary_link, link_terms, terms
 from app.learn.glossary_page import matches
 from app.learn.kron import parse_matrix, write_matrix
 from app.learn.markup import number, to_html, to_latex, to_markdown

@@ -95,4 +95,4 @@ def _title(document: dict[str, Any]) -> str:
     names = [one["study"] for one in document["studies"]]
     what = STUDIES[names[0]].title if len(names) == 1 and names[0] in STUDIES else f"Studies {', '.join(names)}"
     where = f"{document['model']} on {document['task']}"
-    return f"{what} {where}, {words.plural(len(document['seeds']), 'seed')}"
+    return f"{what} · {where}, {words.plural(len(document['seeds']), 'seed')}"

@@ -430,7 +430,7 @@ def test_a_shipped_report_is_an_example_until_there_are_own_runs(room, idle, tmp
     monkeypatch.setattr("app.sweeps.shipped.assets_dir", lambda: tmp_path / "assets")
     app = room("sweeps", part="Studies")
     asked = app.selectbox(key="shipped-report")
-    assert asked.options == ["Does a larger r1 hurt? digits-vit on digits-flip, 3 seeds"]
+    assert asked.options == ["Does a larger r1 hurt? · digits-vit on digits-flip, 3 seeds"]
     assert "A table." not in texts(app)
     app = asked.select_index(0).run()
     assert "A table." in texts(app)

@@ -12,7 +12,7 @@ import streamlit as st
 from app import state
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.finetune.spec import METHODS
+from cdka.runs.spec import METHODS
 
 KEY = "basket"
 EXAMPLE = "Examples: 2,8,4 or lora 8 or full."

@@ -6,12 +6,12 @@ from functools import lru_cache
 
 import streamlit as st
 
-from cdka.budget import Budget
 from cdka.models.shapes import ModelShapes
 from cdka.paths import home_dir
 from cdka.runs.store import Store
 from cdka.solver import Pattern, Solution, explore
 from cdka.solver import pattern as best_pattern
+from cdka.solver.budget import Budget
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)

@@ -12,8 +12,8 @@ from app import words
 from app.glossary import link_terms
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
 from cdka.paths import assets_dir
+from cdka.runs.spec import RunSpec
 
 
 def favicon() -> str:

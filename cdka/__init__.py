@@ -14,7 +14,7 @@ _HOMES = {
     "CdkaError": "cdka.errors",
     "Components": "cdka.components",
     "solve": "cdka.solver",
-    "RunSpec": "cdka.finetune.spec",
+    "RunSpec": "cdka.runs.spec",
     "Store": "cdka.runs.store",
     "CdkaConfig": "cdka.adapter",
     "CdkaModel": "cdka.adapter",
@@ -27,7 +27,7 @@ __all__ = ["__version__", *sorted(_HOMES)]
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("adapter", "compare", "runs", "sweep", "theory", "models", "tasks", "finetune"):
+    if name in ("adapter", "compare", "runs", "sweep", "theory", "models", "tasks", "train"):
         return import_module(f"cdka.{name}")
     raise AttributeError(f"module 'cdka' has no attribute {name!r}")
 

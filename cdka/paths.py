@@ -19,6 +19,15 @@ def assets_dir() -> Path:
     raise CdkaError(f"the embedded assets are missing: looked in {package / '_assets'}. Reinstall cdka-studio.")
 
 
+def studio_dir() -> Path:
+    """The folder that holds the package ``app``, the Studio: inside the installed package, else the source tree."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "_studio", package.parent):
+        if (candidate / "app" / "main.py").is_file():
+            return candidate
+    raise CdkaError(f"the Studio is missing: looked in {package / '_studio'}. Reinstall cdka-studio.")
+
+
 def home_dir() -> Path:
     """The home of all state: ``CDKA_HOME`` if set, else the platform's user data directory. Created if absent.
 

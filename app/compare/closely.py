@@ -20,11 +20,11 @@ from cdka.compare.budget import TOLERANCE
 from cdka.compare.comparison import Comparison
 from cdka.compare.examples import preview
 from cdka.compare.figures.anatomy import factor_figure, rank_figure, spectrum_figure
-from cdka.compare.mcnemar import mcnemar, paired_answers
 from cdka.compare.texts import texts
-from cdka.compare.words import p_value
 from cdka.errors import CdkaError
+from cdka.formatting import p_value
 from cdka.models.catalogue import find_model
+from cdka.stats.mcnemar import mcnemar, paired_answers
 from cdka.tasks.catalogue import find_task
 
 MOST_EXAMPLES = 24

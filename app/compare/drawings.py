@@ -95,7 +95,7 @@ def _offer(
         parts.show(f"{parts.chip_html(cell)} {count} · {words.plural(len(specs), 'run')}, {cost}")
         request = st.session_state.setdefault(f"launch-{cell}", uuid.uuid4().hex)
         if st.button("Launch this cell", type="primary", key="compare-launch"):
-            from cdka.engines.local import ensure_dispatcher
+            from cdka.engine.local import ensure_dispatcher
 
             store = data.store()
             runs = comparison.frame[comparison.frame["arm"].isin(within)]

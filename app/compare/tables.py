@@ -10,8 +10,8 @@ from app.compare import controls
 from cdka.compare.arms import KEPT
 from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
 from cdka.compare.comparison import Comparison
-from cdka.compare.verdicts import UNRESOLVED, needs
-from cdka.compare.words import estimate, signed
+from cdka.formatting import estimate, signed
+from cdka.stats.paired import UNRESOLVED, needs
 
 _FRONT = "Pareto front of parameters against the metric: on, off, or ambiguous where these seeds cannot tell."
 

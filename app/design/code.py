@@ -31,7 +31,7 @@ def python(
     targets = peft_targets(shapes, target_modules)
     written = f'r"{targets}"' if isinstance(targets, str) else json.dumps(targets)
     auto = _AUTO.get(shapes.kind, "AutoModel")
-    locate = ["from cdka.models.loading import locate"] if shapes.embedded else []
+    locate = ["from cdka.train.load_model import locate"] if shapes.embedded else []
     source = f'locate("{shapes.name}")' if shapes.embedded else json.dumps(shapes.hub_id or shapes.name)
     other = {key: list(value.as_tuple()) for key, value in (pattern or {}).items()}
     return "\n".join(

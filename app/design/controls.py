@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import parts, state, words
-from cdka.budget import Budget
-from cdka.cost import full_params
+from cdka.cost.adapter import full_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import ROLE_TARGETS, is_expression, select, target_names
 from cdka.solver import cheapest, limiting_modules
+from cdka.solver.budget import Budget
 from cdka.solver.columns import common_values
 
 ALL = ROLE_TARGETS[0]

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import data, parts
 from app.design import chosen, code
-from cdka import cost
+from cdka.cost import adapter as cost
 from cdka.solver import MEASURES, PRESETS, Option, Pattern, Solution, spend_residual
 
 HEIGHT = 340

@@ -7,8 +7,16 @@ from typing import NamedTuple
 import streamlit as st
 
 from app import words
+from cdka.cost.memory import (
+    DTYPE_BYTES,
+    QUANTIZED_BYTES,
+    TOLERANCE,
+    MemoryEstimate,
+    detect_device,
+    fits,
+    training_memory,
+)
 from cdka.errors import CdkaError
-from cdka.memory import DTYPE_BYTES, QUANTIZED_BYTES, TOLERANCE, MemoryEstimate, detect_device, fits, training_memory
 from cdka.models.shapes import ModelShapes
 from cdka.solver import Option, Solution
 

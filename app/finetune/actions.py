@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import data, parts
 from app.finetune.again import order_again
-from cdka.engines.local import ensure_dispatcher
+from cdka.engine.local import ensure_dispatcher
 from cdka.runs.record import FINISHED, LIVE, QUEUED, RETRIABLE, Run
 
 

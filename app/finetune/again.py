@@ -8,8 +8,8 @@ import streamlit as st
 
 from app.finetune import extras
 from app.finetune.form import KNOBS
-from cdka.finetune.spec import RunSpec, resolve
 from cdka.runs.record import Run
+from cdka.runs.spec import RunSpec, resolve
 
 _ELSEWHERE = (*KNOBS, "model", "task", "method", "components", "rank", "device")
 """Said by other parts of the form, or for the machine to decide."""

@@ -10,8 +10,8 @@ from app import parts, state, words
 from app.finetune import actions, curves, rows
 from app.finetune.feed import Feed
 from app.finetune.menu import menu
-from cdka.engines.local import ensure_dispatcher
-from cdka.runs.outlook import time_left_s
+from cdka.cost.eta import time_left_s
+from cdka.engine.local import ensure_dispatcher
 from cdka.runs.record import FINISHED, LIVE, QUEUED, Run
 from cdka.runs.store import Store
 from cdka.tasks.catalogue import TASKS

@@ -13,11 +13,11 @@ import streamlit as st
 from app import parts
 from cdka.errors import CdkaError
 from cdka.paths import home_dir
-from cdka.tasks.local.columns import ROLES, guess, visible_columns
-from cdka.tasks.local.prepare import COMPARISONS, data_path
-from cdka.tasks.local.preview import task_for
-from cdka.tasks.local.split import SEED
-from cdka.tasks.local.table import FORMATS, read_table
+from cdka.tasks.files.columns import ROLES, guess, visible_columns
+from cdka.tasks.files.prepare import COMPARISONS, data_path
+from cdka.tasks.files.preview import task_for
+from cdka.tasks.files.split import SEED
+from cdka.tasks.files.table import FORMATS, read_table
 from cdka.tasks.prompts import INSTRUCTION
 
 LARGEST_UPLOAD_MB = 200

@@ -13,8 +13,8 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, parts, theme
-from cdka.finetune.spec import RunSpec, resolve
-from cdka.tasks.local.preview import Preview, histogram, preview, token_preview
+from cdka.runs.spec import RunSpec, resolve
+from cdka.tasks.files.preview import Preview, histogram, preview, token_preview
 from cdka.tasks.rows import SPLITS
 
 ROWS = 50

@@ -10,7 +10,7 @@ import streamlit as st
 from app import data, parts, words
 from app.finetune import live
 from app.finetune.order import Launcher, Order
-from cdka.engines.local import ensure_dispatcher
+from cdka.engine.local import ensure_dispatcher
 from cdka.errors import CdkaError
 from cdka.runs.record import KEPT
 from cdka.runs.store import Store

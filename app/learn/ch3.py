@@ -8,7 +8,7 @@ from app.learn.ch3_stage import MODELS, RANGE, bill, cover, first_layer, layers,
 from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values
 from app.learn.markup import number
 from cdka.components import Components
-from cdka.cost import num_params
+from cdka.cost.adapter import num_params
 from cdka.models.catalogue import find_model
 
 CONTROLS = (
@@ -215,7 +215,7 @@ CHAPTER = Chapter(
     ask=ask,
     cover=cover,
     setup=(
-        "from cdka import Components\nfrom cdka.cost import (\n    TRAINING_BYTES_PER_PARAM, adapter_bytes, "
+        "from cdka import Components\nfrom cdka.cost.adapter import (\n    TRAINING_BYTES_PER_PARAM, adapter_bytes, "
         "flops_per_token, "
         "forward_flops_per_token, num_params,\n)\nfrom cdka.models.catalogue import find_model\nfrom "
         "cdka.models.targets import select"

@@ -13,8 +13,8 @@ import streamlit as st
 from app import charts, parts, theme, words
 from app.learn.bars import bars_html
 from app.learn.course import Page, Question
-from cdka import cost
 from cdka.components import Components
+from cdka.cost import adapter as cost
 from cdka.models.catalogue import find_model
 from cdka.models.shapes import LinearShape
 from cdka.models.targets import select
@@ -109,7 +109,7 @@ def _facts(model: str, c: Components) -> None:
     parts.caption(
         f"{cost.num_modules(layers(model))} layers of {model} ({words.count(base)} parameters), shapes from its "
         f"published "
-        "configuration; counted by cdka.cost."
+        "configuration; counted by cdka.cost.adapter."
     )
 
 

@@ -163,7 +163,7 @@ Both are ordinary [[run|runs]], kept with all others: change things in Fine-tune
             f"steps={DEMO_STEPS},\n            seed=0, **{DEMO_SETTINGS!r})\n"
             "    for rule in ('sqrt_r_r2', 'none')\n]\n"
             "TRAIN = False  # True: two real runs, about a quarter of a minute each on a CPU\n"
-            "if TRAIN:\n    from cdka.engines.local import wait\n    from cdka.runs.store import Store\n\n"
+            "if TRAIN:\n    from cdka.engine.local import wait\n    from cdka.runs.store import Store\n\n"
             "    store = Store()\n    run_ids = store.submit(specs)\n    wait(store, run_ids)\n"
             "    print(store.frame(run_ids)[['label', 'status', 'accuracy']])"
         ),
@@ -240,7 +240,7 @@ CHAPTER = Chapter(
     ask=ask,
     cover=cover,
     setup=(
-        "from cdka import Components\nfrom cdka.finetune.spec import resolve\nfrom cdka.theory import "
+        "from cdka import Components\nfrom cdka.runs.spec import resolve\nfrom cdka.theory import "
         "EXPERIMENT, stability_experiment"
     ),
     finish="You know why the scaling is what it is. Next: design one yourself and let it run.",

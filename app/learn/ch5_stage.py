@@ -14,9 +14,9 @@ from app import charts, parts, words
 from app.learn import live
 from app.learn.course import Page, Question
 from cdka.components import Components
-from cdka.finetune.spec import RunSpec, resolve
 from cdka.models.catalogue import find_model
 from cdka.runs.record import FAILED, FINISHED, Run
+from cdka.runs.spec import RunSpec, resolve
 from cdka.runs.store import Store
 from cdka.theory import stability_experiment
 

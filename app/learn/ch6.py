@@ -175,7 +175,7 @@ def ask(seed: int, values: Values) -> Question:
         explain=explain,
         code=(
             "TRAIN = False  # True: three real runs, about a minute on a CPU\nanswer = None\nif TRAIN:\n"
-            "    from cdka.engines.local import wait\n    from cdka.runs.store import Store\n\n    store = Store()\n"
+            "    from cdka.engine.local import wait\n    from cdka.runs.store import Store\n\n    store = Store()\n"
             f"    run_ids = store.submit([spec.with_(seed={seed}) for spec in specs])\n    wait(store, run_ids)\n"
             "    answer = store.frame(run_ids)[['label', 'num_params', 'accuracy']]\nanswer"
         ),
@@ -197,6 +197,6 @@ CHAPTER = Chapter(
     stage=stage,
     ask=ask,
     cover=cover,
-    setup="from cdka.finetune.spec import resolve\nfrom cdka.solver import evaluate, explore",
+    setup="from cdka.runs.spec import resolve\nfrom cdka.solver import evaluate, explore",
     finish="That was the course. Design, Fine-tune and Compare are the same tools with all their controls.",
 )

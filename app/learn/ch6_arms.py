@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from cdka.compare.mcnemar import mcnemar
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec, resolve
 from cdka.runs.record import KEPT, Run
+from cdka.runs.spec import RunSpec, resolve
 from cdka.runs.store import Store
 from cdka.solver import Option, Solution, evaluate, explore
+from cdka.stats.mcnemar import mcnemar
 
 MODEL, TASK = "digits-vit", "digits-flip"
 STEPS, EVAL_EVERY = 100, 10

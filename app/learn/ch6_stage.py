@@ -15,7 +15,7 @@ from app.learn.ch6_arms import NAMES, Arm, arms, solution, tried, whose
 from app.learn.course import Page, Question
 from cdka.components import Components
 from cdka.runs.record import Run
-from cdka.tasks import digit_images
+from cdka.tasks import digits
 
 INKS = dict(zip(NAMES, (theme.R, theme.R2, theme.LORA), strict=True))
 """The contestants keep their colours from the field to the curves."""
@@ -44,8 +44,8 @@ def stage(values: dict[str, Any], page: Page) -> None:
 
 def digits_html(seed: int) -> str:
     """One training digit of each label, as the model knows it and as the task shows it."""
-    upright = digit_images.images(digit_images.samples(seed))
-    rows = (("What it reads now", upright), ("What it must learn to read", digit_images.shift(upright)))
+    upright = digits.images(digits.samples(seed))
+    rows = (("What it reads now", upright), ("What it must learn to read", digits.shift(upright)))
     return '<div class="learn-digits">' + "".join(
         f'<span>{words_}</span>{strip_svg(pictures, f"{words_}: the digits 0 to 9")}' for words_, pictures in rows
     ) + "</div>"  # fmt: skip

@@ -9,9 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, data, parts, theme, words
-from cdka.engines.local import ensure_dispatcher
-from cdka.finetune.spec import RunSpec
+from cdka.engine.local import ensure_dispatcher
 from cdka.runs.record import FAILED, FINISHED, KEPT, LIVE, RETRIABLE, Run
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
 EVERY_S = 1.0

@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cdka.engines.check import checked_all
 from cdka.errors import CdkaError
+from cdka.sweep.check import checked_all
 from cdka.sweep.grid import check_grid, parse_grid
 from cdka.sweep.plan import MANY_RUNS, Plan, plan
 from cdka.sweep.planfile import parse_plan

@@ -12,9 +12,9 @@ import pandas as pd
 
 from app import basket, charts, theme, words
 from cdka.components import Components
-from cdka.finetune.spec import RunSpec
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
+from cdka.runs.spec import RunSpec
 from cdka.sweep.plan import Arm, Plan, mismatch
 from cdka.theory.alignment import combine
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import data, parts, state, words
 from app.sweeps.progress import Progress, progress, progress_html
-from cdka.engines import local
+from cdka.engine import local
 from cdka.errors import CdkaError
 from cdka.runs.record import FAILED, FINISHED, LOST, Sweep
 

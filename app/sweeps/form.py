@@ -12,12 +12,12 @@ import streamlit as st
 
 from app import parts, state, words
 from app.sweeps.draft import grid_text
-from cdka.budget import Budget
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import select
 from cdka.solver import obstacles
+from cdka.solver.budget import Budget
 from cdka.solver.columns import common_values
 from cdka.sweep.iso import NEAR, iso_options
 from cdka.tasks.catalogue import TaskInfo

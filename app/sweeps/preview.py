@@ -11,7 +11,7 @@ import streamlit as st
 from app import data, parts, words
 from app.sweeps import draft, figure
 from app.sweeps.launching import Launcher
-from cdka.engines.slots import gpus
+from cdka.engine.slots import gpus
 from cdka.errors import CdkaError
 from cdka.runs.record import FINISHED
 from cdka.runs.store import Store

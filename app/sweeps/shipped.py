@@ -16,9 +16,9 @@ import streamlit as st
 
 from app import parts, words
 from app.sweeps.verdict import verdicts_html
+from cdka.claims import STUDIES, Finding
+from cdka.claims.report import FORMAT
 from cdka.paths import assets_dir
-from cdka.studies import STUDIES, Finding
-from cdka.studies.report import FORMAT
 
 _FIGURE = re.compile(r"^!\[([^\]]*)\]\(([\w.-]+\.svg)\)$", re.M)
 

@@ -18,17 +18,17 @@ from app.sweeps import follow, preview, shipped
 from app.sweeps.launching import Launcher
 from app.sweeps.progress import Progress, progress, progress_html
 from app.sweeps.verdict import verdicts_html
-from cdka.engines import local
-from cdka.engines.check import checked_all
+from cdka.claims import GROUPS, STUDIES, Finding, judge, plan_study
+from cdka.claims.catalogue import Study
+from cdka.claims.factor_curve import courses_of
+from cdka.claims.figure import ladder_svg
+from cdka.claims.plan import DEFAULT_SEEDS, SEARCH, regimes
+from cdka.claims.report import report
+from cdka.engine import local
 from cdka.errors import CdkaError
 from cdka.runs.record import KEPT, Sweep
 from cdka.runs.store import Store
-from cdka.studies import GROUPS, STUDIES, Finding, judge, plan_study
-from cdka.studies.catalogue import Study
-from cdka.studies.course import courses_of
-from cdka.studies.figure import ladder_svg
-from cdka.studies.plan import DEFAULT_SEEDS, SEARCH, regimes
-from cdka.studies.report import report
+from cdka.sweep.check import checked_all
 from cdka.sweep.plan import Plan
 
 SEEDS = "study-seeds"

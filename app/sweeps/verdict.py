@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from cdka.studies.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
+from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 
 SYMBOLS = {SUPPORTED: ("▲", "good"), CONTRADICTED: ("▼", "bad"), UNRESOLVED: ("○", "open")}
 """Symbol and tone of each verdict: the word and the symbol carry the meaning, the colour helps."""

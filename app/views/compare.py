@@ -9,9 +9,9 @@ import streamlit as st
 
 from app import parts, state
 from app.compare import closely, controls, drawings, exporting, selection, tables
-from cdka.compare.trend import sentence as trend_sentence
-from cdka.compare.verdicts import UNRESOLVED
-from cdka.compare.words import plural
+from cdka.formatting import plural
+from cdka.stats.paired import UNRESOLVED
+from cdka.stats.trend import sentence as trend_sentence
 
 VIEWS = ("Curves", "Map", "Cost", "Differences", "Budget", "Settings", "Anatomy", "Examples", "Export")
 

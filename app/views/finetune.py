@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import data, parts, state
 from app.finetune import form, live, own_preview, preview
-from cdka.engines import local
+from cdka.engine import local
 
 values = state.arrive("finetune")
 store = data.store()

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cdka.adapter.forms import FORMS, product
-from cdka.cost import form_of
+from cdka.cost.kernels import form_of
 
 
 class Group(NamedTuple):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cdka.adapter.forms import product
 from cdka.adapter.ops import Group, differentiable_gradients, runs_eagerly
-from cdka.cost import stacking_pays
+from cdka.cost.kernels import stacking_pays
 
 _PRECISE = (torch.float32, torch.float64)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from cdka.align.gradients import shelf
 from cdka.align.record import AlignRecord
 from cdka.align.request import AlignRequest
 from cdka.errors import CdkaError
+from cdka.train.gradients import shelf
 
 LIMIT_S = 3600.0
 

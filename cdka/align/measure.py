@@ -10,7 +10,7 @@ import numpy as np
 from cdka.align.record import LAYER_COLUMNS, OVERALL_COLUMNS, AlignRecord
 from cdka.align.request import AlignRequest
 from cdka.components import Components
-from cdka.cost import num_params
+from cdka.cost.adapter import num_params
 from cdka.models.shapes import LinearShape
 from cdka.theory import (
     alignment_curve,

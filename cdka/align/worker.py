@@ -9,12 +9,12 @@ import traceback
 
 import psutil
 
-from cdka.align.gradients import check_finite, load_or_compute
 from cdka.align.lab import record_file, write_state
 from cdka.align.measure import measure
 from cdka.align.request import AlignRequest
 from cdka.errors import CdkaError
 from cdka.models.targets import select
+from cdka.train.gradients import check_finite, load_or_compute
 
 
 def main(argv: list[str]) -> int:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from cdka.cli.output import print_table
-from cdka.engines import local
-from cdka.engines.check import checked
+from cdka.engine import local
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec, resolve
+from cdka.runs.spec import RunSpec, resolve
 from cdka.runs.store import Store
 from cdka.runs.transitions import Batch, claim, record_events, reserve
+from cdka.sweep.check import checked
 
 LIVE_RUNS, POINTS, NEW_POINTS = 30, 2000, 20
 QUEUED_RUNS = 200

@@ -18,13 +18,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageClas
 
 from cdka.adapter import CdkaConfig
 from cdka.components import Components
-from cdka.memory import training_memory
+from cdka.cost.memory import training_memory
 from cdka.models.catalogue import find_model
-from cdka.models.introspect import shapes_of
-from cdka.models.loading import locate
-from cdka.models.published import PUBLISHED
-from cdka.models.read_config import details_of
 from cdka.models.targets import peft_targets, select
+from cdka.train.introspect import shapes_of
+from cdka.train.load_model import locate
+from cdka.train.read_config import details_of
+from tools.published import PUBLISHED
 
 SMALL = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6,
          "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 2000}  # fmt: skip

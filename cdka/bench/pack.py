@@ -20,17 +20,18 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from cdka.bench.timing import interleaved, ratio
 from cdka.cli.output import print_table
-from cdka.finetune.device import resolve_device, resolve_dtype
-from cdka.finetune.forward import forward, routing
-from cdka.finetune.lanes import Lane
-from cdka.finetune.methods import adapter_name, attach, trainable
-from cdka.finetune.pace import ways
-from cdka.finetune.spec import RunSpec, resolve
-from cdka.models.loading import Loaded, load_model
 from cdka.paths import assets_dir
+from cdka.runs.spec import RunSpec, resolve
 from cdka.tasks.catalogue import find_task
-from cdka.tasks.data import Split, load_task
-from cdka.tasks.objectives import Writing
+from cdka.train.data.load import load_task
+from cdka.train.data.objectives import Writing
+from cdka.train.data.splits import Split
+from cdka.train.device import resolve_device, resolve_dtype
+from cdka.train.forward import forward, routing
+from cdka.train.load_model import Loaded, load_model
+from cdka.train.member import Lane
+from cdka.train.methods import adapter_name, attach, trainable
+from cdka.train.pack_schedule import ways
 
 SIZES = (1, 2, 4, 8, 16)
 COMPONENTS = ("2,8,4", "1,8,2", "2,2,8", "4,16,2", "2,8,1", "1,4,1", "2,4,2", "4,4,1")

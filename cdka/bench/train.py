@@ -24,17 +24,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from cdka.bench.tracing import peak_bytes, torch_versions
 from cdka.cli.output import say
-from cdka.finetune.device import peak_memory_bytes, resolve_device, resolve_dtype
-from cdka.finetune.forward import forward, precision, routing
-from cdka.finetune.lanes import Lane
-from cdka.finetune.methods import adapter_name, attach, trainable
-from cdka.finetune.spec import RunSpec
-from cdka.models.introspect import shapes_of
-from cdka.models.loading import Loaded
-from cdka.sweep.baselines import match
-from cdka.tasks.objectives import Writing
-from cdka.tasks.ragged import Ragged
-from cdka.tasks.splits import TextSplit
+from cdka.runs.spec import RunSpec
+from cdka.sweep.match import match
+from cdka.train.data.objectives import Writing
+from cdka.train.data.ragged import Ragged
+from cdka.train.data.splits import TextSplit
+from cdka.train.device import peak_memory_bytes, resolve_device, resolve_dtype
+from cdka.train.forward import forward, precision, routing
+from cdka.train.introspect import shapes_of
+from cdka.train.load_model import Loaded
+from cdka.train.member import Lane
+from cdka.train.methods import adapter_name, attach, trainable
 
 BATCH_SIZE, LENGTH, SWEEP = 4, 512, 8
 COMPONENTS = (2, 8, 4)

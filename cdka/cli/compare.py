@@ -77,7 +77,7 @@ def _source(name: str | None):
 
 
 def _print(found: dict) -> None:
-    from cdka.compare.words import estimate
+    from cdka.formatting import estimate
 
     print(f"{found['comparison']}: {found['header']}")
     print("mean ± half of the 95 % interval over seeds\n")
@@ -104,7 +104,7 @@ def _print(found: dict) -> None:
 
 
 def _row(item: dict) -> list:
-    from cdka.compare.words import signed
+    from cdka.formatting import signed
 
     known = item["ci_low"] is not None
     welch = " (Welch)" if item["test"].startswith("Welch") else ""

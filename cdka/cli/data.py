@@ -10,8 +10,8 @@ from typing import Any
 
 from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.output import print_json, print_table
-from cdka.finetune.spec import resolve
-from cdka.tasks.local.preview import Preview, histogram, preview, token_preview
+from cdka.runs.spec import resolve
+from cdka.tasks.files.preview import Preview, histogram, preview, token_preview
 from cdka.tasks.rows import SPLITS
 
 HELP = (

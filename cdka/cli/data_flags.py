@@ -8,8 +8,8 @@ from typing import Any
 
 from cdka.errors import CdkaError
 from cdka.tasks.catalogue import TASKS
-from cdka.tasks.local.prepare import COMPARISONS
-from cdka.tasks.local.table import FORMATS
+from cdka.tasks.files.prepare import COMPARISONS
+from cdka.tasks.files.table import FORMATS
 
 _COLUMNS = (
     ("text-column", "the column to classify"),
@@ -59,7 +59,7 @@ def task_and_options(args: argparse.Namespace) -> tuple[str | None, dict[str, An
         return task, {}
     if task is not None and not task.startswith("local-"):
         raise CdkaError(f"--data makes its own task: got --task {task!r} beside it. Leave --task out.")
-    from cdka.tasks.local.preview import task_for
+    from cdka.tasks.files.preview import task_for
 
     found, options = task_for(path, given)
     if task is not None and task != found:

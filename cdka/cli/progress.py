@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from cdka.cli.output import say
-from cdka.engines import local
+from cdka.cost.eta import time_left_s
+from cdka.engine import local
 from cdka.errors import CdkaError
-from cdka.runs.outlook import time_left_s
 from cdka.runs.record import FAILED, FINISHED, KEPT, LOST, QUEUED, Run
 from cdka.runs.store import Store
 

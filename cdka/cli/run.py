@@ -9,12 +9,12 @@ from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.output import print_json, say
 from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, spec_settings
-from cdka.engines import local
-from cdka.engines.check import checked
+from cdka.engine import local
 from cdka.errors import CdkaError
-from cdka.finetune.spec import resolve
 from cdka.runs.record import KEPT, Run
+from cdka.runs.spec import resolve
 from cdka.runs.store import Store
+from cdka.sweep.check import checked
 
 HELP = "Fine-tune once and report the result. What is not given comes from the task's recipe."
 EXAMPLE = "cdka run --model digits-vit --task digits-flip --components 2,8,4 --json"

@@ -10,7 +10,7 @@ from typing import Any
 from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock
 from cdka.cli.run import document
-from cdka.engines import local
+from cdka.engine import local
 from cdka.errors import CdkaError, unknown
 from cdka.runs.record import STATUSES, Run
 from cdka.runs.store import Store

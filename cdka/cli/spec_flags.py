@@ -8,7 +8,7 @@ from typing import Any
 
 from cdka.components import INIT_WEIGHTS, SCALING_RULES, Components
 from cdka.errors import CdkaError
-from cdka.finetune.spec import DTYPES, FIELD_NAMES, METHODS, SCHEDULES
+from cdka.runs.spec import DTYPES, FIELD_NAMES, METHODS, SCHEDULES
 
 _NUMBERS: tuple[tuple[str, type, str], ...] = (
     ("rank", int, "rank for lora, dora and lokr"),
@@ -55,7 +55,7 @@ def add_spec_arguments(parser: argparse.ArgumentParser, *, without: Sequence[str
 
 
 def spec_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings given on the command line, for ``cdka.finetune.spec.resolve``. Raises CdkaError."""
+    """The settings given on the command line, for ``cdka.runs.spec.resolve``. Raises CdkaError."""
     given = {key: value for key, value in vars(args).items() if key in FIELD_NAMES and value is not None}
     given.pop("model", None), given.pop("task", None)
     names = given.get("target_modules")

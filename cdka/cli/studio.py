@@ -6,11 +6,12 @@ import argparse
 import errno
 import ipaddress
 import socket
+import sys
 from importlib.util import find_spec
 
 from cdka.cli.output import say
 from cdka.errors import CdkaError
-from cdka.paths import home_dir
+from cdka.paths import home_dir, studio_dir
 
 HELP = "Open the Studio, the web app, in the browser."
 EXAMPLE = "cdka studio --port 8502 --no-browser"
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
             f"the Studio needs packages that are not installed here: {', '.join(missing)}. "
             f"Run: pip install {' '.join(missing)}"
         )
+    sys.path.insert(0, str(studio_dir()))
     from app.launch import launch
 
     if not is_loopback(args.host):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cdka.claims import GROUPS, STUDIES, find_study, judge, plan_study
+from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_SEEDS, DEFAULT_TASK
+from cdka.claims.report import check_target, report
 from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
 from cdka.runs.record import KEPT
 from cdka.runs.store import Store
-from cdka.studies import GROUPS, STUDIES, find_study, judge, plan_study
-from cdka.studies.plan import DEFAULT_MODEL, DEFAULT_SEEDS, DEFAULT_TASK
-from cdka.studies.report import check_target, report
 from cdka.sweep.launch import launch, preview
 
 HELP = "Test the paper's claims: each study runs its arms with several seeds and ends with a verdict."

@@ -6,14 +6,14 @@
 from cdka.compare.arms import arms, identify, seed_table
 from cdka.compare.budget import budgets, diff, equal_budget
 from cdka.compare.comparison import ALL_PAIRS, Comparison, compare
-from cdka.compare.intervals import Interval, holm, seeds_needed, t_interval
-from cdka.compare.mcnemar import McNemar, mcnemar
 from cdka.compare.measure import Measure
-from cdka.compare.pareto import pareto
 from cdka.compare.report import document, methods_paragraph
 from cdka.compare.source import Source, StoreSource
-from cdka.compare.trend import trends
-from cdka.compare.verdicts import compare_pairs, verdicts
+from cdka.stats.intervals import Interval, holm, seeds_needed, t_interval
+from cdka.stats.mcnemar import McNemar, mcnemar
+from cdka.stats.paired import compare_pairs, verdicts
+from cdka.stats.pareto import pareto
+from cdka.stats.trend import trends
 
 __all__ = [
     "ALL_PAIRS", "Comparison", "Interval", "McNemar", "Measure", "Source", "StoreSource", "arms", "budgets", "compare",

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cdka.compare.intervals import band
 from cdka.compare.measure import Measure
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
+from cdka.stats.intervals import band
 
 COLUMN_SETTINGS = ("model", "task", "method", "r1", "r2", "r", "rank", "alpha", "lr", "steps", "batch_size")
 """The settings that ``Store.frame`` shows; the whole specification is used where it is given."""

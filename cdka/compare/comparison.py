@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 
 from cdka.compare.arms import KEPT, WAITING, identified, seed_table, summary, with_values
-from cdka.compare.intervals import holm
 from cdka.compare.measure import Measure
-from cdka.compare.pareto import pareto
 from cdka.compare.source import Source
-from cdka.compare.trend import DEGRADES, IMPROVES, UNRESOLVED, trends
-from cdka.compare.verdicts import ALPHA, reference_pairs, verdicts
-from cdka.compare.words import plural
 from cdka.errors import CdkaError, unknown
+from cdka.formatting import plural
+from cdka.stats.intervals import holm
+from cdka.stats.paired import ALPHA, reference_pairs, verdicts
+from cdka.stats.pareto import pareto
+from cdka.stats.trend import DEGRADES, IMPROVES, UNRESOLVED, trends
 
 ALL_PAIRS = "all-pairs"
 NOT_TUNED = " · not tuned"

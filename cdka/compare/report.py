@@ -11,10 +11,10 @@ import pandas as pd
 from cdka.compare.arms import KEPT
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
-from cdka.compare.trend import sentence as trend_sentence
-from cdka.compare.verdicts import UNRESOLVED, needs
-from cdka.compare.verdicts import sentence as verdict_sentence
-from cdka.compare.words import plural
+from cdka.formatting import plural
+from cdka.stats.paired import UNRESOLVED, needs
+from cdka.stats.paired import sentence as verdict_sentence
+from cdka.stats.trend import sentence as trend_sentence
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
 
 LIMIT_S = 180
 
@@ -40,9 +40,9 @@ def _read(spec: RunSpec, wanted: Sequence[int]) -> dict[int, str]:
     import numpy as np
     import torch
 
-    from cdka.models.loading import load_reader
-    from cdka.tasks.data import load_task
-    from cdka.tasks.splits import TextSplit
+    from cdka.train.data.load import load_task
+    from cdka.train.data.splits import TextSplit
+    from cdka.train.load_model import load_reader
 
     test = load_task(spec).test
     if not isinstance(test, TextSplit):

@@ -10,9 +10,9 @@ import pandas as pd
 from cdka.compare.comparison import Comparison
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
+from cdka.runs.spec import RunSpec
 
 COLUMNS = ["r1", "r2", "r", "num_params"]
 

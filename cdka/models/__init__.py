@@ -1,1 +1,1 @@
-"""Models: their shapes as data (torch-free) and their loading (torch)."""
+"""Models as data: their linear layers, their names, where their files lie. Free of torch."""

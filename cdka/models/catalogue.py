@@ -70,11 +70,11 @@ def find_model(name: str) -> ModelShapes:
     names = [shapes.name for shapes in known]
     path = Path(name).expanduser()
     if path.is_dir():
-        from cdka.models.remote import shapes_of_directory
+        from cdka.models.config_shapes import shapes_of_directory
 
         return shapes_of_directory(path, name)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        from cdka.models.remote import shapes_of_hub_id
+        from cdka.models.config_shapes import shapes_of_hub_id
 
         return shapes_of_hub_id(name, [shapes.hub_id for shapes in known if shapes.hub_id])
     if "/" in name or "\\" in name:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
 
 QUEUED, STARTING, RUNNING, STOPPING = "queued", "starting", "running", "stopping"
 DONE, STOPPED, CANCELLED, FAILED, LOST = "done", "stopped", "cancelled", "failed", "lost"

@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cdka.finetune.spec import RunSpec
 from cdka.runs.ids import run_directory
 from cdka.runs.record import Run
+from cdka.runs.spec import RunSpec
 
 
 def finite(value: Any) -> Any:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdka.errors import CdkaError, unknown
-from cdka.finetune.spec import RunSpec
 from cdka.paths import home_dir
 from cdka.runs import record, wishes
 from cdka.runs.database import FILE_NAME, Database
@@ -23,6 +22,7 @@ from cdka.runs.ids import check_id, new_id, run_directory
 from cdka.runs.logs import LOG_TAIL_BYTES, log_tail
 from cdka.runs.record import Poll, Run, Sweep
 from cdka.runs.rows import dump, events_of, marks, run_of
+from cdka.runs.spec import RunSpec
 
 if TYPE_CHECKING:
     from pandas import DataFrame

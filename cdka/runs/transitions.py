@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cdka.finetune.spec import RunSpec
 from cdka.runs.ids import new_id
 from cdka.runs.record import CANCELLED, DONE, FAILED, LOST, STOPPED
 from cdka.runs.rows import dump, parse_spec
+from cdka.runs.spec import RunSpec
 
 if TYPE_CHECKING:
     from cdka.runs.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cdka.memory import Device, detect_device, fits, training_memory
+from cdka.cost.memory import Device, detect_device, fits, training_memory
 from cdka.solver.option import Option
 from cdka.solver.search import Solution
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cdka.budget import Budget
 from cdka.components import SCALING_RULES, Components, scaling
-from cdka.cost import (
+from cdka.cost.adapter import (
     ADAM_BYTES_PER_PARAM,
     ADAPTER_BYTES_PER_PARAM,
     file_overhead_bytes,
@@ -23,6 +22,7 @@ from cdka.errors import CdkaError, unknown
 from cdka.models.catalogue import find_model
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import select
+from cdka.solver.budget import Budget
 from cdka.solver.columns import Columns, columns_for, common_values, enumerate_options
 from cdka.solver.feasible import check_fits
 from cdka.solver.objectives import default_order, pareto_mask, scores

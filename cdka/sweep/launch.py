@@ -8,15 +8,15 @@ from typing import Any
 
 import psutil
 
-from cdka.engines import local
-from cdka.engines.check import checked_all
-from cdka.engines.slots import Slot, cores, detect, suits
-from cdka.finetune.spec import RunSpec
-from cdka.memory import detect_device
+from cdka.cost.job_memory import job_bytes
+from cdka.cost.memory import detect_device
+from cdka.cost.time import Estimate, estimate, timed
+from cdka.engine import local
+from cdka.engine.slots import Slot, cores, detect, suits
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
-from cdka.sweep.estimate import Estimate, estimate, timed
-from cdka.sweep.memory import job_bytes
-from cdka.sweep.packing import pack
+from cdka.sweep.check import checked_all
+from cdka.sweep.pack import pack
 from cdka.sweep.plan import Plan
 
 MEMORY_SHARE = 0.8

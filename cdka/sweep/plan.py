@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cdka.budget import Budget
 from cdka.components import PAPER_DEFAULT, Components
+from cdka.cost.params import count_params
 from cdka.errors import CdkaError
-from cdka.finetune.counts import count_params
-from cdka.finetune.spec import RunSpec, resolve
 from cdka.models.catalogue import find_model
 from cdka.models.shapes import ModelShapes
 from cdka.models.targets import select
+from cdka.runs.spec import RunSpec, resolve
 from cdka.solver import obstacles
-from cdka.sweep.baselines import Matched, match
+from cdka.solver.budget import Budget
 from cdka.sweep.grid import cells, check_grid, parse_grid
 from cdka.sweep.iso import iso_options
+from cdka.sweep.match import Matched, match
 from cdka.sweep.settings import COMPONENT_AXES
 from cdka.tasks.catalogue import find_task
 

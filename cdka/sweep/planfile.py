@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cdka.budget import Budget
 from cdka.errors import CdkaError, nearest
 from cdka.models.catalogue import find_model
-from cdka.sweep.baselines import BASELINES
+from cdka.solver.budget import Budget
 from cdka.sweep.grid import AXES, check_axis, parse_grid
+from cdka.sweep.match import BASELINES
 from cdka.sweep.settings import SETTINGS, typed
 from cdka.tasks.catalogue import find_task
 

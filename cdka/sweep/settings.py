@@ -6,7 +6,7 @@ from typing import Any
 
 from cdka.components import Components
 from cdka.errors import CdkaError, unknown
-from cdka.finetune.spec import FIELD_NAMES, METHODS, RunSpec
+from cdka.runs.spec import FIELD_NAMES, METHODS, RunSpec
 
 COMPONENT_AXES = ("r1", "r2", "r")
 INTEGERS = (

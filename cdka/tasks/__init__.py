@@ -1,1 +1,1 @@
-"""Tasks: data, labels and metric. ``catalogue`` is torch-free; the modules beside it load the data."""
+"""Tasks: rows, answers and metrics. Free of torch; ``cdka.train.data`` makes tensors of the rows."""

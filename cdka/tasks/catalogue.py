@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cdka.errors import unknown
 from cdka.tasks.embedded import DIGITS_SOURCE, EMBEDDED
+from cdka.tasks.files.catalogue import LOCAL
 from cdka.tasks.info import KINDS, TaskInfo
-from cdka.tasks.local.catalogue import LOCAL
 from cdka.tasks.presets import PRESETS
 
 TASKS: dict[str, TaskInfo] = {task.name: task for task in (*EMBEDDED, *PRESETS, *LOCAL)}

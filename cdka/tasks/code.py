@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 from cdka.errors import CdkaError
 from cdka.tasks import hub
 from cdka.tasks.catalogue import TaskInfo
-from cdka.tasks.data import TaskData
-from cdka.tasks.objectives import Answers
 from cdka.tasks.options import check_known, switch, whole_number
 from cdka.tasks.prompts import INSTRUCTION
-from cdka.tasks.rows import Instruction
+from cdka.tasks.rows import Instruction, InstructionRows
 from cdka.tasks.sandbox import protections, run_programs
-from cdka.tasks.text import instruction_data
+from cdka.tasks.scores import Answers
 
 if TYPE_CHECKING:
-    from cdka.finetune.spec import RunSpec
+    from cdka.runs.spec import RunSpec
 
 FEEDBACK = hub.Source(
     "m-a-p/CodeFeedback-Filtered-Instruction", ("CodeFeedback-Filtered-Instruction.jsonl",), option="codefeedback"
@@ -100,7 +98,7 @@ def _problems(table: Any, numbers: Any, read: Any, offset: int) -> list[Instruct
     return found
 
 
-def load(info: TaskInfo, spec: RunSpec) -> TaskData:
+def read(_info: TaskInfo, spec: RunSpec) -> InstructionRows:
     """Train on CodeFeedback; curves on MBPP's validation problems, the end on HumanEval: pass@1, greedy."""
     check_known(spec.task_options, OPTIONS, spec.task)
     check_consent(spec.task_options)
@@ -118,8 +116,8 @@ def load(info: TaskInfo, spec: RunSpec) -> TaskData:
         "test": _problems(solved, hub.subset(len(solved), sizes["test"]), _humaneval, len(tried)),
     }
     guards = ", ".join(protections()) or "nothing beyond the limits on time, memory and files"
-    return instruction_data(
-        rows, spec, judge=judge,
+    return InstructionRows(
+        rows, judge=judge,
         max_new_tokens=whole_number(spec.task_options, "max_new_tokens", MAX_NEW_TOKENS),
         notes=(f"Code that the model writes runs here; out of its reach: {guards}.",),
     )  # fmt: skip

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from cdka.tasks import hub
 from cdka.tasks.answers import read_option
 from cdka.tasks.catalogue import TaskInfo
-from cdka.tasks.data import TaskData
 from cdka.tasks.options import check_known
 from cdka.tasks.prompts import INSTRUCTION, options_text
-from cdka.tasks.rows import Instruction
-from cdka.tasks.text import instruction_data, judged_by
+from cdka.tasks.rows import Instruction, InstructionRows
+from cdka.tasks.scores import judged_by
 
 if TYPE_CHECKING:
-    from cdka.finetune.spec import RunSpec
+    from cdka.runs.spec import RunSpec
 
 LETTERS = ("A", "B", "C", "D", "E")
 OPTIONS = ("mirror", "train_examples", "validation_examples", "test_examples")
@@ -84,7 +83,7 @@ def _rows(table: Any, numbers: Any, read: Callable[[Mapping[str, Any]], Asked], 
     return found
 
 
-def load(info: TaskInfo, spec: RunSpec) -> TaskData:
+def read(info: TaskInfo, spec: RunSpec) -> InstructionRows:
     """Train and validation from the set's training split, test from the split whose answers are public."""
     check_known(spec.task_options, OPTIONS, spec.task)
     known = SETS[info.name]
@@ -98,6 +97,6 @@ def load(info: TaskInfo, spec: RunSpec) -> TaskData:
         "test": _rows(judged, hub.subset(len(judged), sizes["test"]), known.read, len(taught)),
     }
     notes = () if known.judged == "test" else ("Test answers are secret: judged on the public validation split.",)
-    return instruction_data(
-        rows, spec, judge=judged_by(lambda text: read_option(text, LETTERS)), max_new_tokens=4, notes=notes
+    return InstructionRows(
+        rows, judge=judged_by(lambda text: read_option(text, LETTERS)), max_new_tokens=4, notes=notes
     )

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from cdka.tasks import hub
 from cdka.tasks.catalogue import TaskInfo
-from cdka.tasks.data import TaskData
 from cdka.tasks.options import check_known
-from cdka.tasks.rows import Labelled
-from cdka.tasks.scores import binary_f1, matthews
-from cdka.tasks.text import classification_data
+from cdka.tasks.rows import Labelled, LabelledRows
+from cdka.tasks.scores import Scores, binary_f1, matthews
 
 if TYPE_CHECKING:
-    from cdka.finetune.spec import RunSpec
-    from cdka.tasks.objectives import Scores
+    from cdka.runs.spec import RunSpec
 
 OPTIONS = ("mirror", "train_examples", "validation_examples", "test_examples")
 VALIDATION_EXAMPLES = 500
@@ -63,7 +60,7 @@ def _rows(table: Any, numbers: Any, columns: tuple[str, ...], offset: int) -> li
     ]
 
 
-def load(info: TaskInfo, spec: RunSpec) -> TaskData:
+def read(info: TaskInfo, spec: RunSpec) -> LabelledRows:
     """Train and validation from GLUE's training split; test is GLUE's validation split, whose labels are public."""
     check_known(spec.task_options, OPTIONS, spec.task)
     name = _name(info)
@@ -78,7 +75,7 @@ def load(info: TaskInfo, spec: RunSpec) -> TaskData:
         "validation": _rows(taught, validation, known.columns, 0),
         "test": _rows(judged, hub.subset(len(judged), sizes["test"]), known.columns, len(taught)),
     }
-    return classification_data(
-        rows, spec, known.words, prefix=f"{name} ", scores=known.scores,
+    return LabelledRows(
+        rows, known.words, prefix=f"{name} ", scores=known.scores,
         notes=(f"GLUE keeps its test labels secret: judged on its {known.judged} split.",),
     )  # fmt: skip

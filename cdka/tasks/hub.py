@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdka.errors import CdkaError
-from cdka.models.obtain import finish, obtain_dataset
+from cdka.models.hub import finish, obtain_dataset
 from cdka.tasks.options import whole_number
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from cdka.finetune.spec import RunSpec
+    from cdka.runs.spec import RunSpec
 
 SEED = 2602
 """Draws the fixed subsets, the same for every run, whatever its own seed."""

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cdka.tasks.catalogue import TaskInfo
-from cdka.tasks.data import TaskData
 from cdka.tasks.options import check_known
-from cdka.tasks.rows import SPLITS, Instruction
-from cdka.tasks.text import instruction_data, judged_by
+from cdka.tasks.rows import SPLITS, Instruction, InstructionRows
+from cdka.tasks.scores import judged_by
 
 if TYPE_CHECKING:
-    from cdka.finetune.spec import RunSpec
+    from cdka.runs.spec import RunSpec
 
 SEED = 2602
 TERMS, LARGEST = (2, 3, 4), (9, 99)
@@ -87,7 +86,7 @@ def read_totals(text: str) -> str | None:
     return text if text and all(part.isdecimal() for part in text.split(",")) else None
 
 
-def load(info: TaskInfo, spec: RunSpec) -> TaskData:
+def read(info: TaskInfo, spec: RunSpec) -> InstructionRows:
     """The task's chains for the run's model; an answer is right when all its totals are."""
     check_known(spec.task_options, (), info.name)
     make = random_product_chain if info.name == "math-chain" else random_chain
@@ -97,4 +96,4 @@ def load(info: TaskInfo, spec: RunSpec) -> TaskData:
         for prompt, answer in pairs:
             rows[split].append(Instruction(prompt, answer, answer, number))
             number += 1
-    return instruction_data(rows, spec, judge=judged_by(read_totals), max_new_tokens=MAX_ANSWER_TOKENS)
+    return InstructionRows(rows, judge=judged_by(read_totals), max_new_tokens=MAX_ANSWER_TOKENS)

@@ -9,14 +9,13 @@ from cdka.errors import CdkaError
 from cdka.tasks import hub
 from cdka.tasks.answers import final_number, read_number
 from cdka.tasks.catalogue import TaskInfo
-from cdka.tasks.data import TaskData
 from cdka.tasks.options import check_known, whole_number
 from cdka.tasks.prompts import INSTRUCTION
-from cdka.tasks.rows import Instruction
-from cdka.tasks.text import instruction_data, judged_by
+from cdka.tasks.rows import Instruction, InstructionRows
+from cdka.tasks.scores import judged_by
 
 if TYPE_CHECKING:
-    from cdka.finetune.spec import RunSpec
+    from cdka.runs.spec import RunSpec
 
 METAMATH = hub.Source("meta-math/MetaMathQA", ("MetaMathQA-395K.json",), option="metamath")
 GSM8K = hub.Source("openai/gsm8k", ("main/*.parquet",), option="gsm8k")
@@ -40,7 +39,7 @@ def _gsm8k(table: Any, rows: Any, offset: int) -> list[Instruction]:
     return found
 
 
-def load(info: TaskInfo, spec: RunSpec) -> TaskData:
+def read(_info: TaskInfo, spec: RunSpec) -> InstructionRows:
     """Train on MetaMathQA; judge on GSM8K: curves on a fixed part of its training split, the end on its test split.
 
     An answer is right when the number that it declares equals the reference; where it declares none, it is None.
@@ -58,8 +57,8 @@ def load(info: TaskInfo, spec: RunSpec) -> TaskData:
         "validation": _gsm8k(asked["train"], hub.subset(len(asked["train"]), sizes["validation"]), 0),
         "test": _gsm8k(asked["test"], hub.subset(len(asked["test"]), sizes["test"]), len(asked["train"])),
     }
-    return instruction_data(
-        rows, spec, judge=judged_by(final_number),
+    return InstructionRows(
+        rows, judge=judged_by(final_number),
         max_new_tokens=whole_number(spec.task_options, "max_new_tokens", MAX_NEW_TOKENS),
         notes=("The validation questions are from GSM8K's training split, from which MetaMathQA was made.",),
     )  # fmt: skip

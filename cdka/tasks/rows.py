@@ -1,10 +1,17 @@
-"""Rows of text before any model has seen them. Free of torch."""
+"""The rows of a task before any model has seen them: what each task module returns from ``read``. Free of torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from cdka.tasks.scores import Judge, Scores
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SPLITS = ("train", "validation", "test")
 
@@ -32,3 +39,67 @@ class Labelled:
 Row = TypeVar("Row", Instruction, Labelled)
 SplitRows = Mapping[str, Sequence[Row]]
 """The rows of each split: train, validation, test."""
+
+
+@dataclass(frozen=True)
+class InstructionRows:
+    """Prompts with answers, for a generative model. ``judge`` compares generated texts with the references.
+
+    At most ``max_new_tokens`` are generated; None takes the length of the longest judged answer, up to a limit.
+    """
+
+    splits: SplitRows[Instruction]
+    judge: Judge
+    max_new_tokens: int | None
+    scores: Scores | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Texts with class numbers. ``prefix`` goes before the text for an encoder-decoder, which generates the name."""
+
+    splits: SplitRows[Labelled]
+    label_names: tuple[str, ...]
+    prefix: str = ""
+    scores: Scores | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PictureSplit:
+    """Pictures that are opened when a batch needs them: ``open(i)`` returns the i-th one, with class ``labels[i]``."""
+
+    labels: Sequence[int]
+    ids: np.ndarray
+    open: Callable[[int], Image]
+
+
+@dataclass(frozen=True)
+class PictureRows:
+    """Pictures with class numbers, in any size; the model's own preprocessing makes pixels of them."""
+
+    splits: Mapping[str, PictureSplit]
+    label_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PixelSplit:
+    """Pictures as arrays: ``pixels`` (n, channels, height, width) as the model reads them, ``labels`` (n,)."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class PixelRows:
+    """Small pictures that fit in memory, already in the model's size and range."""
+
+    splits: Mapping[str, PixelSplit]
+    num_labels: int
+    notes: tuple[str, ...] = ()
+
+
+TaskRows = InstructionRows | LabelledRows | PictureRows | PixelRows

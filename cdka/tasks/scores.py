@@ -1,15 +1,43 @@
-"""Metrics beside accuracy, from the answers of a split. Free of torch.
+"""The answers of a split, and the metrics computed from them. Free of torch.
 
-Answers are label numbers; an unparsed one is None and is counted as the wrong label of a binary task.
+The binary metrics read label numbers; an unparsed answer is None and counts as the wrong label.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    from cdka.tasks.objectives import Answers
+
+@dataclass(frozen=True)
+class Answers:
+    """One entry per example: the right answer, and the predicted one (None: it could not be parsed)."""
+
+    label: list[Any]
+    predicted: list[Any]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of examples whose prediction equals the label; an unparsed one counts as wrong."""
+        return sum(p is not None and p == w for p, w in zip(self.predicted, self.label, strict=True)) / len(self.label)
+
+    @property
+    def unparsed(self) -> int:
+        """The number of examples without a prediction."""
+        return sum(p is None for p in self.predicted)
+
+
+Scores = Callable[[Answers], Mapping[str, float]]
+"""Further metrics of a split, by name, from its answers."""
+Judge = Callable[[Sequence[str], Sequence[Any]], Answers]
+"""Compares generated texts with their references."""
+
+
+def judged_by(read: Callable[[str], Any]) -> Judge:
+    """A judge that reads an answer out of each text (None: there is none) and compares it with the reference."""
+    return lambda texts, references: Answers(list(references), [read(text) for text in texts])
 
 
 def _table(answers: Answers) -> tuple[int, int, int, int]:

@@ -14,7 +14,7 @@ from cdka.adapter.forms import FORMS
 from cdka.adapter.init import initialise
 from cdka.adapter.ops import Group, adapted_linear, add_groups
 from cdka.components import Components
-from cdka.cost import form_of
+from cdka.cost.kernels import form_of
 
 SHAPES = [(24, 64, 2, 8, 4), (24, 64, 1, 1, 3), (64, 24, 4, 6, 2), (60, 24, 12, 4, 1)]  # out, in, r1, r2, r
 TOKENS = 6

@@ -13,7 +13,7 @@ from cdka.adapter.ops import Group, adapted_linear
 from cdka.adapter.stacked import can_stack, stacked_linear
 from cdka.bench.tracing import Trace
 from cdka.components import Components
-from cdka.cost import STACKED_ROWS, STACKED_WEIGHTS, stacking_pays
+from cdka.cost.kernels import STACKED_ROWS, STACKED_WEIGHTS, stacking_pays
 
 OUT, IN, ROWS = 24, 32, 5
 

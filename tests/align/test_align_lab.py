@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cdka.align import AlignRequest, align, lab, status
-from cdka.align.gradients import compute, gradient_file, load_or_compute
 from cdka.cli.main import main
 from cdka.errors import CdkaError
+from cdka.train.gradients import compute, gradient_file, load_or_compute
 
 SMALL = {"batch_size": 8, "r1_values": (1, 2), "r2_values": (2, 8), "r_values": (1, 2), "inits": 2}
 
@@ -23,10 +23,10 @@ def _own_home(tmp_path, monkeypatch):
 def test_gradients_are_those_of_the_tasks_loss_by_finite_differences():
     import torch
 
-    from cdka.finetune.lanes import data_order
-    from cdka.finetune.spec import resolve
-    from cdka.models.loading import load_model
-    from cdka.tasks.data import load_task
+    from cdka.runs.spec import resolve
+    from cdka.train.data.load import load_task
+    from cdka.train.load_model import load_model
+    from cdka.train.member import data_order
 
     request = AlignRequest("digits-vit", "digits-flip", batches=2, batch_size=8, seed=3, target_modules="fc1,q_proj")
     gradients = compute(request)
@@ -71,7 +71,7 @@ def test_a_measurement_runs_in_a_worker_once_and_is_found_again(monkeypatch, cap
     assert np.corrcoef(frame["predicted"], frame["measured"])[0, 1] > 0.9
     monkeypatch.setattr(lab.subprocess, "Popen", lambda *a, **k: pytest.fail("measured twice"))
     assert align(request) == record
-    monkeypatch.setattr("cdka.align.gradients.compute", lambda r: pytest.fail("backpropagated twice"))
+    monkeypatch.setattr("cdka.train.gradients.compute", lambda r: pytest.fail("backpropagated twice"))
     assert len(load_or_compute(AlignRequest("digits-vit", "digits-flip", **{**SMALL, "inits": 3}))) == 24
     arguments = [
         "--task",

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 
-from cdka.align.gradients import check_finite
 from cdka.align.measure import measure
 from cdka.align.record import AlignRecord
 from cdka.align.request import AlignRequest
@@ -16,6 +15,7 @@ from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.models.shapes import LinearShape
 from cdka.theory import best_capture, measured_alignment, simulated_gradient
+from cdka.train.gradients import check_finite
 
 GRADIENTS = {
     "m.0.small": simulated_gradient(24, 64, 1).astype(np.float32),

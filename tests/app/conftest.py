@@ -13,7 +13,7 @@ MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 @pytest.fixture(autouse=True)
 def cold(monkeypatch):
     """No engine is kept warm for a test: it would outlive it."""
-    monkeypatch.setattr("cdka.engines.local.warm", lambda store: False)
+    monkeypatch.setattr("cdka.engine.local.warm", lambda store: False)
 
 
 @pytest.fixture

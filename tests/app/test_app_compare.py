@@ -16,7 +16,7 @@ from compare_synthetic import grid
 from cdka.compare.bundle import import_bundle, write_bundle
 from cdka.compare.comparison import compare
 from cdka.compare.source import StoreSource
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -172,7 +172,7 @@ def test_the_header_names_the_aggregation():
 def test_launching_an_untried_cell_queues_its_runs_once(monkeypatch):
     store = Store()
     sweep_id = fill(store, "whole", grid(r1=(1, 2), r2=(2, 4), seeds=2), adapters=False)
-    import cdka.engines.local as local
+    import cdka.engine.local as local
 
     monkeypatch.setattr(local, "ensure_dispatcher", lambda store: None)
     at = opened("Map")

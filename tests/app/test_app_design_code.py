@@ -9,13 +9,13 @@ import sys
 import pytest
 
 from app.design import code
-from cdka.budget import Budget
 from cdka.cli.main import main
 from cdka.components import Components
 from cdka.models.catalogue import find_model, list_models
 from cdka.models.targets import select
 from cdka.runs.store import Store
 from cdka.solver import evaluate, explore, pattern
+from cdka.solver.budget import Budget
 
 FEW = r"model\.layers\.[0-3]\.mlp\.(up|down)_proj"
 
@@ -48,7 +48,7 @@ def test_the_python_snippets_train_what_was_counted():
 @pytest.fixture
 def ordered(monkeypatch):
     """``ordered(lines)``: runs the command lines without training; the spec that was ordered."""
-    monkeypatch.setattr("cdka.engines.local.ensure_dispatcher", lambda store: None)
+    monkeypatch.setattr("cdka.engine.local.ensure_dispatcher", lambda store: None)
 
     def run(lines: str):
         solve, train = lines.splitlines()

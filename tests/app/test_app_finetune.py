@@ -12,8 +12,8 @@ import pytest
 from app.finetune import curves, live, order, rows
 from app.finetune.feed import Feed, Track
 from app.finetune.order import Launcher, Order
-from cdka.finetune.spec import resolve
 from cdka.runs.record import CANCELLED, QUEUED
+from cdka.runs.spec import resolve
 from cdka.runs.store import Store
 from cdka.runs.transitions import Batch, claim, conclude, record_events, reserve
 from cdka.sweep.plan import plan

@@ -13,8 +13,8 @@ HEAVY = ("torch", "transformers", "datasets", "peft")
 PROBE = """
 import sys
 {first}
-import cdka.engines.local
-cdka.engines.local.warm = lambda store: False  # it would outlive the test
+import cdka.engine.local
+cdka.engine.local.warm = lambda store: False  # it would outlive the test
 from streamlit.testing.v1 import AppTest
 for room in {rooms}:
     app = AppTest.from_file("app/main.py", default_timeout=120)

@@ -17,7 +17,6 @@ from compare_store import fill
 from app.learn import ch6_arms, ch6_stage, progress
 from app.learn.chapters import CHAPTERS
 from cdka.components import Components
-from cdka.tasks import digit_images
 
 EVERY = [(c.number, page) for c in CHAPTERS for page in range(1, c.num_pages + 1)]
 
@@ -225,12 +224,12 @@ def test_the_digits_of_the_task_are_those_the_runs_train_on(home):
     from cdka.tasks import digits
     from cdka.tasks.catalogue import find_task
 
-    rows = digit_images.samples(3)
+    rows = digits.samples(3)
     assert rows["label"].tolist() == list(range(10))
-    flipped = digits.load(find_task("digits-flip")).train
+    flipped = digits.read(find_task("digits-flip")).splits["train"]
     places = [list(flipped.ids).index(i) for i in rows.index]
-    shown = digit_images.shift(digit_images.images(rows))
-    assert np.allclose(flipped.inputs["pixel_values"][places, 0].numpy(), 2 * shown - 1, atol=1e-6)
+    shown = digits.shift(digits.images(rows))
+    assert np.allclose(flipped.pixels[places, 0], 2 * shown - 1, atol=1e-6)
     strip = ch6_stage.strip_svg(np.array([[[0.0, 0.0, 1.0]]]), "three")
     assert 'width="2" height="1" fill="#000"' in strip
     assert 'x="2" y="0" width="1" height="1" fill="#fff"' in strip

@@ -17,14 +17,14 @@ import pytest
 
 from app.sweeps import draft, figure, launching, studies, verdict
 from app.sweeps.progress import progress, progress_html
+from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.cli import sweep as sweep_command
 from cdka.errors import CdkaError
-from cdka.finetune.spec import resolve
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
 from cdka.runs.record import QUEUED
+from cdka.runs.spec import resolve
 from cdka.runs.store import Store
-from cdka.studies.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.sweep.plan import plan
 from cdka.sweep.planfile import EXAMPLE
 
@@ -45,7 +45,7 @@ ARMS = {
 def idle(monkeypatch):
     """No engine: what is launched stays in the queue."""
     asked = []
-    monkeypatch.setattr("cdka.engines.local.ensure_dispatcher", lambda store: asked.append(store) or True)
+    monkeypatch.setattr("cdka.engine.local.ensure_dispatcher", lambda store: asked.append(store) or True)
     return asked
 
 
@@ -362,7 +362,7 @@ def test_the_interval_is_drawn_to_scale_around_zero():
 
 
 def test_every_study_has_a_card_with_its_claim_and_what_it_costs(room, idle):
-    from cdka.studies import STUDIES
+    from cdka.claims import STUDIES
 
     app = room("sweeps", part="Studies")
     for study in STUDIES.values():
@@ -395,7 +395,7 @@ def test_finished_studies_show_the_verdicts_of_their_runs(room, idle, monkeypatc
     """Accuracies written into the store by hand: falling with r1 in every seed, so the claim must be supported."""
     monkeypatch.setattr("app.sweeps.shipped.assets_dir", lambda: tmp_path)
     store = Store()
-    from cdka.studies import STUDIES, plan_study
+    from cdka.claims import STUDIES, plan_study
 
     planned = plan_study(STUDIES["r1"], seeds=3)
     sweep_id = store.create_sweep(planned.name, planned.document, planned.specs)
@@ -444,7 +444,7 @@ def test_a_shipped_report_is_an_example_until_there_are_own_runs(room, idle, tmp
 
 
 def test_the_report_of_own_studies_is_a_zip_with_figures(home):
-    from cdka.studies import STUDIES, plan_study
+    from cdka.claims import STUDIES, plan_study
 
     store = Store()
     planned = plan_study(STUDIES["r"], seeds=2)

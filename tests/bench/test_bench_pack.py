@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from cdka.bench import pack
-from cdka.finetune.pace import ways
+from cdka.train.pack_schedule import ways
 
 
 def test_every_way_is_timed_and_the_fastest_shared_one_told():

@@ -13,7 +13,7 @@ from compare_synthetic import grid
 
 from app.learn.chapters import CHAPTERS
 from app.learn.exercise import another
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
 pytestmark = pytest.mark.browser

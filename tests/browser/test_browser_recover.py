@@ -10,7 +10,7 @@ import psutil
 import pytest
 from ledger import LEDGER, Damage
 
-from cdka.engines import local
+from cdka.engine import local
 from cdka.runs.record import FINISHED
 from cdka.runs.store import Store
 

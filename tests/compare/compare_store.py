@@ -9,8 +9,8 @@ import numpy as np
 from compare_synthetic import IN, OUT, params
 from safetensors.numpy import save_file
 
-from cdka.finetune.spec import RunSpec
 from cdka.runs import transitions
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 from cdka.runs.transitions import Batch
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cdka.components import Components
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
 
 OUT, IN = 1024, 640
 

@@ -14,7 +14,7 @@ from cdka.compare.anatomy import Factors, effective_rank, read_adapter
 from cdka.compare.figures.anatomy import factor_figure, rank_figure, shrink, spectrum_figure
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
 
 
 def factors(r1=2, r2=4, r=3, out=64, inn=24, scaling=0.7) -> Factors:

@@ -14,11 +14,11 @@ from compare_synthetic import FakeSource, grid
 from cdka.compare.arms import arms, identify
 from cdka.compare.budget import budgets, diff, equal_budget
 from cdka.compare.comparison import compare, find_arm
-from cdka.compare.mcnemar import mcnemar
 from cdka.compare.measure import Measure
-from cdka.compare.trend import trends
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
+from cdka.stats.mcnemar import mcnemar
+from cdka.stats.trend import trends
 
 
 def falls_with_r1(spec: RunSpec) -> float:

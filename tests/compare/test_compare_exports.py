@@ -22,7 +22,7 @@ from cdka.compare.exports.tensorboard import write_tensorboard
 from cdka.compare.report import methods_paragraph
 from cdka.compare.source import StoreSource
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
 
@@ -90,10 +90,10 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path):
     """Two real runs are trained, stored and exported: script and notebook train them again to the same digits."""
     pytest.importorskip("torch")
     from cdka.compare.anatomy import read_adapter
-    from cdka.finetune.loop import train
-    from cdka.finetune.spec import resolve
     from cdka.runs import transitions
+    from cdka.runs.spec import resolve
     from cdka.runs.transitions import Batch
+    from cdka.train.loop import train
 
     store = Store(tmp_path / "home")
     specs: list[RunSpec] = [

@@ -18,7 +18,7 @@ from cdka.compare.figures.scatter import difference_figure, scatter_figure
 from cdka.compare.figures.style import Look, spread_labels
 from cdka.compare.untried import specs_for, untried_cells
 from cdka.components import Components
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
 
 
 def effect(spec: RunSpec) -> float:

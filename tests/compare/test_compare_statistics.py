@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cdka.compare.intervals import band, holm, seeds_needed, t_interval, t_test
-from cdka.compare.verdicts import compare_pairs, needs, reference_pairs, sentence, verdicts
+from cdka.stats.intervals import band, holm, seeds_needed, t_interval, t_test
+from cdka.stats.paired import compare_pairs, needs, reference_pairs, sentence, verdicts
 
 
 def test_interval_is_scipys_student_interval():

@@ -6,7 +6,7 @@ import pytest
 
 from cdka.compare.texts import texts
 from cdka.errors import CdkaError
-from cdka.finetune.spec import resolve
+from cdka.runs.spec import resolve
 
 
 def test_texts_are_the_prompts_of_the_test_split():

@@ -10,8 +10,8 @@ import pytest
 from app.learn import ch2_stage, ch3, ch3_stage, ch4_stage, ch5_stage, ch6_arms, kron
 from app.learn.ch1 import CHAPTER as ONE
 from app.learn.chapters import CHAPTERS
-from cdka import cost
 from cdka.components import Components
+from cdka.cost import adapter as cost
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
@@ -207,7 +207,7 @@ def test_the_contest_keeps_to_its_budget():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_real_run_of_chapter_5_diverges_without_the_factor_and_only_then(tmp_path, monkeypatch, seed):
-    from cdka.engines.local import wait
+    from cdka.engine.local import wait
     from cdka.runs.store import Store
 
     monkeypatch.setenv("CDKA_HOME", str(tmp_path))

@@ -9,9 +9,9 @@ import pytest
 
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, from_json, list_models, to_json
-from cdka.models.published import PUBLISHED
 from cdka.models.targets import select
 from cdka.solver import evaluate
+from tools.published import PUBLISHED
 
 # Parameter counts as the safetensors metadata of the published checkpoints give them (encoders: plus a two-label head).
 PUBLISHED_COUNTS = {
@@ -125,9 +125,9 @@ def test_unknown_models_are_told_in_one_line(name, words):
 
 REBUILD = """
 import json, sys
-from cdka.models.build_catalogue import build_published, embedded_models
+from tools.build_catalogue import build_published, embedded_models
 from cdka.models.catalogue import to_json
-from cdka.models.published import PUBLISHED
+from tools.published import PUBLISHED
 from cdka.paths import assets_dir
 names = sys.argv[1:]
 print(json.dumps([to_json(build_published(entry)) for entry in PUBLISHED if entry.name in names]
@@ -148,7 +148,7 @@ def test_a_rebuild_from_the_configurations_gives_the_stored_shapes():
 
 
 LIGHT = """
-import sys, cdka.solver, cdka.models.catalogue, cdka.models.targets, cdka.theory, cdka.budget, cdka.cost
+import sys, cdka.solver, cdka.models.catalogue, cdka.models.targets, cdka.theory, cdka.solver.budget, cdka.cost.adapter
 cdka.solver.solve("digits-vit", "5%")
 print(sorted({"torch", "transformers", "peft", "streamlit"} & set(sys.modules)))
 """

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from cdka.errors import CdkaError
-from cdka.finetune.loop import train
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
+from cdka.train.loop import train
 
 
 def spec_for(tiny, family, task, data, **changes):

@@ -8,11 +8,11 @@ import pytest
 from fake_hub import files_of, playing
 
 from cdka.errors import CdkaError
-from cdka.finetune.loop import train
-from cdka.finetune.spec import resolve
-from cdka.models import obtain as obtaining
-from cdka.models.obtain import finish, obtain, obtain_dataset
+from cdka.models import hub as obtaining
+from cdka.models.hub import finish, obtain, obtain_dataset
 from cdka.paths import assets_dir
+from cdka.runs.spec import resolve
+from cdka.train.loop import train
 
 
 @pytest.fixture

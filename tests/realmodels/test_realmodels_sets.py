@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from cdka.errors import CdkaError
-from cdka.finetune.loop import train
-from cdka.finetune.spec import resolve
-from cdka.models.loading import load_reader
+from cdka.runs.spec import resolve
 from cdka.tasks import code, metamath
 from cdka.tasks.catalogue import TASKS, find_task
-from cdka.tasks.data import load_task
-from cdka.tasks.objectives import IGNORED, Answers
+from cdka.tasks.scores import Answers
+from cdka.train.data.load import load_task
+from cdka.train.data.objectives import IGNORED
+from cdka.train.load_model import load_reader
+from cdka.train.loop import train
 
 
 @pytest.fixture(autouse=True)

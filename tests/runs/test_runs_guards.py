@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 from cdka.runs.transitions import (
     Batch,

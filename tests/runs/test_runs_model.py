@@ -20,8 +20,8 @@ from hypothesis.stateful import (
 )
 
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
 from cdka.runs.record import KEPT, LIVE, RETRIABLE
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 from cdka.runs.transitions import Batch, claim, conclude, record_events, requeue, reserve, stops
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from cdka.finetune.spec import RunSpec
-from cdka.runs.outlook import time_left_s
+from cdka.cost.eta import time_left_s
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
 SPEC = RunSpec("digits-vit", "digits-flip", steps=100)

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
 from cdka.runs.logs import log_tail
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 from cdka.runs.transitions import Batch, claim, conclude, record_events, reserve
 

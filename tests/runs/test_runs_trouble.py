@@ -13,9 +13,9 @@ import pytest
 from ledger import LEDGER, Damage
 
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
 from cdka.runs import database
 from cdka.runs.database import StoreBusy, StoreFull, StoreUnreadable
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
 SPEC = RunSpec("digits-vit", "digits-flip")
@@ -135,7 +135,7 @@ def test_many_processes_may_create_the_same_store_at_once(tmp_path):
 QUOTA = """
 import resource, sys
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 store = Store(sys.argv[1])
 spec = RunSpec("digits-vit", "digits-flip")
@@ -164,7 +164,7 @@ def test_a_full_disk_refuses_a_submit_whole_and_spoils_nothing(tmp_path):
 
 
 def test_the_store_is_free_of_torch_and_streamlit():
-    heavy = "import sys, cdka.runs.store, cdka.engines.local, cdka.engines.dispatcher, cdka.engines.check; "
+    heavy = "import sys, cdka.runs.store, cdka.engine.local, cdka.engine.dispatcher, cdka.sweep.check; "
     probe = heavy + "print([m for m in ('torch', 'transformers', 'peft', 'datasets', 'streamlit') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

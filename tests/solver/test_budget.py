@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from cdka.budget import Budget
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
+from cdka.solver.budget import Budget
 
 LINEARS = select(find_model("llama-2-7b"))
 BASE = 6_738_415_616

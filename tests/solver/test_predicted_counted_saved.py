@@ -22,9 +22,9 @@ from transformers import (
 )
 
 from cdka.adapter import CdkaConfig
-from cdka.models.introspect import shapes_of
 from cdka.models.targets import peft_targets
 from cdka.solver import evaluate, explore, pattern
+from cdka.train.introspect import shapes_of
 
 TINY = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
 ARCHITECTURES = {

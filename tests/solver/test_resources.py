@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import save
 
 from cdka.components import Components
-from cdka.cost import file_overhead_bytes, forward_flops_per_token, num_params
+from cdka.cost.adapter import file_overhead_bytes, forward_flops_per_token, num_params
+from cdka.cost.memory import TOLERANCE, Device, detect_device, fits, training_memory
 from cdka.errors import CdkaError
-from cdka.memory import TOLERANCE, Device, detect_device, fits, training_memory
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
 from cdka.solver import evaluate, explore, resources

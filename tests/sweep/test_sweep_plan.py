@@ -8,20 +8,20 @@ from types import SimpleNamespace
 import pytest
 
 from cdka.components import Components
-from cdka.engines.slots import Slot
+from cdka.cost.job_memory import job_bytes
+from cdka.cost.memory import PROCESS_BYTES, Device
+from cdka.cost.params import count_params
+from cdka.cost.time import estimate, timed
+from cdka.engine.slots import Slot
 from cdka.errors import CdkaError
-from cdka.finetune.counts import count_params
-from cdka.finetune.spec import resolve
-from cdka.memory import PROCESS_BYTES, Device
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
+from cdka.runs.spec import resolve
 from cdka.runs.store import Store
 from cdka.sweep import launch
-from cdka.sweep.baselines import match
-from cdka.sweep.estimate import estimate, timed
 from cdka.sweep.grid import cells, parse_grid
-from cdka.sweep.memory import job_bytes
-from cdka.sweep.packing import pack
+from cdka.sweep.match import match
+from cdka.sweep.pack import pack
 from cdka.sweep.plan import mismatch, plan
 from cdka.sweep.planfile import EXAMPLE, parse_plan, read_plan
 

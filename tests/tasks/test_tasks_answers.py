@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdka.tasks.answers import final_number, read_number, read_option, read_text
-from cdka.tasks.objectives import Answers
-from cdka.tasks.scores import binary_f1, matthews
+from cdka.tasks.scores import Answers, binary_f1, matthews
 
 NUMBERS = [
     ("1,234", "1234"), ("1,234,567.50", "2469135/2"), ("$5.00", "5"), ("$ 1,000", "1000"), ("-3", "-3"),

@@ -9,9 +9,7 @@ import re
 import pytest
 from safetensors.torch import load_file
 
-from cdka.models.build_math_lm import accuracy
 from cdka.models.catalogue import find_model
-from cdka.models.loading import load_model, load_reader
 from cdka.paths import assets_dir
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.math_chain import (
@@ -21,6 +19,8 @@ from cdka.tasks.math_chain import (
     random_product_chain,
     read_totals,
 )
+from cdka.train.load_model import load_model, load_reader
+from tools.build_math_lm import accuracy
 
 MAKERS = {"math": random_chain, "math-chain": random_product_chain}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
-from cdka.tasks.data import load_task
+from cdka.runs.spec import RunSpec
+from cdka.train.data.load import load_task
 
 
 @pytest.mark.parametrize(("model", "task"), [("digits-vit", "digits-flip"), ("math-lm", "math-chain")])

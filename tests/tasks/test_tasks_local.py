@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from cdka.errors import CdkaError
-from cdka.tasks.local import split as splitting
-from cdka.tasks.local.pictures import prepare_pictures
-from cdka.tasks.local.prepare import prepare
-from cdka.tasks.local.preview import histogram, preview, task_for
-from cdka.tasks.local.table import LINE, read_table
+from cdka.tasks.files import split as splitting
+from cdka.tasks.files.pictures import prepare_pictures
+from cdka.tasks.files.prepare import prepare
+from cdka.tasks.files.preview import histogram, preview, task_for
+from cdka.tasks.files.table import LINE, read_table
 
 ROWS = [("lovely, really", "good"), ('she said "no"', "bad"), ("two\nlines", "good"), ("ünïcode", "bad")]
 

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from cdka.errors import CdkaError
-from cdka.finetune.spec import resolve
-from cdka.tasks.local.preview import task_for, token_preview
-from cdka.tasks.token_preview import token_view
+from cdka.runs.spec import resolve
+from cdka.tasks.files.preview import task_for, token_preview
+from cdka.train.data.token_preview import token_view
 
 
 @pytest.fixture

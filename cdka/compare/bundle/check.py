@@ -32,9 +32,9 @@ from cdka.compare.bundle.read import Bundle
 from cdka.compare.comparison import compare
 from cdka.compare.report import document
 from cdka.errors import CdkaError
-from cdka.finetune.spec import RunSpec
 from cdka.runs.ids import check_id
 from cdka.runs.record import STATUSES
+from cdka.runs.spec import RunSpec
 from cdka.runs.tables import CURVE_COLUMNS
 
 _RUN_FIELDS = {

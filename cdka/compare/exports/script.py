@@ -26,11 +26,11 @@ from peft import PeftModel
 
 import cdka.adapter  # teaches stock PEFT the method CDKA
 from cdka.compare import t_interval
-from cdka.finetune.loop import train
-from cdka.finetune.spec import RunSpec
-from cdka.models.loading import load_model
+from cdka.train.loop import train
+from cdka.runs.spec import RunSpec
+from cdka.train.load_model import load_model
 from cdka.tasks.catalogue import find_task
-from cdka.tasks.data import load_task
+from cdka.train.data.load import load_task
 """
 
 _READ = '''

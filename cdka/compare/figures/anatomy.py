@@ -9,7 +9,7 @@ import numpy as np
 
 from cdka.compare.anatomy import Factors, effective_rank
 from cdka.compare.figures.style import DIVERGING, FACTOR_COLOURS, SEQUENTIAL, Look, dress, title
-from cdka.compare.words import plural
+from cdka.formatting import plural
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

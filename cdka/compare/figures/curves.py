@@ -21,7 +21,7 @@ from cdka.compare.figures.style import (
     panels,
     spread_labels,
 )  # fmt: skip
-from cdka.compare.intervals import band
+from cdka.stats.intervals import band
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cdka.compare.comparison import Comparison
 from cdka.compare.figures.style import FACTOR_COLOURS, SEQUENTIAL, Look, axes, drawn, panels, rgb
-from cdka.compare.words import count_words, estimate
+from cdka.formatting import count_words, estimate
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

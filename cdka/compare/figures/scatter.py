@@ -10,9 +10,9 @@ import pandas as pd
 
 from cdka.compare.comparison import Comparison
 from cdka.compare.figures.style import METHOD_SYMBOLS, Look, dress, faded, title
-from cdka.compare.pareto import AMBIGUOUS, OFF, ON
-from cdka.compare.verdicts import BETTER, WORSE, needs
-from cdka.compare.words import count_words, estimate
+from cdka.formatting import count_words, estimate
+from cdka.stats.paired import BETTER, WORSE, needs
+from cdka.stats.pareto import AMBIGUOUS, OFF, ON
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

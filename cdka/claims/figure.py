@@ -1,0 +1,134 @@
+"""The figure of a study of one factor, as an SVG string: the metric over the factor, and its slope along training.
+
+Plain markup without any library, so that the report is written anywhere. Colours are those of the factor; inks are a
+grey that reads on white and on black, and a page may replace them by its own through the class ``study-figure``.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Sequence
+
+from cdka.claims.factor_curve import Course
+
+COLOURS = {"r1": "#D55E00", "r2": "#0072B2", "r": "#009E73"}
+INK = "#7d7d7d"
+WIDTH, PANEL, LEFT, TOP, HEIGHT = 860, 150, 58, 40, 196
+
+
+def ladder_svg(factor: str, courses: Sequence[Course], metric: str = "accuracy") -> str:
+    """Per regime a panel of the metric at the end over the factor, and one of the slope per doubling over the steps.
+
+    Every dot is a run; bars and bands are 95 % t intervals over seeds. The two kinds of panel keep their range over
+    the regimes, as small multiples do.
+    """
+    colour = COLOURS[factor]
+    slot = (WIDTH - 10) / (2 * len(courses))
+    body: list[str] = []
+    ends = [v for c in courses for level in c.levels for v in (*c.values[level], *c.intervals[level])]
+    slopes = [v for c in courses for _, mean, low, high in c.slopes for v in (mean, low, high)] + [0.0]
+    y_end, y_slope = _range(ends), _range(slopes)
+    for i, course in enumerate(courses):
+        body.append(_ends(LEFT + 2 * i * slot, slot - LEFT, factor, course, y_end, colour, metric))
+        body.append(_along(LEFT + (2 * i + 1) * slot, slot - LEFT, course, y_slope, colour, factor))
+    title = f"{metric} over {factor}, and its slope along training"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {TOP + HEIGHT + 14}" role="img" '
+        f'class="study-figure" font-family="system-ui, sans-serif" font-size="11" fill="{INK}" stroke="none">'
+        f"<title>{html.escape(title)}</title>{''.join(body)}</svg>"
+    )
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    known = [v for v in values if math.isfinite(v)]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    room = 0.06 * (high - low or 0.1)
+    return low - room, high + room
+
+
+def _ends(
+    x0: float, width: float, factor: str, course: Course, span: tuple[float, float], colour: str, metric: str
+) -> str:
+    y = _scale(span)
+    logs = [math.log2(level) for level in course.levels]
+    low, high = min(logs), max(logs)
+
+    def x(level: float) -> float:
+        return x0 + 8 + (width - 16) * (math.log2(level) - low) / (high - low or 1)
+
+    parts = [_frame(x0, width, f"{course.regime}: {metric}", span, y)]
+    points = []
+    for level in course.levels:
+        mean, (bottom, top) = course.means[level], course.intervals[level]
+        parts.append(_text(x(level), TOP + PANEL + 15, str(level), "middle"))
+        parts += [_dot(x(level), y(v), 2, colour, 0.45) for v in course.values[level]]
+        if math.isfinite(bottom):
+            parts.append(_line(x(level), y(bottom), x(level), y(top), colour, 1.5))
+        if math.isfinite(mean):
+            points.append(f"{x(level):.1f},{y(mean):.1f}")
+            parts.append(_dot(x(level), y(mean), 4, colour))
+    parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+    parts.append(_text(x0 + width / 2, TOP + PANEL + 32, factor, "middle", colour, bold=True))
+    return "".join(parts)
+
+
+def _along(x0: float, width: float, course: Course, span: tuple[float, float], colour: str, factor: str) -> str:
+    y = _scale(span)
+    last = max((step for step, *_ in course.slopes), default=1) or 1
+
+    def x(step: float) -> float:
+        return x0 + (width - 8) * step / last
+
+    parts = [_frame(x0, width, f"{course.regime}: per doubling of {factor}", span, y, digits=3)]
+    parts.append(_line(x0, y(0), x0 + width, y(0), INK, 1, "3 3"))
+    known = [row for row in course.slopes if math.isfinite(row[2])]
+    if known:
+        edge = [f"{x(s):.1f},{y(low):.1f}" for s, _, low, _ in known]
+        edge += [f"{x(s):.1f},{y(high):.1f}" for s, _, _, high in reversed(known)]
+        parts.append(f'<polygon points="{" ".join(edge)}" fill="{colour}" fill-opacity=".18"/>')
+    line = " ".join(f"{x(s):.1f},{y(mean):.1f}" for s, mean, *_ in course.slopes)
+    parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+    parts += [_text(x(step), TOP + PANEL + 15, str(step), "middle") for step in sorted({0, last // 2, last})]
+    parts.append(_text(x0 + width / 2, TOP + PANEL + 32, "step (validation)", "middle"))
+    return "".join(parts)
+
+
+def _scale(span: tuple[float, float]) -> Callable[[float], float]:
+    low, high = span
+    return lambda value: TOP + PANEL - PANEL * (value - low) / (high - low)
+
+
+def _frame(
+    x0: float, width: float, title: str, span: tuple[float, float], y: Callable[[float], float], digits: int = 2
+) -> str:
+    parts = [_text(x0 - 40, 18, title, "start", bold=True)]
+    low, high = span
+    for value in _ticks(low, high):
+        parts.append(_line(x0, y(value), x0 + width, y(value), INK, 0.4))
+        parts.append(_text(x0 - 6, y(value) + 4, f"{value:.{digits}f}", "end"))
+    return "".join(parts)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    raw = (high - low) / 5
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(size * m for m in (1, 2, 5, 10) if size * m >= raw)
+    first = math.ceil(low / step)
+    return [step * i for i in range(first, math.floor(high / step) + 1)]
+
+
+def _text(x: float, y: float, text: str, anchor: str, colour: str = INK, *, bold: bool = False) -> str:
+    weight = ' font-weight="600"' if bold else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{weight}>{html.escape(text)}</text>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float, dash: str = "") -> str:
+    dashed = f' stroke-dasharray="{dash}"' if dash else ""
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {ends} stroke="{colour}" stroke-width="{width}"{dashed}/>'
+
+
+def _dot(x: float, y: float, radius: float, colour: str, opacity: float = 1) -> str:
+    faint = "" if opacity == 1 else f' fill-opacity="{opacity}"'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"{faint}/>'

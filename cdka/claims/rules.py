@@ -1,0 +1,261 @@
+"""What the finished runs of one regime say about a claim: one number per seed, positive where it supports the claim.
+
+Every rule counts seeds, not runs: runs of one seed share their data order and are not independent. (ours)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from cdka.claims.designs import pairs
+from cdka.compare import Comparison, Measure, StoreSource, compare
+from cdka.components import Components
+from cdka.cost.adapter import num_params
+from cdka.models.catalogue import find_model
+from cdka.models.targets import select
+from cdka.runs.record import FAILED, KEPT, Run
+from cdka.runs.store import Store
+from cdka.stats.trend import gains, ladders, slopes
+from cdka.theory.alignment import combine
+
+SMOOTH = 5
+"""Steps that the loss is averaged over before its rises and falls are added up."""
+MARGIN = 0.01
+"""How far below LoRA CDKA may stay and still count as close to it."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One value per seed, oriented so that positive supports the claim, and what it measures.
+
+    ``unit`` says what the reported effect is: ``sign * value - shift``.
+    """
+
+    values: np.ndarray
+    unit: str
+    sign: float = 1.0
+    shift: float = 0.0
+    remark: str = ""
+    bound: float = np.inf
+    """No effect can be larger: an interval of a few seeds is cut off there."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """The runs of one regime and how they are measured. ``searched``: each arm at its best rate on validation."""
+
+    store: Store
+    runs: list[Run]
+    metric: str
+    searched: bool
+
+    def compared(self) -> Comparison:
+        """The arms of the regime."""
+        source = StoreSource(self.store, run_ids=[run.run_id for run in self.runs])
+        return compare(source, Measure(metric=self.metric), choose_lr=self.searched)
+
+    @property
+    def layers(self) -> list:
+        """The layers that the runs adapt."""
+        return list(select(find_model(self.runs[0].spec.model), self.runs[0].spec.target_modules))
+
+
+def _slope(factor: str, sign: float) -> Callable[[Case], Evidence]:
+    def rule(case: Case) -> Evidence:
+        found = case.compared()
+        rungs = ladders(found.arms, factor, found.settings)
+        levels = {row.arm: int(getattr(row, factor)) for row in found.arms[found.arms["method"] == "cdka"].itertuples()}
+        values = slopes(found.table, rungs, levels).to_numpy(dtype=float) if rungs else np.empty(0)
+        remark = _course(found, rungs, levels, factor) if rungs else ""
+        return Evidence(sign * values, f"{case.metric} per doubling of {factor}", sign, 0.0, remark)
+
+    return rule
+
+
+def _course(found: Comparison, rungs: list[list[str]], levels: dict[str, int], factor: str) -> str:
+    """The whole change, and whether it goes one way: a slope alone would hide a valley."""
+    steps = [step for step in gains(found.table, rungs, levels) if np.isfinite(step["gain"])]
+    if not steps:
+        return ""
+    whole = sum(step["gain"] for step in steps)
+    remark = f" From {factor} {steps[0]['from']} to {steps[-1]['to']}: {whole:+.3f}"
+    sizes = found.arms.set_index("arm")["num_params"]
+    small, large = (sizes.get(rungs[0][i]) for i in (0, -1))
+    if pd.notna(small) and pd.notna(large) and small != large:
+        remark += f", with {large / small:.1f} times the parameters"
+    turns = [(a, b) for a, b in pairwise(steps) if _way(a) * _way(b) < 0]
+    if turns:
+        a, b = turns[0]
+        remark += (
+            f"; not one way: {a['gain']:+.3f} from {a['from']} to {a['to']}, {b['gain']:+.3f} from {b['from']} to "
+            f"{b['to']}"
+        )
+    elif any(_way(step) for step in steps) and len({np.sign(step["gain"]) for step in steps}) > 1:
+        listed = ", ".join(f"{step['gain']:+.3f}" for step in steps)
+        remark += f"; doubling by doubling {listed}"
+    return remark + "."
+
+
+def _way(step: dict) -> int:
+    """The direction of a step that its own interval resolves, else 0."""
+    return 1 if step["ci_low"] > 0 else -1 if step["ci_high"] < 0 else 0
+
+
+def _diminishes(case: Case) -> Evidence:
+    """The first doubling's gain minus the last one's."""
+    found = case.compared()
+    rungs = ladders(found.arms, "r", found.settings)
+    unit = f"gain in {case.metric} of the first doubling of r over that of the last"
+    if not rungs or len(rungs[0]) < 3:
+        return Evidence(np.empty(0), unit)
+    steps = found.table.loc[rungs[0]].diff().iloc[1:]
+    means = ", ".join(f"{value:+.3f}" for value in steps.mean(axis=1, skipna=True))
+    return Evidence((steps.iloc[0] - steps.iloc[-1]).to_numpy(dtype=float), unit, remark=f" The doublings: {means}.")
+
+
+def _pairs(case: Case) -> Evidence:
+    """Per seed, the mean over budgets of r2 > r1 minus the exchanged option."""
+    found = case.compared()
+    arms = {_components(found, arm): arm for arm in found.arms[found.arms["method"] == "cdka"]["arm"]}
+    differences = {
+        f"{better} over {worse}": found.table.loc[arms[better]] - found.table.loc[arms[worse]]
+        for better, worse in pairs(case.layers)
+        if better in arms and worse in arms
+    }
+    unit = f"{case.metric} of r2 > r1 over r1 > r2 at equal parameters"
+    if not differences:
+        return Evidence(np.empty(0), unit)
+    values = pd.concat(differences.values(), axis=1).mean(axis=1, skipna=False).to_numpy(dtype=float)
+    listed = ", ".join(f"{name} {difference.mean():+.3f}" for name, difference in differences.items())
+    return Evidence(values, unit, remark=f" Budget by budget: {listed}.")
+
+
+def _against_lora(margin: float, opponent: str = "first") -> Callable[[Case], Evidence]:
+    """CDKA minus LoRA plus a margin. The design names the CDKA arm before anything ran: its first or its largest."""
+
+    def rule(case: Case) -> Evidence:
+        found = case.compared()
+        rows = found.arms[found.arms["n"] > 0]
+        lora = rows[rows["method"] == "lora"]["arm"].to_list()
+        own = rows[rows["method"] == "cdka"]
+        named = own["arm"].to_list()
+        if opponent == "largest":
+            named.sort(key=lambda arm: -num_params(case.layers, _components(found, arm)))
+        cdka = next(iter(named), None)
+        if not lora or cdka is None:
+            return Evidence(np.empty(0), f"{case.metric} of CDKA over LoRA")
+        best = max(lora, key=lambda arm: _on_validation(found, arm))
+        values = (found.table.loc[cdka] - found.table.loc[best]).to_numpy(dtype=float)
+        remark = f" Supported where the whole interval is above -{margin:g}." if margin else ""
+        if case.searched:
+            remark += _rates(case, found, {"CDKA": cdka, "LoRA": best})
+        return Evidence(
+            values + margin, f"{case.metric} of {found.labels[cdka]} over {found.labels[best]}", 1.0, margin, remark
+        )
+
+    return rule
+
+
+def _rates(case: Case, found: Comparison, arms: dict[str, str]) -> str:
+    """The learning rates that won on validation; one at the edge of the search might win by more outside it."""
+    tried = sorted({run.spec.lr for run in case.runs})
+    told = []
+    for name, arm in arms.items():
+        rate = float(found.settings[arm]["lr"])
+        told.append(f"{name} {rate:g}" + (", the edge of the search" if rate in (tried[0], tried[-1]) else ""))
+    return f" Rates chosen on validation: {'; '.join(told)}."
+
+
+def _on_validation(found: Comparison, arm: str) -> float:
+    """The mean accuracy of an arm on validation; of two scalings of LoRA the better is chosen by it."""
+    rows = found.frame[(found.frame["arm"] == arm) & found.frame["status"].isin(KEPT)]
+    score = float(rows["validation_accuracy"].astype(float).mean()) if "validation_accuracy" in rows else np.nan
+    return score if np.isfinite(score) else -np.inf
+
+
+def _stabilises(case: Case) -> Evidence:
+    """Instability without any factor minus instability with the paper's, of the large components."""
+    unit = "instability (rise of the loss per fall) without any factor over that with 1/sqrt(r r2)"
+    runs = [run for run in case.runs if run.spec.components is not None]
+    ended = [run for run in runs if run.status in (*KEPT, FAILED)]
+    if not ended:
+        return Evidence(np.empty(0), unit)
+    share = instability(case.store, ended)
+    large = max((run.spec.components for run in runs), key=lambda c: c.r2 * c.r)
+    told, by_rule = [], {}
+    for size in (large, *sorted({run.spec.components for run in runs} - {large})):
+        for rule in ("sqrt_r_r2", "sqrt_r", "r", "none"):
+            own = [run for run in ended if run.spec.components == size and run.spec.scaling_rule == rule]
+            if not own:
+                continue
+            if size == large:
+                by_rule[rule] = {run.spec.seed: share[run.run_id] for run in own}
+            lost = sum(run.status == FAILED for run in own)
+            mean = np.nanmean([share[run.run_id] for run in own])
+            told.append(f"{size} {rule} {mean:.2f}" + (f" ({lost} of {len(own)} diverged)" if lost else ""))
+    with_, without = by_rule.get("sqrt_r_r2", {}), by_rule.get("none", {})
+    values = np.array([without[seed] - with_[seed] for seed in sorted(with_.keys() & without.keys())])
+    return Evidence(values, unit, remark=f" Instability: {', '.join(told)}.")
+
+
+def instability(store: Store, runs: list[Run]) -> dict[str, float]:
+    """By run, how much its training loss rose for what it fell, 0 (smooth) to 1 (nowhere), a diverged run's 1. (ours)
+
+    Of the mean over ``SMOOTH`` steps, so that the noise of single batches does not count.
+    """
+    curves = store.curves([run.run_id for run in runs])
+    train = curves[curves["kind"] == "step"] if len(curves) else pd.DataFrame({"run_id": [], "step": [], "loss": []})
+    by_run = {
+        run_id: rows.sort_values("step")["loss"].to_numpy(dtype=float) for run_id, rows in train.groupby("run_id")
+    }
+    return {run.run_id: 1.0 if run.status == FAILED else roughness(by_run.get(run.run_id, np.empty(0))) for run in runs}
+
+
+def roughness(losses: np.ndarray) -> float:
+    """The total rise over the total fall of the smoothed losses, at most 1."""
+    if len(losses) <= SMOOTH:
+        return float("nan")
+    changes = np.diff(np.convolve(losses, np.full(SMOOTH, 1 / SMOOTH), "valid"))
+    rise, fall = changes[changes > 0].sum(), -changes[changes < 0].sum()
+    return float(min(1.0, rise / fall)) if fall > 0 else float(rise > 0)
+
+
+def _correlates(case: Case) -> Evidence:
+    """Spearman's rank correlation of predicted alignment with the metric, one per seed."""
+    found = case.compared()
+    inputs = [layer.in_features for layer in case.layers for _ in range(layer.count)]
+    predicted = [combine([_components(found, arm).alignment(n) for n in inputs]) for arm in found.table.index]
+    sizes = found.arms.set_index("arm")["num_params"].reindex(found.table.index).astype(float)
+    whole = [seed for seed in found.table.columns if found.table[seed].notna().all()]
+    values = np.array([stats.spearmanr(predicted, found.table[seed]).statistic for seed in whole])
+    remark = ""
+    if whole and sizes.nunique() > 1 and sizes.notna().all():
+        by_size = np.mean([stats.spearmanr(sizes, found.table[seed]).statistic for seed in whole])
+        remark = f" The number of parameters alone: {by_size:+.3f}."
+    unit = f"rank correlation of predicted alignment with {case.metric}"
+    return Evidence(values, unit, remark=remark, bound=1.0)
+
+
+def _components(found: Comparison, arm: str) -> Components:
+    row = found.arms[found.arms["arm"] == arm].iloc[0]
+    return Components(int(row["r1"]), int(row["r2"]), int(row["r"]))
+
+
+RULES: dict[str, Callable[[Case], Evidence]] = {
+    "falls": _slope("r1", -1.0),
+    "rises": _slope("r2", 1.0),
+    "rises_with_r": _slope("r", 1.0),
+    "diminishes": _diminishes,
+    "pairs": _pairs,
+    "beats_lora": _against_lora(0.0),
+    "close_to_lora": _against_lora(MARGIN, "largest"),
+    "stabilises": _stabilises,
+    "correlates": _correlates,
+}
+"""By the name that a claim gives."""

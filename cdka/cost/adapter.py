@@ -1,0 +1,70 @@
+"""What an adapter costs beyond its parameters: file, optimizer, FLOPs. Arithmetic on shapes, free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cdka.components import Components
+from cdka.models.shapes import LinearShape, ModelShapes
+
+ADAPTER_BYTES_PER_PARAM = 4
+"""Adapters are kept and saved in float32, also on a bfloat16 base (PEFT's autocast_adapter_dtype)."""
+ADAM_BYTES_PER_PARAM = 8
+"""Two float32 moments."""
+GRADIENT_BYTES_PER_PARAM = 4
+TRAINING_BYTES_PER_PARAM = ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + ADAM_BYTES_PER_PARAM
+
+_ENTRY = len('"base_model.model..cdka_A":{"dtype":"F32","shape":[,,],"data_offsets":[,]},')
+
+
+def num_params(linears: Iterable[LinearShape], components: Components) -> int:
+    """Trainable parameters over all layers. Raises CdkaError where the components do not fit one of them."""
+    return sum(s.count * components.num_params(s.out_features, s.in_features) for s in linears)
+
+
+def num_modules(linears: Iterable[LinearShape]) -> int:
+    """How many layers are adapted."""
+    return sum(linear.count for linear in linears)
+
+
+def full_params(linears: Iterable[LinearShape]) -> int:
+    """Weights of the layers: what full fine-tuning of the same modules trains, biases not counted."""
+    return sum(linear.num_weights for linear in linears)
+
+
+def file_overhead_bytes(linears: Sequence[LinearShape]) -> int:
+    """An upper bound on what a safetensors file holds beside the tensors: its header names every tensor.
+
+    Counts the longest numbers that can occur, so that a budget in bytes is kept; too high by less than a quarter.
+    """
+    digits = len(str(ADAPTER_BYTES_PER_PARAM * max(full_params(linears), 1)))
+    index_digits = 3  # layer indices up to 999
+    total = 8 + len('{"__metadata__":{"format":"pt"}}') + 8
+    for linear in linears:
+        sizes = len(str(linear.out_features)) + len(str(linear.in_features)) + 4
+        path = len(linear.path) + linear.path.count("*") * (index_digits - 1)
+        total += 2 * linear.count * (_ENTRY + path + sizes + 2 * digits)
+    return total
+
+
+def adapter_bytes(linears: Sequence[LinearShape], params: int) -> int:
+    """Size of the saved adapter file, at most: four bytes a parameter and the header."""
+    return ADAPTER_BYTES_PER_PARAM * params + file_overhead_bytes(linears)
+
+
+def flops_per_token(linears: Iterable[LinearShape], components: Components) -> int:
+    """Extra forward FLOPs on one token over all layers (a backward pass costs about twice that)."""
+    return sum(s.count * components.flops_per_token(s.out_features, s.in_features) for s in linears)
+
+
+def forward_flops_per_token(shapes: ModelShapes) -> int:
+    """Forward FLOPs of the base model's linear layers on one token: two per weight, heads included.
+
+    Fused experts count for the share of them that one token visits; attention over positions is not counted.
+    """
+    weights = sum(s.num_weights for s in shapes.linears)
+    details = dict(shapes.details)
+    experts = details.get("expert_params", 0)
+    if experts:
+        weights += experts * details.get("experts_per_token", 1) // details.get("num_experts", 1)
+    return 2 * weights

@@ -1,0 +1,244 @@
+"""Peak memory of training an adapter, estimated from shapes; and whether that fits this machine. Free of torch.
+
+The estimate counts what autograd keeps for the backward pass of a transformer whose base is frozen, layer by layer,
+as our adapter and PyTorch's own operations keep it; ``python -m cdka.bench.memory`` measures the same and compares.
+(ours)
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import psutil
+
+from cdka.components import Components
+from cdka.cost.adapter import (
+    ADAM_BYTES_PER_PARAM,
+    ADAPTER_BYTES_PER_PARAM,
+    GRADIENT_BYTES_PER_PARAM,
+    num_params,
+)
+from cdka.cost.kernels import form_of
+from cdka.errors import CdkaError
+from cdka.models.shapes import LinearShape, ModelShapes
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+QUANTIZED_BYTES = {"int8": 1.0, "nf4": 0.5625}
+"""Bytes of a frozen weight of a linear layer, bitsandbytes' own block constants (one float32 for 64) included; the rest
+of the model stays in bfloat16."""
+TOLERANCE = 0.15
+"""How far the estimate may be from a measured peak, as a share of it: what the validation allows."""
+DETECTED_FOR_S = 20.0
+"""How long what a device has free is taken as known: asking nvidia-smi takes tens of milliseconds."""
+LOGITS_LIMIT_BYTES = 256 * 2**20
+"""Our training loop makes the logits of a large vocabulary in pieces of this size (cdka/train/forward.py)."""
+_OUTPUT_NAMES = {"o_proj", "out_proj", "o", "dense", "c_proj", "wo", "down_proj", "fc2", "dense_4h_to_h", "Wo"}
+_STEPWISE_GELU = ("GPT-2", "gpt2")
+_SOFT_CAPPED = ("Gemma 2", "gemma2")
+_QUERY_NORMS = ("Qwen3", "qwen3", "Gemma 3", "gemma3", "gemma3_text")
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Peak training memory in bytes, by what it is spent on; ``total_bytes`` is what an allocator would report.
+
+    ``weights_bytes``: the frozen base. ``adapter_bytes``: parameters, gradients and AdamW's moments of the adapter.
+    ``activations_bytes``: kept for the backward pass. ``logits_bytes``: the output layer and its loss.
+    ``working_bytes``: the largest temporary. Not included: the process itself (about 0.5 GB with its libraries, and
+    about 0.5 GB of context on a GPU).
+    """
+
+    weights_bytes: int
+    adapter_bytes: int
+    activations_bytes: int
+    logits_bytes: int
+    working_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """The sum: all of it is alive at the start of the backward pass."""
+        parts = (self.weights_bytes, self.adapter_bytes, self.activations_bytes, self.logits_bytes, self.working_bytes)
+        return sum(parts)
+
+
+def training_memory(
+    shapes: ModelShapes,
+    linears: Sequence[LinearShape],
+    components: Components,
+    *,
+    batch_size: int,
+    length: int | None = None,
+    dtype: str = "float32",
+    gradient_checkpointing: bool = False,
+    device_type: str | None = None,
+) -> MemoryEstimate:
+    """Estimated peak memory of one training step with this adapter on ``linears``.
+
+    ``length`` is in tokens per example; for vision models it follows from the image size. ``dtype`` is that of the
+    frozen base; ``device_type`` is cpu or cuda, by default what that dtype is usual on. Raises CdkaError for a model
+    whose dimensions are unknown, or sizes that are not positive.
+    """
+    details = dict(shapes.details)
+    if dtype not in (*DTYPE_BYTES, *QUANTIZED_BYTES):
+        raise CdkaError(f"dtype must be one of {', '.join((*DTYPE_BYTES, *QUANTIZED_BYTES))}: got {dtype!r}.")
+    length = details.get("num_image_tokens") if length is None else length
+    for name, value in (("batch_size", batch_size), ("length", length)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise CdkaError(f"{name} must be a positive integer: got {value!r}. Example: {name}=32.")
+    if "hidden_size" not in details or "num_layers" not in details:
+        raise CdkaError(f"a memory estimate needs hidden_size and num_layers: {shapes.name!r} does not give them.")
+    size = DTYPE_BYTES.get(dtype, 2)
+    where = device_type or ("cpu" if dtype == "float32" else "cuda")
+    tokens = batch_size * length
+    params = num_params(linears, components)
+    layers = max(1, details["num_layers"] + details.get("num_decoder_layers", 0))
+    kept = tokens * _kept_bytes_per_token(shapes, linears, components, details, size, length)
+    if gradient_checkpointing:  # one input per layer, and one layer at a time recomputed
+        kept = tokens * layers * details["hidden_size"] * size + kept // layers
+    widest = max(max(s.in_features, s.out_features) for s in linears)
+    return MemoryEstimate(
+        weights_bytes=_weights_bytes(shapes, dtype),
+        adapter_bytes=params * (ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + ADAM_BYTES_PER_PARAM)
+        + _factor_bytes(linears, components, size, tokens, where),
+        activations_bytes=int(kept),
+        logits_bytes=_logits_bytes(shapes, details, tokens, batch_size, size),
+        working_bytes=3 * tokens * widest * size,
+    )
+
+
+def _weights_bytes(shapes: ModelShapes, dtype: str) -> int:
+    if dtype in DTYPE_BYTES:
+        return shapes.base_params * DTYPE_BYTES[dtype]
+    linear = sum(
+        s.count * s.in_features * s.out_features for s in shapes.linears if s.role not in ("head", "embedding")
+    )
+    return int(linear * QUANTIZED_BYTES[dtype] + (shapes.base_params - linear) * 2)
+
+
+def _kept_bytes_per_token(shapes, linears, components: Components, details: dict, size: int, length: int) -> int:
+    """What the backward pass needs of one token, over all layers."""
+    adapted = {s.path for s in linears}
+    body = [s for s in shapes.linears if s.role not in ("head", "embedding")]
+    norm_bytes = 4 if _is_rms(shapes) else size  # an RMS norm keeps its input in float32
+    total = 0
+    inputs: dict[tuple, int] = {}
+    for linear in body:
+        if linear.role == "attention":  # keeps queries, keys, values, and its result, which the output layer reads
+            total += linear.count * (linear.in_features if _is_output(linear) else linear.out_features) * size
+        if linear.path in adapted and not (linear.role == "attention" and _is_output(linear)):
+            inputs[_source(linear)] = linear.count * linear.in_features
+        if linear.role == "attention" and linear.name in ("q_proj", "k_proj") and shapes.family in _QUERY_NORMS:
+            total += linear.count * linear.out_features * norm_bytes
+        if linear.role == "mlp":
+            total += linear.count * _activation_elements(shapes, linear) * size
+    total += sum(inputs.values()) * size
+    layers = details["num_layers"] + details.get("num_decoder_layers", 0)
+    norms_per_layer = 4 if shapes.family.startswith("Gemma") else 2
+    total += layers * norms_per_layer * details["hidden_size"] * norm_bytes
+    if shapes.family in _SOFT_CAPPED:  # attention written out: soft-capped scores and their softmax
+        total += 2 * layers * details.get("num_heads", 1) * length * size
+    reduced = components.r * components.r1 * components.r2  # what the adapter keeps between A and B
+    return total + reduced * size * sum(s.count for s in linears)
+
+
+def _activation_elements(shapes: ModelShapes, linear: LinearShape) -> int:
+    """What lies between the first and the last matrix of an MLP, charged to the first: input and result of each step.
+
+    The input of the last matrix is counted where that is adapted. A gate keeps its input, its value and the other
+    factor; GELU keeps its input; its tanh form, written out in steps, keeps five.
+    """
+    if _is_output(linear):
+        return 0
+    if linear.name in ("gate_proj", "wi_0"):
+        return 2 * linear.out_features
+    if linear.name == "gate_up_proj":
+        return 3 * linear.out_features // 2
+    if linear.name in ("up_proj", "wi_1"):
+        return linear.out_features
+    return (5 if shapes.family in _STEPWISE_GELU else 1) * linear.out_features
+
+
+def _is_output(linear: LinearShape) -> bool:
+    return linear.name in _OUTPUT_NAMES and ".intermediate." not in linear.path
+
+
+def _source(linear: LinearShape) -> tuple:
+    """Layers with equal keys read the same tensor, which is kept once."""
+    parent = linear.path.rsplit(".", 1)[0]
+    return (linear.path,) if _is_output(linear) else (parent, linear.in_features, linear.role)
+
+
+def _is_rms(shapes: ModelShapes) -> bool:
+    return any(s.name in ("gate_proj", "gate_up_proj", "wi_0") or "DenseReluDense" in s.path for s in shapes.linears)
+
+
+def _factor_bytes(
+    linears: Sequence[LinearShape], components: Components, size: int, tokens: int, device_type: str
+) -> int:
+    """B as each layer's form wants it, and A where it is cast: kept for the backward pass."""
+    r1, r2, r = components.as_tuple()
+    total = 0
+    for s in linears:
+        expanded = form_of(tokens, r1, r2, r, s.in_features, device_type) == "expanded"
+        total += s.count * s.out_features * r * r2 * r1 // (1 if expanded else r1 * r1)
+        total += s.count * r * r1 * s.in_features // r2 if size < 4 else 0
+    return size * total
+
+
+def _logits_bytes(shapes: ModelShapes, details: dict, tokens: int, batch_size: int, size: int) -> int:
+    if shapes.kind in ("causal-lm", "seq2seq"):
+        # logits, float32 copy (none if they are float32), log-softmax and its gradient
+        per_logit = size + (4 if size < 4 else 0) + 8 + (2 * size if shapes.family in _SOFT_CAPPED else 0)
+        vocabulary = max(1, details.get("vocab_size", 1))
+        whole = shapes.family in _SOFT_CAPPED  # their logits are made at once, all others' in pieces
+        rows = tokens if whole else min(tokens, max(1, LOGITS_LIMIT_BYTES // (4 * vocabulary)))
+        return rows * vocabulary * per_logit
+    return batch_size * details.get("num_labels", 2) * 4 * 3
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where training would run: its name and how much memory it has, in bytes."""
+
+    name: str
+    kind: str
+    total_bytes: int
+    free_bytes: int
+
+
+def detect_device(gpu: str | None = None) -> Device:
+    """An NVIDIA GPU by its index or id, where None the first one; without any, this machine's memory.
+
+    Asked of nvidia-smi, and looked up again every few seconds.
+    """
+    return _detected(int(time.monotonic() / DETECTED_FOR_S), gpu)
+
+
+@lru_cache(maxsize=64)
+def _detected(_period: int, gpu: str | None) -> Device:
+    program = shutil.which("nvidia-smi")
+    if program:
+        query = [program, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+        query += [] if gpu is None else ["-i", gpu]
+        try:
+            answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
+            name, total, free = (part.strip() for part in answer.splitlines()[0].split(","))
+            return Device(name, "cuda", int(total) << 20, int(free) << 20)
+        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+            pass  # a driver that does not answer is no device
+    memory = psutil.virtual_memory()
+    return Device("this computer's memory", "cpu", memory.total, memory.available)
+
+
+PROCESS_BYTES = 600_000_000
+"""What Python, torch and transformers take before the first tensor."""
+
+
+def fits(estimate: MemoryEstimate, device: Device) -> bool:
+    """Whether the estimate, with its tolerance and the process itself, is below the device's free memory."""
+    return estimate.total_bytes * (1 + TOLERANCE) + PROCESS_BYTES <= device.free_bytes

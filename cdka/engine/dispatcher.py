@@ -1,0 +1,199 @@
+"""Moves the queue: reserves runs, starts their workers, sees them end. One per home at a time, detached from everyone.
+
+It holds no state of its own: whatever it needs to know is in the store, so it may be killed at any moment and the
+next one carries on where it was. Its zygote starts that next one; SIGTERM ends both, and the runs at work go on.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cdka.engine import local, process, slots
+from cdka.engine.failures import REBOOTED, outcome_of
+from cdka.engine.fingerprint import fingerprint
+from cdka.engine.spawn import Adopted, Child, Launcher
+from cdka.engine.worker import Order
+from cdka.errors import CdkaError
+from cdka.runs.database import StoreBusy, StoreFull
+from cdka.runs.logs import log_tail
+from cdka.runs.record import FAILED, LOST
+from cdka.runs.spec import RunSpec
+from cdka.runs.store import Store
+from cdka.runs.transitions import Job, LiveJob, anything_queued, conclude, live_jobs, requeue, reserve
+
+TICK_S = 0.03
+IDLE_S = 900.0
+"""How long a dispatcher without work stays, with its zygote, for the next click to be quick."""
+CANCEL_GRACE_S = 3.0
+LEAVE_GRACE_S = 10.0
+"""How long a worker may take to leave after the last of its runs has ended."""
+LOOK_AT_CODE_S = 0.5
+NO_SLOT = "none"
+
+
+@dataclass
+class _Work:
+    """A job at work, and when each step towards ending it is due."""
+
+    order: Order
+    job: Job
+    child: Child
+    terminate_at: float | None = None
+    kill_at: float | None = None
+
+
+class Dispatcher:
+    """The loop over one home. ``step()`` is one turn, which tests call themselves."""
+
+    def __init__(self, store: Store, launcher: Launcher, places: Sequence[slots.Slot] | None = None) -> None:
+        self.store, self.launcher = store, launcher
+        self.places = list(slots.detect() if places is None else places)
+        self._work: dict[str, _Work] = {}
+        self._dismissed = False
+        self._code = fingerprint()
+        self._looked_at_code = self._busy_at = time.monotonic()
+
+    def run(self, idle_s: float = IDLE_S) -> str:
+        """Work until there has been nothing to do for ``idle_s`` ("idle"), the code on disk has changed ("stale"), the
+        home is gone ("gone"), or ``leave`` was called ("dismissed")."""
+        database = self.store.database.path
+        while not self._dismissed:
+            try:
+                busy = self.step()
+            except (StoreBusy, StoreFull) as error:
+                print(f"waiting: {error}", flush=True)
+                time.sleep(1.0)
+                continue
+            if not database.exists():
+                self._abandon()
+                return "gone"
+            if self._stale():
+                return "stale"
+            now = time.monotonic()
+            if busy:
+                self._busy_at = now
+            elif now - max(self._busy_at, local.last_wanted(self.store.home)) > idle_s:
+                return "idle"
+            time.sleep(TICK_S)
+        return "dismissed"
+
+    def leave(self) -> None:
+        """End ``run`` at its next turn; from a signal handler."""
+        self._dismissed = True
+
+    def step(self) -> bool:
+        """See who has ended, end whom the user has cancelled, start what can start. True if there is anything to do."""
+        ready = self.launcher.ready()
+        live = {entry.job.job_id: entry for entry in live_jobs(self.store)}
+        for entry in live.values():
+            if entry.job.job_id not in self._work:
+                self._adopt(entry)
+        for work in list(self._work.values()):
+            self._watch(work, live.get(work.job.job_id))
+        while ready and len(self._work) < len(self.places) and (job := reserve(self.store, self._slot_for)):
+            self._start(job)
+        return bool(self._work) or anything_queued(self.store)
+
+    def _stale(self) -> bool:
+        """True once the code on disk is not what this process, and so its zygote, has imported."""
+        now = time.monotonic()
+        if now - self._looked_at_code < LOOK_AT_CODE_S:
+            return False
+        self._looked_at_code = now
+        return fingerprint() != self._code
+
+    def _slot_for(self, spec: RunSpec) -> str | None:
+        with_gpu = any(slot.gpu is not None for slot in self.places)
+        suitable = [slot for slot in self.places if slots.suits(slot, spec.device, with_gpu)]
+        taken = {work.job.slot for work in self._work.values()}
+        free = [slot.name for slot in suitable if slot.name not in taken]
+        return free[0] if free else None if suitable else NO_SLOT
+
+    def _start(self, job: Job) -> None:
+        place = next((slot for slot in self.places if slot.name == job.slot), None)
+        if place is None:
+            known = ", ".join(dict.fromkeys(slot.name for slot in self.places))
+            conclude(self.store, job.runs, FAILED, f"its device is not on this machine, which has: {known}.")
+            return
+        order = Order(str(self.store.home), job.runs, place)
+        try:
+            child = self.launcher.start(order)
+        except OSError as error:
+            conclude(self.store, job.runs, FAILED, f"no process could be started: {error.strerror}. Retry the run.")
+            return
+        self._work[job.job_id] = _Work(order, job, child)
+
+    def _adopt(self, entry: LiveJob) -> None:
+        """Take over a live job that this dispatcher has not started, or see that it is none."""
+        job, identity = entry.job, entry.identity
+        order = Order(str(self.store.home), job.runs, slots.Slot(job.slot, None, 1))
+        if identity is None:
+            requeue(self.store, job.runs)  # its worker, if there is one, will find that it comes too late
+        elif identity[2] != process.boot_id():
+            conclude(self.store, job.runs, LOST, REBOOTED)
+        else:
+            self._work[job.job_id] = _Work(order, job, Adopted(identity))
+
+    def _watch(self, work: _Work, live: LiveJob | None) -> None:
+        """Conclude a worker that has ended; end one whose runs are all cancelled, or that does not leave."""
+        if work.child.ended():
+            self._end(work, live)
+            return
+        now = time.monotonic()
+        if work.terminate_at is None and (live is None or live.cancelled):
+            work.terminate_at = now + (LEAVE_GRACE_S if live is None else 0.0)
+        pid = work.child.pid
+        if work.terminate_at is None or now < work.terminate_at or pid is None:
+            return
+        if work.kill_at is None:
+            work.kill_at = now + CANCEL_GRACE_S
+            process.signal_group(pid, signal.SIGTERM)
+        elif now >= work.kill_at:
+            process.signal_group(pid, signal.SIGKILL)
+
+    def _end(self, work: _Work, live: LiveJob | None) -> None:
+        if live is not None and work.child.exit_status is None and not isinstance(work.child, Adopted):
+            # The zygote died with its word: what was not claimed starts again, what was is watched by identity.
+            del self._work[work.job.job_id]
+            self._adopt(live)
+            return
+        if live is not None:
+            log = log_tail(work.order.log_paths()[0])
+            conclude(self.store, live.job.runs, *outcome_of(work.child.exit_status, log))
+        if work.child.pid is not None:
+            process.reap_group(work.child.pid)
+        del self._work[work.job.job_id]
+
+    def _abandon(self) -> None:
+        """The home was deleted: its workers have nowhere to write."""
+        for work in self._work.values():
+            if work.child.pid is not None:
+                process.signal_group(work.child.pid, signal.SIGKILL)
+
+
+def main(
+    home: str, launcher: Launcher | None = None, *, command: Sequence[str] | None = None, idle_s: float = IDLE_S
+) -> None:
+    """Be the dispatcher of ``home`` unless there is one; leave when there is nothing to do."""
+    store = Store(home)
+    launcher = launcher or Launcher(store.home)
+    with local.only_one(store.home) as mine:
+        if not mine:
+            return
+        dispatcher = Dispatcher(store, launcher)
+        signal.signal(signal.SIGTERM, lambda number, frame: dispatcher.leave())
+        reason = dispatcher.run(idle_s)
+        launcher.close()
+    if reason not in ("gone", "dismissed"):  # something may have been queued at the last moment, or the code is new
+        local.ensure_dispatcher(store, command=command)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except CdkaError as error:
+        sys.exit(f"dispatcher: {error}")

@@ -1,0 +1,95 @@
+"""How many runs may train at once, and where: one per GPU, and as many on the CPU as it has room for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cdka.errors import CdkaError
+from cdka.runs.spec import RunSpec
+
+MOST_CPU_SLOTS = 4
+"""More runs than this side by side on a CPU mostly fight for its memory bandwidth."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one job. ``gpu`` is the index that the driver gives the device; None means the CPU."""
+
+    name: str
+    gpu: str | None
+    threads: int
+
+
+@lru_cache(maxsize=1)
+def gpus() -> tuple[str, ...]:
+    """The visible CUDA devices, asked of the driver's own tool: torch is not imported, no context is made."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    try:
+        answer = subprocess.run(
+            [tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip().isdigit())
+
+
+def cores() -> int:
+    """The CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def detect() -> list[Slot]:
+    """The slots of this machine. ``CDKA_SLOTS`` sets the number of CPU slots; CPU threads are shared among them.
+
+    Where there is a GPU, CPU slots serve only the runs that ask for the CPU.
+    """
+    asked = os.environ.get("CDKA_SLOTS", "")
+    if asked and (not asked.isdigit() or not 1 <= int(asked) <= 256):
+        raise CdkaError(f"CDKA_SLOTS must be a number from 1 to 256: got {asked!r}. Unset it for the default.")
+    number = int(asked) if asked else min(cores(), MOST_CPU_SLOTS)
+    threads = max(1, cores() // number)
+    found = [Slot(f"cuda:{i}", gpu, max(1, cores() // len(gpus()))) for i, gpu in enumerate(gpus())]
+    return found + [Slot(f"cpu:{i}", None, threads) for i in range(number)]
+
+
+def suits(slot: Slot, device: str, with_gpu: bool) -> bool:
+    """True if a run that asks for ``device`` may use the slot, on a machine with or without a GPU."""
+    if device == "cpu" or (device == "auto" and not with_gpu):
+        return slot.gpu is None
+    if device in ("auto", "cuda"):
+        return slot.gpu is not None
+    return slot.name == device
+
+
+def check_device(device: str) -> None:
+    """Raises CdkaError unless some slot of this machine suits ``device``."""
+    slots = detect()
+    if not any(suits(slot, device, bool(gpus())) for slot in slots):
+        known = ["auto", "cpu", *(slot.name for slot in slots if slot.gpu is not None)]
+        raise CdkaError(f"device must be one that this machine has: got {device!r}. Known here: {', '.join(known)}.")
+
+
+def in_process(spec: RunSpec, slot: Slot) -> RunSpec:
+    """The spec as the worker sees it: with one visible GPU, whichever it is, that GPU is ``cuda:0``."""
+    return spec if slot.gpu is None else spec.with_(device="cuda:0")
+
+
+def environment(slot: Slot) -> dict[str, str]:
+    """What a worker on this slot must find in its environment before it imports torch or touches CUDA."""
+    return {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": slot.gpu if slot.gpu is not None else "",
+        "CDKA_GPUS": ",".join(gpus()),
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        "OMP_NUM_THREADS": str(slot.threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }

@@ -1,0 +1,142 @@
+"""Executes one job, K >= 1 runs, in this process: claim, train, record, end.
+
+``python -m cdka.engine.worker JOB`` is the cold start; the zygote forks and calls ``execute`` itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cdka.engine import slots
+from cdka.engine.failures import EXIT_UNRECORDED, cause_of
+from cdka.engine.process import own_identity
+from cdka.engine.recorder import Recorder
+from cdka.runs.ids import run_directory
+from cdka.runs.spec import RunSpec
+from cdka.runs.store import Store
+from cdka.runs.transitions import claim
+
+Train = Callable[[Sequence[RunSpec], Sequence[Path], Callable[[int], str | None]], Iterator[tuple[int, dict[str, Any]]]]
+
+_NICENESS, _OOM_SCORE = 5, "500"
+
+
+@dataclass(frozen=True)
+class Order:
+    """All a worker needs to be told; the rest is in the store. Plain data, so that it can travel as JSON."""
+
+    home: str
+    runs: tuple[tuple[str, int], ...]
+    slot: slots.Slot
+
+    def to_json(self) -> str:
+        """Text that ``from_json`` reads."""
+        return json.dumps({"home": self.home, "runs": self.runs, "slot": vars(self.slot)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Order:
+        """The order that ``to_json`` wrote."""
+        data = json.loads(text)
+        runs = tuple((run_id, attempt) for run_id, attempt in data["runs"])
+        return cls(data["home"], runs, slots.Slot(**data["slot"]))
+
+    def log_paths(self) -> list[Path]:
+        """The log of each run's attempt, in the run's folder; all are one file."""
+        return [run_directory(Path(self.home), run_id) / f"attempt-{attempt}.log" for run_id, attempt in self.runs]
+
+    def open_log(self) -> int:
+        """A file descriptor for what the job prints: one file, linked into the folder of each run (created)."""
+        first, *others = self.log_paths()
+        first.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        for other in others:
+            other.parent.mkdir(parents=True, exist_ok=True)
+            if not other.exists():
+                os.link(first, other)
+        return descriptor
+
+
+def load_train() -> Train:
+    """The training loop. Imports torch."""
+    from cdka.train.loop import train
+
+    return train
+
+
+def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
+    """Claim and train the runs of ``order``; returns the exit code of the process."""
+    store = Store(order.home)
+    identity = own_identity()
+    claimed = [(run_id, attempt) for run_id, attempt in order.runs if claim(store, run_id, attempt, identity)]
+    if not claimed:
+        return 0  # cancelled or given to another worker in the meantime
+    specs = [slots.in_process(store.run(run_id).spec, order.slot) for run_id, _ in claimed]
+    directories = [run_directory(store.home, run_id) for run_id, _ in claimed]
+    recorder = Recorder(store, claimed, specs[0].checkpoint_every)
+    try:
+        train = load()
+        _limit_threads(order.slot.threads)
+        for index, event in train(specs, directories, recorder.wish):
+            recorder.add(index, event)
+            if event["kind"] == "eval":
+                recorder.add(index, {"kind": "memory", "peak_bytes": _peak_bytes()})
+            if not recorder.open_runs:
+                break
+        recorder.close()
+    except Exception as error:
+        with suppress(OSError):  # the disk may be full
+            traceback.print_exc()
+        return 1 if recorder.fail_all(cause_of(error, specs, _peak_bytes())) else EXIT_UNRECORDED
+    if recorder.open_runs:
+        recorder.fail_all("the training loop ended without a result; this is a defect, please report it.")
+        return 1
+    return 0
+
+
+def yield_to_others() -> None:
+    """Training lets the Studio have the processor, and is what the system ends first when memory runs out."""
+    os.nice(_NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+
+
+def _peak_bytes() -> int:
+    """The most memory this process has held: on its GPU if it used one, else resident."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _limit_threads(number: int) -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None:  # a forked worker has read OMP_NUM_THREADS long ago, in the zygote
+        torch.set_num_threads(number)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: tearing down torch takes a second and can hang, and everything is stored."""
+    with suppress(OSError, ValueError):  # the disk of the log may be full, its file closed
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The cold start: the order comes as JSON in the one argument."""
+    yield_to_others()
+    return execute(Order.from_json(argv[0]))
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))

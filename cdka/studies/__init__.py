@@ -1,7 +1,0 @@
-"""One-click studies of the paper's claims: a claim, a design that could refute it, runs, and a verdict. Torch-free."""
-
-from cdka.studies.catalogue import GROUPS, STUDIES, find_study
-from cdka.studies.judge import Finding, judge
-from cdka.studies.plan import plan_study
-
-__all__ = ["GROUPS", "STUDIES", "Finding", "find_study", "judge", "plan_study"]

@@ -1,0 +1,95 @@
+"""Baselines and iso-parameter arms: LoRA, LoKr and CDKA settings that cost about the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from cdka.components import divisors
+from cdka.cost.params import count_params, lokr_factors
+from cdka.errors import CdkaError, unknown
+from cdka.models.shapes import ModelShapes
+from cdka.models.targets import select
+from cdka.runs.spec import RunSpec
+
+BASELINES = ("lora", "lora-plain", "lokr", "dora", "full")
+"""``lora`` scales like rsLoRA (alpha / sqrt(rank)), ``lora-plain`` by alpha / rank; the others are PEFT's own."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Settings whose parameter count is the nearest a method comes to ``budget``; ``mismatch`` is relative to it."""
+
+    settings: dict[str, Any]
+    num_params: int
+    budget: int
+
+    @property
+    def mismatch(self) -> float:
+        """(num_params - budget) / budget."""
+        return self.num_params / self.budget - 1.0
+
+
+def match(baseline: str, budget: int, base: RunSpec, shapes: ModelShapes) -> Matched:
+    """The settings of ``baseline`` nearest to ``budget`` parameters on the modules that ``base`` adapts.
+
+    ``lora:4`` fixes the rank instead. Raises CdkaError for an unknown baseline or rank.
+    """
+    name, colon, rank_text = baseline.partition(":")
+    if name not in BASELINES:
+        raise unknown("baseline", baseline, BASELINES)
+    method = "lora" if name == "lora-plain" else name
+    if method == "full":
+        if colon:
+            raise CdkaError(f"full fine-tuning takes no rank: got {baseline!r}. Write full.")
+        return Matched({"method": "full"}, shapes.base_params, budget)
+    if colon and not (rank_text.isdigit() and int(rank_text) > 0):
+        raise CdkaError(f"a baseline's rank must be a positive integer: got {baseline!r}. Example: {name}:8.")
+    ranks = [int(rank_text)] if colon else None
+    candidates = _candidates(method, ranks, budget, base, shapes)
+    best = min(candidates, key=lambda pair: (abs(pair[1] - budget), pair[1]))
+    settings = {"method": method, **best[0]}
+    if name == "lora-plain":
+        settings["scaling_rule"] = "r"
+    return Matched(settings, best[1], budget)
+
+
+def _candidates(
+    method: str, ranks: list[int] | None, budget: int, base: RunSpec, shapes: ModelShapes
+) -> Iterable[tuple[dict[str, Any], int]]:
+    """Settings of a method with their counts: the ranks around the budget and, for LoKr, every useful factor."""
+    layers = select(shapes, base.target_modules)
+    factors = [-1]
+    if method == "lokr":
+        largest = max(max(layer.in_features, layer.out_features) for layer in layers)
+        factors += [d for d in divisors(largest) if 1 < d <= largest**0.5]
+    for factor in factors:
+        for rank in ranks or _ranks_around(method, factor, budget, base, shapes):
+            spec = base.with_(method=method, components=None, component_pattern={}, rank=rank, lokr_factor=factor)
+            extra = {} if factor == -1 else {"lokr_factor": factor}
+            yield {"rank": rank, **extra}, count_params(spec, shapes)
+
+
+def _ranks_around(method: str, factor: int, budget: int, base: RunSpec, shapes: ModelShapes) -> list[int]:
+    """The ranks around the budget: counts are affine in the rank, for LoKr piece by piece.
+
+    LoKr keeps a layer's large factor whole from half its longer side on, where its count no longer grows.
+    """
+
+    def count(rank: int) -> int:
+        spec = base.with_(method=method, components=None, component_pattern={}, rank=rank, lokr_factor=factor)
+        return count_params(spec, shapes)
+
+    breaks = {1}
+    if method == "lokr":
+        for layer in select(shapes, base.target_modules):
+            sides = (lokr_factors(size, factor)[1] for size in (layer.out_features, layer.in_features))
+            breaks.add(max(1, -(-max(sides) // 2)))
+    found = set(breaks)
+    for start in breaks:
+        per_rank = count(start + 1) - count(start)
+        if per_rank > 0:
+            rank = start + (budget - count(start)) // per_rank
+            found |= {max(1, rank), max(1, rank + 1)}
+    return sorted(found)

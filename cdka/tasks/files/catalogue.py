@@ -1,0 +1,50 @@
+"""The tasks that train on your own data; which file, and which columns, is said in the task's options."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from cdka.tasks.info import TaskInfo
+
+LOCAL = (
+    TaskInfo(
+        name="local-classify",
+        title="Your texts, classified",
+        kind="text-classification",
+        metric="accuracy",
+        description=(
+            "A CSV, JSONL or Parquet file with a text column and a label column. Encoders and decoders get a new head, "
+            "encoder-decoders write the label."
+        ),
+        module="cdka.tasks.files.read",
+        recipe=MappingProxyType(
+            {"steps": 200, "lr": 1e-3, "alpha": 16.0, "batch_size": 32, "eval_every": 20, "max_length": 128}
+        ),
+        source="your file",
+    ),
+    TaskInfo(
+        name="local-instruct",
+        title="Your instructions, answered",
+        kind="causal-lm",
+        metric="accuracy",
+        description=(
+            "A CSV, JSONL or Parquet file with a prompt column and an answer column. The loss counts the answer only; "
+            "accuracy is the share of answers that come out exactly (as text, as a number, or as an option)."
+        ),
+        module="cdka.tasks.files.read",
+        recipe=MappingProxyType(
+            {"steps": 200, "lr": 2e-4, "alpha": 64.0, "batch_size": 16, "eval_every": 50, "max_length": 512}
+        ),
+        source="your file",
+    ),
+    TaskInfo(
+        name="local-images",
+        title="Your pictures, classified",
+        kind="image-classification",
+        metric="accuracy",
+        description="A folder with one folder of pictures per label; or train, validation and test folders of such.",
+        module="cdka.tasks.files.read",
+        recipe=MappingProxyType({"steps": 200, "lr": 1e-3, "alpha": 16.0, "batch_size": 32, "eval_every": 20}),
+        source="your folder",
+    ),
+)

@@ -1,0 +1,140 @@
+"""Look at a data file before anything is trained: rows, columns, splits, labels, and the tokens as a model sees them.
+
+Free of torch: what needs a tokenizer runs in a process of its own (``token_preview``).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from cdka.errors import CdkaError
+from cdka.runs.spec import RunSpec
+from cdka.tasks.files.columns import ROLES, suggest, visible_columns
+from cdka.tasks.files.pictures import prepare_pictures
+from cdka.tasks.files.prepare import COMPARISONS, Prepared, data_path, digest, prepare
+from cdka.tasks.files.table import read_table
+from cdka.tasks.rows import SPLITS
+
+LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a file holds. ``lengths`` are characters, split by split; ``examples`` counts the rows of each split;
+    ``labels`` counts the rows of each label, by split (empty for instructions)."""
+
+    task: str
+    columns: tuple[str, ...]
+    roles: Mapping[str, str]
+    head: pd.DataFrame
+    examples: Mapping[str, int]
+    labels: pd.DataFrame
+    lengths: Mapping[str, list[int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def task_for(path: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(task name, task options) for ``path`` and the options that the user has given, the rest guessed.
+
+    The options hold everything that repeating the run takes, the digest of the data included. Raises CdkaError where
+    the columns cannot be told, or the data cannot be read.
+    """
+    options = {key: value for key, value in given.items() if value is not None}
+    folder = data_path({"data": path}, "local")
+    options["data"] = str(folder.resolve())
+    if folder.is_dir() and not any(folder.glob("train.*")):
+        prepare_pictures(options)
+        return "local-images", {**options, "sha256": digest(folder)}
+    table = read_table(folder)
+    tasks = [task for task, roles in ROLES.items() if any(role in options for role in roles)]
+    if len(tasks) > 1:
+        raise CdkaError("give --text-column and --label-column, or --prompt-column and --answer-column, not both.")
+    if tasks:
+        task = tasks[0]
+    else:
+        task, roles = suggest(table)
+        options = {**roles, **options}
+    prepared = prepare(task, options)
+    return task, {**options, **prepared.roles, "sha256": digest(folder)}
+
+
+def preview(task: str, options: Mapping[str, Any], *, rows: int = 20) -> Preview:
+    """What training on the file would see; no model is needed. Raises CdkaError as ``prepare`` does."""
+    if task == "local-images":
+        return _preview_pictures(options, rows)
+    prepared = prepare(task, options)
+    table = read_table(data_path(options, task))
+    head = table[visible_columns(table)].head(rows)
+    return Preview(
+        task=task, columns=tuple(visible_columns(table)), roles=prepared.roles, head=head,
+        examples={split: len(prepared.rows[split]) for split in SPLITS}, labels=_label_counts(prepared),
+        lengths={split: [_characters(row) for row in prepared.rows[split]] for split in SPLITS}, notes=prepared.notes,
+    )  # fmt: skip
+
+
+def _characters(row: Any) -> int:
+    return len(row.text) if hasattr(row, "text") else len(row.prompt) + len(row.answer)
+
+
+def histogram(lengths: Sequence[int], bins: int = 12) -> list[tuple[int, int, int]]:
+    """(shortest, longest, how many) for up to ``bins`` equal ranges of lengths, both ends belonging to the range."""
+    if not lengths:
+        return []
+    low, high = min(lengths), max(lengths)
+    width = max(1, -(-(high - low + 1) // bins))
+    counts = Counter((length - low) // width for length in lengths)
+    return [
+        (low + i * width, min(high, low + (i + 1) * width - 1), counts[i]) for i in range((high - low) // width + 1)
+    ]
+
+
+def _label_counts(prepared: Prepared) -> pd.DataFrame:
+    if not prepared.label_names:
+        return pd.DataFrame()
+    counts = {
+        split: Counter(prepared.label_names[row.label] for row in prepared.rows[split]) for split in SPLITS
+    }  # fmt: skip
+    return pd.DataFrame(counts, index=list(prepared.label_names)).fillna(0).astype(int)
+
+
+def _preview_pictures(options: Mapping[str, Any], rows: int) -> Preview:
+    found = prepare_pictures(options)
+    labelled = [(str(file), found.label_names[label]) for file, label in zip(found.files, found.labels, strict=True)]
+    counts = {split: Counter(labelled[i][1] for i in found.parts[split]) for split in SPLITS}
+    return Preview(
+        task="local-images", columns=("file", "label"), roles={}, notes=found.notes,
+        head=pd.DataFrame(labelled[:rows], columns=["file", "label"]),
+        examples={split: len(found.parts[split]) for split in SPLITS},
+        labels=pd.DataFrame(counts, index=list(found.label_names)).fillna(0).astype(int),
+    )  # fmt: skip
+
+
+def token_preview(spec: RunSpec, *, examples: int = 4) -> dict[str, Any]:
+    """The first training batch as tokens, and how long the examples are, for the run's model and ``max_length``.
+
+    ``{"kind", "max_length", "batch": [{"tokens": [...], "judged": [bool, ...]}], "lengths": {split: [...]},
+    "longer": {split: n}, "notes": [...]}``: ``judged`` tells which tokens the loss counts; ``lengths`` are in tokens
+    before any cut. Runs in a process of its own and takes some seconds. Raises CdkaError.
+    """
+    command = [sys.executable, "-m", "cdka.train.data.token_preview", str(examples)]
+    try:
+        done = subprocess.run(
+            command, input=json.dumps(spec.to_dict()), capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+    except (subprocess.TimeoutExpired, IndexError, ValueError):
+        raise CdkaError(f"the tokens of {spec.model!r} could not be shown. Try again, or start the run.") from None
+    if "error" in answer:
+        raise CdkaError(answer["error"])
+    return answer
+
+
+__all__ = ["COMPARISONS", "Preview", "histogram", "preview", "task_for", "token_preview"]

@@ -1,0 +1,144 @@
+"""Save a run's adapter whole or not at all, and checkpoints that a later attempt resumes from; safetensors only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from cdka.runs.spec import RunSpec
+from cdka.train import distributed
+from cdka.train.member import Lane
+
+
+def _replace(finished: Path, destination: Path) -> None:
+    """Put a finished folder in place of an older one; a crash leaves one of the two whole."""
+    old = destination.with_name(destination.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if destination.exists():
+        destination.rename(old)
+    finished.rename(destination)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _fresh(destination: Path) -> Path:
+    partial = destination.with_name(destination.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def save_adapter(model: torch.nn.Module, lane: Lane, destination: Path) -> Path:
+    """Write the run's adapter (PEFT format), or the whole model after full fine-tuning, to ``destination``.
+
+    It is written under another name and renamed, so ``destination`` is never half an adapter.
+    """
+    if not distributed.leads():
+        return destination
+    partial = _fresh(destination)
+    if isinstance(model, PeftModel):
+        # Embeddings are never among the targets; "auto" would ask the Hub about the vocabulary.
+        model.save_pretrained(partial, selected_adapters=[lane.adapter], save_embedding_layers=False)
+        inner = partial / lane.adapter
+        if inner.is_dir():
+            for file in inner.iterdir():
+                file.rename(partial / file.name)
+            inner.rmdir()
+    else:
+        model.save_pretrained(partial)
+    _replace(partial, destination)
+    return destination
+
+
+def save_checkpoint(lane: Lane, destination: Path) -> None:
+    """Write all that ``resume`` needs: parameters, optimizer state, step and the best evaluation so far."""
+    if not distributed.leads():
+        return
+    partial = _fresh(destination)
+    tensors = {}
+    for name, parameter in _named(lane):
+        tensors[f"parameter.{name}"] = parameter.detach().cpu().contiguous()
+        for key, value in lane.optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    save_file(tensors, partial / "state.safetensors")
+    facts = {
+        "spec": lane.spec.to_dict(), "step": lane.step, "tokens": lane.tokens,
+        "best_accuracy": lane.best_accuracy, "best_step": lane.best_step,
+    }  # fmt: skip
+    (partial / "state.json").write_text(json.dumps(facts))
+    _replace(partial, destination)
+
+
+class Checkpoints:
+    """When the runs of a pack are saved to be resumed from: every ``checkpoint_every`` steps where that is set.
+
+    Otherwise by time, at an evaluation, so that a long run never loses more than minutes: at least ``AT_LEAST_S``
+    apart, and so seldom that saving takes at most a ``SHARE`` of the time. Full fine-tuning is left out there: its
+    checkpoints are three times its model.
+    """
+
+    AT_LEAST_S, SHARE = 60.0, 0.02
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+        self._next = time.monotonic() + self.AT_LEAST_S
+
+    def due(self, steps_done: int, evaluated: bool) -> bool:
+        """Whether to save after this step; never after the last one."""
+        if steps_done >= self._spec.steps:
+            return False
+        if self._spec.checkpoint_every:
+            return steps_done % self._spec.checkpoint_every == 0
+        return evaluated and self._spec.method != "full" and time.monotonic() >= self._next
+
+    def save(self, lanes: Sequence[Lane]) -> None:
+        """Write a checkpoint of each run."""
+        started = time.monotonic()
+        for lane in lanes:
+            save_checkpoint(lane, lane.directory / "checkpoint")
+        ended = time.monotonic()
+        self._next = ended + max(self.AT_LEAST_S, (ended - started) / self.SHARE)
+
+
+def resume(lane: Lane, source: Path) -> bool:
+    """Continue ``lane`` from a checkpoint of the same spec; False where there is none."""
+    if not source.exists():
+        source = source.with_name(source.name + ".old")  # killed while the newer one was put in its place
+    if not (source / "state.json").is_file():
+        return False
+    facts = json.loads((source / "state.json").read_text())
+    if facts["spec"] != json.loads(json.dumps(lane.spec.to_dict())) or "tokens" not in facts:
+        return False
+    tensors = load_file(source / "state.safetensors")
+    with torch.no_grad():
+        for name, parameter in _named(lane):
+            parameter.copy_(tensors[f"parameter.{name}"])
+            lane.optimizer.state[parameter] = {
+                key.split(".", 2)[1]: _like(value, parameter, key)
+                for key, value in tensors.items()
+                if key.startswith("optimizer.") and key.split(".", 2)[2] == name
+            }
+    for _ in range(facts["step"]):
+        next(lane.order)
+    lane.step, lane.best_accuracy, lane.best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
+    lane.tokens = facts.get("tokens")
+    return True
+
+
+def _named(lane: Lane) -> list[tuple[str, torch.nn.Parameter]]:
+    """The run's parameters under names that do not tell its place in a pack: a retry may train alone."""
+    return [
+        (".".join("default" if part == lane.adapter else part for part in name.split(".")), parameter)
+        for name, parameter in lane.parameters.items()
+    ]
+
+
+def _like(value: torch.Tensor, parameter: torch.Tensor, key: str) -> torch.Tensor:
+    """Moments live beside their parameter; the step count of the fused AdamW too."""
+    return value.to(parameter.device) if key.startswith("optimizer.step.") else value.to(parameter)

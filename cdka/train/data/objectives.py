@@ -1,0 +1,100 @@
+"""From logits to loss, and from logits or written text to answers that can be counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+
+from cdka.tasks.scores import Answers, Judge, Scores
+
+IGNORED = -100
+"""The label of positions that are neither trained on nor judged."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How a task lets the model write: greedily, up to ``max_new_tokens``, ended by one of ``eos_ids``.
+
+    ``judge(texts, references)`` compares what was written with the right answers.
+    """
+
+    max_new_tokens: int
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    decode: Callable[[Sequence[Sequence[int]]], list[str]]
+    judge: Judge
+
+
+class Objective(Protocol):
+    """What a task asks of the logits."""
+
+    generation: Generation | None
+    """None: ``answers`` reads the logits. Else the answers are judged on text that the model writes itself."""
+
+    scores: Scores | None
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The summed loss over all judged positions, a scalar in float32 (float64 stays)."""
+
+    def count(self, labels: torch.Tensor) -> int:
+        """How many positions ``loss`` sums over."""
+
+
+def _at_least_float32(logits: torch.Tensor) -> torch.Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def token_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy of logits (..., classes) against targets (...), IGNORED ones left out."""
+    flat = _at_least_float32(logits).reshape(-1, logits.shape[-1])
+    return F.cross_entropy(flat, targets.reshape(-1), ignore_index=IGNORED, reduction="sum")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One label per example: logits (n, labels), labels (n,)."""
+
+    scores: Scores | None = None
+    generation: None = field(default=None, init=False)
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Summed cross-entropy."""
+        return token_loss(logits, labels)
+
+    def count(self, labels: torch.Tensor) -> int:
+        """The number of examples."""
+        return len(labels)
+
+    def answers(self, logits: torch.Tensor, labels: torch.Tensor) -> Answers:
+        """The most probable label of each example."""
+        return Answers(labels.tolist(), logits.argmax(-1).tolist())
+
+
+@dataclass(frozen=True)
+class Writing:
+    """The next token at every judged position: logits (n, length, vocabulary), labels (n, length).
+
+    ``ahead`` is 1 for a causal model, whose logits at one position speak of the label at the next, and 0 for an
+    encoder-decoder, whose decoder input is already moved by one.
+    """
+
+    ahead: int
+    generation: Generation
+    scores: Scores | None = None
+
+    def aligned(self, values: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``values`` (n, length, anything) and labels, cut so that each position faces the token it speaks of."""
+        length = labels.shape[1]
+        return values[:, : length - self.ahead], labels[:, self.ahead :]
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Summed cross-entropy over the judged tokens."""
+        return token_loss(*self.aligned(logits, labels))
+
+    def count(self, labels: torch.Tensor) -> int:
+        """The number of judged tokens."""
+        return int((labels[:, self.ahead :] != IGNORED).sum())

@@ -1,0 +1,139 @@
+"""The three ways a split holds its examples: as tensors, as text of varying length, or on disk until asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from cdka.train.data.objectives import IGNORED
+from cdka.train.data.ragged import Ragged
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples as tensors: model inputs by name, each (n, ...), labels (n, ...), and the examples' own numbers (n,)."""
+
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+    ids: np.ndarray
+
+    num_tokens = None
+    """These are not made of tokens."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: torch.Tensor) -> Split:
+        """The examples at ``rows``, in that order."""
+        return Split({k: v[rows] for k, v in self.inputs.items()}, self.labels[rows], self.ids[rows.numpy()])
+
+    def join(self, others: Sequence[Split]) -> Split:
+        """These examples, then those of the others."""
+        parts = (self, *others)
+        inputs = {name: torch.cat([part.inputs[name] for part in parts]) for name in self.inputs}
+        return Split(inputs, torch.cat([part.labels for part in parts]), np.concatenate([part.ids for part in parts]))
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """Examples as token sequences, padded only as far as the batch at hand needs.
+
+    ``source`` is what is read (a prompt, or the text to classify) and ``target`` what is to be written, with its end
+    mark; a text to classify has ``classes`` (n,) in place of a target. ``kind`` is the kind of model it is laid out
+    for: a causal model reads source and target as one sequence and is judged on the target; an encoder-decoder reads
+    the source and writes the target. ``references`` are the right answers as they are compared, one per example.
+    """
+
+    kind: str
+    source: Ragged
+    ids: np.ndarray
+    pad_id: int
+    target: Ragged | None = None
+    classes: torch.Tensor | None = None
+    segments: Ragged | None = None
+    references: tuple[Any, ...] = ()
+    decoder_start_id: int = 0
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def num_tokens(self) -> int:
+        """The tokens of source and target, padding left out."""
+        return len(self.source.values) + (0 if self.target is None else len(self.target.values))
+
+    def take(self, rows: torch.Tensor) -> TextSplit:
+        """The examples at ``rows``, in that order."""
+        chosen = {
+            name: None if getattr(self, name) is None else getattr(self, name).take(rows)
+            for name in ("source", "target", "segments")
+        }
+        classes = None if self.classes is None else self.classes[rows]
+        references = tuple(self.references[row] for row in rows.tolist()) if self.references else ()
+        return replace(self, **chosen, classes=classes, references=references, ids=self.ids[rows.numpy()])
+
+    def join(self, others: Sequence[TextSplit]) -> TextSplit:
+        """These examples, then those of the others, to be padded together."""
+        joined = {
+            name: None if getattr(self, name) is None else getattr(self, name).join([getattr(o, name) for o in others])
+            for name in ("source", "target", "segments")
+        }
+        parts = (self, *others)
+        classes = None if self.classes is None else torch.cat([part.classes for part in parts])
+        references = tuple(reference for part in parts for reference in part.references)
+        ids = np.concatenate([part.ids for part in parts])
+        return replace(self, **joined, classes=classes, references=references, ids=ids)
+
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What the model's forward takes, padded on the right to the longest example."""
+        if self.kind == "causal-lm":
+            whole = self.source.followed_by(self.target)
+            return {"input_ids": whole.padded(self.pad_id), "attention_mask": whole.mask()}
+        read = {"input_ids": self.source.padded(self.pad_id), "attention_mask": self.source.mask()}
+        if self.kind == "seq2seq":
+            written = self.target.padded(self.pad_id)
+            start = torch.full((len(self), 1), self.decoder_start_id)
+            read["decoder_input_ids"] = torch.cat([start, written[:, :-1]], dim=1)
+        elif self.segments is not None:
+            read["token_type_ids"] = self.segments.padded(0)
+        return read
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """The classes (n,), or tokens (n, length) with IGNORED wherever nothing is judged: the mask of the loss."""
+        if self.classes is not None:
+            return self.classes
+        if self.kind == "seq2seq":
+            return self.target.padded(IGNORED)
+        unjudged = Ragged(torch.full_like(self.source.values, IGNORED), self.source.offsets)
+        return unjudged.followed_by(self.target).padded(IGNORED)
+
+    @property
+    def prompts(self) -> dict[str, torch.Tensor]:
+        """What generation starts from: padded on the left for a causal model, on the right for an encoder."""
+        left = self.kind == "causal-lm"
+        return {
+            "input_ids": self.source.padded(self.pad_id, left=left),
+            "attention_mask": self.source.mask(left=left),
+        }
+
+
+@dataclass(frozen=True)
+class LazySplit:
+    """Examples that are read when a batch is taken: ``read(rows)`` returns the model inputs of those rows."""
+
+    labels: torch.Tensor
+    ids: np.ndarray
+    read: Callable[[torch.Tensor], dict[str, torch.Tensor]]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: torch.Tensor) -> Split:
+        """The examples at ``rows``, read now."""
+        return Split(self.read(rows), self.labels[rows], self.ids[rows.numpy()])

@@ -1,0 +1,304 @@
+"""The training loop: a pack of K >= 1 runs over one base, as a generator of events.
+
+The loop is hand-written because it trains several adapters at once and must not wait for the device: the loss of a
+step is read when the next step is already under way. An event is a JSON-able dict with a ``kind``; the loop neither
+prints nor stores anything but the adapters and checkpoints in the runs' own directories.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdka.errors import CdkaError
+from cdka.models.hub import obtain
+from cdka.runs.spec import QUANTIZED, SHARED, RunSpec
+from cdka.runs.versions import versions
+from cdka.tasks.catalogue import find_task
+from cdka.train import distributed
+from cdka.train.checkpoint import Checkpoints, resume, save_adapter
+from cdka.train.data.load import fetch_task, load_task
+from cdka.train.data.task_data import TaskData
+from cdka.train.device import peak_memory_bytes, resolve_device, resolve_dtype
+from cdka.train.evaluate import Evaluation, evaluate
+from cdka.train.forward import forward, routing
+from cdka.train.gradient_init import start_from_gradient
+from cdka.train.load_model import load_model
+from cdka.train.member import Lane
+from cdka.train.methods import adapter_name, attach, trainable
+from cdka.train.pack_schedule import Pace
+from cdka.train.processes import lead
+
+Event = dict[str, Any]
+Control = Callable[[int], str | None]
+
+
+@dataclass
+class _Pack:
+    """The model, the data and the lanes that are still training."""
+
+    model: torch.nn.Module
+    data: TaskData
+    device: torch.device
+    lanes: list[Lane]
+    control: Control
+    pace: Pace
+    started: float = field(default_factory=time.monotonic)
+    pending: list[tuple[Lane, Event, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+    @property
+    def elapsed_s(self) -> float:
+        return round(time.monotonic() - self.started, 4)
+
+
+def train(
+    specs: Sequence[RunSpec], directories: Sequence[Path], control: Control | None = None
+) -> Iterator[tuple[int, Event]]:
+    """Fine-tune a pack; yields (index of the run, event) from loading to the final metrics.
+
+    ``control(index)`` is asked between steps: None goes on, ``"keep"`` evaluates and saves what there is,
+    ``"cancel"`` drops the run. A run whose loss is no longer finite fails alone. Raises CdkaError for specs that do
+    not fit their model, their data, or each other; torch's out-of-memory error passes through.
+    """
+    _check_shared(specs)
+    if specs[0].num_processes > distributed.size():
+        yield from lead(train, specs, directories, control)
+        return
+    pack = yield from _prepare(specs, directories, control or (lambda index: None))
+    yield from _train_steps(pack)
+    for lane in list(pack.lanes):
+        yield from _finish(pack, lane)
+
+
+def _check_shared(specs: Sequence[RunSpec]) -> None:
+    for name in SHARED:
+        values = [getattr(spec, name) for spec in specs]
+        if any(value != values[0] for value in values):
+            raise CdkaError(f"runs of one pack must agree in {name}: got {values}. Run them separately.")
+
+
+def _for_all(lanes_or_count: Sequence[Lane] | int, event: Event) -> Iterator[tuple[int, Event]]:
+    indices = range(lanes_or_count) if isinstance(lanes_or_count, int) else [lane.index for lane in lanes_or_count]
+    for index in indices:
+        yield index, dict(event)
+
+
+def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Control) -> Iterator[tuple[int, Event]]:
+    spec = specs[0]
+    yield from _for_all(len(specs), {"kind": "phase", "phase": "loading"})
+    device = resolve_device(spec.device)
+    dtype = resolve_dtype(spec.dtype, device)
+    if spec.method == "full" and spec.dtype == "auto":
+        dtype = torch.float32  # half-precision master weights lose small updates; autocast computes in bfloat16
+    info = find_task(spec.task)
+    for progress in obtain(spec.model):
+        yield from _for_all(len(specs), {"kind": "phase", **progress})
+    for progress in fetch_task(spec):
+        yield from _for_all(len(specs), {"kind": "phase", **progress})
+    data = load_task(spec)
+    quantization = spec.dtype if spec.dtype in QUANTIZED else None
+    loaded = load_model(
+        spec.model, data.kind or info.kind, dtype=dtype, num_labels=data.num_labels, quantization=quantization,
+        device=device,
+    )  # fmt: skip
+    base_params = sum(p.numel() for p in loaded.model.parameters())
+    model = attach(loaded, specs)
+    model = model if quantization else model.to(device)  # bitsandbytes has put its layers there already
+    if spec.gradient_checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    yield from _for_all(len(specs), {"kind": "phase", "phase": "preparing data"})
+    for note in data.notes:
+        yield from _for_all(len(specs), {"kind": "note", "text": note})
+    lanes = []
+    for index, (one, directory) in enumerate(zip(specs, directories, strict=True)):
+        name = adapter_name(index, len(specs))
+        lane = Lane.start(index, one, Path(directory), name, trainable(model, one, name), data.train)
+        lanes.append(lane)
+        yield index, {
+            "kind": "start", "total_steps": one.steps, "base_params": base_params, "device": str(device),
+            "dtype": quantization or str(dtype).removeprefix("torch."), "pack_size": len(specs), "versions": versions(),
+            "num_params": sum(p.numel() for p in lane.parameters.values()),
+        }  # fmt: skip
+        if resume(lane, lane.directory / "checkpoint"):
+            yield index, {"kind": "resumed", "step": lane.step}
+        elif one.init_weights == "gradient":
+            note = start_from_gradient(model, lane, data.train, data.objective, device)
+            yield index, {"kind": "note", "text": note}
+    if len(lanes) > 1:  # equal components side by side share their matrix products
+        lanes.sort(key=lambda lane: (lane.spec.components, lane.index))
+    if len({lane.step for lane in lanes}) > 1:
+        raise CdkaError("the checkpoints of this pack stand at different steps. Retry its runs separately.")
+    model.train()  # pre-trained models come in evaluation mode: without dropout, and deaf to gradient checkpointing
+    return _Pack(model, data, device, lanes, control, Pace(len(lanes), device))
+
+
+def _train_steps(pack: _Pack) -> Iterator[tuple[int, Event]]:
+    spec = pack.lanes[0].spec
+    yield from _for_all(pack.lanes, {"kind": "phase", "phase": "training"})
+    if pack.lanes[0].step == 0:
+        yield from _evaluate_all(pack)
+    checkpoints = Checkpoints(spec)
+    for step in range(pack.lanes[0].step, spec.steps):
+        yield from _obey(pack)
+        if not pack.lanes or all(lane.stopped for lane in pack.lanes):
+            break
+        undecided = not pack.pace.decided
+        yield from _read(pack, _one_step(pack))
+        if undecided and pack.pace.decided:
+            yield from _for_all(pack.lanes, _packing_event(pack))
+        due = (step + 1) % spec.eval_every == 0 or step + 1 == spec.steps
+        checkpoint = checkpoints.due(step + 1, evaluated=due)
+        if due or checkpoint:
+            yield from _read(pack, [])
+        if due and pack.lanes:
+            yield from _evaluate_all(pack)
+        if checkpoint:
+            checkpoints.save(pack.lanes)
+    yield from _read(pack, [])
+
+
+def _obey(pack: _Pack) -> Iterator[tuple[int, Event]]:
+    """Ask the control about each lane; a cancelled one leaves, a kept one is finished at once."""
+    for lane in list(pack.lanes):
+        wish = distributed.agree(pack.control(lane.index))
+        if wish == "cancel":
+            pack.lanes.remove(lane)
+            yield lane.index, {"kind": "cancelled"}
+        elif wish == "keep":
+            yield from _read(pack, [])
+            if lane in pack.lanes:
+                lane.stopped = True
+                yield from _finish(pack, lane)
+
+
+def _one_step(pack: _Pack) -> list[tuple[Lane, Event, torch.Tensor, torch.Tensor]]:
+    """One update of every lane; returns the tensors to read later, without waiting for the device."""
+    lanes, objective, spec = pack.lanes, pack.data.objective, pack.lanes[0].spec
+    batches = [pack.data.train.take(next(lane.order)) for lane in lanes]
+    counts = [max(1, objective.count(batch.labels)) for batch in batches]
+    losses = [torch.zeros((), device=pack.device) for _ in lanes]
+    with pack.pace.step():
+        for rows in torch.arange(spec.batch_size).chunk(spec.gradient_accumulation):
+            for group in pack.pace.groups(range(len(lanes))):
+                some = [lanes[i] for i in group]
+                with routing(pack.model, some):  # checkpointed layers run again in the backward pass
+                    micro = [batches[i].take(distributed.share(rows)) for i in group]
+                    outputs = forward(pack.model, some, micro, pack.device, objective)
+                    parts = [output.loss / counts[i] for i, output in zip(group, outputs, strict=True)]
+                    torch.stack(parts).sum().backward()
+                for i, part in zip(group, parts, strict=True):
+                    losses[i] = losses[i] + part.detach()
+        distributed.add_up(losses)
+        norms = [lane.update() for lane in lanes]
+    started = []
+    for lane, batch, loss, norm in zip(lanes, batches, losses, norms, strict=True):
+        if batch.num_tokens is not None:
+            lane.tokens = (lane.tokens or 0) + batch.num_tokens
+        event = {
+            "kind": "step", "step": lane.step, "lr": lane.optimizer.param_groups[0]["lr"],
+            **_read_so_far(lane), "elapsed_s": pack.elapsed_s,
+        }  # fmt: skip
+        started.append((lane, event, loss, norm))
+    return started
+
+
+def _read(pack: _Pack, started: list) -> Iterator[tuple[int, Event]]:
+    """Emit the steps read late, hold back those just started; a run whose loss or gradient is not finite fails here."""
+    ready, pack.pending = pack.pending, started
+    for lane, event, loss, norm in ready:
+        if lane not in pack.lanes:
+            continue
+        value, grad_norm = loss.item(), norm.item()
+        # Clipping by an infinite norm would set the gradient to zero: training would stand still unnoticed.
+        if math.isfinite(value) and math.isfinite(grad_norm):
+            lane.last_train_loss = value
+            yield lane.index, {**event, "loss": value, "grad_norm": grad_norm}
+        else:
+            pack.lanes.remove(lane)
+            yield from _diverged(pack, lane, event["step"])
+
+
+def _diverged(pack: _Pack, lane: Lane, step: int) -> Iterator[tuple[int, Event]]:
+    kept = ""
+    if lane.last_good:
+        lane.fall_back()
+        save_adapter(pack.model, lane, lane.directory / "adapter-last-good")
+        kept = f" The adapter of the last evaluation (step {lane.last_good_step}) is kept in adapter-last-good."
+    rule = "" if lane.spec.scaling_rule == "sqrt_r_r2" else ", or use the stabilised scaling (scaling_rule sqrt_r_r2)"
+    cause = (
+        f"the loss or its gradient was no longer finite at step {step}. Lower lr (now {lane.spec.lr:g}) "
+        f"or alpha (now {lane.spec.alpha:g}){rule}.{kept}"
+    )
+    yield lane.index, {"kind": "failed", "cause": cause, "step": step}
+
+
+def _evaluate_all(pack: _Pack) -> Iterator[tuple[int, Event]]:
+    lanes = [lane for lane in pack.lanes if not lane.stopped]
+    for group in pack.pace.groups(lanes):
+        results = evaluate(pack.model, group, pack.data.validation, pack.data.objective, pack.device)
+        for lane, result in zip(group, results, strict=True):
+            lane.remember(result)
+            yield lane.index, _evaluation_event(pack, lane, result)
+
+
+def _packing_event(pack: _Pack) -> Event:
+    """What the trial of the first steps showed, in seconds per update of all runs."""
+    pace = pack.pace
+    return {
+        "kind": "packing", "size": len(pack.lanes), "together": pace.together, "share": pace.share,
+        "packed_s": pace.packed_s, "separate_s": pace.separate_s,
+    }  # fmt: skip
+
+
+def _evaluation_event(pack: _Pack, lane: Lane, result: Evaluation) -> Event:
+    return {
+        "kind": "eval", "split": "validation", "step": lane.step, "accuracy": result.accuracy, "loss": result.loss,
+        "examples": result.examples, **_read_so_far(lane), "elapsed_s": pack.elapsed_s,
+    }  # fmt: skip
+
+
+def _read_so_far(lane: Lane) -> Event:
+    """How much of the training data a run has read: samples, and tokens where it is text."""
+    read = {"samples": lane.step * lane.spec.batch_size}
+    return read if lane.tokens is None else read | {"tokens": lane.tokens}
+
+
+def _finish(pack: _Pack, lane: Lane) -> Iterator[tuple[int, Event]]:
+    """Judge, save and report one run: the only place that reads the test split."""
+    training_s = pack.elapsed_s
+    yield lane.index, {"kind": "phase", "phase": "evaluating"}
+    objective = pack.data.objective
+    if lane.last_evaluation is None or lane.last_good_step != lane.step:
+        (result,) = evaluate(pack.model, [lane], pack.data.validation, objective, pack.device)
+        lane.remember(result)
+        yield lane.index, _evaluation_event(pack, lane, result)
+    validation = lane.last_evaluation
+    (test,) = evaluate(pack.model, [lane], pack.data.test, objective, pack.device)
+    yield lane.index, {"kind": "phase", "phase": "saving"}
+    save_adapter(pack.model, lane, lane.directory / "adapter")
+    yield lane.index, {"kind": "memory", "peak_bytes": peak_memory_bytes(pack.device)}
+    yield lane.index, {"kind": "saved", "directory": str(lane.directory / "adapter")}
+    pack.lanes.remove(lane)
+    yield lane.index, {
+        "kind": "final",
+        "stopped": lane.stopped,
+        "metrics": {
+            "accuracy": test.accuracy, "test_loss": test.loss, "test_examples": test.examples,
+            "validation_accuracy": validation.accuracy, "validation_loss": validation.loss,
+            "validation_examples": validation.examples,
+            "best_validation_accuracy": lane.best_accuracy, "best_step": lane.best_step,
+            "train_loss": lane.last_train_loss, "steps_done": lane.step, "unparsed": test.unparsed,
+            "training_s": training_s, **test.scores,
+        },
+        "predictions": {
+            "split": "test", "example": pack.data.test.ids.tolist(),
+            "label": test.answers.label, "predicted": test.answers.predicted,
+        },
+    }  # fmt: skip

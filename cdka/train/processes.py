@@ -1,0 +1,126 @@
+"""Train one run in several processes of this machine, one per GPU: the processes meet through accelerate.
+
+``lead`` is what ``train`` turns to when a run asks for ``num_processes``; the others are started as
+``python -m cdka.train.processes DIRECTORY`` with the run's spec on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from cdka.errors import CdkaError
+from cdka.runs.spec import RunSpec
+
+Train = Callable[..., Iterator[tuple[int, dict[str, Any]]]]
+ALL_GPUS = "CDKA_GPUS"
+"""The GPUs of the machine, where the engine has shown this process only one of them."""
+
+
+def places(spec: RunSpec) -> list[str | None]:
+    """The GPU of each process, None for all of them on a CPU. Raises CdkaError where there are too few."""
+    if spec.device == "cpu" or not torch.cuda.is_available():
+        return [None] * spec.num_processes
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    own = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    known = [gpu for gpu in os.environ.get(ALL_GPUS, "").split(",") if gpu] or own
+    found = [own[0], *(gpu for gpu in known if gpu != own[0])]
+    if len(found) < spec.num_processes:
+        raise CdkaError(
+            f"num_processes takes one GPU each: got {spec.num_processes}, and this machine shows {len(found)}. Use "
+            f"num_processes={len(found)}."
+        )
+    return list(found[: spec.num_processes])
+
+
+def _environment(rank: int, size: int, port: int, gpu: str | None) -> dict[str, str]:
+    shared = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+              "LOCAL_WORLD_SIZE": str(size)}  # fmt: skip
+    if gpu is None:
+        return {**shared, "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
+    return {**shared, "LOCAL_RANK": "0", "CUDA_VISIBLE_DEVICES": gpu}  # each sees one GPU, which is its cuda:0
+
+
+@contextmanager
+def _meeting(environment: Mapping[str, str]) -> Iterator[None]:
+    """Join the other processes, and leave them at the end."""
+    from accelerate import PartialState
+
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        PartialState(cpu=environment.get("ACCELERATE_USE_CPU") == "true")
+        yield
+    finally:
+        PartialState._reset_state()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def lead(
+    train: Train, specs: Sequence[RunSpec], directories: Sequence[Path], control: Callable[[int], str | None] | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The events of a run trained in ``num_processes`` processes, of which this is the first.
+
+    Raises CdkaError, in one line, for a pack, and where another process fails.
+    """
+    if len(specs) > 1:
+        raise CdkaError(f"several processes train one run at a time: got a pack of {len(specs)}. Run them separately.")
+    (spec,), (directory,) = specs, directories
+    found = places(spec)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environments = [_environment(rank, len(found), port, gpu) for rank, gpu in enumerate(found)]
+    others = []
+    try:
+        for environment in environments[1:]:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cdka.train.processes", str(directory)], env={**os.environ, **environment},
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+            process.stdin.write(json.dumps(spec.to_dict()))
+            process.stdin.close()
+            others.append(process)
+        with _meeting(environments[0]):
+            yield from train([spec], [directory], control)
+    except RuntimeError as error:
+        ended = [number for number, process in enumerate(others, start=1) if process.poll() not in (None, 0)]
+        if not ended or isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        raise CdkaError(
+            f"process {ended[0] + 1} of {len(found)} ended with code {others[ended[0] - 1].returncode}; the log tells "
+            "why. Retry, or use num_processes=1."
+        ) from error
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+
+
+def main(argv: list[str]) -> None:
+    """Follow the leading process through its run."""
+    from cdka.train.loop import train
+
+    spec = RunSpec.from_dict(json.load(sys.stdin))
+    environment = {
+        name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
+    }
+    with _meeting({**environment, "ACCELERATE_USE_CPU": os.environ.get("ACCELERATE_USE_CPU", "false")}):
+        for _ in train([spec], [Path(argv[0])]):
+            pass
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,105 @@
+"""A model's way with text: its tokenizer, what kind of model it is, and its special tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from cdka.errors import CdkaError
+from cdka.models.hub import locate
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Encodes text as one model reads it. ``kind`` is what the model's architecture is for."""
+
+    name: str
+    kind: str
+    tokenizer: Any
+    pad_id: int
+    decoder_start_id: int
+
+    @property
+    def eos_id(self) -> int:
+        """The token that ends an answer; raises CdkaError for a tokenizer without one."""
+        if self.tokenizer.eos_token_id is None:
+            raise CdkaError(f"a model that writes needs an end token: the tokenizer of {self.name!r} has none.")
+        return self.tokenizer.eos_token_id
+
+    def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens that a model reads before it writes, with its begin mark if it has one."""
+        encoded = self._encode(texts)
+        if self.kind == "causal-lm":
+            encoded = [ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids for ids in encoded]
+        return encoded
+
+    def encode_answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens to be written, the end mark last."""
+        return [[*ids, self.eos_id] for ids in self._encode(texts, add_special_tokens=False)]
+
+    def encode_answer(self, text: str) -> list[int]:
+        """``encode_answers`` of one text."""
+        return self.encode_answers([text])[0]
+
+    def encode_texts(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, limit: int
+    ) -> tuple[list[list[int]], list[list[int]] | None, int]:
+        """(tokens, segment numbers where the model tells segments apart, how many texts were cut to ``limit``)."""
+        if not texts:
+            return [], None, 0
+        whole = [len(ids) for ids in self._encode(texts, pairs)]
+        encoded = self.tokenizer(
+            list(texts), None if pairs is None else [pair or "" for pair in pairs], truncation=True, max_length=limit
+        )
+        segments = encoded.get("token_type_ids")
+        return encoded["input_ids"], segments, sum(length > limit for length in whole)
+
+    def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """The written text, special tokens left out."""
+        return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+
+    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, **options: Any) -> list[list[int]]:
+        if not texts:
+            return []
+        second = None if pairs is None else [pair or "" for pair in pairs]
+        return self.tokenizer(list(texts), second, truncation=False, verbose=False, **options)["input_ids"]
+
+
+def kind_of_config(config: Any) -> str:
+    """The kind of model that a configuration describes, for choosing how its data are laid out."""
+    architecture = (getattr(config, "architectures", None) or [""])[0]
+    if getattr(config, "is_encoder_decoder", False):
+        return "seq2seq"
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+        return "causal-lm"
+    if getattr(config, "image_size", None) or getattr(config, "vision_config", None):
+        return "image-classification"
+    return "text-classification"
+
+
+@lru_cache(maxsize=4)
+def load_reader(name: str) -> Reader:
+    """The reader of a model known by name, directory or Hub id. Raises CdkaError where it cannot be had."""
+    folder = str(locate(name))
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CdkaError(f"config.json of {name!r} cannot be used: {' '.join(str(error).split())[:200]}") from error
+    kind = kind_of_config(config)
+    if kind == "image-classification":
+        return Reader(name, kind, None, 0, 0)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise CdkaError(
+            f"model {name!r} has no tokenizer that can be loaded: {' '.join(str(error).split())[:200]}"
+        ) from error
+    pad = tokenizer.pad_token_id
+    if pad is None:
+        pad = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
+    start = getattr(config, "decoder_start_token_id", None)
+    return Reader(name, kind, tokenizer, pad, pad if start is None else start)

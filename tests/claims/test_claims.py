@@ -1,0 +1,421 @@
+"""Studies: every one can be planned, and the verdict follows what the runs show, whichever way that is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from cdka.claims import STUDIES, find_study, judge, plan_study
+from cdka.claims.factor_curve import course
+from cdka.claims.figure import ladder_svg
+from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding, runs_by_regime, signed
+from cdka.claims.report import check_target, report
+from cdka.claims.rules import roughness
+from cdka.cli.progress import tell_failures
+from cdka.errors import CdkaError
+from cdka.paths import assets_dir
+from cdka.runs.store import Store
+
+ON_DIGITS = [name for name in STUDIES if name != "long-context"]
+
+
+@pytest.mark.parametrize("name", ON_DIGITS)
+def test_every_study_has_arms_in_each_regime_with_the_same_seeds(name):
+    planned = plan_study(STUDIES[name], seeds=2)
+    seeds = {spec.seed for spec in planned.specs}
+    assert seeds == {0, 1}
+    per_regime = len(planned.specs) / len(STUDIES[name].regimes)
+    assert per_regime >= 2 * len(seeds)
+    assert planned.document["study"] == name
+
+
+def test_trend_studies_vary_one_factor_over_the_papers_range():
+    for factor, axis in (("r1", 0), ("r2", 1)):
+        planned = plan_study(STUDIES[factor])
+        configurations = {spec.components.as_tuple() for spec in planned.specs}
+        assert sorted(c[axis] for c in configurations) == [4, 8, 16, 32, 64]
+        assert len({c[:axis] + c[axis + 1 :] for c in configurations}) == 1
+    assert sorted({spec.components.r for spec in plan_study(STUDIES["r"]).specs}) == [1, 2, 4, 8]
+
+
+def test_settings_given_by_hand_move_the_regimes_with_them(home):
+    """cdka study r1 --steps 9: the runs must still be found by their regime."""
+    planned = plan_study(STUDIES["r1"], seeds=2, settings={"steps": 9})
+    assert {name: one["steps"] for name, one in planned.document["regimes"].items()} == {"early": 9, "tuned": 9}
+    store = Store(home)
+    sweep = store.sweep(store.create_sweep(planned.name, planned.document, planned.specs))
+    assert [len(runs) for runs in runs_by_regime(store, sweep).values()] == [10, 10]
+    alike = plan_study(STUDIES["r1"], seeds=2, settings={"steps": 9, "lr": 1e-3, "alpha": 8.0})
+    assert list(alike.document["regimes"]) == ["given"]
+    assert len(alike.specs) == 10
+
+
+def test_a_study_says_what_the_model_lacks():
+    with pytest.raises(CdkaError, match="needs a model with more than 8,192 positions: digits-vit has"):
+        plan_study(STUDIES["long-context"])
+    with pytest.raises(CdkaError, match="needs an image model: llama-2-7b is causal-lm"):
+        plan_study(STUDIES["vision"], "llama-2-7b", "digits-flip")
+    with pytest.raises(CdkaError, match="unknown study 'r3'"):
+        find_study("r3")
+
+
+def finished(store, name, accuracy, *, seeds=3, failing=lambda spec: False):
+    """A study in the store whose runs ended as ``accuracy(spec)`` says, without any training."""
+    planned = plan_study(STUDIES[name], seeds=seeds)
+    sweep_id = store.create_sweep(planned.name, planned.document, planned.specs)
+    with store.database.write() as sql:
+        for run in store.runs(sweep_id=sweep_id):
+            if failing(run.spec):
+                sql.execute("UPDATE runs SET status='failed', error='diverged' WHERE run_id=?", (run.run_id,))
+                continue
+            value = accuracy(run.spec)
+            metrics = {"accuracy": value, "best_validation_accuracy": value, "validation_accuracy": value}
+            sql.execute(
+                "UPDATE runs SET status='done', metrics=?, started_at=0, finished_at=1, num_params=9 WHERE run_id=?",
+                (json.dumps(metrics), run.run_id),
+            )
+    return store.sweep(sweep_id)
+
+
+def wobble(spec):
+    """A little noise that depends on the seed and the configuration, the same every time."""
+    return 0.003 * ((spec.seed * 7 + sum(spec.components.as_tuple() if spec.components else (1,))) % 5 - 2)
+
+
+@pytest.mark.parametrize(("slope", "verdict"), [(-0.02, SUPPORTED), (0.02, CONTRADICTED), (0.0, UNRESOLVED)])
+def test_the_r1_verdict_follows_the_slope(slope, verdict, home):
+    store = Store(home)
+    sweep = finished(store, "r1", lambda s: 0.7 + slope * (s.components.r1.bit_length() - 3) + wobble(s))
+    early, tuned = judge(store, sweep)
+    assert (early.verdict, tuned.verdict) == (verdict, verdict)
+    assert early.regime == "early"
+    assert early.n == 3
+    if slope:
+        assert early.effect == pytest.approx(slope, abs=0.004)
+        assert early.ci_low < early.effect < early.ci_high
+
+
+def test_regimes_are_judged_apart(home):
+    store = Store(home)
+
+    def accuracy(spec):
+        sign = 1 if spec.steps < 200 else -1
+        return 0.7 + sign * 0.02 * spec.components.r2.bit_length() + wobble(spec)
+
+    early, tuned = judge(store, finished(store, "r2", accuracy))
+    assert (early.verdict, tuned.verdict) == (SUPPORTED, CONTRADICTED)
+
+
+def test_returns_diminish_when_the_first_doubling_gains_more_than_the_last(home):
+    store = Store(home)
+    gain = {1: 0.60, 2: 0.75, 4: 0.80, 8: 0.81}
+    helps, _, diminishes, _ = judge(
+        store, finished(store, "r", lambda s: gain[s.components.r] + 0.001 * (s.seed * s.components.r % 3))
+    )
+    assert (helps.verdict, diminishes.verdict) == (SUPPORTED, SUPPORTED)
+    assert diminishes.effect == pytest.approx(0.14, abs=0.01)
+    assert "The doublings: +0.150, +0.050, +0.010" in diminishes.sentence or "+0.1" in diminishes.sentence
+
+
+def test_where_more_components_hurt_it_is_said_whatever_the_doublings_do(home):
+    """Losing ever more is no diminishing return: the claim that r helps is judged apart."""
+    store = Store(home)
+    level = {1: 0.80, 2: 0.79, 4: 0.74, 8: 0.60}
+    helps, _, diminishes, _ = judge(
+        store, finished(store, "r", lambda s: level[s.components.r] + 0.001 * (s.seed * s.components.r % 3))
+    )
+    assert helps.verdict == CONTRADICTED
+    assert diminishes.verdict == SUPPORTED
+
+
+def test_a_valley_is_told_beside_its_slope(home):
+    store = Store(home)
+    level = {4: 0.75, 8: 0.65, 16: 0.72, 32: 0.78, 64: 0.83}
+    early, _ = judge(
+        store, finished(store, "r1", lambda s: level[s.components.r1] + 0.001 * s.seed * (s.components.r1 % 3))
+    )
+    assert early.verdict == CONTRADICTED
+    assert "not one way: -0.099 from 4 to 8" in early.sentence
+    assert "From r1 4 to 64: +0.08" in early.sentence
+
+
+def losses(store, sweep, loss):
+    """Training curves in the store as ``loss(spec)`` gives them."""
+    with store.database.write() as sql:
+        for run in store.runs(sweep_id=sweep.sweep_id):
+            (n, attempt) = sql.execute("SELECT n, attempt FROM runs WHERE run_id=?", (run.run_id,)).fetchone()
+            sql.executemany(
+                "INSERT INTO events VALUES (?, ?, ?, 'step', 0, ?)",
+                [
+                    (n, attempt, seq, json.dumps({"kind": "step", "step": seq, "loss": value}))
+                    for seq, value in enumerate(loss(run.spec), start=1)
+                ],
+            )
+
+
+def saw(up, steps=60):
+    """A loss that falls by 1 over six steps, then rises by ``up`` over six: slower than the smoothing."""
+    changes = ([-1 / 6] * 6 + [up / 6] * 6) * (steps // 12)
+    return (10 + np.cumsum([0, *changes])).tolist()
+
+
+def test_roughness_is_the_rise_of_the_smoothed_loss_for_its_fall():
+    assert roughness(np.linspace(5, 1, 50)) == 0
+    assert roughness(np.linspace(1, 5, 50)) == 1
+    assert roughness(np.full(50, 2.0)) == 0
+    assert np.isnan(roughness(np.ones(3)))
+    noise = np.linspace(5, 1, 400) + np.random.default_rng(0).normal(0, 0.005, 400)
+    assert roughness(noise) < 0.1, "batch noise is averaged out"
+    smooth = np.convolve(saw(0.5, 120), np.ones(5) / 5, "valid")
+    changes = np.diff(smooth)
+    assert roughness(np.array(saw(0.5, 120))) == pytest.approx(changes[changes > 0].sum() / -changes[changes < 0].sum())
+    assert roughness(np.array(saw(0.5))) > roughness(np.array(saw(0.2))) > 0.05
+
+
+def test_a_run_that_diverges_counts_as_unstable_and_never_as_an_accuracy(home):
+    store = Store(home)
+    sweep = finished(store, "stabilisation", lambda s: 0.9, failing=lambda s: s.scaling_rule == "none" and s.seed < 2)
+    losses(store, sweep, lambda s: saw(0.6) if s.scaling_rule == "none" else saw(0.0))
+    (finding,) = judge(store, sweep)
+    large = max((run.spec.components for run in store.runs(sweep_id=sweep.sweep_id)), key=lambda c: c.r2)
+    assert "(2 of 3 diverged)" in finding.sentence
+    assert f"{large} sqrt_r_r2 0.00" in finding.sentence
+    assert finding.effect == pytest.approx((1 + 1 + roughness(np.array(saw(0.6)))) / 3)
+    assert finding.measures.startswith("instability")
+
+
+def test_every_run_without_the_factor_diverging_supports_the_claim(home):
+    """The strongest evidence there can be has no accuracy at all: it must not end as not resolved."""
+    store = Store(home)
+    sweep = finished(store, "stabilisation", lambda s: 0.9, failing=lambda s: s.scaling_rule == "none")
+    losses(store, sweep, lambda s: [2.0] * (5 + s.seed) if s.scaling_rule == "none" else saw(0.1 * s.seed))
+    (finding,) = judge(store, sweep)
+    assert finding.verdict == SUPPORTED
+    assert finding.n == 3
+
+
+def test_seeds_that_agree_to_the_last_digit_do_not_fake_certainty(home):
+    store = Store(home)
+    early, _ = judge(store, finished(store, "r1", lambda s: 0.9 - 0.01 * s.components.r1.bit_length(), seeds=2))
+    assert early.verdict == UNRESOLVED
+    assert "Both seeds agree to the last digit" in early.sentence
+
+
+def test_a_budget_is_judged_on_exchanged_pairs(home):
+    planned = plan_study(STUDIES["budget"])
+    arms = [arm for arm in planned.arms if arm.spec.steps == planned.specs[0].steps]
+    for better, worse in zip(arms[::2], arms[1::2], strict=True):
+        (r1, r2, r), other = better.spec.components.as_tuple(), worse.spec.components.as_tuple()
+        assert other == (r2, r1, r)
+        assert r2 > r1
+        assert better.num_params == worse.num_params, "the matrices of digits-vit are square or come both ways"
+    store = Store(home)
+    sweep = finished(store, "budget", lambda s: 0.8 + 0.01 * (s.components.r2 > s.components.r1) + 0.001 * s.seed**2)
+    early, _ = judge(store, sweep)
+    assert early.effect == pytest.approx(0.01)
+
+
+def test_an_eighth_of_lora_is_not_lora_itself():
+    arms = plan_study(STUDIES["eighth"]).arms
+    (own,) = [arm for arm in arms if arm.spec.method == "cdka"]
+    (lora,) = [arm for arm in arms if arm.spec.method == "lora"]
+    assert own.spec.components.as_tuple()[:2] != (1, 1)
+    assert 0.8 <= own.num_params / (lora.num_params / 8) <= 1
+
+
+def test_vision_is_held_against_lora_at_equal_parameters(home):
+    store = Store(home)
+    sweep = finished(store, "vision", lambda s: {"lora": 0.85, "full": 0.9}.get(s.method, 0.8) + wobble(s))
+    findings = judge(store, sweep)
+    assert [(f.claim[:8], f.regime) for f in findings] == [
+        ("A larger", "early"), ("A larger", "tuned"), ("At the p", "early"), ("At the p", "tuned"),
+    ]  # fmt: skip
+    assert findings[2].verdict == CONTRADICTED
+    assert "cdka 4,64,1" in findings[2].measures
+    assert findings[2].effect == pytest.approx(-0.05, abs=0.01), "the margin moves the verdict, not the effect"
+
+
+def test_lora_is_judged_at_the_rate_that_was_best_for_it(home):
+    store = Store(home)
+
+    def accuracy(spec):
+        best = 27e-3 if spec.method == "lora" else 3e-3
+        return (0.9 if spec.method == "lora" else 0.8) - 5 * abs(spec.lr - best) + 0.001 * ((spec.seed * 3) % 4)
+
+    (finding,) = judge(store, finished(store, "equal-budget", accuracy))
+    assert finding.verdict == CONTRADICTED
+    assert finding.effect == pytest.approx(-0.1, abs=0.01)
+    assert "CDKA 0.003; LoRA 0.027, the edge of the search" in finding.sentence
+
+
+def test_alignment_is_correlated_seed_by_seed(home):
+    store = Store(home)
+    sweep = finished(
+        store, "alignment", lambda s: s.components.alignment(128) + 0.02 * ((s.seed + s.components.r1) % 3)
+    )
+    early, _ = judge(store, sweep)
+    assert early.verdict == SUPPORTED
+    assert 0.7 < early.effect <= early.ci_high <= 1
+
+
+def test_an_unfinished_study_is_not_resolved_and_says_what_is_missing(home):
+    store = Store(home)
+    planned = plan_study(STUDIES["r1"], seeds=2)
+    sweep = store.sweep(store.create_sweep(planned.name, planned.document, planned.specs))
+    early, _ = judge(store, sweep)
+    assert early.verdict == UNRESOLVED
+    assert "10 runs are still to come" in early.sentence
+
+
+def test_the_report_holds_every_arm_verdict_and_how_to_repeat_it(home, tmp_path):
+    store = Store(home)
+    sweep = finished(store, "r1", lambda s: 0.9 - 0.02 * s.components.r1.bit_length() + wobble(s))
+    found = report(store, [sweep], name="trends")
+    assert "cdka study r1 --model digits-vit --task digits-flip --seeds 3" in found.text
+    assert found.text.count("| cdka ") == 10
+    assert found.text.count("**supported**") == 2
+    assert "paper, key results" in found.text
+    assert "30 runs" in found.text
+    found.write(tmp_path / "trends.md")
+    assert "](trends-r1.svg)" in (tmp_path / "trends.md").read_text()
+    ElementTree.parse(tmp_path / "trends-r1.svg")
+    document = json.loads((tmp_path / "trends.json").read_text())
+    assert [Finding.from_dict(f) for f in document["studies"][0]["findings"]] == judge(store, sweep)
+    assert document["seeds"] == [0, 1, 2]
+
+
+def test_the_command_of_a_report_plans_the_same_runs_again(home, monkeypatch):
+    """Seeds, settings and data of one's own included: what it prints is parsed and planned as the tool would."""
+    from cdka.cli import main, study
+
+    store = Store(home)
+    rows = [{"text": f"{word} {i}", "label": word} for i in range(40) for word in ("yes", "no")]
+    data = home / "words with a space.jsonl"
+    home.mkdir(exist_ok=True)
+    data.write_text("\n".join(json.dumps(row) for row in rows))
+    planned = []
+    monkeypatch.setattr(study, "launch", lambda plan, store: planned.append(plan) or store.create_sweep(
+        plan.name, plan.document, plan.specs))  # fmt: skip
+    monkeypatch.setattr(study, "follow", lambda store, ids: [store.run(one) for one in ids])
+    for given in (
+        ["--seeds", "3,4", "--steps", "9", "--target-modules", "q_proj,v_proj"],
+        ["--data", str(data), "--text-column", "text", "--label-column", "label", "--model", "math-lm", "--seeds", "1"],
+        ["--task", "metamath-gsm8k", "--model", "math-lm", "--task-option", "split=train", "--gradient-checkpointing"],
+        ["--data", str(data), "--validation-fraction", "0.3", "--drop-missing", "--model", "math-lm"],
+        [
+            "--data",
+            str(data),
+            "--task-option",
+            "validation_fraction=0.3",
+            "--task-option",
+            "drop_missing=true",
+            "--model",
+            "math-lm",
+        ],
+    ):
+        before = len(planned)
+        main.main(["study", "r1", *given])
+        sweep = store.sweeps()[0]
+        (line,) = re.findall(r"^    cdka (study .*)$", report(store, [sweep]).text, re.M)
+        main.main(shlex.split(line))
+        first, again = planned[before:]
+        assert [spec.to_dict() for spec in first.specs] == [spec.to_dict() for spec in again.specs]
+    assert {spec.seed for spec in planned[0].specs} == {3, 4}
+
+
+def test_the_figure_draws_every_run_where_it_belongs(home):
+    store = Store(home)
+    sweep = finished(store, "r", lambda s: 0.5 + 0.1 * s.components.r.bit_length() + wobble(s))
+    own = runs_by_regime(store, sweep)["early"]
+    found = course(store, own, "early", "r")
+    assert found.levels == (1, 2, 4, 8)
+    assert found.means[8] - found.means[1] == pytest.approx(0.3, abs=0.01)
+    assert [step["to"] for step in found.steps] == [2, 4, 8]
+    svg = ElementTree.fromstring(ladder_svg("r", [found]))
+    dots = [c for c in svg.iter("{http://www.w3.org/2000/svg}circle")]
+    assert len(dots) == 4 * 3 + 4
+    heights = [float(c.get("cy")) for c in dots if c.get("r") == "4"]
+    assert heights == sorted(heights, reverse=True), "a rising metric rises on the page"
+
+
+@pytest.mark.parametrize("target", ["no-such-folder/trends.md", "trends.txt"])
+def test_a_report_that_cannot_be_written_is_refused_before_the_runs(target, tmp_path):
+    with pytest.raises(CdkaError, match=r"the report's folder must exist|a report is a Markdown file"):
+        check_target(tmp_path / target)
+
+
+def test_the_shipped_report_is_of_the_tool_as_it_is():
+    """Each verdict in the repository names a claim and a rule that still exist, and its files lie beside it."""
+    folder = assets_dir() / "studies"
+    documents = list(folder.glob("*.json"))
+    assert documents
+    for path in documents:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.with_suffix(".md").read_text(encoding="utf-8")
+        for one in document["studies"]:
+            claims = [claim.text for claim in STUDIES[one["study"]].claims]
+            findings = [Finding.from_dict(f) for f in one["findings"]]
+            assert [f.claim for f in findings] == [c for c in claims for _ in one["regimes"]]
+            assert (
+                one["regimes"]
+                == plan_study(STUDIES[one["study"]], document["model"], document["task"]).document["regimes"]
+            )
+            for finding in findings:
+                assert finding.reading in text
+        for figure in re.findall(r"\]\(([\w.-]+\.svg)\)", text):
+            ElementTree.parse(folder / figure)
+
+
+CLAIMED = {
+    "larger r1": "falls", "larger r2": "rises", "first doubling": "diminishes", "exchanged": "pairs",
+    "beats LoRA": "beats_lora", "an eighth": "close_to_lora", "unstably": "stabilises", "ranks": "correlates",
+}  # fmt: skip
+"""Words of the README's rows, and the rule that decides what they claim."""
+EFFECT = re.compile(r"(supported|contradicted|not resolved)[^|\[]*?([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\]")
+
+
+def test_the_table_in_the_readme_is_that_of_the_shipped_reports():
+    """Every effect and interval of the README's table is a finding of the report that its row links to."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+) \| \[(\d+)\]\(assets/studies/([\w-]+)\.md\) \|$", readme, re.M)
+    assert len(rows) == 8
+    regimes = (("early",), ("tuned", "searched"))
+    for row, seeds, name in rows:
+        claim, *cells = (cell.strip() for cell in row.split("|"))
+        rule = CLAIMED[next(words for words in CLAIMED if words in claim)]
+        document = json.loads((assets_dir() / "studies" / f"{name}.json").read_text(encoding="utf-8"))
+        claims = {claim.text for study in STUDIES.values() for claim in study.claims if claim.rule == rule}
+        findings = [Finding.from_dict(f) for one in document["studies"] for f in one["findings"]]
+        for cell, named in zip(cells, regimes, strict=True):
+            told = [tuple(match) for match in EFFECT.findall(cell)]
+            found = [f for f in findings if f.regime in named and f.claim in claims]
+            assert told == [(f.verdict, signed(f.effect), signed(f.ci_low), signed(f.ci_high)) for f in found], row
+        assert int(seeds) == len(document["seeds"])
+
+
+def test_only_a_study_has_a_verdict(home):
+    from cdka.sweep import plan
+
+    store = Store(home)
+    planned = plan("digits-vit", "digits-flip", grid="r=1", seeds=1)
+    sweep = store.sweep(store.create_sweep(planned.name, planned.document, planned.specs))
+    with pytest.raises(CdkaError, match="only a study's sweep has a verdict"):
+        judge(store, sweep)
+
+
+def test_equal_reasons_of_failure_are_told_once(home, capsys):
+    store = Store(home)
+    planned = plan_study(STUDIES["r1"], seeds=2)
+    store.create_sweep(planned.name, planned.document, planned.specs)
+    with store.database.write() as sql:
+        sql.execute("UPDATE runs SET status='failed', error='no room'")
+    runs = store.runs()
+    tell_failures(store, runs)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"{runs[0].run_id} and {len(runs) - 1} more failed: no room"]

@@ -1,0 +1,143 @@
+"""The real engine around a training loop that needs no torch and misbehaves on request.
+
+``python fake_engine.py dispatcher HOME``, ``... worker ORDER``, ``... zygote FD``: the roles of the real processes.
+What a run does is in its ``task_options``: ``pace_s`` per step, and ``act`` at step ``at``.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from cdka.engine import dispatcher, forkserver, recorder, worker
+from cdka.engine.spawn import Launcher
+
+HERE = Path(__file__).resolve()
+
+
+def _misbehave(spec) -> None:
+    act = spec.task_options["act"]
+    if act == "raise":
+        raise ValueError("the teapot is empty")
+    if act == "memory":
+        raise MemoryError("no room")
+    if act == "exit":
+        os._exit(7)
+    if act == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if act == "hang":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            time.sleep(60)
+    if act == "child":  # like a data loader's: it must not outlive its worker
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        os.kill(os.getpid(), signal.SIGKILL)
+    if act == "fill":  # leaves no room for events, nor for the adapter
+        block = b"x" * 4096
+        with suppress(OSError), open(Path(spec.task_options["where"]) / "filler", "wb", buffering=0) as filler:
+            while True:
+                filler.write(block)
+    if act == "clock":  # somebody sets the machine's clock by an hour
+        true, by = time.time, float(spec.task_options["by_s"])
+        time.time = lambda: true() + by
+    if act == "quota":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    if act == "chatter":
+        line = b"x" * 99 + b"\n"
+        with open(1, "wb", closefd=False) as out:
+            for _ in range(spec.task_options["megabytes"] * 100):
+                out.write(line * 100)
+            out.write(b"the very last line\n")
+
+
+def save(directory: Path, step: int) -> None:
+    """An adapter of two files, whole or not there."""
+    partial = directory / "adapter.partial"
+    partial.mkdir(exist_ok=True)
+    for name in ("one", "two"):
+        (partial / name).write_text(str(step))
+    shutil.rmtree(directory / "adapter", ignore_errors=True)  # from an attempt that was killed before its last word
+    partial.rename(directory / "adapter")
+
+
+def train(specs, directories, control):
+    """A pack of runs whose loss is 1/step; the contract of ``cdka.train.loop.train``."""
+    lanes = list(range(len(specs)))
+    done = dict.fromkeys(lanes, 0)
+    for i in lanes:
+        resumed = (directories[i] / "checkpoint").read_text() if (directories[i] / "checkpoint").exists() else "0"
+        done[i] = int(resumed)
+        yield i, {"kind": "start", "total_steps": specs[i].steps, "num_params": 42, "versions": {"fake": "1"}}
+        if done[i]:
+            yield i, {"kind": "resumed", "step": done[i]}
+    for i in lanes:
+        yield i, {"kind": "phase", "phase": "training"}
+
+    def final(i, stopped):
+        yield i, {"kind": "phase", "phase": "saving"}
+        save(directories[i], done[i])
+        answers = {"example": [0, 1], "label": [1, 2], "predicted": [1, None]}
+        metrics = {"accuracy": 0.5, "steps_done": done[i]}
+        yield i, {"kind": "final", "stopped": stopped, "metrics": metrics, "predictions": answers}
+
+    while lanes:
+        for i in list(lanes):
+            spec, wish = specs[i], control(i)
+            if wish == "cancel":
+                lanes.remove(i)
+                yield i, {"kind": "cancelled"}
+                continue
+            if wish == "keep" or done[i] == spec.steps:
+                lanes.remove(i)
+                yield from final(i, done[i] < spec.steps)
+                continue
+            done[i] += 1
+            if int(spec.task_options.get("at", 0)) == done[i]:  # text, from the command line
+                _misbehave(spec)
+            yield i, {
+                "kind": "step", "step": done[i], "loss": 1 / done[i], "samples": done[i] * spec.batch_size,
+                "elapsed_s": done[i] * 0.01, "lr": spec.lr, "grad_norm": 1.0,
+            }  # fmt: skip
+            if done[i] % spec.eval_every == 0:
+                yield i, {
+                    "kind": "eval", "step": done[i], "split": "validation", "accuracy": done[i] / spec.steps,
+                    "loss": 1.0, "examples": 4, "samples": done[i], "elapsed_s": done[i] * 0.01,
+                }  # fmt: skip
+            if spec.checkpoint_every and done[i] % spec.checkpoint_every == 0:
+                (directories[i] / "checkpoint").write_text(str(done[i]))
+            time.sleep(spec.task_options.get("pace_s", 0.0))
+
+
+def command(role: str) -> list[str]:
+    """What starts one of the processes."""
+    return [sys.executable, str(HERE), role]
+
+
+def execute(order: worker.Order) -> int:
+    """The real worker around the fake loop, with little patience for a full disk."""
+    recorder.PATIENCE_S, recorder.RETRY_S = 1.0, 0.1
+    return worker.execute(order, lambda: train)
+
+
+if __name__ == "__main__":
+    role, argument = sys.argv[1:]
+    if role == "worker":
+        worker.leave(execute(worker.Order.from_json(argument)))
+    elif role == "zygote":
+        forkserver.main(int(argument), names=(), run=execute, dispatcher=command("dispatcher"))
+    elif role == "broken-zygote":
+        sys.exit(3)
+    else:
+        warm = command("broken-zygote" if "broken" in role else "zygote")
+        # "The code on disk" is this one file: somebody who edits ours while tests run must not replace dispatchers.
+        marker = Path(os.environ.get("FAKE_CODE", "/nowhere"))
+        dispatcher.fingerprint = lambda: hash(marker.exists())
+        launcher = Launcher(Path(argument), worker=command("worker"), zygote=None if "cold" in role else warm)
+        dispatcher.main(argument, launcher, command=command(role), idle_s=float(os.environ.get("FAKE_IDLE_S", "60")))

@@ -76,7 +76,11 @@ def widget(label: str = "To compare") -> list[str]:
     """The basket as a field: remove with a click, type another; returns its entries."""
     now = contents()
     return st.multiselect(
-        label, options=now, default=None if KEY in st.session_state else state.default(KEY), accept_new_options=True,
-        placeholder="type 2,8,4 or lora 8 or full", **state.bound(KEY),
+        label,
+        options=now,
+        default=None if KEY in st.session_state else state.default(KEY),
+        accept_new_options=True,
+        placeholder="type 2,8,4 or lora 8 or full",
+        **state.bound(KEY),
         help="Everything here is trained with the same task, steps and seeds. Carried between Design and Fine-tune.",
-    )  # fmt: skip
+    )

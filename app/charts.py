@@ -40,15 +40,28 @@ def component_colour(name: str) -> str:
     return theme.COMPONENT_COLOURS[name]
 
 
-def plotly(title: str, x: str, y: str, *, height: int = 380, iso: bool = False, revision: str = "kept",
-           ) -> go.Figure:  # fmt: skip
+def plotly(
+    title: str,
+    x: str,
+    y: str,
+    *,
+    height: int = 380,
+    iso: bool = False,
+    revision: str = "kept",
+) -> go.Figure:
     """An empty Plotly figure in our style. ``iso`` gives both axes the same scale; zoom survives equal ``revision``."""
     figure = go.Figure()
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 15}},
-        height=height, margin={"l": 10, "r": 10, "t": 44, "b": 10}, uirevision=revision, hovermode="closest",
-        showlegend=False, xaxis_title=x, yaxis_title=y, hoverlabel={"align": "left"},
-    )  # fmt: skip
+        height=height,
+        margin={"l": 10, "r": 10, "t": 44, "b": 10},
+        uirevision=revision,
+        hovermode="closest",
+        showlegend=False,
+        xaxis_title=x,
+        yaxis_title=y,
+        hoverlabel={"align": "left"},
+    )
     if iso:
         figure.update_yaxes(scaleanchor="x", scaleratio=1)
     figure.update_xaxes(showgrid=True, zeroline=False)
@@ -65,9 +78,15 @@ def log_axis(figure: go.Figure, axis: str, values: Sequence[float]) -> go.Figure
     if len(inside) > 9:
         inside = [tick for tick in inside if f"{tick:e}"[0] == "1"]
     figure.update_layout(
-        {f"{axis}axis": {"type": "log", "tickvals": inside, "ticktext": [words.count(tick) for tick in inside],
-                         "range": [low - margin, high + margin]}}
-    )  # fmt: skip
+        {
+            f"{axis}axis": {
+                "type": "log",
+                "tickvals": inside,
+                "ticktext": [words.count(tick) for tick in inside],
+                "range": [low - margin, high + margin],
+            }
+        }
+    )
     return figure
 
 

@@ -26,17 +26,23 @@ def store() -> Store:
 
 @lru_cache(maxsize=64)
 def solution(
-    shapes: ModelShapes, budget: Budget, target_modules: str | tuple[str, ...],
-    weights: tuple[tuple[str, float], ...], limits: tuple[tuple[str, int], ...] = (),
-) -> Solution:  # fmt: skip
+    shapes: ModelShapes,
+    budget: Budget,
+    target_modules: str | tuple[str, ...],
+    weights: tuple[tuple[str, float], ...],
+    limits: tuple[tuple[str, int], ...] = (),
+) -> Solution:
     """Every option under a budget, ``limits`` on r1, r2 and r kept; the same question is answered from memory."""
     return explore(shapes, budget, target_modules=target_modules, weights=dict(weights), **dict(limits))
 
 
 @lru_cache(maxsize=64)
 def pattern(
-    shapes: ModelShapes, budget: Budget, target_modules: str | tuple[str, ...], measure: str,
+    shapes: ModelShapes,
+    budget: Budget,
+    target_modules: str | tuple[str, ...],
+    measure: str,
     limits: tuple[tuple[str, int], ...] = (),
-) -> Pattern:  # fmt: skip
+) -> Pattern:
     """The best different components per module under a budget, answered from memory the second time."""
     return best_pattern(explore(shapes, budget, target_modules=target_modules, **dict(limits)), measure)

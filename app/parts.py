@@ -46,8 +46,9 @@ def method_chip_html(spec: RunSpec, hover: str = "") -> str:
     )
 
 
-def configuration_hover(components: Components, *, rank_bound: int | None = None, alignment: float | None = None,
-                        alpha: float | None = None) -> str:  # fmt: skip
+def configuration_hover(
+    components: Components, *, rank_bound: int | None = None, alignment: float | None = None, alpha: float | None = None
+) -> str:
     """What a chip tells on hover: rank bound, alignment, scaling."""
     told = []
     if rank_bound is not None:

@@ -40,19 +40,28 @@ NAMES = {
 }
 """Where a name stands now, and where it stood before, in this order."""
 METRICS = {
-    "accuracy": "test/accuracy", "test_loss": "test/loss", "test_examples": "test/examples",
-    "validation_accuracy": "eval/accuracy", "validation_loss": "eval/loss", "validation_examples": "eval/examples",
-    "best_validation_accuracy": "eval/best_accuracy", "train_loss": "train/loss",
-}  # fmt: skip
+    "accuracy": "test/accuracy",
+    "test_loss": "test/loss",
+    "test_examples": "test/examples",
+    "validation_accuracy": "eval/accuracy",
+    "validation_loss": "eval/loss",
+    "validation_examples": "eval/examples",
+    "best_validation_accuracy": "eval/best_accuracy",
+    "train_loss": "train/loss",
+}
 """The names that metrics had in 0.1.0, and what they are called since."""
 MODELS = {"digits-vit": 64, "math-lm": 64, "llama-2-7b": 128, "vit-base": 64, "bert-base": 32, "t5-base": 32}
 """With the largest r1, r2 and r that the table of options goes to."""
 BUDGETS = ("lora:1", "lora:2", "lora:8", "2%")
 METHODS = (
-    {"method": "cdka", "components": "2,8,4"}, {"method": "cdka", "components": "4,2,1"},
-    {"method": "lora", "rank": 8}, {"method": "lokr", "rank": 4}, {"method": "lokr", "rank": 8, "lokr_factor": 8},
-    {"method": "dora", "rank": 2}, {"method": "full"},
-)  # fmt: skip
+    {"method": "cdka", "components": "2,8,4"},
+    {"method": "cdka", "components": "4,2,1"},
+    {"method": "lora", "rank": 8},
+    {"method": "lokr", "rank": 4},
+    {"method": "lokr", "rank": 8, "lokr_factor": 8},
+    {"method": "dora", "rank": 2},
+    {"method": "full"},
+)
 
 
 def named(name: str) -> Any:
@@ -149,7 +158,7 @@ def training() -> dict[str, Any]:
     pack = [
         spec("digits-vit", "digits-flip", **{**vit, "lr": lr}, components=components, seed=seed)
         for components, seed, lr in (("1,8,1", 0, 2e-3), ("2,8,4", 1, 1e-3), ("4,2,2", 2, 2e-3), ("1,1,3", 0, 3e-3))
-    ]  # fmt: skip
+    ]
     found["pack of four"] = losses(pack)
     return found
 
@@ -282,9 +291,7 @@ def machine() -> dict[str, str]:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     capability = torch.backends.cpu.get_cpu_capability()
-    return {
-        "cpu": f"{platform.machine()} {model} {capability}", "torch": torch.__version__, "numpy": numpy.__version__
-    }  # fmt: skip
+    return {"cpu": f"{platform.machine()} {model} {capability}", "torch": torch.__version__, "numpy": numpy.__version__}
 
 
 def numbers(parts: Sequence[Callable[[], Any]]) -> dict[str, Any]:

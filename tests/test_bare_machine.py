@@ -31,9 +31,12 @@ def bare(tmp_path_factory):
         if entry.suffix != ".pth" and not name.startswith(("cdka", "app", *ABSENT)):
             (packages / entry.name).symlink_to(entry)
     environment = {
-        **os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{ROOT}", "CDKA_HOME": str(home), "OMP_NUM_THREADS": "1",
+        **os.environ,
+        "PYTHONPATH": f"{packages}{os.pathsep}{ROOT}",
+        "CDKA_HOME": str(home),
+        "OMP_NUM_THREADS": "1",
         "PYTHONNOUSERSITE": "1",
-    }  # fmt: skip
+    }
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -21,9 +21,16 @@ from cdka.train.data.digits import load
 
 SEED, STEPS, BATCH_SIZE, PEAK_LR, WEIGHT_DECAY = 2602, 400, 64, 1e-3, 0.05
 CONFIG = {
-    "image_size": 8, "num_channels": 1, "patch_size": 4, "hidden_size": 128, "num_hidden_layers": 4,
-    "num_attention_heads": 4, "intermediate_size": 256, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-}  # fmt: skip
+    "image_size": 8,
+    "num_channels": 1,
+    "patch_size": 4,
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 256,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
 
 
 @torch.no_grad()

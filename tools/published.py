@@ -30,11 +30,24 @@ class Published:
 
 
 _POSITIONS = (
-    ("llama-2", 4_096), ("llama-3", 131_072), ("tinyllama", 2_048), ("smollm2", 8_192), ("mistral", 32_768),
-    ("mixtral", 32_768), ("qwen2.5-7b", 131_072), ("qwen2.5-14b", 131_072), ("qwen2.5-32b", 131_072),
-    ("qwen2.5-72b", 131_072), ("qwen2.5", 32_768), ("qwen3", 40_960), ("gemma-2", 8_192), ("gemma-3", 32_768),
-    ("phi-3", 4_096), ("phi-4-mini", 131_072), ("phi-4", 16_384),
-)  # fmt: skip
+    ("llama-2", 4_096),
+    ("llama-3", 131_072),
+    ("tinyllama", 2_048),
+    ("smollm2", 8_192),
+    ("mistral", 32_768),
+    ("mixtral", 32_768),
+    ("qwen2.5-7b", 131_072),
+    ("qwen2.5-14b", 131_072),
+    ("qwen2.5-32b", 131_072),
+    ("qwen2.5-72b", 131_072),
+    ("qwen2.5", 32_768),
+    ("qwen3", 40_960),
+    ("gemma-2", 8_192),
+    ("gemma-3", 32_768),
+    ("phi-3", 4_096),
+    ("phi-4-mini", 131_072),
+    ("phi-4", 16_384),
+)
 """The longest sequence of each model, by the beginning of its name; it decides no shape."""
 
 
@@ -43,13 +56,30 @@ def _positions(name: str) -> int:
 
 
 def _causal(family: str, model_type: str, architecture: str, **common: Any):
-    def one(name: str, hub_id: str, licence: str, hidden: int, inner: int, layers: int, heads: int, kv: int,
-            vocab: int, **more: Any) -> Published:  # fmt: skip
+    def one(
+        name: str,
+        hub_id: str,
+        licence: str,
+        hidden: int,
+        inner: int,
+        layers: int,
+        heads: int,
+        kv: int,
+        vocab: int,
+        **more: Any,
+    ) -> Published:
         config = {
-            "model_type": model_type, "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
-            "num_attention_heads": heads, "num_key_value_heads": kv, "vocab_size": vocab,
-            "max_position_embeddings": _positions(name), **common, **more,
-        }  # fmt: skip
+            "model_type": model_type,
+            "hidden_size": hidden,
+            "intermediate_size": inner,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": kv,
+            "vocab_size": vocab,
+            "max_position_embeddings": _positions(name),
+            **common,
+            **more,
+        }
         return Published(name, hub_id, family, "causal-lm", licence, architecture, config)
 
     return one
@@ -68,9 +98,15 @@ _phi = _causal("Phi", "phi3", "Phi3ForCausalLM", pad_token_id=0)
 
 
 _SIGLIP = {
-    "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
-    "num_attention_heads": 16, "image_size": 896, "patch_size": 14, "vision_use_head": False,
-}  # fmt: skip
+    "model_type": "siglip_vision_model",
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "image_size": 896,
+    "patch_size": 14,
+    "vision_use_head": False,
+}
 
 
 def _gemma3_sees(
@@ -78,15 +114,26 @@ def _gemma3_sees(
 ) -> Published:
     """Gemma 3 from 4B on: a language model that reads images through one and the same vision tower."""
     text = {
-        "model_type": "gemma3_text", "vocab_size": 262208, "head_dim": head_dim, "hidden_size": hidden,
-        "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
-        "num_key_value_heads": kv, "max_position_embeddings": 131072,
-    }  # fmt: skip
+        "model_type": "gemma3_text",
+        "vocab_size": 262208,
+        "head_dim": head_dim,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "max_position_embeddings": 131072,
+    }
     config = {"model_type": "gemma3", "text_config": text, "vision_config": _SIGLIP}
     return Published(
-        f"gemma-3-{size}", f"google/gemma-3-{size}-pt", "Gemma 3", "image-text", GEMMA,
-        "Gemma3ForConditionalGeneration", config,
-    )  # fmt: skip
+        f"gemma-3-{size}",
+        f"google/gemma-3-{size}-pt",
+        "Gemma 3",
+        "image-text",
+        GEMMA,
+        "Gemma3ForConditionalGeneration",
+        config,
+    )
 
 
 def _gpt2(name: str, hidden: int, layers: int, heads: int) -> Published:
@@ -96,30 +143,68 @@ def _gpt2(name: str, hidden: int, layers: int, heads: int) -> Published:
 
 def _pythia(size: str, hidden: int, layers: int, heads: int, vocab: int = 50304) -> Published:
     config = {
-        "model_type": "gpt_neox", "hidden_size": hidden, "intermediate_size": 4 * hidden, "num_hidden_layers": layers,
-        "num_attention_heads": heads, "vocab_size": vocab, "tie_word_embeddings": False,
-    }  # fmt: skip
+        "model_type": "gpt_neox",
+        "hidden_size": hidden,
+        "intermediate_size": 4 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "vocab_size": vocab,
+        "tie_word_embeddings": False,
+    }
     return Published(
         f"pythia-{size}", f"EleutherAI/pythia-{size}", "Pythia", "causal-lm", APACHE, "GPTNeoXForCausalLM", config
     )
 
 
-def _t5(name: str, hub_id: str, hidden: int, inner: int, layers: int, heads: int, kv: int = 64,
-        untied_params: int = 0, **more: Any) -> Published:  # fmt: skip
+def _t5(
+    name: str,
+    hub_id: str,
+    hidden: int,
+    inner: int,
+    layers: int,
+    heads: int,
+    kv: int = 64,
+    untied_params: int = 0,
+    **more: Any,
+) -> Published:
     config = {
-        "model_type": "t5", "d_model": hidden, "d_ff": inner, "num_layers": layers, "num_heads": heads, "d_kv": kv,
-        "vocab_size": 32128, **more,
-    }  # fmt: skip
+        "model_type": "t5",
+        "d_model": hidden,
+        "d_ff": inner,
+        "num_layers": layers,
+        "num_heads": heads,
+        "d_kv": kv,
+        "vocab_size": 32128,
+        **more,
+    }
     architecture = "T5ForConditionalGeneration"
     return Published(name, hub_id, "T5", "seq2seq", APACHE, architecture, config, untied_params)
 
 
-def _encoder(name: str, hub_id: str, family: str, licence: str, model_type: str, architecture: str, hidden: int,
-             inner: int, layers: int, heads: int, vocab: int, **more: Any) -> Published:  # fmt: skip
+def _encoder(
+    name: str,
+    hub_id: str,
+    family: str,
+    licence: str,
+    model_type: str,
+    architecture: str,
+    hidden: int,
+    inner: int,
+    layers: int,
+    heads: int,
+    vocab: int,
+    **more: Any,
+) -> Published:
     config = {
-        "model_type": model_type, "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
-        "num_attention_heads": heads, "vocab_size": vocab, "num_labels": 2, **more,
-    }  # fmt: skip
+        "model_type": model_type,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "vocab_size": vocab,
+        "num_labels": 2,
+        **more,
+    }
     return Published(name, hub_id, family, "text-classification", licence, architecture, config)
 
 
@@ -129,25 +214,52 @@ def _bert(name: str, hub_id: str, *sizes: int, family: str = "BERT", licence: st
 
 def _roberta(name: str, hub_id: str, *sizes: int) -> Published:
     return _encoder(
-        name, hub_id, "RoBERTa", MIT, "roberta", "RobertaForSequenceClassification", *sizes, 50265,
-        max_position_embeddings=514, type_vocab_size=1,
-    )  # fmt: skip
+        name,
+        hub_id,
+        "RoBERTa",
+        MIT,
+        "roberta",
+        "RobertaForSequenceClassification",
+        *sizes,
+        50265,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+    )
 
 
 def _deberta(size: str, *sizes: int) -> Published:
     return _encoder(
-        f"deberta-v3-{size}", f"microsoft/deberta-v3-{size}", "DeBERTa-v3", MIT, "deberta-v2",
-        "DebertaV2ForSequenceClassification", *sizes, 128100, type_vocab_size=0, max_position_embeddings=512,
-        max_relative_positions=-1, relative_attention=True, position_buckets=256, share_att_key=True,
-        norm_rel_ebd="layer_norm", pos_att_type=["p2c", "c2p"], position_biased_input=False,
-    )  # fmt: skip
+        f"deberta-v3-{size}",
+        f"microsoft/deberta-v3-{size}",
+        "DeBERTa-v3",
+        MIT,
+        "deberta-v2",
+        "DebertaV2ForSequenceClassification",
+        *sizes,
+        128100,
+        type_vocab_size=0,
+        max_position_embeddings=512,
+        max_relative_positions=-1,
+        relative_attention=True,
+        position_buckets=256,
+        share_att_key=True,
+        norm_rel_ebd="layer_norm",
+        pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
+    )
 
 
 def _vit(size: str, hidden: int, inner: int, layers: int, heads: int) -> Published:
     config = {
-        "model_type": "vit", "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
-        "num_attention_heads": heads, "image_size": 224, "patch_size": 16, "num_labels": 1000,
-    }  # fmt: skip
+        "model_type": "vit",
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "image_size": 224,
+        "patch_size": 16,
+        "num_labels": 1000,
+    }
     hub_id = f"google/vit-{size}-patch16-224"
     return Published(f"vit-{size}", hub_id, "ViT", "image-classification", APACHE, "ViTForImageClassification", config)
 
@@ -157,12 +269,16 @@ def _clip(
 ) -> Published:
     keys = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     config = {
-        "model_type": "clip", "projection_dim": project,
+        "model_type": "clip",
+        "projection_dim": project,
         "text_config": {**dict(zip(keys, text, strict=True)), "projection_dim": project},
         "vision_config": {
-            **dict(zip(keys, vision, strict=True)), "patch_size": patch, "image_size": 224, "projection_dim": project
+            **dict(zip(keys, vision, strict=True)),
+            "patch_size": patch,
+            "image_size": 224,
+            "projection_dim": project,
         },
-    }  # fmt: skip
+    }
     return Published(name, hub_id, "CLIP", "image-text", MIT, "CLIPModel", config)
 
 

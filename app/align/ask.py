@@ -16,8 +16,11 @@ from cdka.models.targets import ROLE_TARGETS, target_names
 from cdka.tasks.catalogue import TASKS
 
 LAYERS = "All layers"
-HELP = {"r1": "rows of each A_i: costs alignment, buys rank", "r2": "columns of each B_i: buys alignment",
-        "r": "components summed"}  # fmt: skip
+HELP = {
+    "r1": "rows of each A_i: costs alignment, buys rank",
+    "r2": "columns of each B_i: buys alignment",
+    "r": "components summed",
+}
 STEPS = {
     "gradient": "plain gradient",
     "projection": "best in the span of A",
@@ -30,9 +33,13 @@ def request() -> AlignRequest:
     """The measurement asked for, with its grid filled in. Raises CdkaError for what cannot be measured."""
     names = [shapes.name for shapes in list_models()]
     model = st.selectbox(
-        "Model", names, index=names.index(state.default("align_model")), accept_new_options=True,
-        **state.bound("align_model"), help="Its weights must be on this machine; embedded models always are.",
-    ) or state.default("align_model")  # fmt: skip
+        "Model",
+        names,
+        index=names.index(state.default("align_model")),
+        accept_new_options=True,
+        **state.bound("align_model"),
+        help="Its weights must be on this machine; embedded models always are.",
+    ) or state.default("align_model")
     fitting = [name for name, task in TASKS.items() if not task.models or model in task.models]
     if not fitting:
         raise CdkaError(f"no task in the catalogue fits {model!r}. Choose another model, or see: cdka tasks")
@@ -43,13 +50,22 @@ def request() -> AlignRequest:
     left, right = st.columns(2, gap="small")
     batches = left.number_input("Batches", 1, 64, 1, key="align-batches", persist_state="session")
     inits = right.number_input(
-        "Initialisations", 1, 50, 5, key="align-inits", persist_state="session",
+        "Initialisations",
+        1,
+        50,
+        5,
+        key="align-inits",
+        persist_state="session",
         help="Random draws of A for every option; their spread is shown.",
-    )  # fmt: skip
+    )
     step = st.selectbox(
-        "First step", list(STEPS), format_func=STEPS.get, key="align-step", persist_state="session",
+        "First step",
+        list(STEPS),
+        format_func=STEPS.get,
+        key="align-step",
+        persist_state="session",
         help="Which update is compared with full fine-tuning's.",
-    )  # fmt: skip
+    )
     roles = [role for role in ROLE_TARGETS if role == ROLE_TARGETS[0] or role in target_names(find_model(model))]
     modules = st.selectbox(
         "Modules", roles, index=0, key="align-modules", persist_state="session", help="Whose gradients are measured."
@@ -91,9 +107,14 @@ def measure(request: AlignRequest) -> Status:
         parts.error(f"The measurement failed: {now.cause}")
     if now.state in ("absent", "failed"):
         st.button(
-            "Measure on a real gradient", type="primary", width="stretch", on_click=_start, args=(request,),
-            key="measure", help="Backpropagates the frozen model once, in its own process, and keeps the gradients.",
-        )  # fmt: skip
+            "Measure on a real gradient",
+            type="primary",
+            width="stretch",
+            on_click=_start,
+            args=(request,),
+            key="measure",
+            help="Backpropagates the frozen model once, in its own process, and keeps the gradients.",
+        )
     elif now.state == "running":
         st.fragment(_progress, run_every=0.7, key="align-progress")(request)
     else:

@@ -41,15 +41,24 @@ def map_of(rows: pd.DataFrame, kind: str, request: AlignRequest, chosen: Compone
     x_axis, y_axis = _steps("r2", r2), _steps("r1", r1)
     scale = alt.Scale(domain=[0, top], range=list(theme.VIRIDIS), clamp=True)
     base = alt.Chart(shown)
-    cells = base.mark_rect(cursor="pointer").encode(
-        x=alt.X("x:Q", title="r2", scale=across, axis=x_axis), x2="x2:Q",
-        y=alt.Y("y:Q", title="r1", scale=down, axis=y_axis), y2="y2:Q",
-        color=alt.Color("value:Q", scale=scale, legend=None),
-        tooltip=[
-            "r1:O", "r2:O", "r:O", alt.Tooltip("num_params:Q", title="parameters", format=","),
-            *(alt.Tooltip(f"{name}:Q", format=".3f") for name in KINDS if name in shown),
-        ],
-    ).add_params(alt.selection_point(name=PICKED, fields=["r1", "r2"]))  # fmt: skip
+    cells = (
+        base.mark_rect(cursor="pointer")
+        .encode(
+            x=alt.X("x:Q", title="r2", scale=across, axis=x_axis),
+            x2="x2:Q",
+            y=alt.Y("y:Q", title="r1", scale=down, axis=y_axis),
+            y2="y2:Q",
+            color=alt.Color("value:Q", scale=scale, legend=None),
+            tooltip=[
+                "r1:O",
+                "r2:O",
+                "r:O",
+                alt.Tooltip("num_params:Q", title="parameters", format=","),
+                *(alt.Tooltip(f"{name}:Q", format=".3f") for name in KINDS if name in shown),
+            ],
+        )
+        .add_params(alt.selection_point(name=PICKED, fields=["r1", "r2"]))
+    )
     on = alt.condition(f"datum.value > {0.55 * top}", alt.value("#14181D"), alt.value("#FFFFFF"))
     x, y = alt.X("cx:Q", scale=across), alt.Y("cy:Q", scale=down)
     value = base.mark_text(fontSize=13, fontWeight=600, dy=-7).encode(
@@ -68,9 +77,15 @@ def _steps(name: str, values: tuple[int, ...]) -> alt.Axis:
     """An axis with one unit per value, labelled in the middle of each."""
     labels = "[" + ", ".join(f"'{value:,}'" for value in values) + "]"
     return alt.Axis(
-        values=[i + 0.5 for i in range(len(values))], labelExpr=f"{labels}[floor(datum.value)]", grid=False,
-        ticks=False, labelAngle=0, titleAngle=0, titleColor=theme.letter(name), titleFontWeight="bold",
-    )  # fmt: skip
+        values=[i + 0.5 for i in range(len(values))],
+        labelExpr=f"{labels}[floor(datum.value)]",
+        grid=False,
+        ticks=False,
+        labelAngle=0,
+        titleAngle=0,
+        titleColor=theme.letter(name),
+        titleFontWeight="bold",
+    )
 
 
 def _contours(lines: pd.DataFrame, across: alt.Scale, down: alt.Scale, width: int) -> list[alt.Chart]:
@@ -78,9 +93,11 @@ def _contours(lines: pd.DataFrame, across: alt.Scale, down: alt.Scale, width: in
     if lines.empty:
         return []
     x, y = alt.X("x:Q", scale=across), alt.Y("y:Q", scale=down)
-    drawn = alt.Chart(lines).mark_line(color="#FFFFFF", opacity=0.5, strokeWidth=1.1).encode(
-        x=x, y=y, detail=["level:N", "branch:N"], order="y:Q"
-    )  # fmt: skip
+    drawn = (
+        alt.Chart(lines)
+        .mark_line(color="#FFFFFF", opacity=0.5, strokeWidth=1.1)
+        .encode(x=x, y=y, detail=["level:N", "branch:N"], order="y:Q")
+    )
     ends = lines[lines["branch"] == "wide"].sort_values("y").groupby("level").head(1)
     ends = ends.assign(name=[f"LoRA {level}" for level in ends["level"]], right=ends["x"] > width - 0.2)
     base = {"fontSize": 10.5, "color": theme.ink(), "clip": False}
@@ -96,11 +113,20 @@ def bargain(rows: pd.DataFrame, lora: pd.DataFrame, chosen: Components) -> alt.L
     values = sorted(shown["r"].unique().tolist())
     colour = alt.Color("r:O", scale=alt.Scale(domain=values, range=charts.shades(len(values))), legend=None)
     top = min(1.04, float(shown[kind].max()) * 1.06)
-    x = alt.X("num_params:Q", title="trainable parameters", scale=alt.Scale(type="log", nice=False, padding=26),
-              axis=alt.Axis(format="~s", tickCount=5))  # fmt: skip
+    x = alt.X(
+        "num_params:Q",
+        title="trainable parameters",
+        scale=alt.Scale(type="log", nice=False, padding=26),
+        axis=alt.Axis(format="~s", tickCount=5),
+    )
     y = alt.Y(f"{kind}:Q", title=f"{kind} alignment (cosine)", scale=alt.Scale(domain=[0, top]))
-    tooltip = ["r1:O", "r2:O", "r:O", alt.Tooltip("num_params:Q", title="parameters", format=","),
-               alt.Tooltip(f"{kind}:Q", format=".3f")]  # fmt: skip
+    tooltip = [
+        "r1:O",
+        "r2:O",
+        "r:O",
+        alt.Tooltip("num_params:Q", title="parameters", format=","),
+        alt.Tooltip(f"{kind}:Q", format=".3f"),
+    ]
     base, ranks = alt.Chart(shown).encode(x=x, y=y), alt.Chart(lora).encode(x=x, y=y)
     ends = shown.sort_values("ratio").groupby("r").tail(1).drop_duplicates(kind)
     here = alt.Chart(rows[_is(rows, chosen)]).encode(x=x, y=y)
@@ -110,13 +136,13 @@ def bargain(rows: pd.DataFrame, lora: pd.DataFrame, chosen: Components) -> alt.L
         base.mark_line(strokeWidth=1.8).encode(color=colour, order="ratio:Q"),
         base.mark_circle(size=40, opacity=1).encode(color=colour, tooltip=tooltip),
         here.mark_point(size=190, strokeWidth=2, color=theme.ink()),
-        alt.Chart(lora.tail(1)).mark_text(dx=8, align="left", fontSize=11, color=theme.LORA).encode(
-            x=x, y=y, text=alt.value("LoRA")
-        ),
-        alt.Chart(ends).mark_text(dx=8, align="left", fontSize=11, color=theme.letter("r"), fontWeight=600).encode(
-            x=x, y=y, text="name:N"
-        ),
-    ]  # fmt: skip
+        alt.Chart(lora.tail(1))
+        .mark_text(dx=8, align="left", fontSize=11, color=theme.LORA)
+        .encode(x=x, y=y, text=alt.value("LoRA")),
+        alt.Chart(ends)
+        .mark_text(dx=8, align="left", fontSize=11, color=theme.letter("r"), fontWeight=600)
+        .encode(x=x, y=y, text="name:N"),
+    ]
     return charts.altair(alt.layer(*layers), "At equal parameters, a larger r2/r1 or more LoRA rank?", height=HEIGHT)
 
 
@@ -131,9 +157,11 @@ def agreement(rows: pd.DataFrame, chosen: Components, step: str) -> alt.LayerCha
     """
     top = float(np.nanmax(rows[["predicted", "measured"]].to_numpy())) * 1.05
     told = rows.assign(
-        low=rows["measured"] - rows["measured_sd"], high=rows["measured"] + rows["measured_sd"],
-        now=rows["r"] == chosen.r, here=_is(rows, chosen),
-    )  # fmt: skip
+        low=rows["measured"] - rows["measured_sd"],
+        high=rows["measured"] + rows["measured_sd"],
+        now=rows["r"] == chosen.r,
+        here=_is(rows, chosen),
+    )
     p = np.linspace(0, top, 60)
     theory = pd.DataFrame({"p": p, "equal": p, "finer": p / np.sqrt(1 + p**2)})
     scale = alt.Scale(domain=[0, top], nice=False)
@@ -144,14 +172,15 @@ def agreement(rows: pd.DataFrame, chosen: Components, step: str) -> alt.LayerCha
     if step == "gradient" and top > 0.4:
         layers.append(curves.mark_line(color=GREY, strokeWidth=1.2).encode(y=alt.Y("finer:Q", scale=scale)))
         layers.append(
-            alt.Chart(theory.iloc[[34]]).mark_text(
-                align="left", dx=6, dy=14, fontSize=11, color=GREY, text="plain gradient: p / √(1 + p²)"
-            ).encode(x=alt.X("p:Q", scale=scale), y=alt.Y("finer:Q", scale=scale))
-        )  # fmt: skip
+            alt.Chart(theory.iloc[[34]])
+            .mark_text(align="left", dx=6, dy=14, fontSize=11, color=GREY, text="plain gradient: p / √(1 + p²)")
+            .encode(x=alt.X("p:Q", scale=scale), y=alt.Y("finer:Q", scale=scale))
+        )
     base = alt.Chart(told).encode(
-        x=x, opacity=alt.condition("datum.now", alt.value(1.0), alt.value(0.25)),
+        x=x,
+        opacity=alt.condition("datum.now", alt.value(1.0), alt.value(0.25)),
         tooltip=["r1:O", "r2:O", "r:O", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("predicted", "measured"))],
-    )  # fmt: skip
+    )
     bars = base.mark_rule(strokeWidth=1.2, color=theme.accent()).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
     dots = base.mark_circle(size=46, color=theme.accent()).encode(y=y)
     ring = alt.Chart(told[told["here"]]).mark_point(size=190, strokeWidth=2, color=theme.ink()).encode(x=x, y=y)
@@ -171,9 +200,13 @@ def by_layer(rows: pd.DataFrame, chosen: Components) -> alt.LayerChart:
     scale = alt.Scale(domain=[0, min(1.02, top)], nice=False)
     base = alt.Chart(rows).encode(
         y=y,
-        tooltip=["layer:N", "count:Q", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in KINDS),
-                 alt.Tooltip("share:Q", title="share of the gradient's energy", format=".1%")],
-    )  # fmt: skip
+        tooltip=[
+            "layer:N",
+            "count:Q",
+            *(alt.Tooltip(f"{n}:Q", format=".3f") for n in KINDS),
+            alt.Tooltip("share:Q", title="share of the gradient's energy", format=".1%"),
+        ],
+    )
     x = alt.X("predicted:Q", title="alignment (cosine)", scale=scale)
     layers = [base.mark_tick(color=GREY, thickness=2, size=11).encode(x=x)]
     if measured:
@@ -194,9 +227,10 @@ def by_layer(rows: pd.DataFrame, chosen: Components) -> alt.LayerChart:
 def prediction(points: pd.DataFrame, predictor: str, metric: str) -> alt.LayerChart:
     """Final metric of finished configurations against a predictor; hollow where there is one seed."""
     told = points.assign(
-        low=points["mean"] - points["sd"], high=points["mean"] + points["sd"],
+        low=points["mean"] - points["sd"],
+        high=points["mean"] + points["sd"],
         name=[f"{r1},{r2},{r}" for r1, r2, r in zip(points["r1"], points["r2"], points["r"], strict=True)],
-    )  # fmt: skip
+    )
     base = alt.Chart(told).encode(
         x=alt.X("predictor:Q", title=predictor, scale=alt.Scale(zero=False, padding=20), axis=alt.Axis(tickCount=7))
     )
@@ -207,7 +241,7 @@ def prediction(points: pd.DataFrame, predictor: str, metric: str) -> alt.LayerCh
         y=alt.Y("mean:Q", title=f"final {metric}", scale=alt.Scale(zero=False)),
         fill=alt.condition("datum.seeds > 1", alt.value(theme.accent()), alt.value("transparent")),
         tooltip=["name:N", "predictor:Q", "mean:Q", "sd:Q", "seeds:Q"],
-    )  # fmt: skip
+    )
     names = base.mark_text(dx=8, align="left", fontSize=10.5, color=theme.ink()).encode(y="mean:Q", text="name:N")
     return charts.altair(alt.layer(bars, dots, names), "Does it predict the final result?", height=HEIGHT)
 

@@ -25,10 +25,16 @@ def predicted(request: AlignRequest) -> pd.DataFrame:
     columns = columns_for(select(request.shapes(), request.target_modules), *zip(*grid, strict=True))
     return pd.DataFrame(
         {
-            "r1": columns.r1, "r2": columns.r2, "r": columns.r, "num_params": columns.num_params,
-            "predicted": columns.alignment, "measured": float("nan"), "measured_sd": float("nan"), "best": float("nan"),
+            "r1": columns.r1,
+            "r2": columns.r2,
+            "r": columns.r,
+            "num_params": columns.num_params,
+            "predicted": columns.alignment,
+            "measured": float("nan"),
+            "measured_sd": float("nan"),
+            "best": float("nan"),
         }
-    )  # fmt: skip
+    )
 
 
 def layer_rows(record: AlignRecord, path: str) -> pd.DataFrame:

@@ -35,9 +35,7 @@ def show(request: AlignRequest, record: AlignRecord | None) -> None:
     predictor = second.selectbox("held against", able, format_func=PREDICTORS.get, key="align-predictor")
     runs = data.store().frame(sweep_id=sweep)
     try:
-        verdict = does_it_predict(
-            runs, predictor=predictor, record=record, target_modules=request.target_modules
-        )  # fmt: skip
+        verdict = does_it_predict(runs, predictor=predictor, record=record, target_modules=request.target_modules)
     except CdkaError as reason:  # too few configurations, or runs that differ in more: no fault of the reader
         return parts.quiet(str(reason))
     drawn = figures.prediction(verdict.points, PREDICTORS[predictor], verdict.metric)

@@ -61,17 +61,23 @@ def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
     told = f"Runs {' and '.join(runs.values())} of {comparison.name}, seed {seed}."
     counts = ", ".join(f"{name} {sum(f.num_params for f in found):,}" for name, found in layers.items())
     draw(
-        pure(factor_figure, factors, component - 1), "factors", f"Factors and blocks of {layer}",
+        pure(factor_figure, factors, component - 1),
+        "factors",
+        f"Factors and blocks of {layer}",
         caption=f"Red is positive, blue negative; blue lines part the r2 columns of blocks in ΔW. Adapter parameters: "
-        f"{counts}.", source=told,
-    )  # fmt: skip
+        f"{counts}.",
+        source=told,
+    )
     left, right = st.columns(2)
     same = {name: next((f for f in found if f.layer == layer), None) for name, found in layers.items()}
     with left:
         draw(
-            pure(spectrum_figure, {name: one for name, one in same.items() if one is not None}), "spectrum",
-            f"Singular values of delta W in {layer}", caption=f"ΔW of {layer}.", source=told,
-        )  # fmt: skip
+            pure(spectrum_figure, {name: one for name, one in same.items() if one is not None}),
+            "spectrum",
+            f"Singular values of delta W in {layer}",
+            caption=f"ΔW of {layer}.",
+            source=told,
+        )
     with right:
         draw(pure(rank_figure, layers), "ranks", "Effective rank of delta W in every layer", caption="", source=told)
 
@@ -133,9 +139,12 @@ def example_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
         raise CdkaError("one of these runs stored no predictions: retry it to have them.")
     test, both = mcnemar(*found), paired_answers(*found)
     name_a, name_b = comparison.labels[a], comparison.labels[b]
-    side = st.segmented_control(
-        "Show", SIDES, default=SIDES[0], required=True, label_visibility="collapsed", **state.bound("side")
-    ) or SIDES[0]  # fmt: skip
+    side = (
+        st.segmented_control(
+            "Show", SIDES, default=SIDES[0], required=True, label_visibility="collapsed", **state.bound("side")
+        )
+        or SIDES[0]
+    )
     unread = (
         f" Unparsed answers: A {test.unparsed_a}, B {test.unparsed_b}." if test.unparsed_a or test.unparsed_b else ""
     )
@@ -153,10 +162,13 @@ def example_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
     column, shape = _inputs(chosen, comparison, a, task, rows["example"].to_list())
     table = pd.DataFrame(
         {
-            "Example": rows["example"], **column, "Label": rows["label"].astype(str),
-            f"A: {name_a}": _answers(rows["predicted_a"]), f"B: {name_b}": _answers(rows["predicted_b"]),
+            "Example": rows["example"],
+            **column,
+            "Label": rows["label"].astype(str),
+            f"A: {name_a}": _answers(rows["predicted_a"]),
+            f"B: {name_b}": _answers(rows["predicted_b"]),
         }
-    )  # fmt: skip
+    )
     st.dataframe(table, hide_index=True, width="stretch", key="compare-examples", alt=f"Examples where {side}", **shape)
     parts.caption(f"The first {len(rows)} of {int(mask.sum())} such examples, from the test split, seed {seed}.")
 

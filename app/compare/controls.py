@@ -51,9 +51,11 @@ def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, wh
     asked = st.session_state.get("at")
     offered = [*list(places)[:2], *(list(places)[2:][i] for i in charts.thin(max(0, len(places) - 2), 30))]
     at = where.selectbox(
-        "Read", list(dict.fromkeys([*offered, *([asked] if asked in places else [])])), **state.bound("at"),
+        "Read",
+        list(dict.fromkeys([*offered, *([asked] if asked in places else [])])),
+        **state.bound("at"),
         help="At the end: the test metric, read once. Best and at a step: validation.",
-    )  # fmt: skip
+    )
     return Measure(metric, *places[at])
 
 
@@ -74,9 +76,11 @@ def reference(labels: list[str]) -> str | None:
     known = [usual, _EVERY, *labels]
     kept("against", known)
     chosen = st.selectbox(
-        "Against", known, **state.bound("against"),
+        "Against",
+        known,
+        **state.bound("against"),
         help="More comparisons need more seeds: Holm corrects for all of them together.",
-    )  # fmt: skip
+    )
     return {usual: None, _EVERY: ALL_PAIRS}.get(chosen, chosen)
 
 

@@ -45,11 +45,12 @@ def curve_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> Non
     hidden = crowded(comparison, shown, facet)
     draw(
         pure(curve_figure, points, comparison, shown, x=axis, y=column, kind=kind, facet=facet),
-        "curves", f"{name} by {X_TITLES[axis]}, one line per arm with its 95 % interval",
+        "curves",
+        f"{name} by {X_TITLES[axis]}, one line per arm with its 95 % interval",
         caption=f"{_CROWDED if hidden else _THIN} Bold: mean over seeds, ending where the first seed ends. Band: 95 % "
         "interval of the mean. Hollow: a single seed, anecdotal.",
         source=provenance(comparison, shown),
-    )  # fmt: skip
+    )
 
 
 def map_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
@@ -58,11 +59,15 @@ def map_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
     cells, refusal = untried_cells(comparison, within)
     hatched = "Hatched: fits the layers, not tried" + ("; click to launch it." if chosen.sweep_ids else " there.")
     event = draw(
-        pure(heatmap_figure, comparison, shown, cells), "map", "Map of r1 by r2 per r with the metric and its interval",
+        pure(heatmap_figure, comparison, shown, cells),
+        "map",
+        "Map of r1 by r2 per r with the metric and its interval",
         caption=f"Colour: mean; in the cell, half of the 95 % interval. Hollow: one seed. {hatched} Dotted: equal "
         f"parameters. {refusal or ''}",
-        source=provenance(comparison, shown), on_select="rerun", selection_mode="points",
-    )  # fmt: skip
+        source=provenance(comparison, shown),
+        on_select="rerun",
+        selection_mode="points",
+    )
     picked = [point.get("customdata") for point in event["selection"]["points"] if point.get("customdata")]
     cell = next((c for c in picked if len(c) == 4 and not c[3]), None)
     if cell is not None and chosen.sweep_ids:
@@ -71,8 +76,11 @@ def map_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
 
 def _one_group(comparison: Comparison, shown: list[str]) -> tuple[list[str], list[str]]:
     """All arms, and the shown ones, of one model and task: a cell of the map has one value."""
-    groups = {f"{group['model'].iloc[0]} on {group['task'].iloc[0]}": group["arm"].to_list()
-              for group in comparison.groups if (group["method"] == "cdka").any()}  # fmt: skip
+    groups = {
+        f"{group['model'].iloc[0]} on {group['task'].iloc[0]}": group["arm"].to_list()
+        for group in comparison.groups
+        if (group["method"] == "cdka").any()
+    }
     if len(groups) < 2:
         return next(iter(groups.values()), []), shown
     within = groups[controls.pick("map_of", "Model and task", list(groups))]
@@ -115,12 +123,13 @@ def cost_panel(comparison: Comparison, shown: list[str]) -> None:
     controls.kept("cost", list(known))
     cost = known[st.selectbox("Cost", list(known), **state.bound("cost"))]
     draw(
-        pure(scatter_figure, comparison, shown, cost), "cost",
+        pure(scatter_figure, comparison, shown, cost),
+        "cost",
         f"{comparison.measure.header} against {COSTS[cost]} with the Pareto front",
         caption="Ringed: on the front, resolvedly better than everything as cheap. Pale: off it. Plain: these seeds "
         f"cannot tell. Hollow: one seed. Bars: 95 % intervals. {'' if cost == 'num_params' else SHARED}",
         source=provenance(comparison, shown),
-    )  # fmt: skip
+    )
 
 
 def difference_panel(comparison: Comparison, shown: list[str]) -> None:
@@ -129,8 +138,9 @@ def difference_panel(comparison: Comparison, shown: list[str]) -> None:
         parts.show('<div class="cdka-quiet">Nothing to compare yet: it takes two arms with a finished run each.</div>')
         return
     draw(
-        pure(difference_figure, comparison, shown), "differences",
+        pure(difference_figure, comparison, shown),
+        "differences",
         "Paired differences from the reference with 95 % intervals",
         caption="Triangles: resolved after Holm. Hollow circles: not resolved. Bars: 95 % interval of that pair alone.",
         source=provenance(comparison, shown),
-    )  # fmt: skip
+    )

@@ -67,16 +67,19 @@ def panel(chosen: selection.Chosen, comparison: Comparison, shown: list[str]) ->
             _download("Jupyter notebook", partial(notebook, comparison, source), "reproduce.ipynb")
         st.markdown("**Curves for TensorBoard**")
         _download(
-            "TensorBoard files", lambda: exports.zipped(lambda folder: write_tensorboard(folder, comparison, source)),
+            "TensorBoard files",
+            lambda: exports.zipped(lambda folder: write_tensorboard(folder, comparison, source)),
             f"{name}-tensorboard.zip",
-        )  # fmt: skip
+        )
         _figure(comparison, source, shown, name)
         st.markdown("**See somebody's claim**")
         uploads = st.session_state.setdefault("compare-uploads", 0)
         file = st.file_uploader(
-            "Import a bundle", type="zip", key=f"compare-upload-{uploads}",
+            "Import a bundle",
+            type="zip",
+            key=f"compare-upload-{uploads}",
             help="Every file and number is checked; nothing in it is executed. Larger files: cdka compare FILE.zip",
-        )  # fmt: skip
+        )
         if file is not None:
             with parts.errors_shown():
                 _import(file)
@@ -95,9 +98,12 @@ def _figure(comparison: Comparison, source, shown: list[str], name: str) -> None
         parts.show('<div class="cdka-quiet">Nothing to draw yet.</div>')
         return
     which = st.selectbox(
-        "Figure", list(known), format_func=lambda key: key.replace("-", " "), key="compare-which-figure",
+        "Figure",
+        list(known),
+        format_func=lambda key: key.replace("-", " "),
+        key="compare-which-figure",
         label_visibility="collapsed",
-    )  # fmt: skip
+    )
     with st.container(horizontal=True):
         figure.save(known[which], f"{name}-{which}", width="content")
 

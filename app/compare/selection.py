@@ -62,9 +62,14 @@ def widget(known: dict[str, str]) -> list[str]:
                 st.warning(str(unknown("sweep or bundle", name, known, next_step="Showing the others, or the newest.")))
     first = _newest(known)
     chosen = st.multiselect(
-        "Sweeps", list(known), format_func=lambda name: known.get(name, name), key="compare-sweep", on_change=_picked,
-        placeholder=f"newest: {known[first]}", help="Several are compared as one. Bundles: see Export.",
-    )  # fmt: skip
+        "Sweeps",
+        list(known),
+        format_func=lambda name: known.get(name, name),
+        key="compare-sweep",
+        on_change=_picked,
+        placeholder=f"newest: {known[first]}",
+        help="Several are compared as one. Bundles: see Export.",
+    )
     return chosen or [first]
 
 

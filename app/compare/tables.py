@@ -30,12 +30,16 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 11) -> No
                 "Front": rows["arm"].map(front).fillna(""),
             }
         ),
-        hide_index=True, width="stretch", key="compare-arms",
+        hide_index=True,
+        width="stretch",
+        key="compare-arms",
         height="content" if len(rows) <= most_rows else 33 * (most_rows + 1) + 3,
-        column_config={"Parameters": st.column_config.NumberColumn(format="localized", width="small"),
-                       "Front": st.column_config.TextColumn(width="small", help=_FRONT)},
+        column_config={
+            "Parameters": st.column_config.NumberColumn(format="localized", width="small"),
+            "Front": st.column_config.TextColumn(width="small", help=_FRONT),
+        },
         alt=f"Arms with {comparison.measure.header}, mean and 95 % interval over seeds",
-    )  # fmt: skip
+    )
 
 
 def _estimates(rows: pd.DataFrame) -> list[str]:
@@ -50,19 +54,26 @@ def verdicts(comparison: Comparison, shown: list[str]) -> None:
     st.dataframe(
         pd.DataFrame(
             {
-                "Arm": found["a"].map(labels), "Against": found["b"].map(labels), "Verdict": found["verdict"],
+                "Arm": found["a"].map(labels),
+                "Against": found["b"].map(labels),
+                "Verdict": found["verdict"],
                 "Difference": [signed(d) if pd.notna(d) else "" for d in found["difference"]],
                 "95 % interval": [
                     f"{signed(low)} to {signed(high)}" if ok else ""
                     for low, high, ok in zip(found["ci_low"], found["ci_high"], known, strict=True)
                 ],
-                "p (Holm)": found["p_holm"], "Shared seeds": found["n"], "Test": found["test"],
+                "p (Holm)": found["p_holm"],
+                "Shared seeds": found["n"],
+                "Test": found["test"],
                 "": [needs(row) if row["verdict"] == UNRESOLVED else "" for _, row in found.iterrows()],
             }
         ),
-        hide_index=True, width="stretch", key="compare-verdicts", alt="Verdicts of the paired comparisons",
+        hide_index=True,
+        width="stretch",
+        key="compare-verdicts",
+        alt="Verdicts of the paired comparisons",
         column_config={"p (Holm)": st.column_config.NumberColumn(format="%.2g")},
-    )  # fmt: skip
+    )
     parts.caption(
         "Intervals are for each pair alone; p is corrected over all pairs of the comparison (Holm), also those hidden "
         "here. Seeds needed: from the observed difference, at 80 % power."
@@ -91,16 +102,22 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
     st.dataframe(
         pd.DataFrame(
             {
-                "Method": rows["family"], "Arm": rows["arm_label"], "Parameters": rows["num_params"],
-                comparison.measure.header: _estimates(rows), "Tried": rows["tried"],
+                "Method": rows["family"],
+                "Arm": rows["arm_label"],
+                "Parameters": rows["num_params"],
+                comparison.measure.header: _estimates(rows),
+                "Tried": rows["tried"],
                 "Against the reference": [
                     "reference" if arm in comparison.references else verdict[arm]["verdict"] if arm in verdict else ""
                     for arm in rows["arm"]
                 ],
             }
         ),
-        hide_index=True, width="stretch", key="compare-at-budget", alt="Methods at equal budget",
-    )  # fmt: skip
+        hide_index=True,
+        width="stretch",
+        key="compare-at-budget",
+        alt="Methods at equal budget",
+    )
     parts.caption(
         f"Of the arms within {words.percent(TOLERANCE)} of the budget, each method shows the one that was best by "
         f"{column.replace('_', ' ')}; the metric above played no part. cdka 1,1,r counts as LoRA, which it equals."

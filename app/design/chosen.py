@@ -14,9 +14,11 @@ from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.solver import Option, Solution, evaluate, obstacles, why_this
 
-TIMES = {"r1": "rows of each A_i; halves B_i, costs alignment, buys rank",
-         "r2": "columns of each B_i; shortens A_i, buys alignment",
-         "r": "components summed; costs parameters in proportion, with diminishing returns"}  # fmt: skip
+TIMES = {
+    "r1": "rows of each A_i; halves B_i, costs alignment, buys rank",
+    "r2": "columns of each B_i; shortens A_i, buys alignment",
+    "r": "components summed; costs parameters in proportion, with diminishing returns",
+}
 
 
 FROM_OPTION = "this option"
@@ -46,9 +48,11 @@ def steppers(solution: Solution) -> Option | None:
             with st.container(horizontal=True):
                 for value in obstacle.nearest:
                     st.button(
-                        f"Use {obstacle.name} = {value}", key=f"use-{obstacle.name}-{value}", on_click=_set,
+                        f"Use {obstacle.name} = {value}",
+                        key=f"use-{obstacle.name}-{value}",
+                        on_click=_set,
                         args=(obstacle.name, value),
-                    )  # fmt: skip
+                    )
         return None
     option = solution.find(components) or evaluate(
         solution.shapes, components, target_modules=[s.path for s in solution.linears], budget=solution.budget
@@ -99,14 +103,23 @@ def actions(option: Option, solution: Solution) -> None:
     entry = basket.entry(option.components)
     inside = entry in basket.contents()
     compare.button(
-        "Do not compare" if inside else "Compare this", type="secondary" if inside else "primary", width="stretch",
-        disabled=option.budget_used > 1 and not inside, on_click=basket.remove if inside else basket.add, args=(entry,),
-        key="add-chosen", help="What is compared is carried to Fine-tune.",
-    )  # fmt: skip
+        "Do not compare" if inside else "Compare this",
+        type="secondary" if inside else "primary",
+        width="stretch",
+        disabled=option.budget_used > 1 and not inside,
+        on_click=basket.remove if inside else basket.add,
+        args=(entry,),
+        key="add-chosen",
+        help="What is compared is carried to Fine-tune.",
+    )
     spend.button(
-        "Use the rest", on_click=_spend, key="use-rest", width="stretch", disabled=option.residual <= 0,
+        "Use the rest",
+        on_click=_spend,
+        key="use-rest",
+        width="stretch",
+        disabled=option.residual <= 0,
         help=f"{max(0, option.residual):,} parameters are left: give some modules more components.",
-    )  # fmt: skip
+    )
     with batch:
         resources.ask(solution)
 

@@ -24,9 +24,12 @@ _TASK_KIND = {"seq2seq": "causal-lm"}
 
 
 def python(
-    shapes: ModelShapes, target_modules: Targets, components: Components, alpha: float,
+    shapes: ModelShapes,
+    target_modules: Targets,
+    components: Components,
+    alpha: float,
     pattern: Mapping[str, Components] | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """A snippet that puts this adapter on this model with stock PEFT; ``pattern`` as PEFT's ``rank_pattern`` is."""
     targets = peft_targets(shapes, target_modules)
     written = f'r"{targets}"' if isinstance(targets, str) else json.dumps(targets)
@@ -62,9 +65,12 @@ def task_for(shapes: ModelShapes) -> str | None:
 
 
 def command_lines(
-    shapes: ModelShapes, target_modules: Targets, budget: str, components: Components,
+    shapes: ModelShapes,
+    target_modules: Targets,
+    budget: str,
+    components: Components,
     pattern: Mapping[str, Components] | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """The same search, and a run of this option under the recipe of a task that fits, as command lines."""
     said = target_modules
     if not isinstance(said, str):

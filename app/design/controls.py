@@ -30,9 +30,13 @@ def model() -> ModelShapes:
     """
     names = [shapes.name for shapes in list_models()]
     chosen = st.selectbox(
-        "Model", names, index=names.index(state.default("model")), accept_new_options=True, **state.bound("model"),
+        "Model",
+        names,
+        index=names.index(state.default("model")),
+        accept_new_options=True,
+        **state.bound("model"),
         help="The catalogue, or type a Hub id (only its config.json is read) or a folder.",
-    )  # fmt: skip
+    )
     last = st.session_state.get("design-model-found", state.default("model"))
     try:
         shapes = find_model(chosen or last)
@@ -63,11 +67,15 @@ def modules(shapes: ModelShapes) -> str | tuple[str, ...]:
     roles = [role for role in ROLE_TARGETS if role == ALL or role in names]
     known = [name for role in names for name in names[role]]
     chosen = st.multiselect(
-        "Adapted modules", roles + known, default=None if "modules" in st.session_state else [ALL],
-        accept_new_options=True, on_change=_all_or_some, **state.bound("modules"),
+        "Adapted modules",
+        roles + known,
+        default=None if "modules" in st.session_state else [ALL],
+        accept_new_options=True,
+        on_change=_all_or_some,
+        **state.bound("modules"),
         help="A role, or names as PEFT matches them (q_proj, v_proj), or a regular expression over full paths. The "
         "head and the embeddings are left out unless named.",
-    )  # fmt: skip
+    )
     st.session_state["modules-before"] = list(chosen)
     targets = _targets(chosen)
     try:
@@ -121,19 +129,30 @@ def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...]) -> Budget
     now = said.params(shapes.base_params, layers)
     st.session_state["budget_slider"] = min(ticks, key=lambda tick: abs(math.log(tick / now)))
     st.select_slider(
-        "Budget: trainable parameters at most", ticks, format_func=words.count, key="budget_slider",
-        on_change=_say_slider, help="From the cheapest option to full fine-tuning of these modules, on a log scale.",
-    )  # fmt: skip
+        "Budget: trainable parameters at most",
+        ticks,
+        format_func=words.count,
+        key="budget_slider",
+        on_change=_say_slider,
+        help="From the cheapest option to full fine-tuning of these modules, on a log scale.",
+    )
     left, right = st.columns([1, 1.9], vertical_alignment="center", gap="xsmall")
     left.text_input(
-        "or in words", value=state.default("budget"), **state.bound("budget"), label_visibility="collapsed",
-    )  # fmt: skip
+        "or in words",
+        value=state.default("budget"),
+        **state.bound("budget"),
+        label_visibility="collapsed",
+    )
     with right:
         rank = int(said.value) if said.kind == "lora" else None
         st.session_state["budget_rank"] = rank if rank in LORA_RANKS else None
         st.segmented_control(
-            "as LoRA rank", LORA_RANKS, key="budget_rank", on_change=_say_rank, label_visibility="collapsed",
-        )  # fmt: skip
+            "as LoRA rank",
+            LORA_RANKS,
+            key="budget_rank",
+            on_change=_say_rank,
+            label_visibility="collapsed",
+        )
     if refusal:
         parts.error(refusal)
     share = words.percent(now / shapes.base_params)

@@ -79,40 +79,61 @@ def options(solution: Solution, measure: str, chosen: Option | None, basket: Seq
     lora = _lora(solution, measure, drawn)
     squares = {(place.option.num_params, getattr(place.option, measure)) for place in lora}
     rest = [  # a dot in a square would take the click; pointing at the square names who else is there
-        place for place in drawn
-        if not place.option.is_lora and not place.option.pareto
+        place
+        for place in drawn
+        if not place.option.is_lora
+        and not place.option.pareto
         and (place.option.num_params, getattr(place.option, measure)) not in squares
-    ]  # fmt: skip
+    ]
     front = [place for place in drawn if not place.option.is_lora and place.option.pareto]
     edge = _edge([place.option for place in drawn if place.option.pareto], measure)
     figure.add_scatter(
-        x=_x(edge), y=_y(edge, measure), mode="lines", line={"color": theme.accent(), "width": 1.2, "shape": "hv"},
-        opacity=0.6, hoverinfo="skip",
-    )  # fmt: skip
+        x=_x(edge),
+        y=_y(edge, measure),
+        mode="lines",
+        line={"color": theme.accent(), "width": 1.2, "shape": "hv"},
+        opacity=0.6,
+        hoverinfo="skip",
+    )
     for some, marker in (
         (lora, {"size": 11, "symbol": "square-open", "color": theme.LORA, "line": {"width": 1.8}}),
         (rest, {"size": 6, "opacity": 0.38, "color": theme.accent()}),
         (front, {"size": 8, "color": theme.accent()}),
     ):
         figure.add_scatter(
-            x=_x([p.option for p in some]), y=_y([p.option for p in some], measure), mode="markers", marker=marker,
-            hovertemplate="%{text}<extra></extra>", text=[_hover(place) for place in some],
+            x=_x([p.option for p in some]),
+            y=_y([p.option for p in some], measure),
+            mode="markers",
+            marker=marker,
+            hovertemplate="%{text}<extra></extra>",
+            text=[_hover(place) for place in some],
             customdata=[str(place.option.components) for place in some],
-        )  # fmt: skip
+        )
     compared = [option for c in basket if (option := solution.find(c)) is not None]
     _rings(figure, compared, measure, size=13, width=1.2)
     if chosen is not None:
         _rings(figure, [chosen], measure, size=20, width=2.4)
         figure.add_scatter(
-            x=_x([chosen]), y=_y([chosen], measure), mode="markers", hovertemplate="%{text}<extra></extra>",
-            text=[_hover(Place(chosen))], customdata=[str(chosen.components)],
+            x=_x([chosen]),
+            y=_y([chosen], measure),
+            mode="markers",
+            hovertemplate="%{text}<extra></extra>",
+            text=[_hover(Place(chosen))],
+            customdata=[str(chosen.components)],
             marker={"size": 11, "color": theme.LORA if chosen.is_lora else theme.accent()},
-        )  # fmt: skip
+        )
     figure.add_vline(x=budget, line={"color": "#8A9099", "width": 1, "dash": "dot"})
     figure.add_annotation(
-        x=np.log10(budget), y=0, xref="x", yref="paper", text="budget ", showarrow=False, xanchor="right",
-        yanchor="bottom", font={"size": 11, "color": "#8A9099"},
-    )  # fmt: skip
+        x=np.log10(budget),
+        y=0,
+        xref="x",
+        yref="paper",
+        text="budget ",
+        showarrow=False,
+        xanchor="right",
+        yanchor="bottom",
+        font={"size": 11, "color": "#8A9099"},
+    )
     if lora:
         _name(figure, min((p.option for p in lora), key=lambda option: option.num_params), measure, "LoRA", theme.LORA)
     best = [option for option in edge if not option.is_lora] or [place.option for place in front]
@@ -123,18 +144,26 @@ def options(solution: Solution, measure: str, chosen: Option | None, basket: Seq
 
 def _rings(figure: go.Figure, some: Sequence[Option], measure: str, *, size: int, width: float) -> None:
     figure.add_scatter(
-        x=_x(some), y=_y(some, measure), mode="markers", hoverinfo="skip",
+        x=_x(some),
+        y=_y(some, measure),
+        mode="markers",
+        hoverinfo="skip",
         marker={"size": size, "symbol": "circle-open", "color": theme.ink(), "line": {"width": width}},
-    )  # fmt: skip
+    )
 
 
 def _name(figure: go.Figure, option: Option, measure: str, name: str, colour: str) -> None:
     y = getattr(option, measure)
     figure.add_annotation(
-        x=np.log10(option.num_params), y=np.log10(y) if measure == "rank_bound" else y, text=name, showarrow=False,
-        xshift=-14 if name != "LoRA" else 0, yshift=-15 if name == "LoRA" else 0, font={"size": 12, "color": colour},
+        x=np.log10(option.num_params),
+        y=np.log10(y) if measure == "rank_bound" else y,
+        text=name,
+        showarrow=False,
+        xshift=-14 if name != "LoRA" else 0,
+        yshift=-15 if name == "LoRA" else 0,
+        font={"size": 12, "color": colour},
         xanchor="center" if name == "LoRA" else "right",
-    )  # fmt: skip
+    )
 
 
 def _edge(front: list[Option], measure: str) -> list[Option]:

@@ -14,8 +14,7 @@ from cdka.solver import OBJECTIVES, Option, Solution
 
 _SCATTER, _TABLE = "design-scatter", "design-options"
 _HEIGHTS = {"Alignment": "alignment", "Rank": "rank_bound"}
-_NAMES = {"rank": "Rank bound", "components": "Number of components", "flops": "Few FLOPs",
-                    "memory": "Few parameters"}  # fmt: skip
+_NAMES = {"rank": "Rank bound", "components": "Number of components", "flops": "Few FLOPs", "memory": "Few parameters"}
 _LIMITS = ("max_r1", "max_r2", "max_r")
 TABLE_HEIGHT = 340
 
@@ -42,14 +41,24 @@ def weigh() -> None:
         st.caption("All zero: by alignment, then rank bound, then number of components.")
         for name, objective in OBJECTIVES.items():
             st.slider(
-                _NAMES.get(name, name.capitalize()), 0.0, 3.0, state.default(f"weigh_{name}"), 0.5,
-                help=objective.meaning, **state.bound(f"weigh_{name}"),
-            )  # fmt: skip
+                _NAMES.get(name, name.capitalize()),
+                0.0,
+                3.0,
+                state.default(f"weigh_{name}"),
+                0.5,
+                help=objective.meaning,
+                **state.bound(f"weigh_{name}"),
+            )
         for column, name in zip(st.columns(3, gap="small"), _LIMITS, strict=True):
             column.number_input(
-                name.replace("max_", "Most "), 0, state.MOST, state.default(name), step=1, help="0: no limit",
+                name.replace("max_", "Most "),
+                0,
+                state.MOST,
+                state.default(name),
+                step=1,
+                help="0: no limit",
                 **state.bound(name),
-            )  # fmt: skip
+            )
 
 
 def scatter(solution: Solution, option: Option | None) -> None:
@@ -58,25 +67,37 @@ def scatter(solution: Solution, option: Option | None) -> None:
     measure = _HEIGHTS[height]
     figure = figures.options(solution, measure, option, chosen.components_of(basket.contents()))
     st.plotly_chart(
-        figure, key=_SCATTER, on_select=_clicked, selection_mode="points", config=charts.PLOTLY_CONFIG,
+        figure,
+        key=_SCATTER,
+        on_select=_clicked,
+        selection_mode="points",
+        config=charts.PLOTLY_CONFIG,
         alt=f"Every option that fits the budget: trainable parameters against {height.lower()}",
-    )  # fmt: skip
+    )
 
 
 def heights() -> None:
     """Asks what the scatter's height means."""
     st.segmented_control(
-        "Height", list(_HEIGHTS), default=state.default("height"), required=True, label_visibility="collapsed",
+        "Height",
+        list(_HEIGHTS),
+        default=state.default("height"),
+        required=True,
+        label_visibility="collapsed",
         **state.bound("height"),
-    )  # fmt: skip
+    )
 
 
 def which() -> None:
     """Asks which options are listed."""
     st.segmented_control(
-        "Listed", list(state.LISTS), default=state.default("list"), required=True, label_visibility="collapsed",
+        "Listed",
+        list(state.LISTS),
+        default=state.default("list"),
+        required=True,
+        label_visibility="collapsed",
         **state.bound("list"),
-    )  # fmt: skip
+    )
 
 
 def options(solution: Solution, option: Option | None, target_modules: Targets) -> None:

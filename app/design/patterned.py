@@ -35,16 +35,23 @@ def modules(solution: Solution, option: Option | None, target_modules: code.Targ
     with st.container(height=HEIGHT, border=True, key="design-pattern"):
         left, right = st.columns([1, 1], vertical_alignment="bottom")
         measure = left.segmented_control(
-            "Maximise", list(MEASURES), default=MEASURES[0], required=True, key="pattern-measure",
+            "Maximise",
+            list(MEASURES),
+            default=MEASURES[0],
+            required=True,
+            key="pattern-measure",
             help="balanced: the geometric mean of the modules' alignments, so that none is starved; overall: the root "
             "mean square, the number that options carry.",
-        )  # fmt: skip
+        )
         able = option is not None and option.residual > 0
         st.session_state.setdefault("pattern-start", _FROM_NOTHING)
         start = right.segmented_control(
-            "Start from", [_FROM_NOTHING, chosen.FROM_OPTION], required=True, key="pattern-start",
+            "Start from",
+            [_FROM_NOTHING, chosen.FROM_OPTION],
+            required=True,
+            key="pattern-start",
             help="From nothing: the best mixture. From the option looked at: what it leaves buys more components.",
-        )  # fmt: skip
+        )
         if start == _FROM_NOTHING:
             found = data.pattern(solution.shapes, solution.budget, target_modules, measure, solution.given_limits)
         elif able:
@@ -71,9 +78,10 @@ def _show(found: Pattern, solution: Solution, target_modules: code.Targets) -> N
     st.code(code.python(solution.shapes, target_modules, default, solution.alpha, pattern), language="python")
     said = str(solution.budget)
     st.code(
-        code.command_lines(solution.shapes, target_modules, said, default, pattern), language="bash",
+        code.command_lines(solution.shapes, target_modules, said, default, pattern),
+        language="bash",
         wrap_lines=True,
-    )  # fmt: skip
+    )
 
 
 def _params(solution: Solution, path: str, components) -> int:

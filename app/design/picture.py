@@ -105,12 +105,16 @@ class _Panel:
         b, a = _Box(self.x, self.w_y, *self.b), _Box(w.x, self.w_y - GAP - self.a[1], *self.a)
         return "".join(
             [
-                _cards(b, self.number, css_b), _cards(a, self.number, css_a),
-                w.svg("p-w"), w.svg("p-frame"), inside,
-                _text(b.x, b.y - lift - 4, _name("B", index)), _text(a.x, a.y - lift - 4, _name("A", index)),
+                _cards(b, self.number, css_b),
+                _cards(a, self.number, css_a),
+                w.svg("p-w"),
+                w.svg("p-frame"),
+                inside,
+                _text(b.x, b.y - lift - 4, _name("B", index)),
+                _text(a.x, a.y - lift - 4, _name("A", index)),
                 _text(w.x, w.y + w.height + 13, _name("ΔW", False)),
             ]
-        )  # fmt: skip
+        )
 
 
 def _stack(number: int) -> float:
@@ -144,12 +148,20 @@ def option_svg(components: Components, out_features: int, in_features: int, lora
     right = WIDTH - PANEL
     drawn = [
         cdka.svg("p-b", "p-a", True, block + _grid(box, b_rows, r2) + _lens(box, b_rows, r2)),
-        _text(0, foot, f'{_name("B", True)} {b_rows:,} × <tspan class="p-r2">{r2}</tspan>, {_name("A", True)} '
-                       f'<tspan class="p-r1">{r1}</tspan> × {a_columns:,}'),
-        _text(0, foot + 15, f'<tspan class="p-r">{r}</tspan> {"component" if r == 1 else "components, summed"}: '
-                            f"rank up to {components.rank_bound(out_features, in_features):,}"),
+        _text(
+            0,
+            foot,
+            f'{_name("B", True)} {b_rows:,} × <tspan class="p-r2">{r2}</tspan>, {_name("A", True)} '
+            f'<tspan class="p-r1">{r1}</tspan> × {a_columns:,}',
+        ),
+        _text(
+            0,
+            foot + 15,
+            f'<tspan class="p-r">{r}</tspan> {"component" if r == 1 else "components, summed"}: '
+            f"rank up to {components.rank_bound(out_features, in_features):,}",
+        ),
         _text(0, foot + 32, f"{b_rows:,} × {r2} blocks, each A times one number of B", "p-quiet"),
-    ]  # fmt: skip
+    ]
     if lora_rank:
         panel = _Panel(right, w_y, (lora[0], w[1]), (w[0], lora[0]), w, 1)
         drawn += [

@@ -68,27 +68,37 @@ def _memory(option: Option, solution: Solution) -> list[Cell]:
     device = detect_device()
     try:
         estimate = training_memory(
-            solution.shapes, solution.linears, option.components, batch_size=batch, length=length, dtype=dtype,
+            solution.shapes,
+            solution.linears,
+            option.components,
+            batch_size=batch,
+            length=length,
+            dtype=dtype,
             device_type=device.kind,
-        )  # fmt: skip
+        )
     except CdkaError as refusal:
         return [Cell("–", "memory", str(refusal)), Cell("–", "fits")]
     fit = fits(estimate, device)
     what = f"batch {batch}" + (f" × {length:,} tokens" if length else "") + f", {dtype}"
     free = f"{words.size(device.free_bytes)} of {words.size(device.total_bytes)} free on {device.name}"
     return [
-        Cell(words.size(estimate.total_bytes), f"memory ± {TOLERANCE:.0%}".replace("%", " %"),
-             f"peak while training, {what}: {_breakdown(estimate)}"),
+        Cell(
+            words.size(estimate.total_bytes),
+            f"memory ± {TOLERANCE:.0%}".replace("%", " %"),
+            f"peak while training, {what}: {_breakdown(estimate)}",
+        ),
         Cell("fits" if fit else "does not fit", f"{words.size(device.free_bytes)} free", free, bad=not fit),
-    ]  # fmt: skip
+    ]
 
 
 def _breakdown(estimate: MemoryEstimate) -> str:
     told = (
-        ("frozen weights", estimate.weights_bytes), ("adapter, gradients, optimizer", estimate.adapter_bytes),
-        ("activations", estimate.activations_bytes), ("logits", estimate.logits_bytes),
+        ("frozen weights", estimate.weights_bytes),
+        ("adapter, gradients, optimizer", estimate.adapter_bytes),
+        ("activations", estimate.activations_bytes),
+        ("logits", estimate.logits_bytes),
         ("largest temporary", estimate.working_bytes),
-    )  # fmt: skip
+    )
     return "; ".join(f"{name} {words.size(value)}" for name, value in told)
 
 
@@ -104,6 +114,10 @@ def ask(solution: Solution) -> None:
             st.session_state["memory-length"] = length
             st.select_slider("Length (tokens)", lengths, key="memory-length", persist_state="session")
         st.segmented_control(
-            "Frozen weights in", [*DTYPE_BYTES, *QUANTIZED_BYTES], default=dtype, required=True,
-            key=f"memory-dtype-{small}", persist_state="session",
-        )  # fmt: skip
+            "Frozen weights in",
+            [*DTYPE_BYTES, *QUANTIZED_BYTES],
+            default=dtype,
+            required=True,
+            key=f"memory-dtype-{small}",
+            persist_state="session",
+        )

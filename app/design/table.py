@@ -58,8 +58,14 @@ def show(
     }
     number = st.column_config.NumberColumn
     st.dataframe(
-        frame(options), key=key, height=height, hide_index=True, row_height=29, on_select=on_select,
-        selection_mode=["multi-row", "single-cell"], alt="Options that fit the budget, best first",
+        frame(options),
+        key=key,
+        height=height,
+        hide_index=True,
+        row_height=29,
+        on_select=on_select,
+        selection_mode=["multi-row", "single-cell"],
+        alt="Options that fit the budget, best first",
         column_config={
             "score": number(format="%.2f", width=48, help="the weighed objectives, 0 to 1"),
             "r1": number(width=38, help="rows of A_i; divides out_features"),
@@ -79,7 +85,7 @@ def show(
             "scaling": number(format="%.3g", width=60, help="alpha / sqrt(r r2), alpha = 64"),
             "file": number(format="%.3g MB", width=70, help="size of the saved adapter, at most"),
         },
-    )  # fmt: skip
+    )
 
 
 def heard(key: str, options: Sequence[Option]) -> tuple[list[str], str | None]:

@@ -85,15 +85,19 @@ def validation(
         base.mark_line(
             strokeWidth=2, interpolate="linear", clip=True, point=alt.OverlayMarkDef(size=22, filled=True)
         ).encode(
-            x=x, y=y, color=colour, detail="run:N", strokeDash=_dash(labels),
+            x=x,
+            y=y,
+            color=colour,
+            detail="run:N",
+            strokeDash=_dash(labels),
             tooltip=_tooltip(
                 alt.Tooltip("accuracy:Q", format=".3f"), alt.Tooltip("loss:Q", title="validation loss", format=".3f")
             ),
         ),
-        base.mark_text(align="left", dx=6, fontSize=11, fontWeight=600).transform_filter("isValid(datum.name)").encode(
-            x=x, y=alt.Y("name_at:Q"), color=colour, text="name:N"
-        ),
-    ]  # fmt: skip
+        base.mark_text(align="left", dx=6, fontSize=11, fontWeight=600)
+        .transform_filter("isValid(datum.name)")
+        .encode(x=x, y=alt.Y("name_at:Q"), color=colour, text="name:N"),
+    ]
     if chance is not None:
         rule = alt.Chart(alt.Data(values=[{"accuracy": chance, "step": total_steps * ROOM, "name": "chance"}]))
         layers.append(rule.mark_rule(strokeDash=[2, 3], opacity=0.6, color=_QUIET).encode(y="accuracy:Q"))

@@ -48,9 +48,15 @@ def ask() -> Order | None:
     targets = modules(find_model(model))
     entries = basket.widget("Train these")
     baselines = st.pills(
-        "against", list(BASELINES), selection_mode="multi", default=["lora"], format_func=BASELINES.get,
-        key="tune-baselines", persist_state="session", wrap=True,
-    )  # fmt: skip
+        "against",
+        list(BASELINES),
+        selection_mode="multi",
+        default=["lora"],
+        format_func=BASELINES.get,
+        key="tune-baselines",
+        persist_state="session",
+        wrap=True,
+    )
     if model in REGIMES:
         st.segmented_control(
             "Regime", list(REGIMES[model]), key="tune-regime", help=REGIME_HELP, on_change=_set_regime, args=(model,)
@@ -59,21 +65,36 @@ def ask() -> Order | None:
     with left:
         steps = st.number_input("Steps", 1, 1_000_000, key="tune-steps", step=20, persist_state="session")
         alpha = st.number_input(
-            "alpha", 0.001, 1e6, key="tune-alpha", step=1.0, format="%g", persist_state="session",
+            "alpha",
+            0.001,
+            1e6,
+            key="tune-alpha",
+            step=1.0,
+            format="%g",
+            persist_state="session",
             help="scaling = alpha / sqrt(r r2) for CDKA, alpha / sqrt(rank) for LoRA",
-        )  # fmt: skip
+        )
     with right:
         rate = st.text_input("Learning rate", key="tune-lr", persist_state="session", help="peak; for example 3e-3")
         seeds = st.number_input(
-            "Seeds", 1, 100, key="tune-seeds", persist_state="session",
+            "Seeds",
+            1,
+            100,
+            key="tune-seeds",
+            persist_state="session",
             help="Each seed fixes data order and initialisation. Three or more give an interval.",
-        )  # fmt: skip
+        )
     of_text = not task.kind.startswith("image")
     if of_text:
         longest = st.number_input(
-            "Longest sequence (tokens)", 1, 1_000_000, key="tune-max_length", step=64, persist_state="session",
+            "Longest sequence (tokens)",
+            1,
+            1_000_000,
+            key="tune-max_length",
+            step=64,
+            persist_state="session",
             help="longer examples are cut, and it is told",
-        )  # fmt: skip
+        )
     sizes = sorted({4, 8, 16, 32, 64, 128, 256, st.session_state.get("tune-batch_size", 64)})
     batch = st.select_slider("Batch size", sizes, key="tune-batch_size", persist_state="session")
     more = extras.ask(model, task.name)
@@ -92,9 +113,13 @@ def ask() -> Order | None:
 def _model() -> str:
     names = [shapes.name for shapes in list_models()]
     chosen = st.selectbox(
-        "Model", names, index=names.index(state.default("on")), accept_new_options=True, **state.bound("on"),
+        "Model",
+        names,
+        index=names.index(state.default("on")),
+        accept_new_options=True,
+        **state.bound("on"),
         help="Embedded models train here at once; others need their weights on this machine.",
-    )  # fmt: skip
+    )
     return find_model(chosen or state.default("on")).name
 
 

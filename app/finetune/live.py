@@ -46,9 +46,14 @@ def picker(store: Store, asked: str) -> str:
         st.session_state[SHOW] = "now"
     names = {"now": "At work, else the newest", "all": "All runs"}
     return st.selectbox(
-        "Shown", options, format_func=lambda key: names.get(key) or f"{sweeps[key].name} ({key})", key=SHOW,
-        label_visibility="collapsed", persist_state="session", on_change=_shown,
-    )  # fmt: skip
+        "Shown",
+        options,
+        format_func=lambda key: names.get(key) or f"{sweeps[key].name} ({key})",
+        key=SHOW,
+        label_visibility="collapsed",
+        persist_state="session",
+        on_change=_shown,
+    )
 
 
 def _shown() -> None:
@@ -110,13 +115,17 @@ def _curves(feed: Feed, runs: Sequence[Run]) -> None:
     task = TASKS.get(runs[0].spec.task)
     left, right = st.columns(2, gap="small")
     left.vega_lite_chart(
-        curves.named(validation), curves.validation(labels, shown, total, task.chance if task else None),
-        key="tune-validation", alt="Validation accuracy by training step, one line per run",
-    )  # fmt: skip
+        curves.named(validation),
+        curves.validation(labels, shown, total, task.chance if task else None),
+        key="tune-validation",
+        alt="Validation accuracy by training step, one line per run",
+    )
     right.vega_lite_chart(
-        training, curves.training(labels, shown, total, curves.top_loss(training)), key="tune-training",
+        training,
+        curves.training(labels, shown, total, curves.top_loss(training)),
+        key="tune-training",
         alt="Training loss by step, raw and smoothed, one line per run",
-    )  # fmt: skip
+    )
     some = f"Curves of the first {MOST_CURVES} of {len(runs)} runs. " if len(runs) > MOST_CURVES else ""
     parts.caption(some + "Drag to move a chart, Shift and the wheel to zoom, double-click for the whole.")
 
@@ -125,10 +134,18 @@ def _rows(feed: Feed, runs: Sequence[Run]) -> None:
     page = 0
     if len(runs) > MOST_ROWS:
         pages = -(-len(runs) // MOST_ROWS)
-        page = st.segmented_control(
-            "Page", list(range(pages)), default=0, required=True, key="tune-page", label_visibility="collapsed",
-            format_func=lambda p: f"{p * MOST_ROWS + 1}–{min(len(runs), (p + 1) * MOST_ROWS)}",
-        ) or 0  # fmt: skip
+        page = (
+            st.segmented_control(
+                "Page",
+                list(range(pages)),
+                default=0,
+                required=True,
+                key="tune-page",
+                label_visibility="collapsed",
+                format_func=lambda p: f"{p * MOST_ROWS + 1}–{min(len(runs), (p + 1) * MOST_ROWS)}",
+            )
+            or 0
+        )
         page = min(page, pages - 1)
     differs = rows.apart(runs)
     for run in runs[page * MOST_ROWS : (page + 1) * MOST_ROWS]:

@@ -11,8 +11,21 @@ from app.finetune import actions
 from cdka.runs.record import KEPT, Run
 from cdka.runs.store import Store
 
-FIRST = ("model", "task", "method", "components", "rank", "alpha", "lr", "steps", "batch_size", "seed", "schedule",
-         "target_modules", "scaling_rule")  # fmt: skip
+FIRST = (
+    "model",
+    "task",
+    "method",
+    "components",
+    "rank",
+    "alpha",
+    "lr",
+    "steps",
+    "batch_size",
+    "seed",
+    "schedule",
+    "target_modules",
+    "scaling_rule",
+)
 """The settings people look for come first; all the others follow."""
 
 
@@ -28,8 +41,9 @@ def menu(run: Run) -> None:
         if run.status in KEPT:
             st.code(str(run.adapter_dir), language=None)
         if run.error and "no longer finite" in run.error:
-            st.page_link("views/learn.py", label="Why training blows up: the lesson on stability",
-                         query_params={"chapter": "5"})  # fmt: skip
+            st.page_link(
+                "views/learn.py", label="Why training blows up: the lesson on stability", query_params={"chapter": "5"}
+            )
         settings, log, history = st.tabs(["Settings", "Log", "History"])
         settings.dataframe(_settings(store, run), hide_index=True, height=260)
         with log:

@@ -35,9 +35,13 @@ class Order:
         """The runs to be launched. Raises CdkaError where nothing can be trained; what is left out is in the notes."""
         arms = [basket.settings(text) for text in self.entries]
         return plan(
-            self.model, self.task, arms=arms, baselines=self.baselines, settings=dict(self.settings),
+            self.model,
+            self.task,
+            arms=arms,
+            baselines=self.baselines,
+            settings=dict(self.settings),
             seeds=list(range(self.first_seed, self.first_seed + self.seeds)) if self.first_seed else self.seeds,
-        )  # fmt: skip
+        )
 
 
 @dataclass

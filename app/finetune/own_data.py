@@ -22,8 +22,11 @@ from cdka.tasks.prompts import INSTRUCTION
 
 LARGEST_UPLOAD_MB = 200
 _ROLE_WORDS = {
-    "text_column": "Text", "label_column": "Label", "prompt_column": "Instruction", "answer_column": "Answer",
-}  # fmt: skip
+    "text_column": "Text",
+    "label_column": "Label",
+    "prompt_column": "Instruction",
+    "answer_column": "Answer",
+}
 _BY_CHANCE = "(drawn at random)"
 _TEMPLATES = {"as instruction": INSTRUCTION, "as it is": "{prompt}"}
 
@@ -46,9 +49,12 @@ def _path(task: str) -> str:
     uploaded = None
     if task != "local-images":
         uploaded = st.file_uploader(
-            "Upload a file", type=[ending.lstrip(".") for ending in FORMATS], key="data-upload",
-            max_upload_size=LARGEST_UPLOAD_MB, help="or give its path below; it never leaves this machine",
-        )  # fmt: skip
+            "Upload a file",
+            type=[ending.lstrip(".") for ending in FORMATS],
+            key="data-upload",
+            max_upload_size=LARGEST_UPLOAD_MB,
+            help="or give its path below; it never leaves this machine",
+        )
     if uploaded is not None:
         content = uploaded.getvalue()
         folder = home_dir() / "data" / hashlib.sha256(content).hexdigest()[:16]
@@ -102,22 +108,32 @@ def _columns(task: str, path: str) -> dict[str, Any]:
     split = guess(table, "split_column", tuple(given.values()))
     place = 0 if split is None else 1 + columns.index(split)
     chosen = st.selectbox(
-        "Split", [_BY_CHANCE, *columns], index=place, key=f"data-split-{key}",
+        "Split",
+        [_BY_CHANCE, *columns],
+        index=place,
+        key=f"data-split-{key}",
         help="a column that says train, validation or test",
-    )  # fmt: skip
+    )
     if chosen == _BY_CHANCE:
         given["split_seed"] = _seed()
     else:
         given["split_column"] = chosen
     if task == "local-instruct":
         given["compare"] = st.segmented_control(
-            "Answers are right when equal as", list(COMPARISONS), default=COMPARISONS[0], required=True,
+            "Answers are right when equal as",
+            list(COMPARISONS),
+            default=COMPARISONS[0],
+            required=True,
             key=f"data-compare-{key}",
-        )  # fmt: skip
+        )
         around = st.segmented_control(
-            "Prompt", list(_TEMPLATES), default=next(iter(_TEMPLATES)), required=True, key=f"data-template-{key}",
+            "Prompt",
+            list(_TEMPLATES),
+            default=next(iter(_TEMPLATES)),
+            required=True,
+            key=f"data-template-{key}",
             help="what stands around the instruction",
-        )  # fmt: skip
+        )
         given["template"] = _TEMPLATES[around]
     if st.checkbox("Leave out rows that lack a value", key=f"data-drop-{key}"):
         given["drop_missing"] = True

@@ -84,8 +84,10 @@ def _want_tokens(key: str) -> None:
 
 
 def _example(example: dict[str, Any], labels: Sequence[str]) -> str:
-    runs = [(judged, [token for token, _ in run]) for judged, run in
-            groupby(zip(example["tokens"], example["judged"], strict=True), key=lambda pair: pair[1])]  # fmt: skip
+    runs = [
+        (judged, [token for token, _ in run])
+        for judged, run in groupby(zip(example["tokens"], example["judged"], strict=True), key=lambda pair: pair[1])
+    ]
     pieces = "".join(f"<b>{_short(tokens)}</b>" if judged else _short(tokens) for judged, tokens in runs)
     label = f" <b>{html.escape(labels[example['label']])}</b>" if "label" in example else ""
     return f'<div class="cdka-tokens">{pieces}{label}</div>'
@@ -107,10 +109,12 @@ def _lengths(lengths: Sequence[int], unit: str, limit: int | None) -> alt.LayerC
         alt.Chart(bins)
         .mark_bar(color=theme.accent())
         .encode(
-            x=alt.X("from:Q", title=unit, scale=alt.Scale(zero=False)), x2="end:Q", y=alt.Y("examples:Q"),
+            x=alt.X("from:Q", title=unit, scale=alt.Scale(zero=False)),
+            x2="end:Q",
+            y=alt.Y("examples:Q"),
             tooltip=[alt.Tooltip("from:Q"), alt.Tooltip("to:Q"), alt.Tooltip("examples:Q")],
         )
-    ]  # fmt: skip
+    ]
     if limit is not None and limit <= 1.5 * max(lengths):
         rule = alt.Chart(pd.DataFrame({"limit": [limit], "name": ["cut here"]})).encode(x="limit:Q")
         layers.append(rule.mark_rule(color=theme.ink(), strokeDash=[4, 3]))

@@ -49,9 +49,13 @@ def show(order: Order | None) -> None:
     for note in plan.notes:
         parts.show(f'<div class="cdka-quiet">{html.escape(note)}</div>')
     st.button(
-        f"Launch {words.plural(len(plan.specs), 'run')}", type="primary", width="stretch", key="launch",
-        on_click=launch, args=(order,),
-    )  # fmt: skip
+        f"Launch {words.plural(len(plan.specs), 'run')}",
+        type="primary",
+        width="stretch",
+        key="launch",
+        on_click=launch,
+        args=(order,),
+    )
 
 
 def launch(order: Order) -> None:
@@ -79,9 +83,10 @@ def _time(plan: Plan, pace: float | None) -> str:
 
 def _memory(store: Store, order: Order) -> str:
     peaks = [
-        run.peak_bytes for run in store.runs(status=KEPT)
+        run.peak_bytes
+        for run in store.runs(status=KEPT)
         if run.peak_bytes and (run.spec.model, run.spec.task) == (order.model, order.task)
-    ]  # fmt: skip
+    ]
     return f"{words.size(max(peaks[-20:]))}, as measured" if peaks else "known after the first run"
 
 

@@ -13,10 +13,16 @@ from cdka.runs import record
 from cdka.runs.record import Run
 
 WORDS = {
-    record.QUEUED: ("waiting", "wait"), record.STARTING: ("starting", "live"), record.RUNNING: ("running", "live"),
-    record.STOPPING: ("stopping", "live"), record.DONE: ("done", "good"), record.STOPPED: ("stopped, kept", "good"),
-    record.CANCELLED: ("cancelled", "wait"), record.FAILED: ("failed", "bad"), record.LOST: ("lost", "bad"),
-}  # fmt: skip
+    record.QUEUED: ("waiting", "wait"),
+    record.STARTING: ("starting", "live"),
+    record.RUNNING: ("running", "live"),
+    record.STOPPING: ("stopping", "live"),
+    record.DONE: ("done", "good"),
+    record.STOPPED: ("stopped, kept", "good"),
+    record.CANCELLED: ("cancelled", "wait"),
+    record.FAILED: ("failed", "bad"),
+    record.LOST: ("lost", "bad"),
+}
 """How each state is told, and its tone: wait, live, good or bad. The word carries the meaning, the colour helps."""
 SILENT_S = 60.0
 """A process that has said nothing for so long may hang, or be busy with a long evaluation: the reader is told."""

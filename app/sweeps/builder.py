@@ -19,10 +19,17 @@ def page(shapes: ModelShapes, task: TaskInfo) -> None:
         ask, see, sight = st.columns([1.25, 2.35, 1.2], gap="medium")
     arguments = planned = None
     with ask, parts.errors_shown():
-        way = st.segmented_control(
-            "Arms from", form.WAYS, default=state.default("arms"), required=True, label_visibility="collapsed",
-            **state.bound("arms"),
-        ) or form.GRID  # fmt: skip
+        way = (
+            st.segmented_control(
+                "Arms from",
+                form.WAYS,
+                default=state.default("arms"),
+                required=True,
+                label_visibility="collapsed",
+                **state.bound("arms"),
+            )
+            or form.GRID
+        )
         arguments = _from_file() if way == form.FILE else form.ask(way, shapes, task)
     with sight, st.container(key="sweep-preview", border=True), parts.errors_shown():
         planned = preview.show(arguments)
@@ -43,7 +50,10 @@ def _from_file() -> dict[str, Any] | None:
         return draft.read(file.getvalue(), file.name)
     parts.show('<div class="cdka-quiet">The file names its own model and task.</div>')
     pasted = st.text_area(
-        "or paste one", key="sweep-pasted", height=380, persist_state="session",
+        "or paste one",
+        key="sweep-pasted",
+        height=380,
+        persist_state="session",
         help="The same file as for: cdka sweep plan.toml",
-    )  # fmt: skip
+    )
     return draft.read(pasted.encode(), "plan.toml") if pasted.strip() else None

@@ -46,12 +46,16 @@ def table(plan: Plan) -> pd.DataFrame:
         gap = mismatch(arm, given)
         rows.append(
             {
-                "arm": _label(spec, varied), "method": spec.method, "num_params": arm.num_params,
+                "arm": _label(spec, varied),
+                "method": spec.method,
+                "num_params": arm.num_params,
                 "share": arm.num_params / find_model(spec.model).base_params,
-                "mismatch": math.nan if gap is None else gap, "alignment": _alignment(spec), "lr": _rate(arm),
+                "mismatch": math.nan if gap is None else gap,
+                "alignment": _alignment(spec),
+                "lr": _rate(arm),
                 "alpha": spec.alpha,
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
 
 
@@ -86,21 +90,28 @@ def chart(rows: pd.DataFrame, budget: int | None, word: str = "budget") -> Any:
     low, high = min(low, budget or low), max(high, budget or high)
     edge = (high / low) ** 0.06 * 1.12
     x = alt.X(
-        "num_params:Q", title="trainable parameters",
+        "num_params:Q",
+        title="trainable parameters",
         scale=alt.Scale(type="log", domain=[low / edge, high * edge * (high / low) ** 0.08 * 1.1], nice=False),
         axis=alt.Axis(format="~s", tickCount=5),
-    )  # fmt: skip
+    )
     names = dict(zip(rows["place"], rows["arm"], strict=True))
     y = alt.Y(
-        "place:O", sort=order, title=None if named else f"{len(rows)} arms by size",
+        "place:O",
+        sort=order,
+        title=None if named else f"{len(rows)} arms by size",
         axis=alt.Axis(labelExpr=f"{json.dumps(names)}[datum.value]", labelLimit=240, ticks=False) if named else None,
-    )  # fmt: skip
+    )
     base = alt.Chart(rows).encode(
-        x=x, y=y,
-        tooltip=["arm:N", alt.Tooltip("num_params:Q", title="parameters", format=","),
-                 alt.Tooltip("mismatch:Q", title="against the budget", format="+.1%"),
-                 alt.Tooltip("alignment:Q", title="predicted alignment", format=".3f")],
-    )  # fmt: skip
+        x=x,
+        y=y,
+        tooltip=[
+            "arm:N",
+            alt.Tooltip("num_params:Q", title="parameters", format=","),
+            alt.Tooltip("mismatch:Q", title="against the budget", format="+.1%"),
+            alt.Tooltip("alignment:Q", title="predicted alignment", format=".3f"),
+        ],
+    )
     colours = [charts.method_colour(method) for method in methods]
     marks = base.mark_point(filled=True, size=90, opacity=1).encode(
         color=alt.Color("method:N", scale=alt.Scale(domain=methods, range=colours), legend=None),

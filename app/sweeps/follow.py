@@ -57,9 +57,7 @@ def links(sweep: Sweep) -> None:
     """Where to watch a sweep and where to compare its runs."""
     with st.container(horizontal=True, width="content", gap="small"):
         st.page_link("views/finetune.py", label="Watch live", query_params=state.query("finetune", show=sweep.sweep_id))
-        st.page_link(
-            "views/compare.py", label="Compare", query_params=state.query("compare", sweep=(sweep.sweep_id,))
-        )  # fmt: skip
+        st.page_link("views/compare.py", label="Compare", query_params=state.query("compare", sweep=(sweep.sweep_id,)))
 
 
 def cancel(sweep_id: str) -> None:

@@ -25,8 +25,12 @@ from cdka.tasks.catalogue import TaskInfo
 GRID, EQUAL, FILE = "Grid", "Equal budget", "Plan file"
 WAYS = (GRID, EQUAL, FILE)
 BASELINES = {
-    "lora": "LoRA", "lora-plain": "LoRA, alpha / r", "lokr": "LoKr", "dora": "DoRA", "full": "full fine-tuning",
-}  # fmt: skip
+    "lora": "LoRA",
+    "lora-plain": "LoRA, alpha / r",
+    "lokr": "LoKr",
+    "dora": "DoRA",
+    "full": "full fine-tuning",
+}
 KNOBS = {"steps": 200, "lr": 1e-3, "alpha": 64.0, "batch_size": 64}
 """The knobs and what they are where a task's recipe is silent."""
 LARGEST = 128
@@ -44,16 +48,24 @@ def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any]:
         axes, budget = _axes(layers), ""
     rates, fair = _rates()
     baselines = st.pills(
-        "Baselines", list(BASELINES), selection_mode="multi", default=["lora", "lokr"] if way == EQUAL else ["lora"],
-        format_func=BASELINES.get, key=f"sweep-baselines-{way.lower().replace(' ', '-')}",
-        persist_state="session", wrap=True,
+        "Baselines",
+        list(BASELINES),
+        selection_mode="multi",
+        default=["lora", "lokr"] if way == EQUAL else ["lora"],
+        format_func=BASELINES.get,
+        key=f"sweep-baselines-{way.lower().replace(' ', '-')}",
+        persist_state="session",
+        wrap=True,
         help="LoRA is scaled like rsLoRA, alpha / sqrt(rank), unless it says alpha / r.",
-    )  # fmt: skip
+    )
     if way == GRID and baselines:
         budget = st.text_input(
-            "Match baselines to", key="sweep-budget", persist_state="session", placeholder="the largest arm",
+            "Match baselines to",
+            key="sweep-budget",
+            persist_state="session",
+            placeholder="the largest arm",
             help="The nearest a baseline's rank can come to: 50000, 0.5%, lora:8, 4MB. The rest is shown per arm.",
-        ).strip()  # fmt: skip
+        ).strip()
     alphas, seeds, steps, batch = _numbers()
     many = {} if fair or len(rates) == 1 else {"lr": rates}
     many |= {} if len(alphas) == 1 else {"alpha": alphas}
@@ -78,15 +90,21 @@ def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any]:
 def _equal() -> tuple[str, int]:
     left, right = st.columns(2, gap="small")
     budget = left.text_input(
-        "Budget", value=state.default("plan_budget"), **state.bound("plan_budget"),
+        "Budget",
+        value=state.default("plan_budget"),
+        **state.bound("plan_budget"),
         help="24576, 2.5M, 0.5% of the model, lora:8 (what LoRA rank 8 costs here), 4MB of file.",
-    )  # fmt: skip
+    )
     st.session_state.setdefault("sweep-count", 4)
     count = right.number_input(
-        "CDKA options", 1, 32, key="sweep-count", persist_state="session",
+        "CDKA options",
+        1,
+        32,
+        key="sweep-count",
+        persist_state="session",
         help="From the highest predicted alignment to the lowest, all using at least "
         f"{words.percent(NEAR)} of the budget.",
-    )  # fmt: skip
+    )
     return budget.strip() or state.default("plan_budget"), int(count)
 
 
@@ -115,10 +133,14 @@ def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[Linea
     Values that divide no layer's dimension are told in place with their neighbours that do.
     """
     chosen = st.multiselect(
-        name, [str(value) for value in values], accept_new_options=True, default=state.default(f"axis_{name}"),
-        **state.bound(f"axis_{name}"), placeholder="1, or choose and type values",
+        name,
+        [str(value) for value in values],
+        accept_new_options=True,
+        default=state.default(f"axis_{name}"),
+        **state.bound(f"axis_{name}"),
+        placeholder="1, or choose and type values",
         help=f"{meaning}; choose or type. Empty means 1.",
-    ) or ["1"]  # fmt: skip
+    ) or ["1"]
     for value in (int(text) for text in chosen if text.isdigit() and int(text) > 0):
         for obstacle in obstacles(layers, Components(**{"r1": 1, "r2": 1, "r": 1, name: value})):
             near = " or ".join(map(str, obstacle.nearest))
@@ -132,10 +154,13 @@ def _rates() -> tuple[list[float], bool]:
     if len(rates) == 1:
         return rates, False
     fair = st.toggle(
-        "Fair search", value=True, key="sweep-fair", persist_state="session",
+        "Fair search",
+        value=True,
+        key="sweep-fair",
+        persist_state="session",
         help="On: every arm and baseline trains at each rate, and the best on validation data counts. "
         "Off: each rate is an arm of its own, and baselines keep the recipe's.",
-    )  # fmt: skip
+    )
     return rates, fair
 
 
@@ -143,9 +168,13 @@ def _numbers() -> tuple[list[float], int, int, int]:
     left, right = st.columns(2, gap="small")
     with left:
         seeds = st.number_input(
-            "Seeds", 1, 1000, key="sweep-seeds", persist_state="session",
+            "Seeds",
+            1,
+            1000,
+            key="sweep-seeds",
+            persist_state="session",
             help="Each fixes data order and initialisation. Three or more give an interval.",
-        )  # fmt: skip
+        )
         alphas = _floats("sweep-alpha", "alpha", "alpha", ["8", "16", "32", "64"], "scaling = alpha / sqrt(r r2)")
     with right:
         steps = st.number_input("Steps", 1, 1_000_000, key="sweep-steps", step=20, persist_state="session")
@@ -157,9 +186,14 @@ def _numbers() -> tuple[list[float], int, int, int]:
 
 def _floats(key: str, label: str, name: str, offered: list[str], hint: str) -> list[float]:
     texts = st.multiselect(
-        label, list(dict.fromkeys([*offered, *st.session_state.get(key, ())])), accept_new_options=True, key=key,
-        persist_state="session", placeholder="choose or type", help=hint,
-    )  # fmt: skip
+        label,
+        list(dict.fromkeys([*offered, *st.session_state.get(key, ())])),
+        accept_new_options=True,
+        key=key,
+        persist_state="session",
+        placeholder="choose or type",
+        help=hint,
+    )
     if not texts:
         raise CdkaError(f"{name} needs at least one value: got none. Example: {offered[0]}.")
     return sorted({_number(name, text, offered[0]) for text in texts})

@@ -40,9 +40,13 @@ def show(arguments: draft.Arguments | None) -> Plan | None:
         return None
     _numbers(planned, seen(data.store(), json.dumps(arguments, default=str), planned))
     st.button(
-        f"Launch {words.plural(len(planned.specs), 'run')}", type="primary", width="stretch", key="sweep-launch",
-        on_click=_launch, args=(arguments, agreed),
-    )  # fmt: skip
+        f"Launch {words.plural(len(planned.specs), 'run')}",
+        type="primary",
+        width="stretch",
+        key="sweep-launch",
+        on_click=_launch,
+        args=(arguments, agreed),
+    )
     command, file = st.tabs(["Command", "Plan file"])
     line, text = draft.command(arguments), draft.toml(arguments)
     command.code(line, language="bash", wrap_lines=True)
@@ -143,7 +147,9 @@ def arms(planned: Plan) -> None:
     shown = rows.drop(columns="method").assign(share=100 * rows["share"], mismatch=100 * rows["mismatch"])
     st.dataframe(
         shown.drop(columns=[name for name in ("mismatch", "alignment") if shown[name].isna().all()]),
-        hide_index=True, placeholder="–", alt="The arms of the plan",
+        hide_index=True,
+        placeholder="–",
+        alt="The arms of the plan",
         height="content" if len(rows) <= MOST_ROWS else 380,
         column_config={
             "num_params": number("parameters", format="localized"),
@@ -153,4 +159,4 @@ def arms(planned: Plan) -> None:
             "lr": st.column_config.TextColumn("learning rate"),
             "alpha": number("alpha", format="%g"),
         },
-    )  # fmt: skip
+    )

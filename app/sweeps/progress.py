@@ -44,9 +44,7 @@ def progress(runs: Sequence[Run], now: float | None = None) -> Progress:
     def count(*statuses: str) -> int:
         return sum(run.status in statuses for run in runs)
 
-    return Progress(
-        len(runs), count(*KEPT), count(FAILED, LOST), count(CANCELLED), count(*LIVE), share, remaining
-    )  # fmt: skip
+    return Progress(len(runs), count(*KEPT), count(FAILED, LOST), count(CANCELLED), count(*LIVE), share, remaining)
 
 
 def progress_html(found: Progress) -> str:

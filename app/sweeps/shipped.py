@@ -70,9 +70,14 @@ def reports() -> None:
     if not known:
         return
     name = st.selectbox(
-        "Shipped reports", list(known), index=None, format_func=lambda stem: _title(known[stem][1]),
-        placeholder="Read one in full", key="shipped-report", persist_state="session",
-    )  # fmt: skip
+        "Shipped reports",
+        list(known),
+        index=None,
+        format_func=lambda stem: _title(known[stem][1]),
+        placeholder="Read one in full",
+        key="shipped-report",
+        persist_state="session",
+    )
     if name is None:
         return
     path, document = known[name]

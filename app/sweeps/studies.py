@@ -48,22 +48,34 @@ def page(model: str, task: str) -> None:
     st.session_state.setdefault(SEEDS, DEFAULT_SEEDS)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="study-bar"):
         seeds = st.number_input(
-            "Seeds", 2, 100, key=SEEDS, persist_state="session", width=150,
+            "Seeds",
+            2,
+            100,
+            key=SEEDS,
+            persist_state="session",
+            width=150,
             help="A verdict needs at least two; three is the quickest that says anything.",
-        )  # fmt: skip
+        )
         ask = Ask(model, task, int(seeds))
         st.button(
-            "Run the three trend studies", key="study-trends", on_click=start, args=(ask, GROUPS["trends"]),
-            disabled=any(refusal(name, ask) for name in GROUPS["trends"]), help="r1, r2 and r, in both regimes",
-        )  # fmt: skip
+            "Run the three trend studies",
+            key="study-trends",
+            on_click=start,
+            args=(ask, GROUPS["trends"]),
+            disabled=any(refusal(name, ask) for name in GROUPS["trends"]),
+            help="r1, r2 and r, in both regimes",
+        )
         finished = [sweep for sweep in newest(ask).values() if sweep.finished and _kept(sweep)]
         if finished:
             st.download_button(
                 f"Report of {words.plural(len(finished), 'finished study', 'finished studies')}",
-                data=lambda: _zipped(finished), file_name=f"studies-{model.replace('/', '-')}.zip",
-                mime="application/zip", key="study-report", on_click="ignore",
+                data=lambda: _zipped(finished),
+                file_name=f"studies-{model.replace('/', '-')}.zip",
+                mime="application/zip",
+                key="study-report",
+                on_click="ignore",
                 help="Markdown with figures, and the verdicts as data",
-            )  # fmt: skip
+            )
     busy = any(not sweep.finished for sweep in newest(ask).values())
     st.fragment(_cards, run_every=follow.EVERY_S if busy else None, key="study-cards")(ask, busy)
     shipped.reports()
@@ -160,8 +172,13 @@ def _figure(store: Store, sweep_id: str, mark: tuple) -> str:
 def _buttons(study: Study, ask: Ask, count: int, sweep: Sweep | None, standing: Progress | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if sweep is None or standing is None:
-            st.button(f"Run {words.plural(count, 'run')}", type="primary", key=f"run-{study.name}", on_click=start,
-                      args=(ask, (study.name,)))  # fmt: skip
+            st.button(
+                f"Run {words.plural(count, 'run')}",
+                type="primary",
+                key=f"run-{study.name}",
+                on_click=start,
+                args=(ask, (study.name,)),
+            )
             return
         if standing.ended:
             st.button("Run again", key=f"run-{study.name}", on_click=start, args=(ask, (study.name,)))

@@ -42,14 +42,21 @@ if request is not None:
     with middle, parts.errors_shown():
         kinds = list(figures.KINDS) if record is not None else ["predicted"]
         kind = st.segmented_control(
-            "Shown", kinds, default=kinds[min(1, len(kinds) - 1)], required=True, format_func=figures.KINDS.get,
-            key=f"align-kind-{len(kinds)}", label_visibility="collapsed",
-        )  # fmt: skip
+            "Shown",
+            kinds,
+            default=kinds[min(1, len(kinds) - 1)],
+            required=True,
+            format_func=figures.KINDS.get,
+            key=f"align-kind-{len(kinds)}",
+            label_visibility="collapsed",
+        )
         top = 1.0 if kind == "best" else float(rows[["predicted", "measured"]].max().max())
         st.altair_chart(
-            figures.map_of(rows, kind, request, chosen, top), key=MAP, on_select=partial(ask.clicked, MAP),
+            figures.map_of(rows, kind, request, chosen, top),
+            key=MAP,
+            on_select=partial(ask.clicked, MAP),
             alt=f"{kind} alignment by r1 and r2",
-        )  # fmt: skip
+        )
         parts.caption(
             f"r = {chosen.r}. Colours from 0 to {top:.2f}; below each value, trainable parameters; along a white line, "
             "as many as LoRA of that rank. Click a cell to look closer."
@@ -60,9 +67,13 @@ if request is not None:
     with right, parts.errors_shown():
         views = ["Predicted against measured", "What parameters buy"][record is None :]
         view = st.segmented_control(
-            "Figure", views, default=views[0], required=True, key=f"align-view-{len(views)}",
+            "Figure",
+            views,
+            default=views[0],
+            required=True,
+            key=f"align-view-{len(views)}",
             label_visibility="collapsed",
-        )  # fmt: skip
+        )
         if view == views[-1]:
             bought = figures.bargain(rows, numbers.lora(request, rows), chosen)
             st.altair_chart(bought, key="align-cost", alt="Alignment against parameters by r")
@@ -72,9 +83,10 @@ if request is not None:
             )
         else:
             st.altair_chart(
-                figures.agreement(rows, chosen, request.step), key="align-agree",
+                figures.agreement(rows, chosen, request.step),
+                key="align-agree",
                 alt="Predicted against measured alignment",
-            )  # fmt: skip
+            )
             parts.caption(
                 f"Bold: r = {chosen.r}; ring: the option looked at; bars: spread over {request.inits} initialisations; "
                 f"{record.sampled_modules} of {record.target_modules} layers."

@@ -72,9 +72,12 @@ def page() -> None:
         comparison = selection.comparison(chosen, measure, controls.reference(labels))
     if chosen.live:
         selection.watch(names, chosen.fingerprint)
-    view = st.segmented_control(
-        "View", VIEWS, default=VIEWS[0], required=True, label_visibility="collapsed", **state.bound("view")
-    ) or VIEWS[0]  # fmt: skip
+    view = (
+        st.segmented_control(
+            "View", VIEWS, default=VIEWS[0], required=True, label_visibility="collapsed", **state.bound("view")
+        )
+        or VIEWS[0]
+    )
     main, side = st.columns([2.1, 1], gap="medium")
     with side:
         with st.expander("Show only, or hide"):

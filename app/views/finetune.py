@@ -37,5 +37,7 @@ with see, parts.errors_shown():
             "Nothing has been trained here yet",
             "An example to start with: r1 2 · r2 8 · r 1 against LoRA of equal cost on flipped digits, one seed each. "
             "Curves appear here as soon as the first step is done.",
-            f"Train the example, {len(example.plan().specs)} runs", lambda: preview.launch(example), key="tune",
-        )  # fmt: skip
+            f"Train the example, {len(example.plan().specs)} runs",
+            lambda: preview.launch(example),
+            key="tune",
+        )

@@ -21,9 +21,14 @@ def model() -> ModelShapes:
     """Asks for the model; what cannot be found is told in place, and the last one that could be stays."""
     names = [shapes.name for shapes in list_models()]
     chosen = st.selectbox(
-        "Model", names, index=names.index(state.default("plan_model")), accept_new_options=True,
-        **state.bound("plan_model"), width=240, help="The catalogue, or type a Hub id or a folder.",
-    )  # fmt: skip
+        "Model",
+        names,
+        index=names.index(state.default("plan_model")),
+        accept_new_options=True,
+        **state.bound("plan_model"),
+        width=240,
+        help="The catalogue, or type a Hub id or a folder.",
+    )
     last = st.session_state.get("sweep-model-found", state.default("plan_model"))
     try:
         shapes = find_model(chosen or last)
@@ -58,10 +63,17 @@ def page() -> None:
     st.html(CSS)
     state.arrive("sweeps")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="sweep-head"):
-        part = st.segmented_control(
-            "Part", [BUILD, STUDIES], default=state.default("part"), required=True, label_visibility="collapsed",
-            **state.bound("part"),
-        ) or BUILD  # fmt: skip
+        part = (
+            st.segmented_control(
+                "Part",
+                [BUILD, STUDIES],
+                default=state.default("part"),
+                required=True,
+                label_visibility="collapsed",
+                **state.bound("part"),
+            )
+            or BUILD
+        )
         shapes = model()
         info = task(shapes)
         sizes = ", ".join(f"{size:,} {split}" for split, size in info.examples.items())

@@ -74,8 +74,11 @@ def start(request: AlignRequest) -> None:
     with log:
         child = subprocess.Popen(
             [sys.executable, "-m", "cdka.align.worker", json.dumps(request.to_dict())],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     _children.append(child)
     if not state_file(request).exists():  # a worker that has already spoken knows better
         write_state(request, {"pid": child.pid, "started": _start_time(child.pid), "phase": "starting", "share": 0.0})

@@ -80,15 +80,19 @@ def _overall(cells, r_values, gradients, energies, measured, best, linears) -> t
             predicted = [components.alignment(g.shape[1]) for g in gradients.values()]
             per_init = [combine(measured[row, :, i, position], weights) for i in range(measured.shape[2])]
             values = {
-                "r1": r1, "r2": r2, "r": r, "num_params": num_params(linears, components),
-                "predicted": combine(predicted), "predicted_by_energy": combine(predicted, weights),
+                "r1": r1,
+                "r2": r2,
+                "r": r,
+                "num_params": num_params(linears, components),
+                "predicted": combine(predicted),
+                "predicted_by_energy": combine(predicted, weights),
                 "expected_step": combine(
                     [expected_step_alignment(components, g.shape[1]) for g in gradients.values()], weights
                 ),
                 "measured": float(np.mean(per_init)),
                 "measured_sd": float(np.std(per_init, ddof=1)) if len(per_init) > 1 else 0.0,
                 "best": combine(best[row, :, position], weights),
-            }  # fmt: skip
+            }
             rows.append(tuple(values[name] for name in OVERALL_COLUMNS))
     return tuple(rows)
 
@@ -100,11 +104,14 @@ def _layers(cells, r_values, gradients, measured, best) -> tuple[tuple, ...]:
             for position, r in enumerate(r_values):
                 inits = measured[row, column, :, position]
                 values = {
-                    "path": path, "r1": r1, "r2": r2, "r": r,
+                    "path": path,
+                    "r1": r1,
+                    "r2": r2,
+                    "r": r,
                     "predicted": Components(r1, r2, r).alignment(gradient.shape[1]),
                     "measured": float(inits.mean()),
                     "measured_sd": float(inits.std(ddof=1)) if len(inits) > 1 else 0.0,
                     "best": float(best[row, column, position]),
-                }  # fmt: skip
+                }
                 rows.append(tuple(values[name] for name in LAYER_COLUMNS))
     return tuple(rows)

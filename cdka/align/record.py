@@ -14,9 +14,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OVERALL_COLUMNS = (
-    "r1", "r2", "r", "num_params", "predicted", "predicted_by_energy", "expected_step", "measured", "measured_sd",
+    "r1",
+    "r2",
+    "r",
+    "num_params",
+    "predicted",
+    "predicted_by_energy",
+    "expected_step",
+    "measured",
+    "measured_sd",
     "best",
-)  # fmt: skip
+)
 LAYER_COLUMNS = ("path", "r1", "r2", "r", "predicted", "measured", "measured_sd", "best")
 SPECTRUM_COLUMNS = ("path", "out_features", "in_features", "energy", "effective_rank", "stable_rank")
 

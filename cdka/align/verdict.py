@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PREDICTORS = {
-    "predicted": "predicted alignment", "measured": "measured alignment", "best": "best possible capture",
-    "num_params": "number of parameters", "rank_bound": "rank bound",
-}  # fmt: skip
+    "predicted": "predicted alignment",
+    "measured": "measured alignment",
+    "best": "best possible capture",
+    "num_params": "number of parameters",
+    "rank_bound": "rank bound",
+}
 """What can be held against the results, and what it is called."""
 LEAST_CONFIGURATIONS = 4
 _SAME = ("model", "task", "steps", "lr", "alpha", "batch_size")
@@ -98,9 +101,15 @@ def does_it_predict(
     draws = draws[np.isfinite(draws)]
     low, high = np.percentile(draws, [2.5, 97.5]) if len(draws) else (-1.0, 1.0)
     return Verdict(
-        predictor, metric, float(spearman(x, y)), float(low), float(high), len(table),
-        int(table["seeds"].sum()), table.reset_index(),
-    )  # fmt: skip
+        predictor,
+        metric,
+        float(spearman(x, y)),
+        float(low),
+        float(high),
+        len(table),
+        int(table["seeds"].sum()),
+        table.reset_index(),
+    )
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:

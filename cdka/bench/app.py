@@ -48,11 +48,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         first, polls, pages = _poll(store, spec, rounds)
         store.close()
     return {
-        "rounds": rounds, "targets": TARGETS, "cold_start_s": cold, "warm_start_s": statistics.median(warm),
-        "warm_starts_s": warm, "poll_s": statistics.median(polls), "first_poll_s": first,
-        "page_s": statistics.median(pages), "queue_s": statistics.median(queue),
-        "live_runs": LIVE_RUNS, "points": POINTS, "new_points": NEW_POINTS, "queued_runs": QUEUED_RUNS,
-    }  # fmt: skip
+        "rounds": rounds,
+        "targets": TARGETS,
+        "cold_start_s": cold,
+        "warm_start_s": statistics.median(warm),
+        "warm_starts_s": warm,
+        "poll_s": statistics.median(polls),
+        "first_poll_s": first,
+        "page_s": statistics.median(pages),
+        "queue_s": statistics.median(queue),
+        "live_runs": LIVE_RUNS,
+        "points": POINTS,
+        "new_points": NEW_POINTS,
+        "queued_runs": QUEUED_RUNS,
+    }
 
 
 def show(document: dict[str, Any]) -> None:
@@ -109,16 +118,29 @@ def _poll(store: Store, spec: RunSpec, rounds: int) -> tuple[float, list[float],
     def more(first: int, number: int) -> None:
         steps = [
             {
-                "kind": "step", "step": i, "loss": 1.0 / (i + 1), "lr": 1e-3, "samples": 64 * i,
-                "elapsed_s": round(i * 0.0123, 4), "grad_norm": 0.7071067811865476,
+                "kind": "step",
+                "step": i,
+                "loss": 1.0 / (i + 1),
+                "lr": 1e-3,
+                "samples": 64 * i,
+                "elapsed_s": round(i * 0.0123, 4),
+                "grad_norm": 0.7071067811865476,
             }
             for i in range(first, first + number)
-        ]  # fmt: skip
+        ]
         looks = [
-            {"kind": "eval", "step": i, "accuracy": i / 4000, "loss": 1.0, "split": "validation", "examples": 300,
-             "samples": 64 * i, "elapsed_s": i * 0.0123}
+            {
+                "kind": "eval",
+                "step": i,
+                "accuracy": i / 4000,
+                "loss": 1.0,
+                "split": "validation",
+                "examples": 300,
+                "samples": 64 * i,
+                "elapsed_s": i * 0.0123,
+            }
             for i in range(first, first + number, NEW_POINTS)
-        ]  # fmt: skip
+        ]
         batches = [Batch(run_id, 1, sequence[0], steps + looks) for run_id in run_ids]
         sequence[0] += len(steps) + len(looks)
         record_events(store, batches)

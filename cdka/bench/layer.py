@@ -238,11 +238,13 @@ def show(document: dict[str, Any]) -> None:
         against = cell["step_over"]
         rows.append(
             [
-                f"{cell['in_features']} -> {cell['out_features']}", cell["tokens"],
-                ",".join(map(str, cell["components"])), _spread(cell["forward_backward_over_frozen"]),
+                f"{cell['in_features']} -> {cell['out_features']}",
+                cell["tokens"],
+                ",".join(map(str, cell["components"])),
+                _spread(cell["forward_backward_over_frozen"]),
                 *(_spread(against[name]) for name in ("lora", "lora_low", "lora_ours", "lokr")),
             ]
-        )  # fmt: skip
+        )
     header = ["layer", "tokens", "r1,r2,r", "fwd+bwd / frozen"]
     print_table([*header, "step / LoRA", "/ LoRA low", "/ LoRA ours", "/ LoKr"], rows)
     print()

@@ -26,8 +26,15 @@ from cdka.train.load_model import locate
 from cdka.train.read_config import details_of
 from tools.published import PUBLISHED
 
-SMALL = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6,
-         "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 2000}  # fmt: skip
+SMALL = {
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "vocab_size": 2000,
+}
 """What ``--shrink`` replaces in a causal model's configuration."""
 
 
@@ -110,17 +117,26 @@ def main(argv: list[str] | None = None) -> int:
     components = Components.parse(args.components)
     model, shapes = build(args.model, getattr(torch, args.dtype), args.device, args.shrink)
     estimate = training_memory(
-        shapes, select(shapes, args.target_modules), components,
-        batch_size=args.batch_size, length=args.length, dtype=args.dtype,
-    )  # fmt: skip
+        shapes,
+        select(shapes, args.target_modules),
+        components,
+        batch_size=args.batch_size,
+        length=args.length,
+        dtype=args.dtype,
+    )
     r1, r2, r = components.as_tuple()
     config = CdkaConfig(r1=r1, r2=r2, r=r, target_modules=peft_targets(shapes, args.target_modules))
     model = get_peft_model(model, config)
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-4)
     inputs, labels = batch_of(model, shapes, args.batch_size, args.length, args.device)
     measured = measure(model, optimizer, inputs, labels, args.device)
-    document = {**vars(args), "measured_bytes": measured, "estimated_bytes": estimate.total_bytes,
-                "ratio": round(estimate.total_bytes / measured, 4), "parts": vars(estimate)}  # fmt: skip
+    document = {
+        **vars(args),
+        "measured_bytes": measured,
+        "estimated_bytes": estimate.total_bytes,
+        "ratio": round(estimate.total_bytes / measured, 4),
+        "parts": vars(estimate),
+    }
     print(json.dumps(document))
     return 0
 

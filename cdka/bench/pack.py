@@ -70,12 +70,19 @@ def show(document: dict[str, Any]) -> None:
     print_table(
         ["case", "runs", "K", "speed-up", "quartiles", "target", "per pass", "packed ms"],
         [
-            [r["case"], r["mix"], r["size"], f"{r['speedup']['median']:.2f}",
-             f"{r['speedup']['low']:.2f}-{r['speedup']['high']:.2f}",
-             "" if r["target"] is None else f">= {r['target']:g}", r["share"], f"{1e3 * r['packed_s']:.1f}"]
+            [
+                r["case"],
+                r["mix"],
+                r["size"],
+                f"{r['speedup']['median']:.2f}",
+                f"{r['speedup']['low']:.2f}-{r['speedup']['high']:.2f}",
+                "" if r["target"] is None else f">= {r['target']:g}",
+                r["share"],
+                f"{1e3 * r['packed_s']:.1f}",
+            ]
             for r in document["rows"]
         ],
-    )  # fmt: skip
+    )
 
 
 def _name(device: torch.device) -> str:
@@ -136,9 +143,11 @@ def _measure(
         )
     share = min((n for n in ways(size) if n > 1 or size == 1), key=lambda n: median(seconds[str(n)]))
     return {
-        "speedup": ratio(seconds, "1", str(share)).to_dict(), "share": share, "packed_s": median(seconds[str(share)]),
+        "speedup": ratio(seconds, "1", str(share)).to_dict(),
+        "share": share,
+        "packed_s": median(seconds[str(share)]),
         "ways": {n: ratio(seconds, "1", n).to_dict() for n in seconds},
-    }  # fmt: skip
+    }
 
 
 def _update(groups: Sequence[Sequence[Lane]], model, train, objective, device: torch.device) -> None:

@@ -57,8 +57,11 @@ def make(base: nn.Linear, components: Components) -> dict[str, nn.Module]:
 def _twin(base: nn.Linear) -> nn.Linear:
     twin = nn.Linear(1, 1)
     twin.in_features, twin.out_features, twin.weight, twin.bias = (
-        base.in_features, base.out_features, base.weight, base.bias,
-    )  # fmt: skip
+        base.in_features,
+        base.out_features,
+        base.weight,
+        base.bias,
+    )
     return twin
 
 

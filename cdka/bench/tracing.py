@@ -12,11 +12,30 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 VIEWS = frozenset(
     {
-        "view", "_unsafe_view", "_reshape_alias", "t", "transpose", "permute", "movedim", "expand", "slice", "select",
-        "as_strided", "unsqueeze", "squeeze", "diagonal", "unbind", "split", "detach", "alias", "lift_fresh",
-        "empty", "empty_like", "new_empty",
+        "view",
+        "_unsafe_view",
+        "_reshape_alias",
+        "t",
+        "transpose",
+        "permute",
+        "movedim",
+        "expand",
+        "slice",
+        "select",
+        "as_strided",
+        "unsqueeze",
+        "squeeze",
+        "diagonal",
+        "unbind",
+        "split",
+        "detach",
+        "alias",
+        "lift_fresh",
+        "empty",
+        "empty_like",
+        "new_empty",
     }
-)  # fmt: skip
+)
 """Operations that launch no kernel."""
 COPIES = frozenset(
     {"clone", "copy_", "_to_copy", "contiguous", "cat", "stack", "add", "mul", "sub", "index", "index_select"}

@@ -40,11 +40,23 @@ BATCH_SIZE, LENGTH, SWEEP = 4, 512, 8
 COMPONENTS = (2, 8, 4)
 ARMS = {"CDKA 2,8,4": "cdka", "LoRA (PEFT)": "lora", "LoKr (PEFT)": "lokr", "full": "full"}
 MODELS = {
-    "cuda": {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32,
-             "num_key_value_heads": 4, "vocab_size": 32_000},
-    "cpu": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "vocab_size": 512},
-}  # fmt: skip
+    "cuda": {
+        "hidden_size": 2048,
+        "intermediate_size": 5632,
+        "num_hidden_layers": 22,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "vocab_size": 32_000,
+    },
+    "cpu": {
+        "hidden_size": 128,
+        "intermediate_size": 352,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 512,
+    },
+}
 """What is trained on each kind of device; on a GPU the dimensions of TinyLlama 1.1B."""
 WARM_UP = 3
 
@@ -95,11 +107,21 @@ def _specs(device: torch.device, length: int) -> dict[str, RunSpec]:
     with torch.device("meta"):
         shapes = shapes_of(LlamaForCausalLM(_config(device)), "random-llama", family="Llama", kind="causal-lm")
     base = RunSpec(
-        "random-llama", "math", components=COMPONENTS, batch_size=BATCH_SIZE, max_length=length, lr=1e-5, alpha=1.0,
-        device=str(device), steps=1000,
-    )  # fmt: skip
-    budget = sum(s.count * base.components.num_params(s.out_features, s.in_features)
-                 for s in shapes.linears if s.role in ("attention", "mlp"))  # fmt: skip
+        "random-llama",
+        "math",
+        components=COMPONENTS,
+        batch_size=BATCH_SIZE,
+        max_length=length,
+        lr=1e-5,
+        alpha=1.0,
+        device=str(device),
+        steps=1000,
+    )
+    budget = sum(
+        s.count * base.components.num_params(s.out_features, s.in_features)
+        for s in shapes.linears
+        if s.role in ("attention", "mlp")
+    )
     found = {}
     for name, method in ARMS.items():
         settings = {} if method == "cdka" else match(method, budget, base, shapes).settings
@@ -112,9 +134,12 @@ def _data(length: int) -> TextSplit:
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(4, 500, (64, length), generator=generator).tolist()
     return TextSplit(
-        kind="causal-lm", source=Ragged.of([row[:1] for row in tokens]), target=Ragged.of([row[1:] for row in tokens]),
-        ids=np.arange(64), pad_id=0,
-    )  # fmt: skip
+        kind="causal-lm",
+        source=Ragged.of([row[:1] for row in tokens]),
+        target=Ragged.of([row[1:] for row in tokens]),
+        ids=np.arange(64),
+        pad_id=0,
+    )
 
 
 def _measure(specs: list[RunSpec], device: torch.device, rounds: int, length: int) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class Study:
 
 _ALL = (
     Study(
-        "r1", "Does a larger r1 hurt?",
+        "r1",
+        "Does a larger r1 hurt?",
         (Claim("Increasing r1 degrades performance, r2 and r held fixed.", "falls"),),
         "paper, key results and first experiment (r1 from 4 to 64)",
         "One component, r2 = 4, and r1 doubling from 4 to 64 as far as the model's dimensions allow. The parameters "
@@ -58,7 +59,8 @@ _ALL = (
         designs.vary_r1,
     ),
     Study(
-        "r2", "Does a larger r2 help?",
+        "r2",
+        "Does a larger r2 help?",
         (Claim("Increasing r2 improves performance, r1 and r held fixed.", "rises"),),
         "paper, key results and second experiment (r2 from 4 to 64)",
         "One component, r1 = 4, and r2 doubling from 4 to 64 as far as the model's dimensions allow. The parameters "
@@ -66,16 +68,20 @@ _ALL = (
         designs.vary_r2,
     ),
     Study(
-        "r", "Does r have diminishing returns?",
-        (Claim("Increasing the number of components helps.", "rises_with_r"),
-         Claim("Each doubling of r helps less than the one before.", "diminishes")),
+        "r",
+        "Does r have diminishing returns?",
+        (
+            Claim("Increasing the number of components helps.", "rises_with_r"),
+            Claim("Each doubling of r helps less than the one before.", "diminishes"),
+        ),
         "paper, key results and third experiment (r from 1 to 8)",
         "Components of (2, 4) and r = 1, 2, 4, 8: does the metric rise, and does the first doubling gain more than the "
         "last?",
         designs.vary_r,
     ),
     Study(
-        "budget", "Do the principles hold at every budget?",
+        "budget",
+        "Do the principles hold at every budget?",
         (Claim("At equal parameters a small r1 with a large r2 beats the same two exchanged.", "pairs"),),
         "paper card, next check 1 (budget sweep 5 % - 25 %)",
         "At 5, 10, 15, 20 and 25 % of the adapted weights, the best-aligned option with r2 > r1 that uses at least "
@@ -84,61 +90,85 @@ _ALL = (
         designs.budget_pairs,
     ),
     Study(
-        "equal-budget", "Does CDKA beat LoRA at equal parameters?",
+        "equal-budget",
+        "Does CDKA beat LoRA at equal parameters?",
         (Claim("At the parameters of LoRA rank 8, CDKA reaches a higher accuracy than LoRA.", "beats_lora"),),
         "paper, key results",
         "The solver's best-aligned option that is not LoRA itself, and the paper's default where it fits, against LoRA "
         "(rsLoRA scaling and plain), LoKr and full fine-tuning; every arm at the same four learning rates. Rates, and "
         "the scaling of LoRA, are chosen on validation.",
-        designs.lora_8, regimes=("searched",), baselines=("lora:8", "lora-plain:8", "lokr", "full"),
+        designs.lora_8,
+        regimes=("searched",),
+        baselines=("lora:8", "lora-plain:8", "lokr", "full"),
     ),
     Study(
-        "eighth", "Is an eighth of LoRA's parameters enough?",
+        "eighth",
+        "Is an eighth of LoRA's parameters enough?",
         (Claim("CDKA with 12.5 % of the parameters of LoRA rank 8 comes within one point of it.", "close_to_lora"),),
         "paper, key results (natural language understanding at 12.5 %)",
         "The solver's best option other than LoRA for an eighth of the parameters of LoRA rank 8, against LoRA rank 8 "
         "itself; every arm at the same four learning rates, chosen on validation. Margin: 0.01.",
-        designs.an_eighth, regimes=("searched",), baselines=("lora:8",),
+        designs.an_eighth,
+        regimes=("searched",),
+        baselines=("lora:8",),
     ),
     Study(
-        "stabilisation", "Does the scaling rule stabilise training?",
+        "stabilisation",
+        "Does the scaling rule stabilise training?",
         (Claim("Large components train unstably without the factor 1/sqrt(r r2), and stably with it.", "stabilises"),),
         "paper, training stabilisation",
         "Large components under four scaling rules at one alpha: 1/sqrt(r r2), 1/sqrt(r), 1/r and none; small ones "
         "under the first and the last. Instability (ours): how much the training loss, averaged over five steps, rises "
         "for what it falls: 0 is a smooth descent, 1 leads nowhere. A run that diverges counts as 1, and its accuracy "
         "as missing, never as zero.",
-        designs.scaling_rules, regimes=("tuned",),
+        designs.scaling_rules,
+        regimes=("tuned",),
     ),
     Study(
-        "alignment", "Does predicted alignment tell the outcome?",
-        (Claim("Configurations that align better with the first full fine-tuning step end up more accurate.",
-               "correlates"),),
+        "alignment",
+        "Does predicted alignment tell the outcome?",
+        (
+            Claim(
+                "Configurations that align better with the first full fine-tuning step end up more accurate.",
+                "correlates",
+            ),
+        ),
         "ours, from the paper's explanation",
         "Twelve configurations that spread over r1, r2 and r: rank correlation of predicted alignment with accuracy, "
         "and that of the number of parameters beside it.",
         designs.spread,
     ),
     Study(
-        "long-context", "Do the principles hold beyond 8,192 tokens?",
-        (Claim("A larger r2 helps on sequences of more than 8,192 tokens.", "rises"),
-         Claim("At the parameters of the largest r2, CDKA comes within one point of LoRA.", "close_to_lora")),
+        "long-context",
+        "Do the principles hold beyond 8,192 tokens?",
+        (
+            Claim("A larger r2 helps on sequences of more than 8,192 tokens.", "rises"),
+            Claim("At the parameters of the largest r2, CDKA comes within one point of LoRA.", "close_to_lora"),
+        ),
         "paper card, next check 2",
         "r2 doubling at fixed r1 and r on sequences of up to 12,288 tokens, with activations recomputed, and LoRA at "
         "the parameters of the largest. Give a task whose texts are that long.",
-        designs.vary_r2, regimes=("tuned",), baselines=("lora",), needs="context",
+        designs.vary_r2,
+        regimes=("tuned",),
+        baselines=("lora",),
+        needs="context",
         settings=MappingProxyType({"max_length": 12_288, "gradient_checkpointing": True, "batch_size": 1}),
     ),
     Study(
-        "vision", "Do the principles hold for images?",
-        (Claim("A larger r2 helps on images.", "rises"),
-         Claim("At the parameters of the largest r2, CDKA comes within one point of LoRA.", "close_to_lora")),
+        "vision",
+        "Do the principles hold for images?",
+        (
+            Claim("A larger r2 helps on images.", "rises"),
+            Claim("At the parameters of the largest r2, CDKA comes within one point of LoRA.", "close_to_lora"),
+        ),
         "paper card, next check 3",
         "r2 doubling at fixed r1 and r on an image model, with LoRA at the parameters of the largest and full "
         "fine-tuning beside it.",
-        designs.vary_r2, baselines=("lora", "full"), needs="images",
+        designs.vary_r2,
+        baselines=("lora", "full"),
+        needs="images",
     ),
-)  # fmt: skip
+)
 
 STUDIES: dict[str, Study] = {study.name: study for study in _ALL}
 GROUPS: dict[str, tuple[str, ...]] = {"trends": ("r1", "r2", "r")}

@@ -68,13 +68,15 @@ def course(store: Store, runs: Sequence[Run], regime: str, factor: str, metric: 
     table = found.table.loc[rungs[0]]
     curves = source.curves(own)
     return Course(
-        regime, levels,
+        regime,
+        levels,
         {level_of[a]: tuple(float(v) for v in table.loc[a] if np.isfinite(v)) for a in rungs[0]},
         {level_of[a]: float(rows.loc[a, "mean"]) for a in rungs[0]},
         {level_of[a]: (float(rows.loc[a, "ci_low"]), float(rows.loc[a, "ci_high"])) for a in rungs[0]},
         {level_of[a]: None if np.isnan(p := float(rows.loc[a, "num_params"])) else int(p) for a in rungs[0]},
-        tuple(gains(found.table, rungs[:1], level_of)), _along(curves, runs, factor, metric),
-    )  # fmt: skip
+        tuple(gains(found.table, rungs[:1], level_of)),
+        _along(curves, runs, factor, metric),
+    )
 
 
 def _along(curves: pd.DataFrame, runs: Sequence[Run], factor: str, metric: str) -> tuple:

@@ -106,9 +106,19 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
         text = f"{claim.text} Not resolved in the {regime} regime: {why}.{evidence.remark}"
         effect = told(float(values[0])) if n else None
         return Finding(
-            study, regime, UNRESOLVED, evidence.unit, effect, None, None, n, metric, text, claim.text,
+            study,
+            regime,
+            UNRESOLVED,
+            evidence.unit,
+            effect,
+            None,
+            None,
+            n,
+            metric,
+            text,
+            claim.text,
             evidence.remark.strip(),
-        )  # fmt: skip
+        )
     interval = t_interval(values)
     verdict = SUPPORTED if interval.low > 0 else CONTRADICTED if interval.high < 0 else UNRESOLVED
     agreed = ""
@@ -120,9 +130,19 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
         f"(95 % interval {signed(low)} to {signed(high)}, {n} seeds).{agreed}{evidence.remark}"
     )
     return Finding(
-        study, regime, verdict, evidence.unit, told(interval.mean), low, high, n, metric, text, claim.text,
+        study,
+        regime,
+        verdict,
+        evidence.unit,
+        told(interval.mean),
+        low,
+        high,
+        n,
+        metric,
+        text,
+        claim.text,
         (agreed + evidence.remark).strip(),
-    )  # fmt: skip
+    )
 
 
 def signed(value: float) -> str:

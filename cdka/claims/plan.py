@@ -55,14 +55,24 @@ def plan_study(
         tune_lr = [float(f"{regime['lr'] * factor:.3g}") for factor in SEARCH] if name == "searched" else ()
         plans.append(
             plan(
-                model, task, arms=arms, seeds=seeds, baselines=study.baselines, tune_lr=tune_lr,
-                settings={"eval_every": max(1, regime["steps"] // LOOKS), **given, **regime}, name=study.name,
+                model,
+                task,
+                arms=arms,
+                seeds=seeds,
+                baselines=study.baselines,
+                tune_lr=tune_lr,
+                settings={"eval_every": max(1, regime["steps"] // LOOKS), **given, **regime},
+                name=study.name,
             )
-        )  # fmt: skip
+        )
     specs: list[RunSpec] = [spec for one in plans for spec in one.specs]
     document = {
-        **plans[0].document, "study": study.name, "regimes": own, "claim": study.claim, "given": dict(settings or {}),
-    }  # fmt: skip
+        **plans[0].document,
+        "study": study.name,
+        "regimes": own,
+        "claim": study.claim,
+        "given": dict(settings or {}),
+    }
     notes = tuple(dict.fromkeys(note for one in plans for note in one.notes))
     arms_planned = tuple(arm for one in plans for arm in one.arms)
     return Plan(f"study {study.name}", arms_planned, tuple(specs), notes, document)

@@ -66,10 +66,13 @@ def report(store: Store, sweeps: Sequence[Sweep], metric: str = "accuracy", name
         [_head(sweeps, facts, metric), _summary([f for found in findings.values() for f in found]), *sections]
     )
     studies = [
-        {"study": sweep.plan["study"], "regimes": sweep.plan["regimes"],
-         "findings": [finding.to_dict() for finding in findings[sweep.sweep_id]]}
+        {
+            "study": sweep.plan["study"],
+            "regimes": sweep.plan["regimes"],
+            "findings": [finding.to_dict() for finding in findings[sweep.sweep_id]],
+        }
         for sweep in sweeps
-    ]  # fmt: skip
+    ]
     return Report(text, figures, {"format": FORMAT, "name": name, "metric": metric, **facts, "studies": studies})
 
 
@@ -82,12 +85,15 @@ def _facts(store: Store, sweeps: Sequence[Sweep]) -> dict[str, Any]:
     last = max((run.finished_at for run in ended), default=None)
     plan = sweeps[0].plan
     return {
-        "model": plan["model"], "task": plan["task"], "seeds": list(plan["seeds"]), "runs": len(runs),
+        "model": plan["model"],
+        "task": plan["task"],
+        "seeds": list(plan["seeds"]),
+        "runs": len(runs),
         "date": "" if last is None else datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d"),
         "seconds": None if first is None else round(last - first, 1),
         "machine": f"{platform.machine()}, {plural(cores(), 'CPU core')}",
         "versions": (attempts[0][-1]["versions"] or {}) if attempts and attempts[0] else {},
-    }  # fmt: skip
+    }
 
 
 def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:

@@ -40,10 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     request = AlignRequest(
-        model=args.model, task=args.task, batches=args.batches, batch_size=args.batch_size, seed=args.seed,
-        target_modules=args.target_modules, inits=args.inits, step=args.step,
-        r1_values=_numbers("r1", args.r1), r2_values=_numbers("r2", args.r2), r_values=_numbers("r", args.r),
-    )  # fmt: skip
+        model=args.model,
+        task=args.task,
+        batches=args.batches,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        target_modules=args.target_modules,
+        inits=args.inits,
+        step=args.step,
+        r1_values=_numbers("r1", args.r1),
+        r2_values=_numbers("r2", args.r2),
+        r_values=_numbers("r", args.r),
+    )
     if args.sweep:
         Store().sweep(args.sweep)  # told before the work, not after it
     said: set[str] = set()
@@ -57,9 +65,11 @@ def run(args: argparse.Namespace) -> None:
     verdict = None
     if args.sweep:
         verdict = does_it_predict(
-            Store().frame(sweep_id=args.sweep), predictor=args.predictor, record=record,
+            Store().frame(sweep_id=args.sweep),
+            predictor=args.predictor,
+            record=record,
             target_modules=request.target_modules,
-        )  # fmt: skip
+        )
     if args.json:
         return print_json({**record.to_json(), **({"verdict": verdict.to_json()} if verdict else {})})
     (_layers if args.layers else _overall)(record)

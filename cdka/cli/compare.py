@@ -14,9 +14,10 @@ EXAMPLE = "cdka compare my-sweep --metric accuracy --export claim.zip"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "sweep", nargs="?",
+        "sweep",
+        nargs="?",
         help="id or name of a sweep, a claim bundle FILE.zip, or: example (default: the newest sweep)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--metric", help="accuracy, loss, or any metric of the runs (default: accuracy, or what a bundle claims)"
     )
@@ -27,10 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--choose-lr", action="store_true", help="each configuration at its best learning rate on validation"
     )
     parser.add_argument(
-        "--export", metavar="FILE",
+        "--export",
+        metavar="FILE",
         help="write a claim bundle (.zip), a table (.csv, .parquet), what makes it again (.py, .ipynb), or the figure "
-             "that FILE is named after: map.svg, front.png, accuracy-curves.html",
-    )  # fmt: skip
+        "that FILE is named after: map.svg, front.png, accuracy-curves.html",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -109,8 +111,12 @@ def _row(item: dict) -> list:
     known = item["ci_low"] is not None
     welch = " (Welch)" if item["test"].startswith("Welch") else ""
     return [
-        item["a"], item["b"], item["verdict"],
+        item["a"],
+        item["b"],
+        item["verdict"],
         None if item["difference"] is None else signed(item["difference"]),
         f"{signed(item['ci_low'])} to {signed(item['ci_high'])}" if known else "",
-        f"{item['p_holm']:.2g}" if known else "", f"{item['n']}{welch}", item["needs"],
-    ]  # fmt: skip
+        f"{item['p_holm']:.2g}" if known else "",
+        f"{item['n']}{welch}",
+        item["needs"],
+    ]

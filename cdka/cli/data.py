@@ -47,12 +47,17 @@ def run(args: argparse.Namespace) -> None:
 def document(seen: Preview, options: dict[str, Any], tokens: dict[str, Any] | None) -> dict[str, Any]:
     """The preview as JSON."""
     return {
-        "task": seen.task, "task_options": options, "columns": list(seen.columns), "roles": dict(seen.roles),
-        "rows": seen.head.to_dict("records"), "examples": dict(seen.examples),
+        "task": seen.task,
+        "task_options": options,
+        "columns": list(seen.columns),
+        "roles": dict(seen.roles),
+        "rows": seen.head.to_dict("records"),
+        "examples": dict(seen.examples),
         "labels": {split: counts.to_dict() for split, counts in seen.labels.items()},
         "characters": {split: histogram(lengths) for split, lengths in seen.lengths.items()},
-        "tokens": tokens, "notes": list(seen.notes),
-    }  # fmt: skip
+        "tokens": tokens,
+        "notes": list(seen.notes),
+    }
 
 
 def _show(seen: Preview, options: dict[str, Any]) -> None:

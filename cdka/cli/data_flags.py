@@ -25,8 +25,11 @@ _NUMBERS: tuple[tuple[str, type, str], ...] = (
     ("max-new-tokens", int, "longest answer that is written (default: the longest in the data)"),
 )
 NAMES = (
-    *(name.replace("-", "_") for name, *_ in (*_COLUMNS, *_NUMBERS)), "compare", "template", "drop_missing",
-)  # fmt: skip
+    *(name.replace("-", "_") for name, *_ in (*_COLUMNS, *_NUMBERS)),
+    "compare",
+    "template",
+    "drop_missing",
+)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:

@@ -31,10 +31,13 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """An aligned table on stdout: numbers to the right, text to the left."""
     body = [["" if cell is None else str(cell) for cell in row] for row in rows]
     numeric = [
-        bool(body) and all(row[i].lstrip("-+~").replace(",", "").replace(".", "", 1).rstrip("%").isdigit() or not row[i]
-                           for row in body)
+        bool(body)
+        and all(
+            row[i].lstrip("-+~").replace(",", "").replace(".", "", 1).rstrip("%").isdigit() or not row[i]
+            for row in body
+        )
         for i in range(len(header))
-    ]  # fmt: skip
+    ]
     widths = [max(len(line[i]) for line in [list(header), *body]) for i in range(len(header))]
     for line in [list(header), *body]:
         cells = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]

@@ -32,11 +32,21 @@ def _state(run: Run) -> dict[str, Any]:
     """A run as JSON, with all that the store knows of it."""
     return {
         **document(run),
-        "sweep_id": run.sweep_id, "label": run.spec.label, "phase": run.phase, "step": run.step,
-        "attempt": run.attempt, "stop": run.stop, "last_eval": dict(run.last_eval), "peak_bytes": run.peak_bytes,
-        "remaining_s": run.remaining_s, "created_at": run.created_at, "started_at": run.started_at,
-        "finished_at": run.finished_at, "directory": str(run.directory), "spec": run.spec.to_dict(),
-    }  # fmt: skip
+        "sweep_id": run.sweep_id,
+        "label": run.spec.label,
+        "phase": run.phase,
+        "step": run.step,
+        "attempt": run.attempt,
+        "stop": run.stop,
+        "last_eval": dict(run.last_eval),
+        "peak_bytes": run.peak_bytes,
+        "remaining_s": run.remaining_s,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "directory": str(run.directory),
+        "spec": run.spec.to_dict(),
+    }
 
 
 def _list(store: Store, args: argparse.Namespace) -> None:
@@ -53,12 +63,21 @@ def _list(store: Store, args: argparse.Namespace) -> None:
     rows = []
     for run in shown:
         accuracy = run.metrics.get("accuracy", run.last_eval.get("accuracy"))
-        rows.append([
-            run.run_id, run.status, f"{run.step}/{run.spec.steps}", run.spec.label, run.spec.model, run.spec.task,
-            run.spec.seed, "" if run.num_params is None else f"{run.num_params:,}",
-            "" if accuracy is None else f"{accuracy:.3f}", "" if run.seconds is None else clock(run.seconds),
-            f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(run.created_at))}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                run.run_id,
+                run.status,
+                f"{run.step}/{run.spec.steps}",
+                run.spec.label,
+                run.spec.model,
+                run.spec.task,
+                run.spec.seed,
+                "" if run.num_params is None else f"{run.num_params:,}",
+                "" if accuracy is None else f"{accuracy:.3f}",
+                "" if run.seconds is None else clock(run.seconds),
+                f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(run.created_at))}",
+            ]
+        )
     head = ["run", "status", "step", "method", "model", "task", "seed", "parameters", "accuracy", "time", "asked for"]
     print_table(head, rows)
     if len(runs) > len(shown):

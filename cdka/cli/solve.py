@@ -75,12 +75,23 @@ def _table(options: list[Option]) -> None:
     print_table(
         ["r1", "r2", "r", "parameters", "used", "alignment", "rank", "scaling", "FLOPs", "file", "Pareto", "guideline"],
         [
-            [o.r1, o.r2, o.r, f"{o.num_params:,}", f"{o.budget_used:.1%}", f"{o.alignment:.4f}", o.rank_bound,
-             f"{o.scaling:.3g}", f"{o.flops_overhead:.2%}", f"{o.adapter_bytes / 1e6:,.2f} MB",
-             "yes" if o.pareto else "", ", ".join(o.presets)]
+            [
+                o.r1,
+                o.r2,
+                o.r,
+                f"{o.num_params:,}",
+                f"{o.budget_used:.1%}",
+                f"{o.alignment:.4f}",
+                o.rank_bound,
+                f"{o.scaling:.3g}",
+                f"{o.flops_overhead:.2%}",
+                f"{o.adapter_bytes / 1e6:,.2f} MB",
+                "yes" if o.pareto else "",
+                ", ".join(o.presets),
+            ]
             for o in options
         ],
-    )  # fmt: skip
+    )
 
 
 def _say_pattern(document: dict) -> None:

@@ -26,9 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", default=DEFAULT_MODEL, help=f"default {DEFAULT_MODEL}")
     add("--task", help=f"a task's name, or a data file of your own, as --data takes it (default {DEFAULT_TASK})")
     add(
-        "--seeds", default=str(DEFAULT_SEEDS), metavar="N",
+        "--seeds",
+        default=str(DEFAULT_SEEDS),
+        metavar="N",
         help=f"a number of seeds, or a list: 3,4,5 (default {DEFAULT_SEEDS})",
-    )  # fmt: skip
+    )
     add("--report", metavar="FILE.md", help="write the result as Markdown, with figures and data beside it")
     add("--json", action="store_true", help="one JSON document on stdout")
     add_data_arguments(parser)

@@ -74,12 +74,16 @@ def _planned(args: argparse.Namespace) -> Plan:
     given: dict[str, Any] = read_plan(args.plan) if args.plan else {}
     task, options = task_and_options(args)
     flags = {
-        "model": args.model, "task": task, "grid": args.grid, "name": args.name, "budget": args.budget,
+        "model": args.model,
+        "task": task,
+        "grid": args.grid,
+        "name": args.name,
+        "budget": args.budget,
         "options": args.options,
         "seeds": None if args.seeds is None else seeds(args.seeds),
         "baselines": None if args.baselines is None else [b.strip() for b in args.baselines.split(",") if b.strip()],
         "tune_lr": None if args.tune_lr is None else _rates(args.tune_lr),
-    }  # fmt: skip
+    }
     given.update({key: value for key, value in flags.items() if value is not None})
     given["settings"] = {**given.get("settings", {}), **spec_settings(args)}
     if options:

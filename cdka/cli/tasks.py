@@ -19,19 +19,31 @@ def run(args: argparse.Namespace) -> None:
     tasks = sorted(TASKS.values(), key=lambda task: not task.embedded)
     rows = [
         {
-            "name": task.name, "kind": task.kind, "metric": task.metric, "models": list(task.models),
-            "examples": dict(task.examples), "chance": task.chance, "embedded": task.embedded,
-            "recipe": dict(task.recipe), "licence": task.licence, "description": task.description,
+            "name": task.name,
+            "kind": task.kind,
+            "metric": task.metric,
+            "models": list(task.models),
+            "examples": dict(task.examples),
+            "chance": task.chance,
+            "embedded": task.embedded,
+            "recipe": dict(task.recipe),
+            "licence": task.licence,
+            "description": task.description,
         }
         for task in tasks
-    ]  # fmt: skip
+    ]
     if args.json:
         return print_json({"tasks": rows})
     print_table(
         ["name", "kind", "metric", "train", "validation", "test", "made for"],
         [
-            [t.name, t.kind, t.metric, *(t.examples.get(s, "") for s in ("train", "validation", "test")),
-             ", ".join(t.models) or "any"]
+            [
+                t.name,
+                t.kind,
+                t.metric,
+                *(t.examples.get(s, "") for s in ("train", "validation", "test")),
+                ", ".join(t.models) or "any",
+            ]
             for t in tasks
         ],
-    )  # fmt: skip
+    )

@@ -16,7 +16,28 @@ from cdka.stats.pareto import pareto
 from cdka.stats.trend import trends
 
 __all__ = [
-    "ALL_PAIRS", "Comparison", "Interval", "McNemar", "Measure", "Source", "StoreSource", "arms", "budgets", "compare",
-    "compare_pairs", "diff", "document", "equal_budget", "holm", "identify", "mcnemar", "methods_paragraph", "pareto",
-    "seed_table", "seeds_needed", "t_interval", "trends", "verdicts",
-]  # fmt: skip
+    "ALL_PAIRS",
+    "Comparison",
+    "Interval",
+    "McNemar",
+    "Measure",
+    "Source",
+    "StoreSource",
+    "arms",
+    "budgets",
+    "compare",
+    "compare_pairs",
+    "diff",
+    "document",
+    "equal_budget",
+    "holm",
+    "identify",
+    "mcnemar",
+    "methods_paragraph",
+    "pareto",
+    "seed_table",
+    "seeds_needed",
+    "t_interval",
+    "trends",
+    "verdicts",
+]

@@ -160,11 +160,16 @@ def summary(frame: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     by_arm = frame.groupby("arm", sort=False)
     out = first[shown].assign(
         num_params=by_arm["num_params"].max(),
-        n=n, mean=mean, sd=sd, ci_low=low, ci_high=high, anecdotal=n == 1,
+        n=n,
+        mean=mean,
+        sd=sd,
+        ci_low=low,
+        ci_high=high,
+        anecdotal=n == 1,
         seeds=[[int(seed) for seed in table.columns[row.notna().to_numpy()]] for _, row in table.iterrows()],
         waiting=frame["status"].isin(WAITING).groupby(frame["arm"], sort=False).sum().astype(int),
         failed=frame["status"].isin(ENDED_BADLY).groupby(frame["arm"], sort=False).sum().astype(int),
-    )  # fmt: skip
+    )
     for cost in ("seconds", "peak_bytes"):
         if cost in frame.columns:
             kept = frame[frame["status"].isin(KEPT)]

@@ -105,8 +105,11 @@ class Comparison:
         status = self.frame["status"]
         notes = []
         for words, names in (
-            ("still under way", WAITING), ("failed", ("failed",)), ("lost", ("lost",)), ("cancelled", ("cancelled",)),
-        ):  # fmt: skip
+            ("still under way", WAITING),
+            ("failed", ("failed",)),
+            ("lost", ("lost",)),
+            ("cancelled", ("cancelled",)),
+        ):
             count = int(status.isin(names).sum())
             if count:
                 notes.append(f"{count} of {len(self.frame)} runs {words}: not counted.")

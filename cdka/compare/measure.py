@@ -17,11 +17,36 @@ _COLUMNS = {
     (FINAL, "loss"): "validation_loss",
     (BEST, "accuracy"): "best_validation_accuracy",
 }
-_NOT_METRICS = frozenset((
-    "run_id", "sweep_id", "model", "task", "method", "label", "r1", "r2", "r", "rank", "alpha", "lr", "steps",
-    "batch_size", "seed", "status", "created_at", "arm", "arm_label", "value", "best_step", "test_examples",
-    "validation_examples", "steps_done", "attempt", "phase",
-))  # fmt: skip
+_NOT_METRICS = frozenset(
+    (
+        "run_id",
+        "sweep_id",
+        "model",
+        "task",
+        "method",
+        "label",
+        "r1",
+        "r2",
+        "r",
+        "rank",
+        "alpha",
+        "lr",
+        "steps",
+        "batch_size",
+        "seed",
+        "status",
+        "created_at",
+        "arm",
+        "arm_label",
+        "value",
+        "best_step",
+        "test_examples",
+        "validation_examples",
+        "steps_done",
+        "attempt",
+        "phase",
+    )
+)
 
 
 def metrics_of(frame: pd.DataFrame) -> list[str]:

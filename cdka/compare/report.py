@@ -35,39 +35,59 @@ def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]
         components = [row["r1"], row["r2"], row["r"]]
         arms.append(
             {
-                "label": row["arm_label"], "arm": row["arm"], "method": row["method"],
+                "label": row["arm_label"],
+                "arm": row["arm"],
+                "method": row["method"],
                 "components": None if pd.isna(components[0]) else components,
                 **{key: row[key] for key in ("rank", "model", "task", "alpha", "lr", "steps", "num_params")},
-                "seeds": row["n"], "seed_list": row["seeds"], "mean": row["mean"], "sd": row["sd"],
-                "ci_low": row["ci_low"], "ci_high": row["ci_high"], "anecdotal": row["anecdotal"],
-                "pareto": status[row["arm"]], "waiting": row["waiting"], "failed": row["failed"],
+                "seeds": row["n"],
+                "seed_list": row["seeds"],
+                "mean": row["mean"],
+                "sd": row["sd"],
+                "ci_low": row["ci_low"],
+                "ci_high": row["ci_high"],
+                "anecdotal": row["anecdotal"],
+                "pareto": status[row["arm"]],
+                "waiting": row["waiting"],
+                "failed": row["failed"],
                 "seconds": row.get("seconds"),
             }
-        )  # fmt: skip
+        )
     labels = comparison.labels
     rulings = [
         {
-            "a": labels[row["a"]], "b": labels[row["b"]],
-            **{key: row[key] for key in ("verdict", "difference", "ci_low", "ci_high", "p", "p_holm", "n", "test",
-                                         "more_seeds")},
+            "a": labels[row["a"]],
+            "b": labels[row["b"]],
+            **{
+                key: row[key]
+                for key in ("verdict", "difference", "ci_low", "ci_high", "p", "p_holm", "n", "test", "more_seeds")
+            },
             "needs": "" if row["verdict"] != UNRESOLVED else needs(row),
             "text": verdict_sentence(row, labels),
         }
         for _, row in comparison.verdicts.iterrows()
-    ]  # fmt: skip
+    ]
     tendencies = [
         {**row.to_dict(), "text": trend_sentence(row, comparison.trend_header(row))}
         for _, row in comparison.trends.iterrows()
     ]
     return _plain(
         {
-            "comparison": comparison.name, "metric": comparison.measure.metric, "aggregation": comparison.measure.at,
-            "step": comparison.measure.step, "header": comparison.measure.header,
-            "higher_is_better": comparison.measure.higher_is_better, "interval": "95 % Student t over seeds",
-            "references": [labels[arm] for arm in comparison.references], "all_pairs": comparison.all_pairs,
-            "arms": arms, "verdicts": rulings, "trends": tendencies, "missing": comparison.missing(),
+            "comparison": comparison.name,
+            "metric": comparison.measure.metric,
+            "aggregation": comparison.measure.at,
+            "step": comparison.measure.step,
+            "header": comparison.measure.header,
+            "higher_is_better": comparison.measure.higher_is_better,
+            "interval": "95 % Student t over seeds",
+            "references": [labels[arm] for arm in comparison.references],
+            "all_pairs": comparison.all_pairs,
+            "arms": arms,
+            "verdicts": rulings,
+            "trends": tendencies,
+            "missing": comparison.missing(),
         }
-    )  # fmt: skip
+    )
 
 
 def provenance(comparison: Comparison, shown: Sequence[str], most: int = 3) -> str:

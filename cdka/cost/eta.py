@@ -25,8 +25,10 @@ def time_left_s(runs: Sequence[Run]) -> float | None:
     if not paces:
         return None
     overall = fmean(pace for some in paces.values() for pace in some)
-    work = [run.remaining_s if run.remaining_s is not None else run.spec.steps * _mean(paces, run, overall)
-            for run in (*live, *waiting)]  # fmt: skip
+    work = [
+        run.remaining_s if run.remaining_s is not None else run.spec.steps * _mean(paces, run, overall)
+        for run in (*live, *waiting)
+    ]
     return max(sum(work) / max(1, len(live)), max(work))
 
 

@@ -15,14 +15,28 @@ from cdka.runs.spec import RunSpec
 
 
 @lru_cache(maxsize=1024)
-def _one(model: str, targets: str | tuple[str, ...], components: Components, batch: int, length: int,
-         dtype: str, checkpointing: bool, device_type: str) -> MemoryEstimate:  # fmt: skip
+def _one(
+    model: str,
+    targets: str | tuple[str, ...],
+    components: Components,
+    batch: int,
+    length: int,
+    dtype: str,
+    checkpointing: bool,
+    device_type: str,
+) -> MemoryEstimate:
     shapes = find_model(model)
     known = dict(shapes.details).get("num_image_tokens")
     return training_memory(
-        shapes, select(shapes, targets), components, batch_size=batch, length=known or length, dtype=dtype,
-        gradient_checkpointing=checkpointing, device_type=device_type,
-    )  # fmt: skip
+        shapes,
+        select(shapes, targets),
+        components,
+        batch_size=batch,
+        length=known or length,
+        dtype=dtype,
+        gradient_checkpointing=checkpointing,
+        device_type=device_type,
+    )
 
 
 def job_bytes(specs: Sequence[RunSpec], device_type: str = "cpu") -> int | None:
@@ -40,9 +54,15 @@ def job_bytes(specs: Sequence[RunSpec], device_type: str = "cpu") -> int | None:
         micro = -(-spec.batch_size // spec.gradient_accumulation)
         try:
             one = _one(
-                spec.model, spec.target_modules, components, micro, spec.max_length, dtype,
-                spec.gradient_checkpointing, device_type,
-            )  # fmt: skip
+                spec.model,
+                spec.target_modules,
+                components,
+                micro,
+                spec.max_length,
+                dtype,
+                spec.gradient_checkpointing,
+                device_type,
+            )
             trained = find_model(spec.model).base_params if spec.method == "full" else 0
         except CdkaError:
             return None

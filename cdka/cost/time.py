@@ -14,9 +14,11 @@ from cdka.runs.record import Run
 from cdka.runs.spec import RunSpec
 
 REFERENCE_S = {
-    ("digits-vit", "digits-flip"): 5e-4, ("digits-vit", "digits"): 5e-4,
-    ("math-lm", "math-chain"): 1.3e-3, ("math-lm", "math"): 1.3e-3,
-}  # fmt: skip
+    ("digits-vit", "digits-flip"): 5e-4,
+    ("digits-vit", "digits"): 5e-4,
+    ("math-lm", "math-chain"): 1.3e-3,
+    ("math-lm", "math"): 1.3e-3,
+}
 """Seconds per sample trained on, one thread of a 2026 server CPU (ours): a first guess where nothing was timed yet."""
 START_S = 3.5
 """Imports and loading of a cold worker on such a CPU (ours)."""

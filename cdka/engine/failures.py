@@ -41,11 +41,14 @@ def _estimated_bytes(spec: RunSpec) -> int | None:
     try:
         shapes = find_model(spec.model)
         return training_memory(
-            shapes, select(shapes, spec.target_modules), components, batch_size=spec.batch_size,
+            shapes,
+            select(shapes, spec.target_modules),
+            components,
+            batch_size=spec.batch_size,
             length=None if find_task(spec.task).kind.startswith("image") else spec.max_length,
             dtype="float32" if spec.dtype in ("auto", "float64") else spec.dtype,
             gradient_checkpointing=spec.gradient_checkpointing,
-        ).total_bytes  # fmt: skip
+        ).total_bytes
     except CdkaError:
         return None
 

@@ -111,9 +111,13 @@ def _start(store: Store, command: Sequence[str] | None) -> bool:
         with log.open("wb" if new else "ab") as file:
             process = subprocess.Popen(
                 [*(command or DISPATCHER), str(store.home)],
-                stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
-                cwd=store.home, env=python_environment(),
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                cwd=store.home,
+                env=python_environment(),
+            )
     except OSError as error:
         raise CdkaError(f"the engine could not be started: {error.strerror}. What was queued stays queued.") from None
     _started.append((store.home, now, process))

@@ -64,9 +64,13 @@ class Cold:
         try:
             self._process = subprocess.Popen(
                 [*command, order.to_json()],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env=python_environment() | slots.environment(order.slot), cwd=order.home,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=python_environment() | slots.environment(order.slot),
+                cwd=order.home,
+            )
         finally:
             os.close(log)
 
@@ -135,9 +139,12 @@ class Zygote:
         with theirs:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True, cwd=home,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=home,
                 env=python_environment() | ZYGOTE_ENVIRONMENT,
-            )  # fmt: skip
+            )
         self._channel.setblocking(False)
         self._received = b""
         self._numbers, self._children = itertools.count(), {}

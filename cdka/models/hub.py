@@ -70,8 +70,11 @@ def obtain_dataset(name: str, patterns: Sequence[str] = ()) -> Fetching:
 def _fetch(what: str, hub_id: str, patterns: Sequence[str]) -> Fetching:
     process = subprocess.Popen(
         [sys.executable, "-m", "cdka.models.hub_download", what, hub_id, *patterns],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         best, patience = -1, START_LIMIT_S
         waited = 0.0

@@ -165,9 +165,7 @@ def fetch_dataset(hub_id: str, patterns: Sequence[str], report: Report) -> dict[
 def _local_dataset(hub_id: str, patterns: Sequence[str]) -> str:
     from huggingface_hub import snapshot_download
 
-    return snapshot_download(
-        hub_id, repo_type="dataset", local_files_only=True, allow_patterns=list(patterns) or None
-    )  # fmt: skip
+    return snapshot_download(hub_id, repo_type="dataset", local_files_only=True, allow_patterns=list(patterns) or None)
 
 
 def _cached_dataset(hub_id: str, patterns: Sequence[str]) -> str | None:

@@ -17,9 +17,20 @@ DTYPES = ("auto", "float32", "bfloat16", "float16", "float64", *QUANTIZED)
 """Precision of the frozen base; the quantized ones (8 and 4 bits) need bitsandbytes."""
 SCHEDULES = ("cosine", "constant")
 SHARED = (
-    "model", "task", "batch_size", "steps", "max_length", "dtype", "device", "eval_every", "gradient_accumulation",
-    "gradient_checkpointing", "checkpoint_every", "num_processes", "task_options",
-)  # fmt: skip
+    "model",
+    "task",
+    "batch_size",
+    "steps",
+    "max_length",
+    "dtype",
+    "device",
+    "eval_every",
+    "gradient_accumulation",
+    "gradient_checkpointing",
+    "checkpoint_every",
+    "num_processes",
+    "task_options",
+)
 """The settings in which runs must agree to train together over one base."""
 _WITH_RANK = ("lora", "lokr", "dora")
 
@@ -71,8 +82,11 @@ class RunSpec:
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
         for name, choices in (
-            ("dtype", DTYPES), ("schedule", SCHEDULES), ("scaling_rule", SCALING_RULES), ("init_weights", INIT_WEIGHTS),
-        ):  # fmt: skip
+            ("dtype", DTYPES),
+            ("schedule", SCHEDULES),
+            ("scaling_rule", SCALING_RULES),
+            ("init_weights", INIT_WEIGHTS),
+        ):
             if getattr(self, name) not in choices:
                 raise CdkaError(f"{name} must be one of {', '.join(choices)}: got {getattr(self, name)!r}.")
         for name, least in _LEAST.items():
@@ -175,9 +189,15 @@ MOST_SEED = 2**63
 """What torch, NumPy and SQLite take as an integer."""
 FIELD_NAMES = tuple(f.name for f in fields(RunSpec))
 _LEAST = {
-    "steps": 1, "batch_size": 1, "seed": 0, "eval_every": 1,
-    "gradient_accumulation": 1, "checkpoint_every": 0, "max_length": 1, "num_processes": 1,
-}  # fmt: skip
+    "steps": 1,
+    "batch_size": 1,
+    "seed": 0,
+    "eval_every": 1,
+    "gradient_accumulation": 1,
+    "checkpoint_every": 0,
+    "max_length": 1,
+    "num_processes": 1,
+}
 
 
 def resolve(model: str, task: str, **settings: Any) -> RunSpec:

@@ -28,19 +28,52 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     for run in runs:
         spec, parts = run.spec, run.spec.components
         own = {
-            "run_id": run.run_id, "sweep_id": run.sweep_id, "model": spec.model, "task": spec.task,
-            "method": spec.method, "label": spec.label,
-            "r1": parts and parts.r1, "r2": parts and parts.r2, "r": parts and parts.r,
-            "rank": spec.rank, "alpha": spec.alpha, "scaling_rule": spec.scaling_rule, "lr": spec.lr,
-            "steps": spec.steps, "batch_size": spec.batch_size, "seed": spec.seed,
-            "status": run.status, "num_params": run.num_params, "seconds": run.seconds,
-            "created_at": run.created_at, "peak_bytes": run.peak_bytes,
-        }  # fmt: skip
+            "run_id": run.run_id,
+            "sweep_id": run.sweep_id,
+            "model": spec.model,
+            "task": spec.task,
+            "method": spec.method,
+            "label": spec.label,
+            "r1": parts and parts.r1,
+            "r2": parts and parts.r2,
+            "r": parts and parts.r,
+            "rank": spec.rank,
+            "alpha": spec.alpha,
+            "scaling_rule": spec.scaling_rule,
+            "lr": spec.lr,
+            "steps": spec.steps,
+            "batch_size": spec.batch_size,
+            "seed": spec.seed,
+            "status": run.status,
+            "num_params": run.num_params,
+            "seconds": run.seconds,
+            "created_at": run.created_at,
+            "peak_bytes": run.peak_bytes,
+        }
         rows.append({**{key: value for key, value in run.metrics.items() if key not in own}, **own})
     first = [
-        "run_id", "sweep_id", "model", "task", "method", "label", "r1", "r2", "r", "rank", "alpha", "scaling_rule",
-        "lr", "steps", "batch_size", "seed", "status", "num_params", "seconds", "created_at", "peak_bytes",
-    ]  # fmt: skip
+        "run_id",
+        "sweep_id",
+        "model",
+        "task",
+        "method",
+        "label",
+        "r1",
+        "r2",
+        "r",
+        "rank",
+        "alpha",
+        "scaling_rule",
+        "lr",
+        "steps",
+        "batch_size",
+        "seed",
+        "status",
+        "num_params",
+        "seconds",
+        "created_at",
+        "peak_bytes",
+    ]
     table = pd.DataFrame(rows, columns=first if not rows else None)
     table = table[first + [column for column in table.columns if column not in first]]
     return table.astype({**dict.fromkeys(_WHOLE, "Int64"), "peak_bytes": "Int64", "seconds": "float64"})
@@ -71,12 +104,15 @@ def curves(database: Database, run_ids: Iterable[str]) -> pd.DataFrame:
 
 def _points(sql: sqlite3.Cursor, n: int, attempt: int) -> list[dict[str, Any]]:
     events = events_of(
-        map(tuple, sql.execute(
-            "SELECT seq, at, body FROM events WHERE n = ? AND attempt = ? AND kind IN ('resumed', 'step', 'eval')"
-            " ORDER BY seq",
-            (n, attempt),
-        ))
-    )  # fmt: skip
+        map(
+            tuple,
+            sql.execute(
+                "SELECT seq, at, body FROM events WHERE n = ? AND attempt = ? AND kind IN ('resumed', 'step', 'eval')"
+                " ORDER BY seq",
+                (n, attempt),
+            ),
+        )
+    )
     points = [event for event in events if event["kind"] != "resumed"]
     resumed = next((event["step"] for event in events if event["kind"] == "resumed"), 0)
     if resumed and attempt > 1:

@@ -59,18 +59,23 @@ def columns_for(linears: Sequence[LinearShape], r1: Iterable[int], r2: Iterable[
         rank += count * np.minimum(min(out, inner), r * one)
     squares = sum(count * np.minimum(1.0, (r * r2) / (r1 * inner)) for inner, count in by_in.items())
     return Columns(
-        r1=r1, r2=r2, r=r,
+        r1=r1,
+        r2=r2,
+        r=r,
         num_params=r * (r2 * outs // r1 + r1 * ins // r2),
         rank_bound=rank // modules,
         alignment=np.sqrt(squares / modules),
         flops_per_token=2 * r * (ins * r1 + outs * r2),
-    )  # fmt: skip
+    )
 
 
 def enumerate_options(
-    linears: Sequence[LinearShape], budget_params: int, r1_values: Sequence[int], r2_values: Sequence[int],
+    linears: Sequence[LinearShape],
+    budget_params: int,
+    r1_values: Sequence[int],
+    r2_values: Sequence[int],
     max_r: int | None,
-) -> Columns:  # fmt: skip
+) -> Columns:
     """Every (r1, r2, r) from these values whose parameters fit the budget; possibly none."""
     pairs = np.array([(a, b) for a in r1_values for b in r2_values], dtype=np.int64).reshape(-1, 2)
     unit = columns_for(linears, pairs[:, 0], pairs[:, 1], np.ones(len(pairs), dtype=np.int64)).num_params

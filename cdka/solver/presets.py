@@ -55,47 +55,68 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset(
-            "paper", "paper", "Paper default",
+            "paper",
+            "paper",
+            "Paper default",
             "(2, 8) with as many components as fit. At r2/r1 = 4 alignment per parameter has nearly saturated, and the "
             "rest of the budget goes into more components; 2,8,4 with alpha = 64 is the paper's default.",
-            "paper", _family(2, 8),
+            "paper",
+            _family(2, 8),
         ),
         Preset(
-            "paper-math", "paper, math", "Paper, mathematical reasoning",
+            "paper-math",
+            "paper, math",
+            "Paper, mathematical reasoning",
             "(2, 2) with as many components as fit: what the paper used for its mathematical reasoning runs "
             "(2, 2, 8, alpha = 64).",
-            "paper", _family(2, 2),
+            "paper",
+            _family(2, 2),
         ),
         Preset(
-            "lora", "LoRA", "LoRA baseline",
+            "lora",
+            "LoRA",
+            "LoRA baseline",
             "(1, 1, r) is LoRA of rank r with rsLoRA scaling: the comparison at equal budget.",
-            "paper", _family(1, 1),
+            "paper",
+            _family(1, 1),
         ),
         Preset(
-            "alignment", "closest", "Closest first step",
+            "alignment",
+            "closest",
+            "Closest first step",
             "The highest expected alignment with full fine-tuning. It tends to a large r2 with few "
             "components; best where training is short.",
-            "ours", _by("-alignment", "-rank_bound", "flops_per_token"),
+            "ours",
+            _by("-alignment", "-rank_bound", "flops_per_token"),
         ),
         Preset(
-            "rank", "richest", "Richest update",
+            "rank",
+            "richest",
+            "Richest update",
             "The highest rank bound among options within 10 % of the best alignment. Best where training is long "
             "and the final update must be rich; a large r1 costs FLOPs.",
-            "ours", _by("-rank_bound", "-alignment", "flops_per_token", near_best=NEAR),
+            "ours",
+            _by("-rank_bound", "-alignment", "flops_per_token", near_best=NEAR),
         ),
         Preset(
-            "four-to-one", "r2 = 4 r1", "Four to one",
+            "four-to-one",
+            "r2 = 4 r1",
+            "Four to one",
             "r2 = 4 r1, where alignment per parameter has nearly saturated, with the highest rank bound within 10 % of "
             "the best alignment at that ratio.",
-            "ours", _four_to_one,
+            "ours",
+            _four_to_one,
         ),
         Preset(
-            "light", "least work", "Least arithmetic",
+            "light",
+            "least work",
+            "Least arithmetic",
             "The fewest extra FLOPs among options within 10 % of the best alignment.",
-            "ours", _by("flops_per_token", "-alignment", "-rank_bound", near_best=NEAR),
+            "ours",
+            _by("flops_per_token", "-alignment", "-rank_bound", near_best=NEAR),
         ),
     )
-}  # fmt: skip
+}
 
 
 def preset_rows(columns: Columns) -> dict[str, int]:

@@ -28,9 +28,15 @@ def resources(
     if dtype == "auto":
         dtype = "bfloat16" if where.kind == "cuda" else "float32"
     estimate = training_memory(
-        solution.shapes, solution.linears, option.components, batch_size=batch_size, length=length, dtype=dtype,
-        gradient_checkpointing=gradient_checkpointing, device_type=where.kind,
-    )  # fmt: skip
+        solution.shapes,
+        solution.linears,
+        option.components,
+        batch_size=batch_size,
+        length=length,
+        dtype=dtype,
+        gradient_checkpointing=gradient_checkpointing,
+        device_type=where.kind,
+    )
     return {
         "components": list(option.components.as_tuple()),
         "adapter_file_bytes": option.adapter_bytes,

@@ -234,10 +234,20 @@ def explore(
         columns = columns.take(first)
         order = np.argsort(-scores(columns, weights), kind="stable")
     return Solution(
-        shapes=shapes, linears=linears, budget=said, budget_params=budget_params, columns=columns.take(order),
-        r1_values=r1_values, r2_values=r2_values, alpha=float(alpha), scaling_rule=scaling_rule,
-        weights=dict(weights or {}), max_r=max_r, max_r1=max_r1, max_r2=max_r2,
-    )  # fmt: skip
+        shapes=shapes,
+        linears=linears,
+        budget=said,
+        budget_params=budget_params,
+        columns=columns.take(order),
+        r1_values=r1_values,
+        r2_values=r2_values,
+        alpha=float(alpha),
+        scaling_rule=scaling_rule,
+        weights=dict(weights or {}),
+        max_r=max_r,
+        max_r1=max_r1,
+        max_r2=max_r2,
+    )
 
 
 def solve(model: Model, budget: str | int | float | Budget, **settings: Any) -> list[Option]:
@@ -246,9 +256,14 @@ def solve(model: Model, budget: str | int | float | Budget, **settings: Any) -> 
 
 
 def evaluate(
-    model: Model, components: Components | Sequence[int] | str, *, target_modules: str | Iterable[str] = "all-linear",
-    budget: str | int | float | Budget | None = None, alpha: float = PAPER_ALPHA, scaling_rule: str = "sqrt_r_r2",
-) -> Option:  # fmt: skip
+    model: Model,
+    components: Components | Sequence[int] | str,
+    *,
+    target_modules: str | Iterable[str] = "all-linear",
+    budget: str | int | float | Budget | None = None,
+    alpha: float = PAPER_ALPHA,
+    scaling_rule: str = "sqrt_r_r2",
+) -> Option:
     """The numbers of one configuration, whether it is within the budget or not.
 
     Without ``budget``, ``budget_used`` is the share of full fine-tuning of the same modules. Raises CdkaError naming
@@ -260,10 +275,16 @@ def evaluate(
     check_fits(linears, chosen)
     said = Budget("count", full_params(linears)) if budget is None else Budget.parse(budget)
     solution = Solution(
-        shapes=shapes, linears=linears, budget=said, budget_params=max(1, said.params(shapes.base_params, linears)),
+        shapes=shapes,
+        linears=linears,
+        budget=said,
+        budget_params=max(1, said.params(shapes.base_params, linears)),
         columns=columns_for(linears, *([value] for value in chosen.as_tuple())),
-        r1_values=(chosen.r1,), r2_values=(chosen.r2,), alpha=alpha, scaling_rule=scaling_rule,
-    )  # fmt: skip
+        r1_values=(chosen.r1,),
+        r2_values=(chosen.r2,),
+        alpha=alpha,
+        scaling_rule=scaling_rule,
+    )
     return solution.options[0]._replace(pareto=False, presets=())
 
 

@@ -38,11 +38,17 @@ def compare_pairs(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.D
     n, mean, sd, low, high = band(differences)
     out = pd.DataFrame(
         {
-            "a": [a for a, _ in pairs], "b": [b for _, b in pairs], "n": n,
-            "difference": mean, "sd": sd, "ci_low": low, "ci_high": high, "p": t_test(differences),
+            "a": [a for a, _ in pairs],
+            "b": [b for _, b in pairs],
+            "n": n,
+            "difference": mean,
+            "sd": sd,
+            "ci_low": low,
+            "ci_high": high,
+            "p": t_test(differences),
             "test": np.where(n > 1, "paired t", ""),
         }
-    )  # fmt: skip
+    )
     _unshared(out, values, left, right)
     return out
 
@@ -57,8 +63,12 @@ def _unshared(out: pd.DataFrame, values: np.ndarray, left: np.ndarray, right: np
             ends = welch.confidence_interval(LEVEL)
             spread = np.hypot(x.std(ddof=1), y.std(ddof=1))  # what differences of unrelated seeds would show
             out.loc[row, ["difference", "sd", "ci_low", "ci_high", "p"]] = [
-                x.mean() - y.mean(), spread, ends.low, ends.high, welch.pvalue,
-            ]  # fmt: skip
+                x.mean() - y.mean(),
+                spread,
+                ends.low,
+                ends.high,
+                welch.pvalue,
+            ]
             out.loc[row, "test"] = "Welch t (seeds not shared)"
         elif out.loc[row, "n"] == 0:
             out.loc[row, "difference"] = x.mean() - y.mean()

@@ -24,9 +24,11 @@ def pareto(
     known = arms[arms["mean"].notna() & arms[cost].notna()].sort_values(cost, kind="stable")
     names, costs = known["arm"].to_list(), known[cost].to_numpy(dtype=float)
     pairs = [
-        (names[i], names[j]) for i in range(len(names)) for j in range(len(names))
+        (names[i], names[j])
+        for i in range(len(names))
+        for j in range(len(names))
         if i != j and (costs[j] < costs[i] or (costs[j] == costs[i] and j < i))
-    ]  # fmt: skip
+    ]
     out = pd.Series([None] * len(arms), index=arms["arm"], dtype=object)
     if not names:
         return out

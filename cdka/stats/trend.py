@@ -82,12 +82,18 @@ def trends(
         n, mean, sd, low, high = band(per_seed.to_numpy())
         rows.append(
             {
-                "factor": factor, "levels": sorted({levels[arm] for ladder in found for arm in ladder}),
-                "ladders": len(found), "n": int(n), "slope": float(mean), "sd": float(sd),
-                "ci_low": float(low), "ci_high": float(high), "p": float(t_test(per_seed.to_numpy())),
+                "factor": factor,
+                "levels": sorted({levels[arm] for ladder in found for arm in ladder}),
+                "ladders": len(found),
+                "n": int(n),
+                "slope": float(mean),
+                "sd": float(sd),
+                "ci_low": float(low),
+                "ci_high": float(high),
+                "p": float(t_test(per_seed.to_numpy())),
                 "gains": gains(table, found, levels),
             }
-        )  # fmt: skip
+        )
     out = pd.DataFrame(
         rows, columns=["factor", "levels", "ladders", "n", "slope", "sd", "ci_low", "ci_high", "p", "gains"]
     )
@@ -108,9 +114,15 @@ def gains(table: pd.DataFrame, ladders: Sequence[Sequence[str]], levels: Mapping
     for (low_level, high_level), changes in sorted(rungs.items()):
         n, mean, _, low, high = band(np.mean(changes, axis=0))
         out.append(
-            {"from": low_level, "to": high_level, "gain": float(mean), "ci_low": float(low), "ci_high": float(high),
-             "n": int(n)}
-        )  # fmt: skip
+            {
+                "from": low_level,
+                "to": high_level,
+                "gain": float(mean),
+                "ci_low": float(low),
+                "ci_high": float(high),
+                "n": int(n),
+            }
+        )
     return out
 
 

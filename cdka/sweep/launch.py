@@ -37,9 +37,13 @@ class Preview:
     def document(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
-            "runs": self.runs, "jobs": self.jobs, "estimated_s": self.estimate.seconds,
-            "estimated_from": self.estimate.basis, "memory_bytes": self.memory_bytes, "notes": list(self.notes),
-        }  # fmt: skip
+            "runs": self.runs,
+            "jobs": self.jobs,
+            "estimated_s": self.estimate.seconds,
+            "estimated_from": self.estimate.basis,
+            "memory_bytes": self.memory_bytes,
+            "notes": list(self.notes),
+        }
 
 
 def preview(plan: Plan, store: Store, *, packs: bool = True) -> Preview:
@@ -57,9 +61,13 @@ def preview(plan: Plan, store: Store, *, packs: bool = True) -> Preview:
     memory = max((size for size in sizes if size is not None), default=None)
     ways = min(len(places), cores())
     return Preview(
-        len(plan.specs), tuple(numbers), jobs, estimate(plan.specs, timed(store.runs()), slots=ways), memory,
+        len(plan.specs),
+        tuple(numbers),
+        jobs,
+        estimate(plan.specs, timed(store.runs()), slots=ways),
+        memory,
         (*plan.notes, *notes),
-    )  # fmt: skip
+    )
 
 
 def _places(spec: RunSpec, slots: Sequence[Slot]) -> list[Slot]:

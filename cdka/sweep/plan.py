@@ -103,15 +103,27 @@ def plan(
     specs = tuple(_runs(planned, seed_list, rates))
     title = name or _title(model, task, grid, planned)
     document = {
-        "name": title, "model": model, "task": task, "grid": dict(grid) if isinstance(grid, Mapping) else grid,
-        "baselines": list(baselines), "budget": limit, "options": options, "seeds": list(seed_list), "tune_lr": rates,
-        "settings": base, "notes": notes,
+        "name": title,
+        "model": model,
+        "task": task,
+        "grid": dict(grid) if isinstance(grid, Mapping) else grid,
+        "baselines": list(baselines),
+        "budget": limit,
+        "options": options,
+        "seeds": list(seed_list),
+        "tune_lr": rates,
+        "settings": base,
+        "notes": notes,
         "arms": [
-            {**_plain(arm.settings), "num_params": arm.num_params, "mismatch": mismatch(arm, limit),
-             **({} if arm.tuned is None else {"tuned": arm.tuned})}
+            {
+                **_plain(arm.settings),
+                "num_params": arm.num_params,
+                "mismatch": mismatch(arm, limit),
+                **({} if arm.tuned is None else {"tuned": arm.tuned}),
+            }
             for arm in planned
         ],
-    }  # fmt: skip
+    }
     return Plan(title, tuple(planned), specs, tuple(notes), document)
 
 

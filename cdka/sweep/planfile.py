@@ -17,9 +17,18 @@ from cdka.sweep.settings import SETTINGS, typed
 from cdka.tasks.catalogue import find_task
 
 KEYS: dict[str, tuple[type, ...]] = {
-    "name": (str,), "model": (str,), "task": (str,), "seeds": (int, list), "baselines": (list,), "budget": (int, str),
-    "options": (int,), "tune_lr": (list,), "settings": (dict,), "grid": (dict, str), "arms": (list,),
-}  # fmt: skip
+    "name": (str,),
+    "model": (str,),
+    "task": (str,),
+    "seeds": (int, list),
+    "baselines": (list,),
+    "budget": (int, str),
+    "options": (int,),
+    "tune_lr": (list,),
+    "settings": (dict,),
+    "grid": (dict, str),
+    "arms": (list,),
+}
 EXAMPLE = """\
 name = "does r1 hurt?"
 model = "digits-vit"
@@ -104,9 +113,11 @@ def _check_items(key: str, value: Any, place: str) -> None:
 def _check_values(document: dict[str, Any], lines: _Lines) -> None:
     """Values of the first level whose meaning is known without planning."""
     checks: dict[str, Callable[[Any], Any]] = {
-        "model": find_model, "task": find_task, "budget": Budget.parse,
+        "model": find_model,
+        "task": find_task,
+        "budget": Budget.parse,
         "grid": lambda value: parse_grid(value) if isinstance(value, str) else None,
-    }  # fmt: skip
+    }
     for key, check in checks.items():
         if key in document:
             _located(lambda key=key, check=check: check(document[key]), lines.place(key))

@@ -10,13 +10,29 @@ from cdka.runs.spec import FIELD_NAMES, METHODS, RunSpec
 
 COMPONENT_AXES = ("r1", "r2", "r")
 INTEGERS = (
-    *COMPONENT_AXES, "rank", "steps", "batch_size", "eval_every", "max_length", "gradient_accumulation",
-    "checkpoint_every", "num_processes", "lokr_factor",
-)  # fmt: skip
+    *COMPONENT_AXES,
+    "rank",
+    "steps",
+    "batch_size",
+    "eval_every",
+    "max_length",
+    "gradient_accumulation",
+    "checkpoint_every",
+    "num_processes",
+    "lokr_factor",
+)
 NUMBERS = ("lr", "alpha", "weight_decay", "warmup_ratio", "max_grad_norm")
 WORDS = (
-    "method", "model", "task", "init_weights", "scaling_rule", "schedule", "target_modules", "dtype", "device",
-)  # fmt: skip
+    "method",
+    "model",
+    "task",
+    "init_weights",
+    "scaling_rule",
+    "schedule",
+    "target_modules",
+    "dtype",
+    "device",
+)
 SETTINGS = tuple(dict.fromkeys((*COMPONENT_AXES, *(name for name in FIELD_NAMES if name != "seed"))))
 """Every setting of an arm; seeds are given apart."""
 _BELONG_TO_A_METHOD = ("method", "components", "rank")

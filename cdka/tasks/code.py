@@ -25,9 +25,15 @@ HUMANEVAL = hub.Source("openai/openai_humaneval", ("openai_humaneval/*.parquet",
 MBPP = hub.Source("google-research-datasets/mbpp", ("sanitized/*.parquet",), option="mbpp")
 CONSENT = "allow_code_execution"
 OPTIONS = (
-    CONSENT, "codefeedback", "humaneval", "mbpp", "train_examples", "validation_examples", "test_examples",
+    CONSENT,
+    "codefeedback",
+    "humaneval",
+    "mbpp",
+    "train_examples",
+    "validation_examples",
+    "test_examples",
     "max_new_tokens",
-)  # fmt: skip
+)
 TRAIN_EXAMPLES, MAX_NEW_TOKENS = 100_000, 512
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 
@@ -76,9 +82,11 @@ def judge(texts: Sequence[str], references: Sequence[Mapping[str, str]]) -> Answ
 def _humaneval(row: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     header = row["prompt"].split(f"def {row['entry_point']}", 1)[0]
     problem = {
-        "entry_point": row["entry_point"], "header": header, "beginning": row["prompt"],
+        "entry_point": row["entry_point"],
+        "header": header,
+        "beginning": row["prompt"],
         "tests": f"{row['test']}\ncheck({row['entry_point']})",
-    }  # fmt: skip
+    }
     return f"Complete this Python function.\n```python\n{row['prompt']}```", problem
 
 
@@ -117,7 +125,8 @@ def read(_info: TaskInfo, spec: RunSpec) -> InstructionRows:
     }
     guards = ", ".join(protections()) or "nothing beyond the limits on time, memory and files"
     return InstructionRows(
-        rows, judge=judge,
+        rows,
+        judge=judge,
         max_new_tokens=whole_number(spec.task_options, "max_new_tokens", MAX_NEW_TOKENS),
         notes=(f"Code that the model writes runs here; out of its reach: {guards}.",),
-    )  # fmt: skip
+    )

@@ -51,19 +51,26 @@ class _Set:
 
 _ARC = ("question", "choices", "answerKey")
 SETS = {
-    "arc-easy": _Set(hub.Source("allenai/ai2_arc", ("ARC-Easy/*.parquet",)), _ARC, "test",
-                     _choices("question")),
-    "arc-challenge": _Set(hub.Source("allenai/ai2_arc", ("ARC-Challenge/*.parquet",)), _ARC, "test",
-                          _choices("question")),
-    "openbookqa": _Set(hub.Source("allenai/openbookqa", ("main/*.parquet",)),
-                       ("question_stem", "choices", "answerKey"), "test", _choices("question_stem")),
-    "commonsense-qa": _Set(hub.Source("tau/commonsense_qa", ("data/*.parquet",)), _ARC, "validation",
-                           _choices("question")),
-    "boolq": _Set(hub.Source("google/boolq", ("data/*.parquet",)), ("question", "passage", "answer"), "validation",
-                  _boolq),
-    "hellaswag": _Set(hub.Source("Rowan/hellaswag", ("data/*.parquet",)), ("ctx", "endings", "label"), "validation",
-                      _hellaswag),
-}  # fmt: skip
+    "arc-easy": _Set(hub.Source("allenai/ai2_arc", ("ARC-Easy/*.parquet",)), _ARC, "test", _choices("question")),
+    "arc-challenge": _Set(
+        hub.Source("allenai/ai2_arc", ("ARC-Challenge/*.parquet",)), _ARC, "test", _choices("question")
+    ),
+    "openbookqa": _Set(
+        hub.Source("allenai/openbookqa", ("main/*.parquet",)),
+        ("question_stem", "choices", "answerKey"),
+        "test",
+        _choices("question_stem"),
+    ),
+    "commonsense-qa": _Set(
+        hub.Source("tau/commonsense_qa", ("data/*.parquet",)), _ARC, "validation", _choices("question")
+    ),
+    "boolq": _Set(
+        hub.Source("google/boolq", ("data/*.parquet",)), ("question", "passage", "answer"), "validation", _boolq
+    ),
+    "hellaswag": _Set(
+        hub.Source("Rowan/hellaswag", ("data/*.parquet",)), ("ctx", "endings", "label"), "validation", _hellaswag
+    ),
+}
 """By task name. A set whose test answers are secret is judged on its validation split."""
 VALIDATION_EXAMPLES = 256
 

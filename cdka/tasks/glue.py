@@ -76,6 +76,9 @@ def read(info: TaskInfo, spec: RunSpec) -> LabelledRows:
         "test": _rows(judged, hub.subset(len(judged), sizes["test"]), known.columns, len(taught)),
     }
     return LabelledRows(
-        rows, known.words, prefix=f"{name} ", scores=known.scores,
+        rows,
+        known.words,
+        prefix=f"{name} ",
+        scores=known.scores,
         notes=(f"GLUE keeps its test labels secret: judged on its {known.judged} split.",),
-    )  # fmt: skip
+    )

@@ -25,8 +25,14 @@ SETS: dict[str, tuple[hub.Source, str, str]] = {
 }
 """(source, image column, label column) by task name."""
 OPTIONS = (
-    "mirror", "dataset", "image_column", "label_column", "train_examples", "validation_examples", "test_examples",
-)  # fmt: skip
+    "mirror",
+    "dataset",
+    "image_column",
+    "label_column",
+    "train_examples",
+    "validation_examples",
+    "test_examples",
+)
 VALIDATION_EXAMPLES = 500
 
 
@@ -67,8 +73,10 @@ def read(info: TaskInfo, spec: RunSpec) -> PictureRows:
         test = hub.subset(len(judged), sizes["test"])
     splits = {}
     for name, table, rows, start in (
-        ("train", taught, train, 0), ("validation", taught, validation, 0), ("test", judged, test, offset),
-    ):  # fmt: skip
+        ("train", taught, train, 0),
+        ("validation", taught, validation, 0),
+        ("test", judged, test, offset),
+    ):
         rows = np.sort(rows)
         labels = np.asarray(table[label])[rows].tolist()
         splits[name] = PictureSplit(labels, rows + start, _opener(table, image, rows))

@@ -58,7 +58,8 @@ def read(_info: TaskInfo, spec: RunSpec) -> InstructionRows:
         "test": _gsm8k(asked["test"], hub.subset(len(asked["test"]), sizes["test"]), len(asked["train"])),
     }
     return InstructionRows(
-        rows, judge=judged_by(final_number),
+        rows,
+        judge=judged_by(final_number),
         max_new_tokens=whole_number(spec.task_options, "max_new_tokens", MAX_NEW_TOKENS),
         notes=("The validation questions are from GSM8K's training split, from which MetaMathQA was made.",),
-    )  # fmt: skip
+    )

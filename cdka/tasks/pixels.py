@@ -87,7 +87,9 @@ def read_pixels(folder: Path, config: Any) -> Pixels:
             crop=_sides(given.get("crop_size")) if given.get("do_center_crop") else None,
             resample=int(given.get("resample", BILINEAR)),
             scale=float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 1.0,
-            mean=mean, std=std, channels=channels,
-        )  # fmt: skip
+            mean=mean,
+            std=std,
+            channels=channels,
+        )
     except (ValueError, TypeError, AttributeError) as error:
         raise CdkaError(f"preprocessor_config.json in {str(folder)!r} cannot be used: {error}.") from None

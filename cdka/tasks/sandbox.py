@@ -67,9 +67,13 @@ def run_program(source: str, limits: Limits | None = None) -> Verdict:
         with (Path(folder) / "output").open("wb") as output:
             process = subprocess.Popen(
                 _command(limits, folder, str(program)),
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=folder,
+                start_new_session=True,
                 env={"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "PYTHONDONTWRITEBYTECODE": "1"},
-            )  # fmt: skip
+            )
             try:
                 code: int | None = process.wait(limits.wall_s)
             except subprocess.TimeoutExpired:

@@ -32,9 +32,13 @@ class _Below(ctypes.Structure):
 def limit(cpu_s: int, memory_bytes: int, file_bytes: int) -> None:
     """Lower the limits for good."""
     wanted = {
-        "RLIMIT_CPU": (cpu_s, cpu_s + 1), "RLIMIT_AS": (memory_bytes,) * 2, "RLIMIT_FSIZE": (file_bytes,) * 2,
-        "RLIMIT_NOFILE": (64, 64), "RLIMIT_CORE": (0, 0), "RLIMIT_NPROC": (64, 64),
-    }  # fmt: skip
+        "RLIMIT_CPU": (cpu_s, cpu_s + 1),
+        "RLIMIT_AS": (memory_bytes,) * 2,
+        "RLIMIT_FSIZE": (file_bytes,) * 2,
+        "RLIMIT_NOFILE": (64, 64),
+        "RLIMIT_CORE": (0, 0),
+        "RLIMIT_NPROC": (64, 64),
+    }
     for name, values in wanted.items():
         if not hasattr(resource, name):
             continue
@@ -76,8 +80,16 @@ def fence_files(libc: ctypes.CDLL, folder: str) -> None:
     if ruleset < 0:
         return
     places = {folder: _ALL_OF_FIRST_ABI, "/dev/null": _ALL_OF_FIRST_ABI & ~_READ | (1 << 2) | (1 << 1)}
-    for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), "/usr", "/lib",
-                 "/lib64", "/dev/urandom", os.path.dirname(os.path.abspath(__file__))):  # fmt: skip
+    for path in (
+        sys.prefix,
+        sys.base_prefix,
+        os.path.dirname(os.path.realpath(sys.executable)),
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/dev/urandom",
+        os.path.dirname(os.path.abspath(__file__)),
+    ):
         places.setdefault(path, _READ)
     for path, allowed in places.items():
         try:

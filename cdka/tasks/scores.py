@@ -42,8 +42,9 @@ def judged_by(read: Callable[[str], Any]) -> Judge:
 
 def _table(answers: Answers) -> tuple[int, int, int, int]:
     """(true positives, false positives, false negatives, true negatives) of a binary task; 1 is positive."""
-    said = [1 - wanted if given is None else given for given, wanted in zip(answers.predicted, answers.label,
-                                                                          strict=True)]  # fmt: skip
+    said = [
+        1 - wanted if given is None else given for given, wanted in zip(answers.predicted, answers.label, strict=True)
+    ]
     pairs = list(zip(said, answers.label, strict=True))
     return pairs.count((1, 1)), pairs.count((1, 0)), pairs.count((0, 1)), pairs.count((0, 0))
 

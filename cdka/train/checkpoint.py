@@ -68,9 +68,12 @@ def save_checkpoint(lane: Lane, destination: Path) -> None:
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     save_file(tensors, partial / "state.safetensors")
     facts = {
-        "spec": lane.spec.to_dict(), "step": lane.step, "tokens": lane.tokens,
-        "best_accuracy": lane.best_accuracy, "best_step": lane.best_step,
-    }  # fmt: skip
+        "spec": lane.spec.to_dict(),
+        "step": lane.step,
+        "tokens": lane.tokens,
+        "best_accuracy": lane.best_accuracy,
+        "best_step": lane.best_step,
+    }
     (partial / "state.json").write_text(json.dumps(facts))
     _replace(partial, destination)
 

@@ -16,10 +16,19 @@ from cdka.train.member import Lane
 def _greedy(how: Generation) -> GenerationConfig:
     """Greedy decoding with every setting named, so that no default of the model (sampling, penalties) comes in."""
     return GenerationConfig(
-        max_new_tokens=how.max_new_tokens, eos_token_id=list(how.eos_ids), pad_token_id=how.pad_id, use_cache=True,
-        do_sample=False, num_beams=1, repetition_penalty=1.0, no_repeat_ngram_size=0, temperature=1.0, top_p=1.0,
-        top_k=50, min_new_tokens=0,
-    )  # fmt: skip
+        max_new_tokens=how.max_new_tokens,
+        eos_token_id=list(how.eos_ids),
+        pad_token_id=how.pad_id,
+        use_cache=True,
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        min_new_tokens=0,
+    )
 
 
 @torch.no_grad()

@@ -60,6 +60,11 @@ def shapes_of(model: nn.Module, name: str, *, family: str = "", kind: str = "", 
     )
     config = getattr(model, "config", None)
     return ModelShapes(
-        name=name, hub_id=None, family=family or getattr(config, "model_type", ""), kind=kind,
-        base_params=sum(p.numel() for p in model.parameters()), linears=linears, **facts,
-    )  # fmt: skip
+        name=name,
+        hub_id=None,
+        family=family or getattr(config, "model_type", ""),
+        kind=kind,
+        base_params=sum(p.numel() for p in model.parameters()),
+        linears=linears,
+        **facts,
+    )

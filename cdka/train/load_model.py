@@ -111,10 +111,16 @@ def load_model(
         with _quietly(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(HEAD_SEED)
             model, report = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
-                folder, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True,
-                local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=num_labels is not None,
+                folder,
+                config=config,
+                dtype=dtype,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=num_labels is not None,
                 **_quantized(quantization, dtype, device),
-            )  # fmt: skip
+            )
     except CdkaError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:

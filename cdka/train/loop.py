@@ -104,9 +104,13 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
     data = load_task(spec)
     quantization = spec.dtype if spec.dtype in QUANTIZED else None
     loaded = load_model(
-        spec.model, data.kind or info.kind, dtype=dtype, num_labels=data.num_labels, quantization=quantization,
+        spec.model,
+        data.kind or info.kind,
+        dtype=dtype,
+        num_labels=data.num_labels,
+        quantization=quantization,
         device=device,
-    )  # fmt: skip
+    )
     base_params = sum(p.numel() for p in loaded.model.parameters())
     model = attach(loaded, specs)
     model = model if quantization else model.to(device)  # bitsandbytes has put its layers there already
@@ -121,11 +125,19 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
         name = adapter_name(index, len(specs))
         lane = Lane.start(index, one, Path(directory), name, trainable(model, one, name), data.train)
         lanes.append(lane)
-        yield index, {
-            "kind": "start", "total_steps": one.steps, "base_params": base_params, "device": str(device),
-            "dtype": quantization or str(dtype).removeprefix("torch."), "pack_size": len(specs), "versions": versions(),
-            "num_params": sum(p.numel() for p in lane.parameters.values()),
-        }  # fmt: skip
+        yield (
+            index,
+            {
+                "kind": "start",
+                "total_steps": one.steps,
+                "base_params": base_params,
+                "device": str(device),
+                "dtype": quantization or str(dtype).removeprefix("torch."),
+                "pack_size": len(specs),
+                "versions": versions(),
+                "num_params": sum(p.numel() for p in lane.parameters.values()),
+            },
+        )
         if resume(lane, lane.directory / "checkpoint"):
             yield index, {"kind": "resumed", "step": lane.step}
         elif one.init_weights == "gradient":
@@ -202,9 +214,12 @@ def _one_step(pack: _Pack) -> list[tuple[Lane, Event, torch.Tensor, torch.Tensor
         if batch.num_tokens is not None:
             lane.tokens = (lane.tokens or 0) + batch.num_tokens
         event = {
-            "kind": "step", "step": lane.step, "lr": lane.optimizer.param_groups[0]["lr"],
-            **_read_so_far(lane), "elapsed_s": pack.elapsed_s,
-        }  # fmt: skip
+            "kind": "step",
+            "step": lane.step,
+            "lr": lane.optimizer.param_groups[0]["lr"],
+            **_read_so_far(lane),
+            "elapsed_s": pack.elapsed_s,
+        }
         started.append((lane, event, loss, norm))
     return started
 
@@ -252,16 +267,26 @@ def _packing_event(pack: _Pack) -> Event:
     """What the trial of the first steps showed, in seconds per update of all runs."""
     pace = pack.pace
     return {
-        "kind": "packing", "size": len(pack.lanes), "together": pace.together, "share": pace.share,
-        "packed_s": pace.packed_s, "separate_s": pace.separate_s,
-    }  # fmt: skip
+        "kind": "packing",
+        "size": len(pack.lanes),
+        "together": pace.together,
+        "share": pace.share,
+        "packed_s": pace.packed_s,
+        "separate_s": pace.separate_s,
+    }
 
 
 def _evaluation_event(pack: _Pack, lane: Lane, result: Evaluation) -> Event:
     return {
-        "kind": "eval", "split": "validation", "step": lane.step, "accuracy": result.accuracy, "loss": result.loss,
-        "examples": result.examples, **_read_so_far(lane), "elapsed_s": pack.elapsed_s,
-    }  # fmt: skip
+        "kind": "eval",
+        "split": "validation",
+        "step": lane.step,
+        "accuracy": result.accuracy,
+        "loss": result.loss,
+        "examples": result.examples,
+        **_read_so_far(lane),
+        "elapsed_s": pack.elapsed_s,
+    }
 
 
 def _read_so_far(lane: Lane) -> Event:
@@ -286,19 +311,31 @@ def _finish(pack: _Pack, lane: Lane) -> Iterator[tuple[int, Event]]:
     yield lane.index, {"kind": "memory", "peak_bytes": peak_memory_bytes(pack.device)}
     yield lane.index, {"kind": "saved", "directory": str(lane.directory / "adapter")}
     pack.lanes.remove(lane)
-    yield lane.index, {
-        "kind": "final",
-        "stopped": lane.stopped,
-        "metrics": {
-            "accuracy": test.accuracy, "test_loss": test.loss, "test_examples": test.examples,
-            "validation_accuracy": validation.accuracy, "validation_loss": validation.loss,
-            "validation_examples": validation.examples,
-            "best_validation_accuracy": lane.best_accuracy, "best_step": lane.best_step,
-            "train_loss": lane.last_train_loss, "steps_done": lane.step, "unparsed": test.unparsed,
-            "training_s": training_s, **test.scores,
+    yield (
+        lane.index,
+        {
+            "kind": "final",
+            "stopped": lane.stopped,
+            "metrics": {
+                "accuracy": test.accuracy,
+                "test_loss": test.loss,
+                "test_examples": test.examples,
+                "validation_accuracy": validation.accuracy,
+                "validation_loss": validation.loss,
+                "validation_examples": validation.examples,
+                "best_validation_accuracy": lane.best_accuracy,
+                "best_step": lane.best_step,
+                "train_loss": lane.last_train_loss,
+                "steps_done": lane.step,
+                "unparsed": test.unparsed,
+                "training_s": training_s,
+                **test.scores,
+            },
+            "predictions": {
+                "split": "test",
+                "example": pack.data.test.ids.tolist(),
+                "label": test.answers.label,
+                "predicted": test.answers.predicted,
+            },
         },
-        "predictions": {
-            "split": "test", "example": pack.data.test.ids.tolist(),
-            "label": test.answers.label, "predicted": test.answers.predicted,
-        },
-    }  # fmt: skip
+    )

@@ -22,9 +22,15 @@ def peft_config(spec: RunSpec, targets: list[str] | str, fresh_modules: Sequence
         pattern = {name: c.as_tuple() for name, c in spec.component_pattern.items()}
         r1, r2, r = spec.components.as_tuple()
         return CdkaConfig(
-            r1=r1, r2=r2, r=r, alpha=spec.alpha, scaling_rule=spec.scaling_rule,
-            component_pattern=pattern, init_weights=spec.init_weights, **shared,
-        )  # fmt: skip
+            r1=r1,
+            r2=r2,
+            r=r,
+            alpha=spec.alpha,
+            scaling_rule=spec.scaling_rule,
+            component_pattern=pattern,
+            init_weights=spec.init_weights,
+            **shared,
+        )
     plain = spec.scaling_rule == "r"
     if spec.scaling_rule not in ("sqrt_r_r2", "sqrt_r", "r"):
         raise CdkaError(f"method {spec.method} scales by sqrt_r (rsLoRA) or r (plain): got {spec.scaling_rule!r}.")

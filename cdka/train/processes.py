@@ -44,8 +44,13 @@ def places(spec: RunSpec) -> list[str | None]:
 
 
 def _environment(rank: int, size: int, port: int, gpu: str | None) -> dict[str, str]:
-    shared = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-              "LOCAL_WORLD_SIZE": str(size)}  # fmt: skip
+    shared = {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "LOCAL_WORLD_SIZE": str(size),
+    }
     if gpu is None:
         return {**shared, "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
     return {**shared, "LOCAL_RANK": "0", "CUDA_VISIBLE_DEVICES": gpu}  # each sees one GPU, which is its cuda:0
@@ -87,9 +92,12 @@ def lead(
     try:
         for environment in environments[1:]:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cdka.train.processes", str(directory)], env={**os.environ, **environment},
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "cdka.train.processes", str(directory)],
+                env={**os.environ, **environment},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+            )
             process.stdin.write(json.dumps(spec.to_dict()))
             process.stdin.close()
             others.append(process)

@@ -101,9 +101,13 @@ def shapes_from_config(
     with torch.device("meta"):
         model = model_class(built) if model_class is not None else AutoModel.from_config(built)
     shapes = shapes_of(
-        model, name, family=family or model_type, kind=kind or kind_of(architecture), details=details_of(built, model),
+        model,
+        name,
+        family=family or model_type,
+        kind=kind or kind_of(architecture),
+        details=details_of(built, model),
         **facts,
-    )  # fmt: skip
+    )
     return ModelShapes(**{**vars(shapes), "hub_id": hub_id})
 
 

@@ -23,11 +23,24 @@ def runs(score, seeds=3, noise=0.005, **columns):
     for c in GRID:
         option = evaluate("digits-vit", c)
         rows += [
-            {"model": "digits-vit", "task": "digits-flip", "method": "cdka", "r1": c[0], "r2": c[1], "r": c[2],
-             "lr": 1e-3, "steps": 100, "alpha": 8.0, "batch_size": 64, "seed": seed, "num_params": option.num_params,
-             "accuracy": score(option) + noise * rng.standard_normal(), **columns}
+            {
+                "model": "digits-vit",
+                "task": "digits-flip",
+                "method": "cdka",
+                "r1": c[0],
+                "r2": c[1],
+                "r": c[2],
+                "lr": 1e-3,
+                "steps": 100,
+                "alpha": 8.0,
+                "batch_size": 64,
+                "seed": seed,
+                "num_params": option.num_params,
+                "accuracy": score(option) + noise * rng.standard_normal(),
+                **columns,
+            }
             for seed in range(seeds)
-        ]  # fmt: skip
+        ]
     return pd.DataFrame(rows).astype({"r1": "Int64", "r2": "Int64", "r": "Int64"})
 
 

@@ -94,7 +94,7 @@ def test_a_whole_sweep_fills_every_view():
         ([*grid(r1=(1, 2), seeds=2), *grid(r1=(1, 2), seeds=2, task="digits")], {}, "2 combinations of model and task"),
     ],
     ids=["single run", "failed", "still running", "mixed tasks"],
-)  # fmt: skip
+)
 def test_odd_selections_give_sensible_views_and_say_what_is_missing(specs, ends, expected):
     fill(Store(), "odd", specs, ends=ends)
     for view in VIEWS:
@@ -183,8 +183,9 @@ def test_launching_an_untried_cell_queues_its_runs_once(monkeypatch):
     button.click().run()
     queued = store.runs(status="queued")
     assert [(run.sweep_id, run.spec.components.as_tuple(), run.spec.seed) for run in queued] == [
-        (sweep_id, (1, 8, 1), 0), (sweep_id, (1, 8, 1), 1),
-    ]  # fmt: skip
+        (sweep_id, (1, 8, 1), 0),
+        (sweep_id, (1, 8, 1), 1),
+    ]
 
 
 def test_an_imported_bundle_shows_the_same_page(tmp_path):

@@ -133,8 +133,11 @@ def test_a_point_stands_for_every_option_in_its_place(measure):
     found = figures.places(solution, measure)
     assert sum(place.number + 1 for place in found) == len(solution), "none is lost"
     for place in found:
-        same = [o for o in solution.options if (o.num_params, getattr(o, measure))
-                == (place.option.num_params, getattr(place.option, measure)) ]  # fmt: skip
+        same = [
+            o
+            for o in solution.options
+            if (o.num_params, getattr(o, measure)) == (place.option.num_params, getattr(place.option, measure))
+        ]
         assert place.number == len(same) - 1
         assert place.option.pareto or not any(o.pareto for o in same), (
             "an unbeaten option is not hidden by a beaten one"
@@ -154,8 +157,12 @@ def test_the_picture_is_to_scale():
     scale = scale_of(Components(4, 16, 2), 512, 256, 8)
     assert 140 < 512 * scale < 196, "delta W uses the room that there is"
     for what, (width, height) in {
-        "delta W": (256, 512), "B_i": (16, 128), "A_i": (16, 4), "LoRA's B": (8, 512), "LoRA's A": (256, 8)
-    }.items():  # fmt: skip
+        "delta W": (256, 512),
+        "B_i": (16, 128),
+        "A_i": (16, 4),
+        "LoRA's B": (8, 512),
+        "LoRA's A": (256, 8),
+    }.items():
         size = f'width="{max(THINNEST, width * scale):.1f}" height="{max(THINNEST, height * scale):.1f}"'
         assert size in svg, what
     assert "thin sides widened" in svg
@@ -165,9 +172,15 @@ def test_the_picture_is_to_scale():
 
 @pytest.mark.parametrize(
     ("components", "sizes"),
-    [((2, 8, 3), (28672, 8192)), ((32, 128, 3), (4096, 11008)), ((128, 1, 1), (128, 512)), ((1, 512, 9), (384, 512)),
-     ((7, 13, 1), (7, 13)), ((1, 1, 40), (64, 64))],
-)  # fmt: skip
+    [
+        ((2, 8, 3), (28672, 8192)),
+        ((32, 128, 3), (4096, 11008)),
+        ((128, 1, 1), (128, 512)),
+        ((1, 512, 9), (384, 512)),
+        ((7, 13, 1), (7, 13)),
+        ((1, 1, 40), (64, 64)),
+    ],
+)
 def test_the_picture_stays_within_its_frame_and_shows_the_blocks(components, sizes):
     chosen = Components(*components)
     rank = chosen.num_params(*sizes) // sum(sizes)

@@ -61,9 +61,14 @@ def ordered(monkeypatch):
 
 @pytest.mark.parametrize(
     ("model", "modules", "budget"),
-    [("digits-vit", "all-linear", "lora:4"), ("llama-2-7b", ("q_proj", "v_proj"), "4,000,000 bytes"),
-     ("llama-2-7b", FEW, "2.5M"), ("llama-2-7b", ("q_proj", FEW), "2.5M"), ("bert-base", "mlp", "0.5%")],
-)  # fmt: skip
+    [
+        ("digits-vit", "all-linear", "lora:4"),
+        ("llama-2-7b", ("q_proj", "v_proj"), "4,000,000 bytes"),
+        ("llama-2-7b", FEW, "2.5M"),
+        ("llama-2-7b", ("q_proj", FEW), "2.5M"),
+        ("bert-base", "mlp", "0.5%"),
+    ],
+)
 def test_the_command_lines_order_what_was_looked_at(ordered, model, modules, budget):
     shapes, components = find_model(model), Components(2, 8, 1)
     spec = ordered(code.command_lines(shapes, modules, str(Budget.parse(budget)), components))

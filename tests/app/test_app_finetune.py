@@ -179,10 +179,14 @@ def test_a_chart_stays_the_same_while_points_arrive_so_that_zoom_and_drawing_sur
             feed.tracks[run_id].add({"kind": "step", "step": step, "loss": 3.0 - step / 100})
             feed.tracks[run_id].add({"kind": "eval", "step": step, "accuracy": 0.5 + step / 1000, "loss": 1.0})
         training = feed.training(run_ids)
-        drawn.append(json.dumps([
-            curves.validation(("2,8,1",), ("#000000",), 200, 0.1),
-            curves.training(("2,8,1",), ("#000000",), 200, curves.top_loss(training)),
-        ]))  # fmt: skip
+        drawn.append(
+            json.dumps(
+                [
+                    curves.validation(("2,8,1",), ("#000000",), 200, 0.1),
+                    curves.training(("2,8,1",), ("#000000",), 200, curves.top_loss(training)),
+                ]
+            )
+        )
     assert len(set(drawn)) == 1
     assert '"bind": "scales"' in drawn[0], "the charts can be zoomed"
     points = curves.named(feed.validation(run_ids))
@@ -204,9 +208,19 @@ def test_a_run_ordered_again_is_the_same_run(room, idle):
     """All of its settings, also those that the form does not show: they are told, and can be dropped."""
     store = Store()
     odd = resolve(
-        "digits-vit", "digits-flip", components=(4, 8, 2), seed=3, lr=0.0123, steps=77, batch_size=24, alpha=5.0,
-        schedule="constant", target_modules=("q_proj", "v_proj"), scaling_rule="none", checkpoint_every=7,
-    )  # fmt: skip
+        "digits-vit",
+        "digits-flip",
+        components=(4, 8, 2),
+        seed=3,
+        lr=0.0123,
+        steps=77,
+        batch_size=24,
+        alpha=5.0,
+        schedule="constant",
+        target_modules=("q_proj", "v_proj"),
+        scaling_rule="none",
+        checkpoint_every=7,
+    )
     (run_id,) = store.submit([odd])
     app = room("finetune")
     app.session_state[f"menu-{run_id}"] = True
@@ -232,8 +246,9 @@ def test_all_runs_shown_are_stopped_with_one_click(room, idle):
     app.session_state["menu-all"] = True
     app.run()
     assert [button.label for button in app.button if button.key.startswith("all-")] == [
-        "Cancel 4 waiting", "Cancel all 4"
-    ]  # fmt: skip
+        "Cancel 4 waiting",
+        "Cancel all 4",
+    ]
     app.button(key="all-waiting").click().run()
     assert {store.run(run_id).status for run_id in run_ids} == {CANCELLED}
     assert not app.exception
@@ -298,8 +313,11 @@ def test_runs_are_told_apart_by_what_differs_and_twins_by_their_name():
     run_ids = store.submit([SPEC, SPEC.with_(lr=0.01), SPEC.with_(lr=0.01, seed=1), SPEC.with_(lr=0.01, seed=1)])
     told = rows.apart(store.runs())
     assert [told[run_id] for run_id in run_ids] == [
-        "lr 0.003", "lr 0.01", f"lr 0.01 · {run_ids[2]}", f"lr 0.01 · {run_ids[3]}"
-    ]  # fmt: skip
+        "lr 0.003",
+        "lr 0.01",
+        f"lr 0.01 · {run_ids[2]}",
+        f"lr 0.01 · {run_ids[3]}",
+    ]
     assert set(rows.apart(store.runs(ids=run_ids[:1])).values()) == {""}
     assert "200 steps to do · lr 0.01" in rows.row_html(store.run(run_ids[1]), Track(), told[run_ids[1]])
 

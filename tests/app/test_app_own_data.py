@@ -56,9 +56,15 @@ def test_the_tokens_and_the_mask_are_shown_on_demand_with_what_is_cut(room, sums
 
     def view(spec, **_):
         asked.append(spec)
-        return {"kind": "causal-lm", "max_length": 3, "labels": [], "notes": ["60% of the tokens are unknown to it"],
-                "batch": [{"tokens": ["<bos>", "1<", "2"], "judged": [False, False, True]}],
-                "lengths": {"train": [3, 4, 9]}, "longer": {"train": 2, "validation": 0, "test": 1}}  # fmt: skip
+        return {
+            "kind": "causal-lm",
+            "max_length": 3,
+            "labels": [],
+            "notes": ["60% of the tokens are unknown to it"],
+            "batch": [{"tokens": ["<bos>", "1<", "2"], "judged": [False, False, True]}],
+            "lengths": {"train": [3, 4, 9]},
+            "longer": {"train": 2, "validation": 0, "test": 1},
+        }
 
     monkeypatch.setattr("app.finetune.own_preview.token_preview", view)
     app = room("finetune", on="math-lm", task="local-instruct")

@@ -8,9 +8,12 @@ from app import state
 from cdka.errors import CdkaError
 
 OTHER = {
-    str: ["llama-2-7b", "q_proj,v_proj", "0.5%"], int: [1, 16, 64], float: [0.5, 2e-3], bool: [True, False],
+    str: ["llama-2-7b", "q_proj,v_proj", "0.5%"],
+    int: [1, 16, 64],
+    float: [0.5, 2e-3],
+    bool: [True, False],
     list: [("2,8,4", "lora 8"), ("full",)],
-}  # fmt: skip
+}
 OWN = {"model": "llama-2-7b", "on": "llama-2-7b", "align_model": "llama-2-7b", "task": "digits", "align_task": "digits"}
 
 

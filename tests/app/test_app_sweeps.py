@@ -29,16 +29,25 @@ from cdka.sweep.plan import plan
 from cdka.sweep.planfile import EXAMPLE
 
 GRID = {
-    "name": "is r1 \"free\"? ü", "model": "digits-vit", "task": "digits-flip", "seeds": 2,
+    "name": 'is r1 "free"? ü',
+    "model": "digits-vit",
+    "task": "digits-flip",
+    "seeds": 2,
     "baselines": ["lora", "full"],
-    "budget": "lora:2", "tune_lr": [1e-3, 3e-3], "settings": {"steps": 7, "batch_size": 8, "alpha": 8.0},
+    "budget": "lora:2",
+    "tune_lr": [1e-3, 3e-3],
+    "settings": {"steps": 7, "batch_size": 8, "alpha": 8.0},
     "grid": {"r1": [1, 2], "r2": [4], "r": [1, 3]},
-}  # fmt: skip
+}
 ARMS = {
-    "name": "equal", "model": "digits-vit", "task": "digits", "seeds": [0, 5], "budget": 9000,
+    "name": "equal",
+    "model": "digits-vit",
+    "task": "digits",
+    "seeds": [0, 5],
+    "budget": 9000,
     "settings": {"steps": 5, "lr": 1e-5},
     "arms": [{"components": [2, 8, 1], "alpha": 4.0}, {"components": [4, 16, 2]}],
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -118,8 +127,14 @@ def test_a_bad_plan_file_is_refused_in_the_librarys_words(content, told):
 
 
 def test_the_table_shows_the_mismatch_of_every_arm():
-    made = plan("digits-vit", "digits-flip", arms=[{"components": (2, 8, 1)}], baselines=["lora", "lokr", "full"],
-                budget=9000, seeds=1)  # fmt: skip
+    made = plan(
+        "digits-vit",
+        "digits-flip",
+        arms=[{"components": (2, 8, 1)}],
+        baselines=["lora", "lokr", "full"],
+        budget=9000,
+        seeds=1,
+    )
     rows = figure.table(made).set_index("method")
     counts = {arm.spec.method: arm.num_params for arm in made.arms}
     for method in ("cdka", "lora", "lokr"):
@@ -166,8 +181,9 @@ def test_a_launch_queues_the_runs_once_and_links_to_them(room, idle):
     (sweep,) = Store().sweeps()
     runs = Store().runs()
     assert [(run.spec.label, run.spec.steps, run.status) for run in runs[:2]] == [
-        ("cdka 2,4,1", 5, QUEUED), (runs[1].spec.label, 5, QUEUED),
-    ]  # fmt: skip
+        ("cdka 2,4,1", 5, QUEUED),
+        (runs[1].spec.label, 5, QUEUED),
+    ]
     assert len(runs) == 4
     assert idle, "somebody was asked to work on the queue"
     assert f"0 of {len(runs)} runs done" in texts(app)
@@ -312,9 +328,11 @@ def test_progress_counts_steps_and_promises_a_time_only_with_a_pace():
     runs = [store.run(run_id) for run_id in store.submit([spec] * 4)]
     assert progress_html(progress(runs)).endswith("0 of 4 runs done · waiting</span>")
     states = (
-        replace(runs[0], status="done", step=100, started_at=1000.0), replace(runs[1], status="running", step=50,
-        started_at=1000.0), replace(runs[2], status="failed", step=10, started_at=1000.0), runs[3],
-    )  # fmt: skip
+        replace(runs[0], status="done", step=100, started_at=1000.0),
+        replace(runs[1], status="running", step=50, started_at=1000.0),
+        replace(runs[2], status="failed", step=10, started_at=1000.0),
+        runs[3],
+    )
     found = progress(states, now=1030.0)
     assert (found.kept, found.failed, found.at_work, found.ended) == (1, 1, 1, False)
     assert found.share == pytest.approx(250 / 400)
@@ -337,15 +355,28 @@ def test_an_end_of_an_interval_that_decides_is_not_rounded_to_zero():
     ("finding", "told"),
     [
         (FOUND, ("▲ supported", "<b>-0.031</b>, 95\u00a0% interval -0.041 to -0.021, 3 seeds")),
-        (replace(FOUND, verdict=CONTRADICTED, effect=0.2, ci_low=0.05, ci_high=0.35),
-         ("▼ contradicted", "<b>+0.20</b>, 95\u00a0% interval +0.05 to +0.35")),
-        (replace(FOUND, verdict=UNRESOLVED, effect=0.01, ci_low=None, ci_high=None, n=1),
-         ("○ not resolved", "(1 seed, no interval)")),
-        (replace(FOUND, verdict=UNRESOLVED, effect=None, ci_low=None, ci_high=None, n=0,
-                 sentence="C. Not resolved in the early regime: 3 runs are still to come."),
-         ("○ not resolved", "3 runs are still to come.")),
+        (
+            replace(FOUND, verdict=CONTRADICTED, effect=0.2, ci_low=0.05, ci_high=0.35),
+            ("▼ contradicted", "<b>+0.20</b>, 95\u00a0% interval +0.05 to +0.35"),
+        ),
+        (
+            replace(FOUND, verdict=UNRESOLVED, effect=0.01, ci_low=None, ci_high=None, n=1),
+            ("○ not resolved", "(1 seed, no interval)"),
+        ),
+        (
+            replace(
+                FOUND,
+                verdict=UNRESOLVED,
+                effect=None,
+                ci_low=None,
+                ci_high=None,
+                n=0,
+                sentence="C. Not resolved in the early regime: 3 runs are still to come.",
+            ),
+            ("○ not resolved", "3 runs are still to come."),
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_verdict_has_symbol_word_effect_interval_and_seeds(finding, told):
     shown = verdict.verdicts_html([finding])
     for text in told:
@@ -414,11 +445,19 @@ def test_finished_studies_show_the_verdicts_of_their_runs(room, idle, monkeypatc
 
 
 SHIPPED = {
-    "format": 1, "name": "trends", "metric": "accuracy", "model": "digits-vit", "task": "digits-flip",
-    "seeds": [0, 1, 2], "runs": 30, "date": "2026-01-31", "seconds": 9.0, "machine": "a machine",
+    "format": 1,
+    "name": "trends",
+    "metric": "accuracy",
+    "model": "digits-vit",
+    "task": "digits-flip",
+    "seeds": [0, 1, 2],
+    "runs": 30,
+    "date": "2026-01-31",
+    "seconds": 9.0,
+    "machine": "a machine",
     "versions": {"torch": "9.9"},
     "studies": [{"study": "r1", "regimes": {}, "findings": [FOUND.to_dict()]}],
-}  # fmt: skip
+}
 
 
 def test_a_shipped_report_is_an_example_until_there_are_own_runs(room, idle, tmp_path, monkeypatch):

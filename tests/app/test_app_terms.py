@@ -15,24 +15,51 @@ EVERYDAY = {"adapter", "run", "seed", "sweep", "component", "CDKA", "num_params"
 
 
 VIEWS = {
-    "design": [{}, {"list": "All", "weigh_rank": "1.0"}, {"model": "llama-2-7b", "modules": ["q_proj"], "r": "9"},
-               {"budget": "ten"}, {"r1": "3"}, {"model": "mixtral-8x7b"}],
+    "design": [
+        {},
+        {"list": "All", "weigh_rank": "1.0"},
+        {"model": "llama-2-7b", "modules": ["q_proj"], "r": "9"},
+        {"budget": "ten"},
+        {"r1": "3"},
+        {"model": "mixtral-8x7b"},
+    ],
     "align": [{}, {"align_model": "bert-base"}],
-    "finetune": [{}, {"basket": ["lora 8", "2,8,4"], "show": "all"}, {"on": "math-lm", "task": "local-instruct"},
-                 {"on": "llama-2-7b", "task": "metamath-gsm8k"}],
-    "sweeps": [{}, {"arms": "Equal budget", "plan_budget": "lora:4"}, {"arms": "Plan file"}, {"part": "Studies"},
-               {"axis_r1": ["3"]}],
-    "compare": [{"view": view} for view in ("Curves", "Map", "Cost", "Differences", "Budget", "Settings", "Anatomy",
-                                            "Examples", "Export")],
-}  # fmt: skip
+    "finetune": [
+        {},
+        {"basket": ["lora 8", "2,8,4"], "show": "all"},
+        {"on": "math-lm", "task": "local-instruct"},
+        {"on": "llama-2-7b", "task": "metamath-gsm8k"},
+    ],
+    "sweeps": [
+        {},
+        {"arms": "Equal budget", "plan_budget": "lora:4"},
+        {"arms": "Plan file"},
+        {"part": "Studies"},
+        {"axis_r1": ["3"]},
+    ],
+    "compare": [
+        {"view": view}
+        for view in ("Curves", "Map", "Cost", "Differences", "Budget", "Settings", "Anatomy", "Examples", "Export")
+    ],
+}
 """What a reader can open in each room of an empty home; Compare then shows its example. Each as an address."""
 
 
 def shown(app) -> str:
     """What a reader can see in the room or open there: text, labels, helps, choices, column names; not its foot."""
     found = [element.value for element in app.markdown if "cdka-words" not in element.value]
-    for kind in ("selectbox", "multiselect", "number_input", "slider", "select_slider", "button", "button_group",
-                 "text_input", "toggle", "checkbox"):  # fmt: skip
+    for kind in (
+        "selectbox",
+        "multiselect",
+        "number_input",
+        "slider",
+        "select_slider",
+        "button",
+        "button_group",
+        "text_input",
+        "toggle",
+        "checkbox",
+    ):
         for widget in app.get(kind):
             options = [str(option) for option in getattr(widget, "options", None) or ()]
             found += [widget.label or "", getattr(widget, "help", "") or "", *options]

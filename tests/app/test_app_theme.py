@@ -36,9 +36,13 @@ print(config.get_option("runner.postScriptGC"), config.get_option("theme.dark.ba
 @pytest.mark.parametrize("code", [AS_STREAMLIT_RUN, AS_CDKA_STUDIO], ids=["streamlit run", "cdka studio"])
 def test_theme_and_settings_are_found(code, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
         env={"PATH": "/usr/bin:/bin", "CDKA_HOME": str(tmp_path), "HOME": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     told = done.stdout.split()
     assert told[:2] == ["False", SETTINGS["theme"]["dark"]["backgroundColor"]]

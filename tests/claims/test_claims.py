@@ -234,8 +234,11 @@ def test_vision_is_held_against_lora_at_equal_parameters(home):
     sweep = finished(store, "vision", lambda s: {"lora": 0.85, "full": 0.9}.get(s.method, 0.8) + wobble(s))
     findings = judge(store, sweep)
     assert [(f.claim[:8], f.regime) for f in findings] == [
-        ("A larger", "early"), ("A larger", "tuned"), ("At the p", "early"), ("At the p", "tuned"),
-    ]  # fmt: skip
+        ("A larger", "early"),
+        ("A larger", "tuned"),
+        ("At the p", "early"),
+        ("At the p", "tuned"),
+    ]
     assert findings[2].verdict == CONTRADICTED
     assert "cdka 4,64,1" in findings[2].measures
     assert findings[2].effect == pytest.approx(-0.05, abs=0.01), "the margin moves the verdict, not the effect"
@@ -300,8 +303,11 @@ def test_the_command_of_a_report_plans_the_same_runs_again(home, monkeypatch):
     home.mkdir(exist_ok=True)
     data.write_text("\n".join(json.dumps(row) for row in rows))
     planned = []
-    monkeypatch.setattr(study, "launch", lambda plan, store: planned.append(plan) or store.create_sweep(
-        plan.name, plan.document, plan.specs))  # fmt: skip
+    monkeypatch.setattr(
+        study,
+        "launch",
+        lambda plan, store: planned.append(plan) or store.create_sweep(plan.name, plan.document, plan.specs),
+    )
     monkeypatch.setattr(study, "follow", lambda store, ids: [store.run(one) for one in ids])
     for given in (
         ["--seeds", "3,4", "--steps", "9", "--target-modules", "q_proj,v_proj"],
@@ -373,9 +379,15 @@ def test_the_shipped_report_is_of_the_tool_as_it_is():
 
 
 CLAIMED = {
-    "larger r1": "falls", "larger r2": "rises", "first doubling": "diminishes", "exchanged": "pairs",
-    "beats LoRA": "beats_lora", "an eighth": "close_to_lora", "unstably": "stabilises", "ranks": "correlates",
-}  # fmt: skip
+    "larger r1": "falls",
+    "larger r2": "rises",
+    "first doubling": "diminishes",
+    "exchanged": "pairs",
+    "beats LoRA": "beats_lora",
+    "an eighth": "close_to_lora",
+    "unstably": "stabilises",
+    "ranks": "correlates",
+}
 """Words of the README's rows, and the rule that decides what they claim."""
 EFFECT = re.compile(r"(supported|contradicted|not resolved)[^|\[]*?([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\]")
 

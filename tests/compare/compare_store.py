@@ -31,9 +31,16 @@ def events(spec: RunSpec, rng: np.random.Generator, shared: float, *, points: in
     top = min(0.995, accuracy_of(spec) + shared + rng.normal(0, 0.012))
     out = [
         {"kind": "phase", "phase": "training"},
-        {"kind": "start", "total_steps": spec.steps, "num_params": params(spec.components, spec.rank),
-         "base_params": 302_000, "device": "cpu", "dtype": "float32", "versions": VERSIONS},
-    ]  # fmt: skip
+        {
+            "kind": "start",
+            "total_steps": spec.steps,
+            "num_params": params(spec.components, spec.rank),
+            "base_params": 302_000,
+            "device": "cpu",
+            "dtype": "float32",
+            "versions": VERSIONS,
+        },
+    ]
     every = max(1, spec.steps // points)
     last = spec.steps if end == "done" else spec.steps // 2
     best = 0.0
@@ -43,8 +50,16 @@ def events(spec: RunSpec, rng: np.random.Generator, shared: float, *, points: in
         best = max(best, accuracy)
         place = {"step": step, "samples": step * spec.batch_size, "elapsed_s": 0.03 * step * (1 + 0.1 * rng.random())}
         out.append({"kind": "step", "loss": 2.3 - 1.9 * part, "lr": spec.lr, "grad_norm": 1.0, **place})
-        out.append({"kind": "eval", "split": "validation", "accuracy": accuracy, "loss": 2.3 - 2 * part * top,
-                    "examples": 300, **place})  # fmt: skip
+        out.append(
+            {
+                "kind": "eval",
+                "split": "validation",
+                "accuracy": accuracy,
+                "loss": 2.3 - 2 * part * top,
+                "examples": 300,
+                **place,
+            }
+        )
     if end == "failed":
         return [*out, {"kind": "failed", "cause": "loss is not a number at step 60", "step": last}]
     if end != "done":
@@ -56,14 +71,25 @@ def events(spec: RunSpec, rng: np.random.Generator, shared: float, *, points: in
     out.append(
         {
             "kind": "final",
-            "metrics": {"accuracy": float(right.mean()), "best_validation_accuracy": best, "best_step": last,
-                        "validation_accuracy": accuracy, "validation_loss": 2.3 - 2 * part * top,
-                        "train_loss": 0.4, "test_examples": 200, "steps_done": spec.steps},
+            "metrics": {
+                "accuracy": float(right.mean()),
+                "best_validation_accuracy": best,
+                "best_step": last,
+                "validation_accuracy": accuracy,
+                "validation_loss": 2.3 - 2 * part * top,
+                "train_loss": 0.4,
+                "test_examples": 200,
+                "steps_done": spec.steps,
+            },
             "stopped": False,
-            "predictions": {"split": "test", "example": list(range(1200, 1400)), "label": label.tolist(),
-                            "predicted": predicted.tolist()},
+            "predictions": {
+                "split": "test",
+                "example": list(range(1200, 1400)),
+                "label": label.tolist(),
+                "predicted": predicted.tolist(),
+            },
         }
-    )  # fmt: skip
+    )
     return out
 
 

@@ -39,16 +39,30 @@ class FakeSource:
             done = self.status[run_id] in ("done", "stopped")
             rows.append(
                 {
-                    "run_id": run_id, "sweep_id": "s1", "model": spec.model, "task": spec.task, "method": spec.method,
-                    "label": spec.label, "r1": c and c.r1, "r2": c and c.r2, "r": c and c.r, "rank": spec.rank,
-                    "alpha": spec.alpha, "lr": spec.lr, "steps": spec.steps, "batch_size": spec.batch_size,
-                    "seed": spec.seed, "status": self.status[run_id], "num_params": params(c, spec.rank),
-                    "seconds": 6.0 + i % 5, "created_at": 1e9 + i,
+                    "run_id": run_id,
+                    "sweep_id": "s1",
+                    "model": spec.model,
+                    "task": spec.task,
+                    "method": spec.method,
+                    "label": spec.label,
+                    "r1": c and c.r1,
+                    "r2": c and c.r2,
+                    "r": c and c.r,
+                    "rank": spec.rank,
+                    "alpha": spec.alpha,
+                    "lr": spec.lr,
+                    "steps": spec.steps,
+                    "batch_size": spec.batch_size,
+                    "seed": spec.seed,
+                    "status": self.status[run_id],
+                    "num_params": params(c, spec.rank),
+                    "seconds": 6.0 + i % 5,
+                    "created_at": 1e9 + i,
                     "accuracy": self.accuracy[run_id] if done else np.nan,
                     "best_validation_accuracy": self.accuracy[run_id] + 0.01 if done else np.nan,
                     "validation_loss": 1 - self.accuracy[run_id] if done else np.nan,
                 }
-            )  # fmt: skip
+            )
         return pd.DataFrame(rows)
 
     def specs(self):
@@ -86,5 +100,8 @@ def grid(r1=(1, 2, 4, 8), r2=(4,), r=(1,), seeds=3, **settings) -> list[RunSpec]
     settings = {"model": "digits-vit", "task": "digits-flip", "steps": 120, "lr": 2e-3, "alpha": 8.0, **settings}
     return [
         RunSpec(components=Components(a, b, c), seed=seed, **settings)
-        for a in r1 for b in r2 for c in r for seed in range(seeds)
-    ]  # fmt: skip
+        for a in r1
+        for b in r2
+        for c in r
+        for seed in range(seeds)
+    ]

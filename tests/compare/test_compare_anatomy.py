@@ -64,8 +64,10 @@ def test_reading_a_cdka_adapter_gives_its_scaling(tmp_path):
 def test_lora_is_the_case_of_one_by_one(tmp_path):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(3, 24)).astype(np.float32), rng.normal(size=(64, 3)).astype(np.float32)
-    save_file({"base_model.model.q.lora_A.weight": a, "base_model.model.q.lora_B.weight": b},
-              tmp_path / "adapter_model.safetensors")  # fmt: skip
+    save_file(
+        {"base_model.model.q.lora_A.weight": a, "base_model.model.q.lora_B.weight": b},
+        tmp_path / "adapter_model.safetensors",
+    )
     config = {"peft_type": "LORA", "r": 3, "lora_alpha": 6, "use_rslora": False, "alpha_pattern": {"k": 60}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     (one,) = read_adapter(tmp_path)

@@ -99,7 +99,7 @@ def edit_json(name, change):
         ("manifest.json", lambda d: d.pop("files"), ["manifest.json", "files", "missing"]),
         ("manifest.json", lambda d: d.update(name=3), ["manifest.json", "name", "wrong type"]),
     ],
-)  # fmt: skip
+)
 def test_hand_edits_are_refused_with_file_and_field(made, tmp_path, name, change, words):
     message = refused(rewrite(made[0], tmp_path / "edited.zip", edit_json(name, change)), tmp_path / "home")
     for word in words:
@@ -170,9 +170,18 @@ def test_a_version_with_other_words_and_settings_still_opens_it(made, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.py", "/etc/evil", "adapters/../../evil.json", "adapters/r-1/adapter_model.bin", "figures/a.js",
-     "a\\b.json",     "tables/x.csv/../../y", "sitecustomize.py", "adapters/r-1/config.pkl"],
-)  # fmt: skip
+    [
+        "../evil.py",
+        "/etc/evil",
+        "adapters/../../evil.json",
+        "adapters/r-1/adapter_model.bin",
+        "figures/a.js",
+        "a\\b.json",
+        "tables/x.csv/../../y",
+        "sitecustomize.py",
+        "adapters/r-1/config.pkl",
+    ],
+)
 def test_names_that_a_bundle_does_not_hold_are_refused_before_anything_is_written(made, tmp_path, name):
     target = tmp_path / "evil.zip"
     with zipfile.ZipFile(target, "w") as file:

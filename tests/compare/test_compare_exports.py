@@ -155,9 +155,15 @@ def test_adapters_come_one_folder_per_run(source):
 def test_methods_paragraph_says_what_was_done_from_the_runs(source):
     text = methods_paragraph(compare(source), source)
     for words in (
-        "digits-vit on digits-flip", "2 configurations (2 cdka)", "2 seeds each", "120 steps", "Holm", "torch 2.13.0",
-        "test accuracy at the end", "4 finished runs of 4 started",
-    ):  # fmt: skip
+        "digits-vit on digits-flip",
+        "2 configurations (2 cdka)",
+        "2 seeds each",
+        "120 steps",
+        "Holm",
+        "torch 2.13.0",
+        "test accuracy at the end",
+        "4 finished runs of 4 started",
+    ):
         assert words in text
 
 

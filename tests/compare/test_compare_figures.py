@@ -51,12 +51,14 @@ def test_every_figure_is_valid_plotly(source, comparison, dark):
     curves = source.curves(comparison.frame["run_id"].to_list())
     cells, _ = untried_cells(comparison)
     for figure in (
-        *(curve_figure(curves, comparison, shown, facet=f, x=x, y=y, look=look)
-          for f, x, y in ((None, "step", "accuracy"), ("r1", "elapsed_s", "loss"), ("r", "samples", "accuracy"))),
+        *(
+            curve_figure(curves, comparison, shown, facet=f, x=x, y=y, look=look)
+            for f, x, y in ((None, "step", "accuracy"), ("r1", "elapsed_s", "loss"), ("r", "samples", "accuracy"))
+        ),
         heatmap_figure(comparison, shown, cells, look=look),
         scatter_figure(comparison, shown, "seconds", look=look),
         difference_figure(comparison, shown, look=look),
-    ):  # fmt: skip
+    ):
         checked = valid(figure)
         assert checked.layout.title.text
         assert len(checked.data) > 0

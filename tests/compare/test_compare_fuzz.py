@@ -22,9 +22,28 @@ from cdka.errors import CdkaError
 from cdka.runs.store import Store
 
 STRANGE = [
-    None, True, 0, -1, 3.7, 1e308, "1e999", 10**30, -(10**400), "", "x" * 50, "x" * 200_000, "../../etc", [], {}, [[]],
-    "<script>alert(1)</script>", [1, "a"], {"a": {}}, 2**63, "nan",
-]  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    3.7,
+    1e308,
+    "1e999",
+    10**30,
+    -(10**400),
+    "",
+    "x" * 50,
+    "x" * 200_000,
+    "../../etc",
+    [],
+    {},
+    [[]],
+    "<script>alert(1)</script>",
+    [1, "a"],
+    {"a": {}},
+    2**63,
+    "nan",
+]
 
 
 @pytest.fixture(scope="module")

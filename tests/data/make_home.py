@@ -115,13 +115,55 @@ def make(store: Store) -> dict[str, str]:
     store.retry(made["retried"])
     until(store, made["retried"], ended)
     sweeps = {
-        "sweep": ["sweep", "--model", "digits-vit", "--task", "digits-flip", "--grid", "r1=1,2,4;r2=8;r=1",
-                  "--steps", "18", "--eval-every", "6", "--lr", "3e-3", "--alpha", "16", "--seeds", "3",
-                  "--baselines", "lora:2,full", "--name", "three r1 and two baselines", "--wait"],
-        "tuned": ["sweep", "--model", "digits-vit", "--task", "digits-flip", "--grid", "r1=2;r2=8;r=1",
-                  "--steps", "10", "--eval-every", "5", "--tune-lr", "1e-3,4e-3", "--seeds", "2", "--alpha", "16",
-                  "--baselines", "lora:2", "--name", "rates searched", "--wait"],
-    }  # fmt: skip
+        "sweep": [
+            "sweep",
+            "--model",
+            "digits-vit",
+            "--task",
+            "digits-flip",
+            "--grid",
+            "r1=1,2,4;r2=8;r=1",
+            "--steps",
+            "18",
+            "--eval-every",
+            "6",
+            "--lr",
+            "3e-3",
+            "--alpha",
+            "16",
+            "--seeds",
+            "3",
+            "--baselines",
+            "lora:2,full",
+            "--name",
+            "three r1 and two baselines",
+            "--wait",
+        ],
+        "tuned": [
+            "sweep",
+            "--model",
+            "digits-vit",
+            "--task",
+            "digits-flip",
+            "--grid",
+            "r1=2;r2=8;r=1",
+            "--steps",
+            "10",
+            "--eval-every",
+            "5",
+            "--tune-lr",
+            "1e-3,4e-3",
+            "--seeds",
+            "2",
+            "--alpha",
+            "16",
+            "--baselines",
+            "lora:2",
+            "--name",
+            "rates searched",
+            "--wait",
+        ],
+    }
     for name, arguments in sweeps.items():
         made[name] = cdka_json(*arguments)["sweep_id"]
     found = cdka_json("study", "r1", "r", "--seeds", "2", "--steps", "8", "--eval-every", "4")
@@ -265,8 +307,10 @@ def afterwards(made: dict[str, str]) -> dict:
     resumed = store.events(retried.run_id, kinds=["resumed"])
     found = {name: {"status": run.status, "metrics": dict(run.metrics)} for name, run in ends.items()}
     found["at-work-checkpoint retried"] = {
-        "status": retried.status, "metrics": dict(retried.metrics), "resumed": resumed[0]["step"],
-    }  # fmt: skip
+        "status": retried.status,
+        "metrics": dict(retried.metrics),
+        "resumed": resumed[0]["step"],
+    }
     end_dispatcher(store)
     store.close()
     shutil.rmtree(copy)

@@ -37,9 +37,14 @@ class Engine:
     def spec(self, steps: int = 5, *, device: str = "auto", checkpoint_every: int = 0, **options) -> RunSpec:
         """A run of the fake loop; ``options`` are ``pace_s``, ``act``, ``at``."""
         return RunSpec(
-            "digits-vit", "digits-flip", steps=steps, eval_every=2, device=device,
-            checkpoint_every=checkpoint_every, task_options=options,
-        )  # fmt: skip
+            "digits-vit",
+            "digits-flip",
+            steps=steps,
+            eval_every=2,
+            device=device,
+            checkpoint_every=checkpoint_every,
+            task_options=options,
+        )
 
     def submit(self, *specs: RunSpec, **more) -> list[str]:
         run_ids = self.store.submit(list(specs), **more)

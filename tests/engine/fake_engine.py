@@ -101,15 +101,32 @@ def train(specs, directories, control):
             done[i] += 1
             if int(spec.task_options.get("at", 0)) == done[i]:  # text, from the command line
                 _misbehave(spec)
-            yield i, {
-                "kind": "step", "step": done[i], "loss": 1 / done[i], "samples": done[i] * spec.batch_size,
-                "elapsed_s": done[i] * 0.01, "lr": spec.lr, "grad_norm": 1.0,
-            }  # fmt: skip
+            yield (
+                i,
+                {
+                    "kind": "step",
+                    "step": done[i],
+                    "loss": 1 / done[i],
+                    "samples": done[i] * spec.batch_size,
+                    "elapsed_s": done[i] * 0.01,
+                    "lr": spec.lr,
+                    "grad_norm": 1.0,
+                },
+            )
             if done[i] % spec.eval_every == 0:
-                yield i, {
-                    "kind": "eval", "step": done[i], "split": "validation", "accuracy": done[i] / spec.steps,
-                    "loss": 1.0, "examples": 4, "samples": done[i], "elapsed_s": done[i] * 0.01,
-                }  # fmt: skip
+                yield (
+                    i,
+                    {
+                        "kind": "eval",
+                        "step": done[i],
+                        "split": "validation",
+                        "accuracy": done[i] / spec.steps,
+                        "loss": 1.0,
+                        "examples": 4,
+                        "samples": done[i],
+                        "elapsed_s": done[i] * 0.01,
+                    },
+                )
             if spec.checkpoint_every and done[i] % spec.checkpoint_every == 0:
                 (directories[i] / "checkpoint").write_text(str(done[i]))
             time.sleep(spec.task_options.get("pace_s", 0.0))

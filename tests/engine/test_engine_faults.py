@@ -34,9 +34,12 @@ def test_a_run_goes_through_and_leaves_a_whole_record(engine):
 @pytest.mark.parametrize("act", ["raise", "memory", "exit", "segfault", "child"])
 def test_a_failure_is_told_in_one_line(engine, act):
     fault = {
-        "raise": "exception", "memory": "out of memory", "exit": "exit without a word",
-        "segfault": "crash of the worker", "child": "kill -9 of a worker with children",
-    }  # fmt: skip
+        "raise": "exception",
+        "memory": "out of memory",
+        "exit": "exit without a word",
+        "segfault": "crash of the worker",
+        "child": "kill -9 of a worker with children",
+    }
     engine.fault(fault[act])
     (run_id,) = engine.submit(engine.spec(steps=50, act=act, at=3))
     (run,) = engine.wait(run_id)

@@ -138,8 +138,21 @@ print(json.dumps([to_json(build_published(entry)) for entry in PUBLISHED if entr
 def test_a_rebuild_from_the_configurations_gives_the_stored_shapes():
     import json
 
-    names = ["llama-2-7b", "llama-3.2-1b", "mixtral-8x7b", "gemma-2-2b", "gpt2", "pythia-70m", "t5-small",
-             "bert-base", "deberta-v3-small", "vit-base", "clip-vit-b32", "qwen3-0.6b", "phi-3-mini"]  # fmt: skip
+    names = [
+        "llama-2-7b",
+        "llama-3.2-1b",
+        "mixtral-8x7b",
+        "gemma-2-2b",
+        "gpt2",
+        "pythia-70m",
+        "t5-small",
+        "bert-base",
+        "deberta-v3-small",
+        "vit-base",
+        "clip-vit-b32",
+        "qwen3-0.6b",
+        "phi-3-mini",
+    ]
     done = subprocess.run([sys.executable, "-c", REBUILD, *names], capture_output=True, text=True, check=True)
     rebuilt = [from_json(document) for document in json.loads(done.stdout.splitlines()[-1])]
     assert {shapes.name for shapes in rebuilt} >= {*names, "digits-vit"}

@@ -18,8 +18,14 @@ def names_of(linears):
 
 def test_all_linear_is_everything_but_heads_and_embeddings():
     assert names_of(select(find_model("llama-2-7b"))) == [
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
-    ]  # fmt: skip
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    ]
     assert "classifier" not in names_of(select(find_model("digits-vit")))
     assert not any("pooler" in s.path for s in select(find_model("bert-base")))
 
@@ -76,8 +82,11 @@ def test_an_expression_may_take_some_layers_only_and_never_anything_but_linear_l
     shapes = find_model("llama-2-7b")
     said = r"model\.layers\.(0|1|31)\.self_attn.*"
     assert [(s.name, s.count) for s in select(shapes, said)] == [
-        ("q_proj", 3), ("k_proj", 3), ("v_proj", 3), ("o_proj", 3)
-    ]  # fmt: skip
+        ("q_proj", 3),
+        ("k_proj", 3),
+        ("v_proj", 3),
+        ("o_proj", 3),
+    ]
     targets = peft_targets(shapes, said)
     assert matched_by_peft(targets, "model.layers.31.self_attn.q_proj")
     assert not matched_by_peft(targets, "model.layers.2.self_attn.q_proj")

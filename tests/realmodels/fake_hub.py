@@ -78,13 +78,26 @@ class _Answer(BaseHTTPRequestHandler):
         self._file("/".join(rest[2:]), behaviour, files, with_body)
 
     def _tree(self, behaviour: str, files: Mapping[str, bytes]) -> list[dict]:
-        return [{"type": "file", "path": file, "size": _size(behaviour, file, content), "oid": _digest(content)}
-                for file, content in files.items()]  # fmt: skip
+        return [
+            {"type": "file", "path": file, "size": _size(behaviour, file, content), "oid": _digest(content)}
+            for file, content in files.items()
+        ]
 
     def _facts(self, name: str, kind: str, behaviour: str, files: Mapping[str, bytes]) -> dict:
         siblings = [{"rfilename": file, "size": _size(behaviour, file, content)} for file, content in files.items()]
-        return {"_id": "1", "id": name, "modelId": name, "sha": COMMIT, "siblings": siblings, "private": False,
-                "downloads": 0, "likes": 0, "tags": [], "gated": False, "kind": kind}  # fmt: skip
+        return {
+            "_id": "1",
+            "id": name,
+            "modelId": name,
+            "sha": COMMIT,
+            "siblings": siblings,
+            "private": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "gated": False,
+            "kind": kind,
+        }
 
     def _file(self, file: str, behaviour: str, files: Mapping[str, bytes], with_body: bool) -> None:
         if file not in files:

@@ -31,20 +31,29 @@ def metamath(folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True)
     (folder / "meta").mkdir()
     rows = [
-        {"query": f"What is {i} plus 1?", "response": f"One more than {i}.\n#### {i + 1}\nThe answer is: {i + 1}",
-         "type": "GSM_Rephrased", "original_question": f"{i} plus 1"}
+        {
+            "query": f"What is {i} plus 1?",
+            "response": f"One more than {i}.\n#### {i + 1}\nThe answer is: {i + 1}",
+            "type": "GSM_Rephrased",
+            "original_question": f"{i} plus 1",
+        }
         for i in range(24)
-    ]  # fmt: skip
+    ]
     (folder / "meta" / "MetaMathQA-395K.json").write_text(json.dumps(rows))
     gsm = folder / "gsm"
     split = {"train": "main/train-*", "test": "main/test-*"}
     _readme(gsm, {"main": split, "socratic": {"train": "socratic/train-*", "test": "socratic/test-*"}})
-    _parquet(gsm, "main/train-00000-of-00001.parquet",
-             [{"question": f"Add {i} and 2.", "answer": f"{i}+2=<<{i}+2={i + 2}>>{i + 2}\n#### {i + 2}"} for i in
-              range(10)])  # fmt: skip
+    _parquet(
+        gsm,
+        "main/train-00000-of-00001.parquet",
+        [{"question": f"Add {i} and 2.", "answer": f"{i}+2=<<{i}+2={i + 2}>>{i + 2}\n#### {i + 2}"} for i in range(10)],
+    )
     answers = ["7", "12", "1,234", "-3", "$5.00", "1/2"]
-    _parquet(gsm, "main/test-00000-of-00001.parquet",
-             [{"question": f"Problem {i}?", "answer": f"So.\n#### {a}"} for i, a in enumerate(answers)])  # fmt: skip
+    _parquet(
+        gsm,
+        "main/test-00000-of-00001.parquet",
+        [{"question": f"Problem {i}?", "answer": f"So.\n#### {a}"} for i, a in enumerate(answers)],
+    )
     return {"metamath": str(folder / "meta"), "gsm8k": str(gsm)}
 
 
@@ -53,34 +62,58 @@ def code(folder: Path) -> dict[str, str]:
     feedback, tried, judged = folder / "feedback", folder / "mbpp", folder / "humaneval"
     feedback.mkdir(parents=True)
     lines = [
-        {"query": f"Write a function that adds {i}.", "answer": f"```python\ndef f(x):\n    return x + {i}\n```",
-         "resource": "test", "lang": "python"}
+        {
+            "query": f"Write a function that adds {i}.",
+            "answer": f"```python\ndef f(x):\n    return x + {i}\n```",
+            "resource": "test",
+            "lang": "python",
+        }
         for i in range(16)
-    ]  # fmt: skip
+    ]
     (feedback / "CodeFeedback-Filtered-Instruction.jsonl").write_text("\n".join(map(json.dumps, lines)))
     _readme(tried, {"full": {"test": "full/test-*"}, "sanitized": {"validation": "sanitized/validation-*"}})
-    _parquet(tried, "sanitized/validation-00000-of-00001.parquet", [
-        {"source_file": "x", "task_id": i, "prompt": f"Write a function to add {i}.",
-         "code": f"def add_it(x):\n    return x + {i}", "test_imports": [],
-         "test_list": [f"assert add_it(1) == {i + 1}", f"assert add_it(2) == {i + 2}"]}
-        for i in range(4)
-    ])  # fmt: skip
+    _parquet(
+        tried,
+        "sanitized/validation-00000-of-00001.parquet",
+        [
+            {
+                "source_file": "x",
+                "task_id": i,
+                "prompt": f"Write a function to add {i}.",
+                "code": f"def add_it(x):\n    return x + {i}",
+                "test_imports": [],
+                "test_list": [f"assert add_it(1) == {i + 1}", f"assert add_it(2) == {i + 2}"],
+            }
+            for i in range(4)
+        ],
+    )
     _readme(judged, {"openai_humaneval": {"test": "openai_humaneval/test-*"}})
-    _parquet(judged, "openai_humaneval/test-00000-of-00001.parquet", [
-        {"task_id": f"HumanEval/{i}",
-         "prompt": f'from typing import List\n\n\ndef plus(values: List[int]) -> int:\n    """ Sum plus {i}. """\n',
-         "canonical_solution": f"    return sum(values) + {i}\n",
-         "test": f"def check(candidate):\n    assert candidate([1, 2]) == {3 + i}\n", "entry_point": "plus"}
-        for i in range(3)
-    ])  # fmt: skip
+    _parquet(
+        judged,
+        "openai_humaneval/test-00000-of-00001.parquet",
+        [
+            {
+                "task_id": f"HumanEval/{i}",
+                "prompt": "from typing import List\n\n\n"
+                + f'def plus(values: List[int]) -> int:\n    """ Sum plus {i}. """\n',
+                "canonical_solution": f"    return sum(values) + {i}\n",
+                "test": f"def check(candidate):\n    assert candidate([1, 2]) == {3 + i}\n",
+                "entry_point": "plus",
+            }
+            for i in range(3)
+        ],
+    )
     return {"codefeedback": str(feedback), "mbpp": str(tried), "humaneval": str(judged)}
 
 
 GLUE = {
-    "sst2": (("sentence",), "validation", 2), "cola": (("sentence",), "validation", 2),
-    "qnli": (("question", "sentence"), "validation", 2), "mrpc": (("sentence1", "sentence2"), "validation", 2),
-    "mnli": (("premise", "hypothesis"), "validation_matched", 3), "qqp": (("question1", "question2"), "validation", 2),
-}  # fmt: skip
+    "sst2": (("sentence",), "validation", 2),
+    "cola": (("sentence",), "validation", 2),
+    "qnli": (("question", "sentence"), "validation", 2),
+    "mrpc": (("sentence1", "sentence2"), "validation", 2),
+    "mnli": (("premise", "hypothesis"), "validation_matched", 3),
+    "qqp": (("question1", "question2"), "validation", 2),
+}
 
 
 def glue(folder: Path) -> dict[str, str]:
@@ -89,9 +122,11 @@ def glue(folder: Path) -> dict[str, str]:
     for name, (columns, judged, labels) in GLUE.items():
         configs[name] = {split: f"{name}/{split}-*" for split in ("train", judged)}
         for split, rows in (("train", 24), (judged, 8)):
-            _parquet(folder, f"{name}/{split}-00000-of-00001.parquet", [
-                {**{c: f"{c} {i} of {split}" for c in columns}, "label": i % labels, "idx": i} for i in range(rows)
-            ])  # fmt: skip
+            _parquet(
+                folder,
+                f"{name}/{split}-00000-of-00001.parquet",
+                [{**{c: f"{c} {i} of {split}" for c in columns}, "label": i % labels, "idx": i} for i in range(rows)],
+            )
     _readme(folder, configs)
     return {"mirror": str(folder)}
 
@@ -101,16 +136,22 @@ def commonsense(folder: Path, task: str) -> dict[str, str]:
 
     def choices(question: str, letters: str = "ABCD") -> list[dict]:
         return [
-            {"id": str(i), question: f"question {i}?", "answerKey": letters[i % len(letters)],
-             "choices": {"text": [f"option {c}" for c in letters], "label": list(letters)}}
+            {
+                "id": str(i),
+                question: f"question {i}?",
+                "answerKey": letters[i % len(letters)],
+                "choices": {"text": [f"option {c}" for c in letters], "label": list(letters)},
+            }
             for i in range(16)
-        ]  # fmt: skip
+        ]
 
     arc = choices("question")
     arc[0]["choices"], arc[0]["answerKey"] = {"text": ["x", "y", "z"], "label": ["1", "2", "3"]}, "3"
     boolq = [{"question": f"is it {i}", "passage": f"It is {i}.", "answer": bool(i % 2)} for i in range(16)]
-    swag = [{"ind": i, "ctx": f"Someone does {i}", "endings": [f"end {j}" for j in range(4)], "label": str(i % 4)}
-            for i in range(16)]  # fmt: skip
+    swag = [
+        {"ind": i, "ctx": f"Someone does {i}", "endings": [f"end {j}" for j in range(4)], "label": str(i % 4)}
+        for i in range(16)
+    ]
     config, rows, judged, place = {
         "arc-easy": ("ARC-Easy", arc, "test", "ARC-Easy"),
         "arc-challenge": ("ARC-Challenge", arc, "test", "ARC-Challenge"),

@@ -25,10 +25,15 @@ def run(spec, folder):
 
 
 CASES = [
-    ("llama", "local-instruct", "sums"), ("gpt2", "local-instruct", "sums"), ("t5", "local-instruct", "sums"),
-    ("bert", "local-classify", "moods"), ("t5", "local-classify", "moods"), ("llama", "local-classify", "moods"),
-    ("vit", "local-images", "shades"), ("clip", "local-images", "shades"),
-]  # fmt: skip
+    ("llama", "local-instruct", "sums"),
+    ("gpt2", "local-instruct", "sums"),
+    ("t5", "local-instruct", "sums"),
+    ("bert", "local-classify", "moods"),
+    ("t5", "local-classify", "moods"),
+    ("llama", "local-classify", "moods"),
+    ("vit", "local-images", "shades"),
+    ("clip", "local-images", "shades"),
+]
 
 
 @pytest.mark.parametrize(("family", "task", "data"), CASES)

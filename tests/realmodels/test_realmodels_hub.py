@@ -20,12 +20,14 @@ def hub(monkeypatch, tmp_path):
     model = files_of(assets_dir() / "math-lm")
     pickled = {name: content for name, content in model.items() if not name.endswith(".safetensors")}
     repositories = {
-        **{f"ours/{behaviour}": (behaviour, model) for behaviour in
-           ("fine", "gated", "busy", "down", "silent", "stalls", "breaks", "huge")},
+        **{
+            f"ours/{behaviour}": (behaviour, model)
+            for behaviour in ("fine", "gated", "busy", "down", "silent", "stalls", "breaks", "huge")
+        },
         "ours/pickle": ("fine", {**pickled, "pytorch_model.bin": b"x"}),
         "ours/no-config": ("fine", {"model.safetensors": b"x"}),
         "ours/code": ("fine", {**model, "modeling_evil.py": b"raise SystemExit", "sub/model.safetensors": b"x"}),
-    }  # fmt: skip
+    }
     with playing(repositories) as running:
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -128,8 +130,10 @@ def test_a_data_set_is_fetched_by_its_patterns_and_outlives_the_hub(hub, monkeyp
     hub.repositories["ours/data"] = ("fine", {**files, "README.md": b"hello"})
     folder = finish(obtain_dataset("ours/data", ("main/*.parquet",)))
     assert sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()) == [
-        "README.md", "main/test.parquet", "main/train.parquet",
-    ]  # fmt: skip
+        "README.md",
+        "main/test.parquet",
+        "main/train.parquet",
+    ]
     hub.repositories["ours/data"] = ("down", {})
     assert finish(obtain_dataset("ours/data", ("main/*.parquet",))) == folder
     with pytest.raises(CdkaError, match="the Hub answered 503 for data set"):

@@ -18,9 +18,13 @@ from cdka.train.load_model import load_model
 from cdka.train.loop import train
 
 KINDS = {
-    "llama": "causal-lm", "gpt2": "causal-lm", "t5": "seq2seq", "bert": "text-classification",
-    "vit": "image-classification", "clip": "image-classification",
-}  # fmt: skip
+    "llama": "causal-lm",
+    "gpt2": "causal-lm",
+    "t5": "seq2seq",
+    "bert": "text-classification",
+    "vit": "image-classification",
+    "clip": "image-classification",
+}
 
 
 @pytest.fixture
@@ -56,8 +60,10 @@ def test_code_beside_a_checkpoint_is_never_run(own):
     (folder / "configuration_evil.py").write_text("open('ran', 'w')")
     (folder / "modeling_evil.py").write_text("open('ran', 'w')")
     config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "configuration_evil.EvilConfig",
-                                                  "AutoModelForCausalLM": "modeling_evil.EvilModel"}}  # fmt: skip
+    config |= {
+        "model_type": "evil",
+        "auto_map": {"AutoConfig": "configuration_evil.EvilConfig", "AutoModelForCausalLM": "modeling_evil.EvilModel"},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     assert refusal(folder)
     assert not Path("ran").exists()
@@ -123,17 +129,30 @@ def losses(spec, folder):
 
 @pytest.mark.parametrize(
     ("family", "task", "data"),
-    [("llama", "local-instruct", "sums"), ("t5", "local-instruct", "sums"), ("bert", "local-classify", "moods"),
-     ("vit", "local-images", "shades"), ("clip", "local-images", "shades")],
-)  # fmt: skip
+    [
+        ("llama", "local-instruct", "sums"),
+        ("t5", "local-instruct", "sums"),
+        ("bert", "local-classify", "moods"),
+        ("vit", "local-images", "shades"),
+        ("clip", "local-images", "shades"),
+    ],
+)
 @pytest.mark.parametrize("method", ["cdka", "full"])
 def test_checkpointed_and_split_batches_train_the_same(family, task, data, method, tiny, request, tmp_path):
     options = {"data": request.getfixturevalue(data)}
     components = (2, 4, 2) if method == "cdka" else None
     plain = RunSpec(
-        tiny(family), task, method=method, components=components, task_options=options, steps=3, batch_size=8,
-        eval_every=3, max_length=200, dtype="float64",
-    )  # fmt: skip
+        tiny(family),
+        task,
+        method=method,
+        components=components,
+        task_options=options,
+        steps=3,
+        batch_size=8,
+        eval_every=3,
+        max_length=200,
+        dtype="float64",
+    )
     expected = losses(plain, tmp_path / "a")
     assert expected[0] != expected[-1]
     for change in ({"gradient_checkpointing": True}, {"gradient_accumulation": 3}):

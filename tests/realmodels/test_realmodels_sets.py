@@ -167,8 +167,11 @@ def test_hub_pictures_without_a_test_split_get_one_and_other_columns_can_be_name
     assert any("no test split" in note for note in data.notes)
     sets = [set(part.ids.tolist()) for part in (data.train, data.validation, data.test)]
     assert sum(map(len, sets)) == len(set.union(*sets)) == 24
-    named = {"dataset": hub_sets.images(tmp_path / "b", columns=("img", "kind")), "image_column": "img",
-             "label_column": "kind"}  # fmt: skip
+    named = {
+        "dataset": hub_sets.images(tmp_path / "b", columns=("img", "kind")),
+        "image_column": "img",
+        "label_column": "kind",
+    }
     assert load_task(spec_for(tiny, "vit", "hub-images", named)).label_names == ("dark", "light")
     with pytest.raises(CdkaError, match="missing image, label; it has img, kind"):
         load_task(spec_for(tiny, "vit", "hub-images", {"dataset": named["dataset"]}))

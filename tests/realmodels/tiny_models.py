@@ -40,21 +40,39 @@ def tokenizer(begin: bool = True, end: bool = False) -> PreTrainedTokenizerFast:
         single=marks, pair=marks.replace("$A", "$A <eos> $B:1"), special_tokens=[*used, ("<eos>", 2)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>",
+        tokenizer_object=made,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
         clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    )
 
 
 _IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": len(SPECIAL) + len(CHARACTERS)}
-_VIT = {"image_size": 16, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 64}  # fmt: skip
+_VIT = {
+    "image_size": 16,
+    "patch_size": 8,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
 
 
 def _llama() -> LlamaForCausalLM:
     return LlamaForCausalLM(
-        LlamaConfig(hidden_size=24, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-                    num_key_value_heads=1, max_position_embeddings=1024, tie_word_embeddings=False, **_IDS)
-    )  # fmt: skip
+        LlamaConfig(
+            hidden_size=24,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=1024,
+            tie_word_embeddings=False,
+            **_IDS,
+        )
+    )
 
 
 def _gpt2() -> GPT2LMHeadModel:
@@ -63,16 +81,30 @@ def _gpt2() -> GPT2LMHeadModel:
 
 def _t5() -> T5ForConditionalGeneration:
     return T5ForConditionalGeneration(
-        T5Config(d_model=24, d_ff=64, d_kv=12, num_layers=2, num_heads=2, decoder_start_token_id=0,
-                 tie_word_embeddings=True, **_IDS)
-    )  # fmt: skip
+        T5Config(
+            d_model=24,
+            d_ff=64,
+            d_kv=12,
+            num_layers=2,
+            num_heads=2,
+            decoder_start_token_id=0,
+            tie_word_embeddings=True,
+            **_IDS,
+        )
+    )
 
 
 def _bert() -> BertModel:
     return BertModel(
-        BertConfig(hidden_size=24, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-                   max_position_embeddings=256, **_IDS)
-    )  # fmt: skip
+        BertConfig(
+            hidden_size=24,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=256,
+            **_IDS,
+        )
+    )
 
 
 def _vit() -> ViTForImageClassification:

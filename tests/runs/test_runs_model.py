@@ -199,9 +199,13 @@ class QueueMachine(RuleBasedStateMachine):
 def test_submits_stops_faults_and_retries_in_any_order_follow_the_model():
     QueueMachine.seen.clear()
     search = settings(
-        max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck),
-        derandomize=True, database=None,
-    )  # fmt: skip
+        max_examples=100,
+        stateful_step_count=50,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        database=None,
+    )
     run_state_machine_as_test(QueueMachine, settings=search)
     for what in (
         "death of a worker",

@@ -15,8 +15,21 @@ def test_json_has_the_promised_keys_and_nothing_else_is_on_stdout(capsys):
     assert document["target_modules"] == ["q_proj", "v_proj"]
     assert document["budget_params"] == 8 * 64 * 8192
     assert document["num_options"] == len(document["options"]) > 50
-    keys = {"r1", "r2", "r", "num_params", "budget_used", "rank_bound", "alignment", "flops_overhead", "scaling",
-            "residual", "flops_per_token", "adapter_bytes", "pareto"}  # fmt: skip
+    keys = {
+        "r1",
+        "r2",
+        "r",
+        "num_params",
+        "budget_used",
+        "rank_bound",
+        "alignment",
+        "flops_overhead",
+        "scaling",
+        "residual",
+        "flops_per_token",
+        "adapter_bytes",
+        "pareto",
+    }
     assert keys <= set(document["options"][0])
 
 

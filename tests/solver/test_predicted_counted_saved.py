@@ -84,9 +84,12 @@ def test_a_pattern_is_adapted_as_it_was_counted(name, tmp_path):
     got = pattern(explore(shapes, "lora:4"))
     r1, r2, r = got.default.as_tuple()
     config = CdkaConfig(
-        r1=r1, r2=r2, r=r, target_modules=peft_targets(shapes),
+        r1=r1,
+        r2=r2,
+        r=r,
+        target_modules=peft_targets(shapes),
         component_pattern={key: c.as_tuple() for key, c in got.component_pattern().items()},
-    )  # fmt: skip
+    )
     adapted = get_peft_model(model, config)
     assert sum(p.numel() for p in adapted.parameters() if p.requires_grad) == got.num_params
     adapted.save_pretrained(tmp_path)

@@ -129,9 +129,10 @@ def test_a_lora_budget_is_spent_exactly_by_lora(layers, rank):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    layers=LAYERS, share=st.floats(0.05, 1.0),
+    layers=LAYERS,
+    share=st.floats(0.05, 1.0),
     weights=st.dictionaries(st.sampled_from(sorted(OBJECTIVES)), st.floats(0.1, 5), min_size=1),
-)  # fmt: skip
+)
 def test_weighted_scores_rank_between_zero_and_one(layers, share, weights):
     budget = int(share * sum(a * b for a, b in layers))
     assume(brute_force(layers, budget))

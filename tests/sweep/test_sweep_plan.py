@@ -31,9 +31,11 @@ DIGITS = ("digits-vit", "digits-flip")
 def test_a_grid_is_the_product_of_its_axes():
     found = cells(parse_grid("r1=1,2;r2=4;lr=1e-3,2e-3"))
     assert found == [
-        {"r1": 1, "r2": 4, "lr": 1e-3}, {"r1": 1, "r2": 4, "lr": 2e-3},
-        {"r1": 2, "r2": 4, "lr": 1e-3}, {"r1": 2, "r2": 4, "lr": 2e-3},
-    ]  # fmt: skip
+        {"r1": 1, "r2": 4, "lr": 1e-3},
+        {"r1": 1, "r2": 4, "lr": 2e-3},
+        {"r1": 2, "r2": 4, "lr": 1e-3},
+        {"r1": 2, "r2": 4, "lr": 2e-3},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -182,9 +184,15 @@ def test_an_estimate_rests_on_runs_that_were_timed():
 
     specs = [resolve(*DIGITS, steps=100, batch_size=10)] * 4
     history = pd.DataFrame(
-        {"status": ["done", "failed"], "model": DIGITS[0], "task": DIGITS[1], "batch_size": [64, 64],
-         "training_s": [6.4, 640.0], "steps_done": [100, 100]}
-    )  # fmt: skip
+        {
+            "status": ["done", "failed"],
+            "model": DIGITS[0],
+            "task": DIGITS[1],
+            "batch_size": [64, 64],
+            "training_s": [6.4, 640.0],
+            "steps_done": [100, 100],
+        }
+    )
     timed = estimate(specs, history, slots=2)
     assert timed.seconds - estimate([], history).seconds == pytest.approx(3.5 + 2 * 100 * 10 * 6.4 / 6400)
     assert "1 finished runs" in timed.basis
@@ -294,8 +302,11 @@ def test_a_search_without_validation_data_is_refused():
 def test_baselines_stand_beside_the_arms_of_every_task():
     made = plan(*DIGITS, grid="r=1;task=digits-flip,digits", baselines=["lora"], seeds=1)
     assert [(arm.spec.method, arm.spec.task) for arm in made.arms] == [
-        ("cdka", "digits-flip"), ("cdka", "digits"), ("lora", "digits-flip"), ("lora", "digits"),
-    ]  # fmt: skip
+        ("cdka", "digits-flip"),
+        ("cdka", "digits"),
+        ("lora", "digits-flip"),
+        ("lora", "digits"),
+    ]
 
 
 def test_an_arm_that_a_baseline_repeats_is_run_once():

@@ -19,17 +19,22 @@ def searched(home):
     """A finished sweep whose validation and test accuracies disagree about the learning rate."""
     store = Store(home)
     made = plan(
-        "digits-vit", "digits-flip", arms=[{"r": 1}, {"r": 2, "lr": 5e-4}], baselines=["lora"], tune_lr=[1e-3, 3e-3],
+        "digits-vit",
+        "digits-flip",
+        arms=[{"r": 1}, {"r": 2, "lr": 5e-4}],
+        baselines=["lora"],
+        tune_lr=[1e-3, 3e-3],
         seeds=2,
-    )  # fmt: skip
+    )
     sweep_id = store.create_sweep(made.name, made.document, made.specs)
     with store.database.write() as sql:
         for run in store.runs(sweep_id=sweep_id):
             own = VALIDATION[run.spec.lr]
             metrics = {
-                "accuracy": TEST[run.spec.lr] + 0.01 * run.spec.seed, "best_validation_accuracy": own,
+                "accuracy": TEST[run.spec.lr] + 0.01 * run.spec.seed,
+                "best_validation_accuracy": own,
                 "validation_accuracy": own,
-            }  # fmt: skip
+            }
             sql.execute(
                 "UPDATE runs SET status='done', metrics=?, num_params=9 WHERE run_id=?",
                 (json.dumps(metrics), run.run_id),

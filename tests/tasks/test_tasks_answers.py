@@ -12,14 +12,38 @@ from cdka.tasks.answers import final_number, read_number, read_option, read_text
 from cdka.tasks.scores import Answers, binary_f1, matthews
 
 NUMBERS = [
-    ("1,234", "1234"), ("1,234,567.50", "2469135/2"), ("$5.00", "5"), ("$ 1,000", "1000"), ("-3", "-3"),
+    ("1,234", "1234"),
+    ("1,234,567.50", "2469135/2"),
+    ("$5.00", "5"),
+    ("$ 1,000", "1000"),
+    ("-3", "-3"),
     ("\u22123", "-3"),
-    ("+7", "7"), ("3/4", "3/4"), ("6/8", "3/4"), ("-6/4", "-3/2"), ("1 1/2", "3/2"), ("-1 1/2", "-3/2"), (".5", "1/2"),
-    ("0.50", "1/2"), ("42.", "42"), ("42 apples", "42"), ("50%", "50"), ("\\frac{3}{4}", "3/4"),
+    ("+7", "7"),
+    ("3/4", "3/4"),
+    ("6/8", "3/4"),
+    ("-6/4", "-3/2"),
+    ("1 1/2", "3/2"),
+    ("-1 1/2", "-3/2"),
+    (".5", "1/2"),
+    ("0.50", "1/2"),
+    ("42.", "42"),
+    ("42 apples", "42"),
+    ("50%", "50"),
+    ("\\frac{3}{4}", "3/4"),
     ("\\dfrac{10}{4}", "5/2"),
-    ("\\$18", "18"), ("2e3", "2000"), ("**12**", "12"), ("€7,50", None), ("1,23", None), ("5/0", None), ("1 1/0", None),
-    ("", None), ("none", None), ("-", None), ("the 3", None), ("$", None),
-]  # fmt: skip
+    ("\\$18", "18"),
+    ("2e3", "2000"),
+    ("**12**", "12"),
+    ("€7,50", None),
+    ("1,23", None),
+    ("5/0", None),
+    ("1 1/0", None),
+    ("", None),
+    ("none", None),
+    ("-", None),
+    ("the 3", None),
+    ("$", None),
+]
 
 
 @pytest.mark.parametrize(("text", "number"), NUMBERS)
@@ -67,10 +91,17 @@ def test_an_unparsed_answer_is_wrong_and_counted_even_where_the_reference_is_mis
 @pytest.mark.parametrize(
     ("text", "option"),
     [
-        ("B", "B"), (" b.", "B"), ("(C)", "C"), ("The answer is D.", "D"), ("B or C", None), ("", None), ("F", None),
-        ("A. iron\nbecause", "A"), ("I think it is B", "B"),
+        ("B", "B"),
+        (" b.", "B"),
+        ("(C)", "C"),
+        ("The answer is D.", "D"),
+        ("B or C", None),
+        ("", None),
+        ("F", None),
+        ("A. iron\nbecause", "A"),
+        ("I think it is B", "B"),
     ],
-)  # fmt: skip
+)
 def test_an_option_is_named_once_or_not_at_all(text, option):
     assert read_option(text, ["A", "B", "C", "D"]) == option
 

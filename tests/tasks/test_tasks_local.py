@@ -145,8 +145,10 @@ def test_the_split_is_drawn_by_the_seed_alone_and_covers_every_row(tmp_path):
     assert first != other
     assert sorted(text for part in first.values() for text in part) == sorted(f"text number {i}" for i in range(100))
     assert {split: len(rows) for split, rows in texts(test_fraction=0.3, validation_fraction=0.1).items()} == {
-        "train": 60, "validation": 10, "test": 30,
-    }  # fmt: skip
+        "train": 60,
+        "validation": 10,
+        "test": 30,
+    }
     with pytest.raises(CdkaError, match="must leave a tenth"):
         texts(test_fraction=0.5, validation_fraction=0.5)
 

@@ -85,8 +85,11 @@ def test_what_a_program_started_ends_with_it(tmp_path):
         "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)  # left-behind-by-a-test'])\n"
     )
     run_program(program, Limits(cpu_s=2, wall_s=5.0))
-    left = [p for p in os.listdir("/proc") if p.isdigit() and _command_of(p).find("left-behind-by-a-test") >= 0] if (
-        os.path.isdir("/proc")) else []  # fmt: skip
+    left = (
+        [p for p in os.listdir("/proc") if p.isdigit() and _command_of(p).find("left-behind-by-a-test") >= 0]
+        if (os.path.isdir("/proc"))
+        else []
+    )
     assert not left
 
 

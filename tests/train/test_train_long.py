@@ -25,9 +25,16 @@ def step(tmp_path, frugal, monkeypatch):
     monkeypatch.setattr(forwarding, "LOGITS_LIMIT_BYTES", 8 * 2**20 if frugal else 2**40)
     torch.manual_seed(0)
     base = LlamaForCausalLM(
-        LlamaConfig(hidden_size=32, intermediate_size=96, num_hidden_layers=4, num_attention_heads=2,
-                    num_key_value_heads=1, vocab_size=VOCABULARY, max_position_embeddings=LENGTH)
-    )  # fmt: skip
+        LlamaConfig(
+            hidden_size=32,
+            intermediate_size=96,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            vocab_size=VOCABULARY,
+            max_position_embeddings=LENGTH,
+        )
+    )
     spec = RunSpec("random", "math", components=(2, 4, 2), batch_size=1, max_length=LENGTH)
     model = attach(Loaded(base, ()), [spec])
     if frugal:
@@ -35,8 +42,9 @@ def step(tmp_path, frugal, monkeypatch):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     tokens = torch.randint(4, VOCABULARY, (LENGTH,), generator=torch.Generator().manual_seed(1)).tolist()
-    data = TextSplit(kind="causal-lm", source=Ragged.of([tokens[:1]]), target=Ragged.of([tokens[1:]]),
-                     ids=np.arange(1), pad_id=0)  # fmt: skip
+    data = TextSplit(
+        kind="causal-lm", source=Ragged.of([tokens[:1]]), target=Ragged.of([tokens[1:]]), ids=np.arange(1), pad_id=0
+    )
     lane = Lane.start(0, spec, tmp_path, "default", trainable(model, spec, "default"), data)
     told = {}
 

@@ -63,8 +63,11 @@ def test_events_tell_the_whole_story_in_order(tmp_path):
     (events,) = events_of([spec], tmp_path)
     kinds = [event["kind"] for event in events]
     assert [e["phase"] for e in events if e["kind"] == "phase" and "phase" in e][-4:] == [
-        "preparing data", "training", "evaluating", "saving",
-    ]  # fmt: skip
+        "preparing data",
+        "training",
+        "evaluating",
+        "saving",
+    ]
     assert [e["step"] for e in events if e["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
     assert [e["step"] for e in events if e["kind"] == "eval"] == [0, 3, 6]
     assert kinds[-1] == "final"

@@ -74,10 +74,20 @@ def test_eight_different_runs_equal_separate_ones_in_every_way_of_sharing(tmp_pa
 
     monkeypatch.setattr(pack_schedule.Pace, "groups", watched)
     specs = [
-        resolve("digits-vit", "digits-flip", components=c, seed=i, lr=1e-3 * (i + 1), steps=18, batch_size=4,
-                eval_every=100, dtype="float64", alpha=4 + i)
+        resolve(
+            "digits-vit",
+            "digits-flip",
+            components=c,
+            seed=i,
+            lr=1e-3 * (i + 1),
+            steps=18,
+            batch_size=4,
+            eval_every=100,
+            dtype="float64",
+            alpha=4 + i,
+        )
         for i, c in enumerate(CONFIGURATIONS)
-    ]  # fmt: skip
+    ]
     packed, _, events = losses_of(specs, tmp_path / "pack")
     assert {(8,), (4, 4), (1,) * 8} <= ways
     (said,) = {(e["size"], e["share"]) for e in events if e["kind"] == "packing"}

@@ -13,9 +13,13 @@ from cdka.runs.spec import RunSpec, resolve
 
 def test_a_spec_survives_json():
     spec = resolve(
-        "digits-vit", "digits-flip", components="1,4,2", component_pattern={"fc1": (2, 4, 1)},
-        target_modules=["q_proj", "fc1"], seed=7,
-    )  # fmt: skip
+        "digits-vit",
+        "digits-flip",
+        components="1,4,2",
+        component_pattern={"fc1": (2, 4, 1)},
+        target_modules=["q_proj", "fc1"],
+        seed=7,
+    )
     again = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
     assert again == spec
     assert again.component_pattern["fc1"] == Components(2, 4, 1)

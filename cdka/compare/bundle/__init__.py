@@ -7,6 +7,14 @@ from cdka.compare.bundle.unpack import forget, import_bundle, imported, imported
 from cdka.compare.bundle.write import write_bundle
 
 __all__ = [
-    "EXAMPLE", "Bundle", "example", "example_title", "forget", "import_bundle", "imported", "imported_bundle",
-    "open_bundle", "write_bundle",
-]  # fmt: skip
+    "EXAMPLE",
+    "Bundle",
+    "example",
+    "example_title",
+    "forget",
+    "import_bundle",
+    "imported",
+    "imported_bundle",
+    "open_bundle",
+    "write_bundle",
+]

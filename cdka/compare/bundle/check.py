@@ -26,7 +26,7 @@ from cdka.compare.bundle.layout import (
     fields,
     first_difference,
     sha256,
-)  # fmt: skip
+)
 from cdka.compare.bundle.plain import check_metrics, check_patterns, check_plain
 from cdka.compare.bundle.read import Bundle
 from cdka.compare.comparison import compare
@@ -38,22 +38,48 @@ from cdka.runs.spec import RunSpec
 from cdka.runs.tables import CURVE_COLUMNS
 
 _RUN_FIELDS = {
-    "run_id": str, "sweep_id": str | None, "spec": dict, "status": str, "num_params": int | None,
-    "metrics": dict, "error": str | None, "created_at": int | float, "seconds": int | float | None,
-    "peak_bytes": int | None, "versions": dict, "from_predictions": bool,
-}  # fmt: skip
+    "run_id": str,
+    "sweep_id": str | None,
+    "spec": dict,
+    "status": str,
+    "num_params": int | None,
+    "metrics": dict,
+    "error": str | None,
+    "created_at": int | float,
+    "seconds": int | float | None,
+    "peak_bytes": int | None,
+    "versions": dict,
+    "from_predictions": bool,
+}
 _MANIFEST_FIELDS = {
-    "format": str, "version": int, "name": str, "created_at": int | float, "cdka_version": str, "choose_lr": bool,
-    "files": dict, "fields": dict,
-}  # fmt: skip
+    "format": str,
+    "version": int,
+    "name": str,
+    "created_at": int | float,
+    "cdka_version": str,
+    "choose_lr": bool,
+    "files": dict,
+    "fields": dict,
+}
 
 
 _FOLLOWS = {
-    "arms": ("label", "method", "components", "num_params", "seeds", "seed_list", "mean", "sd", "ci_low", "ci_high",
-             "pareto"),
+    "arms": (
+        "label",
+        "method",
+        "components",
+        "num_params",
+        "seeds",
+        "seed_list",
+        "mean",
+        "sd",
+        "ci_low",
+        "ci_high",
+        "pareto",
+    ),
     "verdicts": ("a", "b", "verdict", "difference", "ci_low", "ci_high", "p", "p_holm", "n", "more_seeds"),
     "trends": ("factor", "finding", "levels", "n", "slope", "ci_low", "ci_high", "p"),
-}  # fmt: skip
+}
 """The part of a claim that is computed again from its runs and must come out the same."""
 
 
@@ -192,9 +218,10 @@ def _predictions(runs: list[dict[str, Any]], found: Any) -> None:
             accuracy = runs[i]["metrics"].get("accuracy")
             if not isinstance(accuracy, int | float) or abs(accuracy - right / len(columns[1])) > 1e-6:
                 raise refuse(
-                    RUNS, f"runs[{i}].metrics.accuracy",
+                    RUNS,
+                    f"runs[{i}].metrics.accuracy",
                     f"{accuracy!r} contradicts predictions.json, where {right} of {len(columns[1])} are right",
-                )  # fmt: skip
+                )
 
 
 def _curves(path: Path, run_ids: set[str]) -> None:

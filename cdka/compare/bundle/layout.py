@@ -11,8 +11,12 @@ from typing import Any
 
 FORMAT, VERSION = "cdka-claim-bundle", 1
 MANIFEST, RUNS, PREDICTIONS, CURVES, COMPARISON = (
-    "manifest.json", "runs.json", "predictions.json", "curves.csv", "comparison.json",
-)  # fmt: skip
+    "manifest.json",
+    "runs.json",
+    "predictions.json",
+    "curves.csv",
+    "comparison.json",
+)
 REQUIRED = (RUNS, PREDICTIONS, CURVES, COMPARISON)
 ALLOWED = re.compile(
     r"(?:manifest|runs|predictions|comparison)\.json|curves\.csv|README\.txt|methods\.md|reproduce\.(?:py|ipynb)"

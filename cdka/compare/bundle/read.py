@@ -36,14 +36,25 @@ class Bundle:
         """The records of the runs, as the store would have them."""
         return [
             Run(
-                run_id=item["run_id"], sweep_id=item["sweep_id"], spec=RunSpec.from_dict(item["spec"]),
-                status=item["status"], phase=None, attempt=1, step=0, num_params=item["num_params"],
-                metrics=item["metrics"], error=item["error"], created_at=item["created_at"], started_at=None,
-                finished_at=None, directory=self.root / "adapters" / item["run_id"], worked_s=item["seconds"],
+                run_id=item["run_id"],
+                sweep_id=item["sweep_id"],
+                spec=RunSpec.from_dict(item["spec"]),
+                status=item["status"],
+                phase=None,
+                attempt=1,
+                step=0,
+                num_params=item["num_params"],
+                metrics=item["metrics"],
+                error=item["error"],
+                created_at=item["created_at"],
+                started_at=None,
+                finished_at=None,
+                directory=self.root / "adapters" / item["run_id"],
+                worked_s=item["seconds"],
                 peak_bytes=item["peak_bytes"],
             )
             for item in self.records
-        ]  # fmt: skip
+        ]
 
     def frame(self) -> pd.DataFrame:
         return frame(self.runs())

@@ -87,10 +87,15 @@ def fill(
         if path.is_file()
     }
     manifest = {
-        "format": layout.FORMAT, "version": layout.VERSION, "name": comparison.name, "created_at": time.time(),
-        "cdka_version": __version__, "choose_lr": comparison.chosen_lr, "files": files,
+        "format": layout.FORMAT,
+        "version": layout.VERSION,
+        "name": comparison.name,
+        "created_at": time.time(),
+        "cdka_version": __version__,
+        "choose_lr": comparison.chosen_lr,
+        "files": files,
         "fields": {name: layout.fields(name, json.loads((root / name).read_text())) for name in documents},
-    }  # fmt: skip
+    }
     _text(root / layout.MANIFEST, json.dumps(manifest, indent=1))
 
 
@@ -121,14 +126,20 @@ def _runs(comparison: Comparison, source: Source, predictions: dict[str, dict[st
         accuracy = metrics[run_id].get("accuracy")
         rows.append(
             {
-                "run_id": run_id, "spec": specs[run_id], "error": errors.get(run_id),
-                **{key: _plain(row[key]) for key in ("sweep_id", "status", "num_params", "created_at", "seconds",
-                                                     "peak_bytes")},
-                "metrics": metrics[run_id], "versions": source.versions(run_id),
-                "from_predictions": bool(right) and isinstance(accuracy, int | float)
+                "run_id": run_id,
+                "spec": specs[run_id],
+                "error": errors.get(run_id),
+                **{
+                    key: _plain(row[key])
+                    for key in ("sweep_id", "status", "num_params", "created_at", "seconds", "peak_bytes")
+                },
+                "metrics": metrics[run_id],
+                "versions": source.versions(run_id),
+                "from_predictions": bool(right)
+                and isinstance(accuracy, int | float)
                 and abs(accuracy - sum(right) / len(right)) <= 1e-6,
             }
-        )  # fmt: skip
+        )
     return rows
 
 

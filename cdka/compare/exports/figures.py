@@ -95,13 +95,25 @@ def on_paper(figure: Figure, caption: str) -> Figure:
     """``figure`` (drawn in the light look) on white, with ``caption`` below it."""
     lines = textwrap.wrap(caption, 165)
     figure.update_layout(
-        paper_bgcolor="#FFFFFF", width=WIDTH, height=(figure.layout.height or 400) + 44 + 16 * len(lines),
-        margin={"b": 64 + 16 * len(lines), "l": 24, "r": 24}, title={"pad": {"l": 24}},
-    )  # fmt: skip
+        paper_bgcolor="#FFFFFF",
+        width=WIDTH,
+        height=(figure.layout.height or 400) + 44 + 16 * len(lines),
+        margin={"b": 64 + 16 * len(lines), "l": 24, "r": 24},
+        title={"pad": {"l": 24}},
+    )
     figure.add_annotation(
-        text="<br>".join(map(html_text, lines)), x=0, y=0, xref="paper", yref="paper", xanchor="left", yanchor="top",
-        yshift=-56, align="left", showarrow=False, font={"size": 11, "color": "#5B6470"},
-    )  # fmt: skip
+        text="<br>".join(map(html_text, lines)),
+        x=0,
+        y=0,
+        xref="paper",
+        yref="paper",
+        xanchor="left",
+        yanchor="top",
+        yshift=-56,
+        align="left",
+        showarrow=False,
+        font={"size": 11, "color": "#5B6470"},
+    )
     return figure
 
 
@@ -139,9 +151,14 @@ def _page(figure: Figure, kind: str, then: str) -> str:
     for character in "<>&":  # no name in the figure can end the script it stands in
         data = data.replace(character, f"\\u{ord(character):04x}")
     return _DRAW.format(
-        plotly=get_plotlyjs(), figure=data, kind=kind, width=figure.layout.width or WIDTH,
-        height=figure.layout.height or 560, scale=2 if kind == "png" else 1, then=then,
-    )  # fmt: skip
+        plotly=get_plotlyjs(),
+        figure=data,
+        kind=kind,
+        width=figure.layout.width or WIDTH,
+        height=figure.layout.height or 560,
+        scale=2 if kind == "png" else 1,
+        then=then,
+    )
 
 
 def image(figure: Figure, kind: str, *, timeout_s: float = 60.0) -> bytes:
@@ -159,10 +176,18 @@ def image(figure: Figure, kind: str, *, timeout_s: float = 60.0) -> bytes:
         source = Path(folder) / "figure.html"
         source.write_text(page, encoding="utf-8")
         command = [
-            program, "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}/profile",
-            "--virtual-time-budget=20000", "--dump-dom", source.as_uri(),
-        ]  # fmt: skip
+            program,
+            "--headless",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={folder}/profile",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            source.as_uri(),
+        ]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             command.insert(1, "--no-sandbox")  # Chromium refuses to start as root otherwise; the page is our own
         try:

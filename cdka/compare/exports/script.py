@@ -96,15 +96,21 @@ def claim(comparison: Comparison, source: Source) -> dict:
     kept = comparison.frame[comparison.frame["status"].isin(KEPT)]
     return finite(
         {
-            "metric": measure.metric, "aggregation": measure.at, "step": measure.step,
+            "metric": measure.metric,
+            "aggregation": measure.at,
+            "step": measure.step,
             "higher_is_better": measure.higher_is_better,
             "runs": [
-                {"run_id": row.run_id, "arm": row.arm_label, "spec": specs[row.run_id],
-                 "value": None if math.isnan(row.value) else float(row.value)}
+                {
+                    "run_id": row.run_id,
+                    "arm": row.arm_label,
+                    "spec": specs[row.run_id],
+                    "value": None if math.isnan(row.value) else float(row.value),
+                }
                 for row in kept.itertuples()
             ],
         }
-    )  # fmt: skip
+    )
 
 
 def _data(comparison: Comparison, source: Source) -> str:
@@ -128,8 +134,11 @@ def notebook(comparison: Comparison, source: Source) -> str:
     """The same as a Jupyter notebook (nbformat 4), as JSON text."""
     imports, data, *functions = _pieces(comparison, source)
     cells = [
-        _cell("markdown", "# A comparison, reproduced\n\nTrains the runs again, with stock PEFT and cdka, and prints "
-              f"the recorded values beside. Needs: `pip install cdka-studio=={__version__}`"),
+        _cell(
+            "markdown",
+            "# A comparison, reproduced\n\nTrains the runs again, with stock PEFT and cdka, and prints "
+            f"the recorded values beside. Needs: `pip install cdka-studio=={__version__}`",
+        ),
         _cell("code", imports.replace("import sys\n", "")),
         _cell("markdown", f"What was claimed: {comparison.measure.header}, with the specification of every run."),
         _cell("code", data),
@@ -137,16 +146,21 @@ def notebook(comparison: Comparison, source: Source) -> str:
         _cell("markdown", "Train, and compare with what was recorded."),
         _cell("code", 'folder = Path("reproduced")\ntable = reproduce(folder)\nreport(table)\n'),
         _cell("markdown", "Any of the adapters opens with stock PEFT."),
-        _cell("code", 'adapters = [run for run in CLAIM["runs"] if run["spec"]["method"] != "full"]\n'
-              "if adapters:\n    open_adapter(adapters[0], folder).print_trainable_parameters()\n"),
-    ]  # fmt: skip
+        _cell(
+            "code",
+            'adapters = [run for run in CLAIM["runs"] if run["spec"]["method"] != "full"]\n'
+            "if adapters:\n    open_adapter(adapters[0], folder).print_trainable_parameters()\n",
+        ),
+    ]
     for i, cell in enumerate(cells):
         cell["id"] = f"cell-{i}"
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     document = {
-        "cells": cells, "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
-        "nbformat": 4, "nbformat_minor": 5,
-    }  # fmt: skip
+        "cells": cells,
+        "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
     return json.dumps(document, indent=1, ensure_ascii=True) + "\n"
 
 

@@ -54,9 +54,13 @@ def write_tensorboard(folder: Path, comparison: Comparison, source: Source) -> N
                 scalars[f"final/{name}"] = [(last, value, row.created_at)]
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in row.arm_label)
         runs.append(
-            {"folder": str(folder / name / f"seed-{row.seed}-{row.run_id}"), "at": row.created_at, "scalars": scalars,
-             "text": json.dumps(specs[row.run_id], indent=1)}
-        )  # fmt: skip
+            {
+                "folder": str(folder / name / f"seed-{row.seed}-{row.run_id}"),
+                "at": row.created_at,
+                "scalars": scalars,
+                "text": json.dumps(specs[row.run_id], indent=1),
+            }
+        )
     done = subprocess.run(
         [sys.executable, "-c", _WRITER], input=json.dumps(finite(runs)), text=True, capture_output=True, check=False
     )

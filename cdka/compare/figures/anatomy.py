@@ -36,9 +36,15 @@ def _heat(matrix: np.ndarray, where: str, **more):
     small = shrink(matrix).astype(np.float32)
     dy, dx = matrix.shape[0] / small.shape[0], matrix.shape[1] / small.shape[1]
     return go.Heatmap(
-        z=small, x0=(dx - 1) / 2, dx=dx, y0=(dy - 1) / 2, dy=dy, showscale=False,
-        hovertemplate=where + "<br>%{z:.4g}<extra></extra>", **more,
-    )  # fmt: skip
+        z=small,
+        x0=(dx - 1) / 2,
+        dx=dx,
+        y0=(dy - 1) / 2,
+        dy=dy,
+        showscale=False,
+        hovertemplate=where + "<br>%{z:.4g}<extra></extra>",
+        **more,
+    )
 
 
 def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = None) -> Figure:
@@ -51,8 +57,9 @@ def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = N
     titles = [
         f"B<sub>{component + 1}</sub>  {b.shape[0]} × {b.shape[1]}",
         f"A<sub>{component + 1}</sub>  {a.shape[0]} × {a.shape[1]}",
-        f"ΔW  {delta.shape[0]} × {delta.shape[1]}", f"block norms  {norms.shape[0]} × {norms.shape[1]}",
-    ]  # fmt: skip
+        f"ΔW  {delta.shape[0]} × {delta.shape[1]}",
+        f"block norms  {norms.shape[0]} × {norms.shape[1]}",
+    ]
     figure = make_subplots(
         rows=1, cols=4, subplot_titles=titles, horizontal_spacing=0.06, column_widths=[1, 1.4, 1.8, 1]
     )
@@ -97,16 +104,25 @@ def spectrum_figure(adapters: Mapping[str, Factors], *, look: Look | None = None
         told.append(f"{name}: effective rank {rank:.1f}")
         figure.add_trace(
             go.Scatter(
-                x=np.arange(1, len(values) + 1), y=values.astype(np.float32), mode="lines+markers", name=name,
-                line={"color": colour, "width": 2, "dash": "dash" if lora else "solid"}, marker={"size": 5},
+                x=np.arange(1, len(values) + 1),
+                y=values.astype(np.float32),
+                mode="lines+markers",
+                name=name,
+                line={"color": colour, "width": 2, "dash": "dash" if lora else "solid"},
+                marker={"size": 5},
                 hovertemplate=f"{name}<br>value %{{x}}: %{{y:.4g}}<extra></extra>",
             )
-        )  # fmt: skip
+        )
         if len(values):
             figure.add_annotation(
-                x=len(values), y=float(np.log10(values[-1])), text=name, showarrow=False, xanchor="left", xshift=8,
+                x=len(values),
+                y=float(np.log10(values[-1])),
+                text=name,
+                showarrow=False,
+                xanchor="left",
+                xshift=8,
                 font={"size": 11, "color": colour},
-            )  # fmt: skip
+            )
     figure.update_xaxes(title_text="; ".join(told))
     figure.update_yaxes(title_text="singular value", type="log", dtick=1, exponentformat="power")
     title(figure, "How many directions does ΔW use?")
@@ -126,16 +142,24 @@ def rank_figure(adapters: Mapping[str, list[Factors]], *, look: Look | None = No
         ranks = [effective_rank(factors.singular_values()) for factors in layers]
         figure.add_trace(
             go.Scatter(
-                x=np.arange(1, len(layers) + 1), y=ranks, mode="lines+markers", name=name,
+                x=np.arange(1, len(layers) + 1),
+                y=ranks,
+                mode="lines+markers",
+                name=name,
                 text=[f.layer for f in layers],
                 line={"color": colour, "width": 2, "dash": "dash" if lora else "solid"},
                 hovertemplate=f"{name}<br>%{{text}}<br>effective rank %{{y:.1f}}<extra></extra>",
             )
-        )  # fmt: skip
+        )
         figure.add_annotation(
-            x=len(layers), y=ranks[-1], text=name, showarrow=False, xanchor="left", xshift=8,
+            x=len(layers),
+            y=ranks[-1],
+            text=name,
+            showarrow=False,
+            xanchor="left",
+            xshift=8,
             font={"size": 11, "color": colour},
-        )  # fmt: skip
+        )
     figure.update_xaxes(
         title_text="layer, in the model's order", dtick=max(1, len(next(iter(adapters.values()))) // 12)
     )

@@ -20,7 +20,7 @@ from cdka.compare.figures.style import (
     faded,
     panels,
     spread_labels,
-)  # fmt: skip
+)
 from cdka.stats.intervals import band
 
 if TYPE_CHECKING:
@@ -73,10 +73,14 @@ def curve_figure(
     limits = _range(found)
     what = ("training " if kind == "step" else "validation ") + y
     layout = panels(
-        [f"{facet} = {level}" for level in levels] or [""], look=look, columns=columns, height=380,
-        heading=_question(arms, what, facet), x={"title": {"text": X_TITLES.get(x, x)}},
+        [f"{facet} = {level}" for level in levels] or [""],
+        look=look,
+        columns=columns,
+        height=380,
+        heading=_question(arms, what, facet),
+        x={"title": {"text": X_TITLES.get(x, x)}},
         y={"title": {"text": what}, "range": list(limits)},
-    )  # fmt: skip
+    )
     traces = []
     for i, level in enumerate(levels or [None]):
         here = [line for line in found if level is None or pd.isna(level_of[line.arm]) or level_of[line.arm] == level]
@@ -148,17 +152,29 @@ def _traces(line: Line, comparison: Comparison, encoding: _Encoding, look: Look,
     x, low, high, mean, n = (array[whole].astype(np.float32) for array in (line.x, low, high, mean, n))
     ends = "95 % interval %{customdata[0]:.4f} to %{customdata[1]:.4f}<br>%{customdata[2]:.0f} seeds"
     bold = {
-        "type": "scatter", "x": x, "y": mean, "mode": "lines+markers", "name": label,
-        "marker": {"size": 5, "color": colour}, "line": {"color": colour, "width": 2.6, "dash": dash},
+        "type": "scatter",
+        "x": x,
+        "y": mean,
+        "mode": "lines+markers",
+        "name": label,
+        "marker": {"size": 5, "color": colour},
+        "line": {"color": colour, "width": 2.6, "dash": dash},
         "customdata": np.stack([low, high, n], axis=1),
         "hovertemplate": f"{label}<br>mean %{{y:.4f}} at %{{x}}<br>{ends}<extra></extra>",
-    }  # fmt: skip
+    }
     if count > CROWDED:
         return [bold]
     around = {
-        "type": "scatter", "x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself",
-        "mode": "lines", "line": {"width": 0}, "fillcolor": faded(colour, 0.14), "hoverinfo": "skip", "name": label,
-    }  # fmt: skip
+        "type": "scatter",
+        "x": np.concatenate([x, x[::-1]]),
+        "y": np.concatenate([high, low[::-1]]),
+        "fill": "toself",
+        "mode": "lines",
+        "line": {"width": 0},
+        "fillcolor": faded(colour, 0.14),
+        "hoverinfo": "skip",
+        "name": label,
+    }
     return [_thin(line, comparison, label, faded(colour, 0.35)), around, bold]
 
 
@@ -167,21 +183,29 @@ def _thin(line: Line, comparison: Comparison, label: str, colour: str) -> dict:
     seed = dict(zip(comparison.frame["run_id"], comparison.frame["seed"], strict=True))
     gap = np.full((len(line.run_ids), 1), np.nan)
     return {
-        "type": "scatter", "x": np.hstack([line.xs, gap]).ravel().astype(np.float32), "mode": "lines", "name": label,
-        "y": np.hstack([line.seeds, gap]).ravel().astype(np.float32), "connectgaps": False,
+        "type": "scatter",
+        "x": np.hstack([line.xs, gap]).ravel().astype(np.float32),
+        "mode": "lines",
+        "name": label,
+        "y": np.hstack([line.seeds, gap]).ravel().astype(np.float32),
+        "connectgaps": False,
         "text": np.repeat([f"seed {seed[r]} · {r}" for r in line.run_ids], line.seeds.shape[1] + 1),
         "line": {"color": colour, "width": 1},
         "hovertemplate": f"{label}<br>%{{text}}<br>%{{y:.4f}} at %{{x}}<extra></extra>",
-    }  # fmt: skip
+    }
 
 
 def _single(line: Line, label: str, colour: str, dash: str, look: Look) -> dict:
     return {
-        "type": "scatter", "x": line.x.astype(np.float32), "y": line.seeds[0].astype(np.float32), "name": label,
-        "mode": "lines+markers", "line": {"color": colour, "width": 1.5, "dash": dash},
+        "type": "scatter",
+        "x": line.x.astype(np.float32),
+        "y": line.seeds[0].astype(np.float32),
+        "name": label,
+        "mode": "lines+markers",
+        "line": {"color": colour, "width": 1.5, "dash": dash},
         "marker": {"size": 6, "color": look.paper, "line": {"color": colour, "width": 1.5}},
         "hovertemplate": f"{label}: one seed, anecdotal<br>%{{y:.4f}} at %{{x}}<extra></extra>",
-    }  # fmt: skip
+    }
 
 
 def _label(
@@ -196,11 +220,18 @@ def _label(
     right = max(x for x, _ in ends.values())
     layout["annotations"] += [
         {
-            "x": right, "y": y, "text": encoding.names[arm], "xanchor": "left", "xshift": 6, "showarrow": False,
-            "xref": at["xaxis"], "yref": at["yaxis"], "font": {"size": 11, "color": encoding.colours[arm]},
+            "x": right,
+            "y": y,
+            "text": encoding.names[arm],
+            "xanchor": "left",
+            "xshift": 6,
+            "showarrow": False,
+            "xref": at["xaxis"],
+            "yref": at["yaxis"],
+            "font": {"size": 11, "color": encoding.colours[arm]},
         }
         for arm, y in heights.items()
-    ]  # fmt: skip
+    ]
     longest = max(len(encoding.names[line.arm]) for line in here)
     share = min(0.5, (6.4 * longest + 10) * columns / PAGE_WIDTH)  # what the longest label takes of a panel's width
     layout["xaxis" + at["xaxis"][1:]]["range"] = [0, right / (1 - share)]

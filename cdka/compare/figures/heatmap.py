@@ -50,10 +50,14 @@ def heatmap_figure(
             notes += _line_label(traces[-1], line, look, i)
         notes += _cell_labels(traces, i)
     layout = panels(
-        [f"r = {r}" for r in levels["r"]] or [""], look=look, columns=3, height=120 + 62 * max(3, len(levels["r1"])),
+        [f"r = {r}" for r in levels["r"]] or [""],
+        look=look,
+        columns=3,
+        height=120 + 62 * max(3, len(levels["r1"])),
         heading=f"Which r1 and r2 give the best {comparison.measure.header}?",
-        x=_axis("r2", levels["r2"], look), y=_axis("r1", levels["r1"], look),
-    )  # fmt: skip
+        x=_axis("r2", levels["r2"], look),
+        y=_axis("r1", levels["r1"], look),
+    )
     layout["annotations"] += notes
     return drawn(layout | {"barmode": "overlay", "bargap": 0, "clickmode": "event+select"}, traces)
 
@@ -61,16 +65,25 @@ def heatmap_figure(
 def _axis(factor: str, levels: list[int], look: Look) -> dict:
     colour = {"color": look.text(factor)}
     return {
-        "tickvals": list(range(len(levels))), "ticktext": [str(level) for level in levels], "showgrid": False,
-        "range": [-0.5, len(levels) - 0.5], "tickfont": colour, "title": {"text": factor, "font": colour},
-    }  # fmt: skip
+        "tickvals": list(range(len(levels))),
+        "ticktext": [str(level) for level in levels],
+        "showgrid": False,
+        "range": [-0.5, len(levels) - 0.5],
+        "tickfont": colour,
+        "title": {"text": factor, "font": colour},
+    }
 
 
 def _bars(rows: pd.DataFrame, spots: dict, **more) -> dict:
     return {
-        "type": "bar", "x": [spots["r2"][int(v)] for v in rows["r2"]], "y": [SIZE] * len(rows), "width": SIZE,
-        "base": [spots["r1"][int(v)] - SIZE / 2 for v in rows["r1"]], "unselected": {"marker": {"opacity": 1}}, **more,
-    }  # fmt: skip
+        "type": "bar",
+        "x": [spots["r2"][int(v)] for v in rows["r2"]],
+        "y": [SIZE] * len(rows),
+        "width": SIZE,
+        "base": [spots["r1"][int(v)] - SIZE / 2 for v in rows["r1"]],
+        "unselected": {"marker": {"opacity": 1}},
+        **more,
+    }
 
 
 def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], look: Look) -> dict:
@@ -85,25 +98,34 @@ def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], look: L
         edge.append(colour if row["n"] else look.quiet)
     ink = [look.ink if f == look.paper else _readable(f) for f in fill]
     return _bars(
-        rows, spots, hovertext=hover, hoverinfo="text", name="tried", meta={"words": text, "ink": ink},
+        rows,
+        spots,
+        hovertext=hover,
+        hoverinfo="text",
+        name="tried",
+        meta={"words": text, "ink": ink},
         marker={"color": fill, "line": {"color": edge, "width": 2}},
         customdata=rows[["r1", "r2", "r", "arm"]].astype(object).to_numpy(),
-    )  # fmt: skip
+    )
 
 
 def _hatched(rows: pd.DataFrame, spots: dict, look: Look) -> dict:
     return _bars(
-        rows, spots, name="untried", hoverinfo="text",
+        rows,
+        spots,
+        name="untried",
+        hoverinfo="text",
         hovertext=[
             f"r1 {r1}, r2 {r2}, r {r}: not tried<br>{count_words(count)} parameters<br>click to add it"
             for r1, r2, r, count in rows[["r1", "r2", "r", "num_params"]].itertuples(index=False)
         ],
         marker={
-            "color": "rgba(0,0,0,0)", "line": {"color": look.quiet, "width": 1},
+            "color": "rgba(0,0,0,0)",
+            "line": {"color": look.quiet, "width": 1},
             "pattern": {"shape": "/", "size": 7, "solidity": 0.12, "fgcolor": look.quiet, "bgcolor": "rgba(0,0,0,0)"},
         },
         customdata=rows[["r1", "r2", "r"]].assign(arm="").astype(object).to_numpy(),
-    )  # fmt: skip
+    )
 
 
 def equal_parameter_lines(cells: pd.DataFrame, r: int, levels: dict[str, list[int]], count: int = 3) -> list[dict]:
@@ -139,10 +161,15 @@ def _line(line: dict, levels: dict[str, list[int]], look: Look) -> dict:
     columns = _position(_value(rows, log_r1) + np.log2(line["ratio"]), log_r2)
     inside = (columns >= -0.5) & (columns <= len(log_r2) - 0.5)
     return {
-        "type": "scatter", "x": columns, "y": np.where(inside, rows, np.nan), "mode": "lines", "hoverinfo": "skip",
-        "line": {"color": look.ink, "width": 1, "dash": "dot"}, "opacity": 0.6,
+        "type": "scatter",
+        "x": columns,
+        "y": np.where(inside, rows, np.nan),
+        "mode": "lines",
+        "hoverinfo": "skip",
+        "line": {"color": look.ink, "width": 1, "dash": "dot"},
+        "opacity": 0.6,
         "name": f"{count_words(line['params'])} parameters",
-    }  # fmt: skip
+    }
 
 
 def _line_label(trace: dict, line: dict, look: Look, panel: int) -> list[dict]:
@@ -151,27 +178,35 @@ def _line_label(trace: dict, line: dict, look: Look, panel: int) -> list[dict]:
     if not len(inside):
         return []
     at = inside[-min(4, len(inside))]
-    return [_note(trace["x"][at], trace["y"][at], count_words(line["params"]), panel, look.ink, size=10)
-            | {"bgcolor": look.paper, "opacity": 0.85, "borderpad": 1}]  # fmt: skip
+    return [
+        _note(trace["x"][at], trace["y"][at], count_words(line["params"]), panel, look.ink, size=10)
+        | {"bgcolor": look.paper, "opacity": 0.85, "borderpad": 1}
+    ]
 
 
 def _cell_labels(traces: list[dict], panel: int) -> list[dict]:
     """Values as annotations: text of the bars themselves would fade once a cell is clicked."""
     return [
         _note(x, base + SIZE / 2, words, panel, ink)
-        for trace in traces if trace.get("name") == "tried" and trace["xaxis"] == axes(panel)["xaxis"]
+        for trace in traces
+        if trace.get("name") == "tried" and trace["xaxis"] == axes(panel)["xaxis"]
         for x, base, words, ink in zip(
             trace["x"], trace["base"], trace["meta"]["words"], trace["meta"]["ink"], strict=True
         )
-    ]  # fmt: skip
+    ]
 
 
 def _note(x: float, y: float, text: str, panel: int, colour: str, *, size: int = 11) -> dict:
     at = axes(panel)
     return {
-        "x": float(x), "y": float(y), "text": text, "xref": at["xaxis"], "yref": at["yaxis"], "showarrow": False,
+        "x": float(x),
+        "y": float(y),
+        "text": text,
+        "xref": at["xaxis"],
+        "yref": at["yaxis"],
+        "showarrow": False,
         "font": {"size": size, "color": colour},
-    }  # fmt: skip
+    }
 
 
 def _value(positions: np.ndarray, logs: np.ndarray) -> np.ndarray:

@@ -50,9 +50,15 @@ def scatter_figure(
         if len(front) < 2:
             continue
         figure.add_trace(
-            go.Scatter(x=front[cost].astype(float), y=front["mean"], mode="lines", hoverinfo="skip",
-                       line={"color": look.ink, "width": 1, "dash": "dot", "shape": "hv"}, name="front")
-        )  # fmt: skip
+            go.Scatter(
+                x=front[cost].astype(float),
+                y=front["mean"],
+                mode="lines",
+                hoverinfo="skip",
+                line={"color": look.ink, "width": 1, "dash": "dot", "shape": "hv"},
+                name="front",
+            )
+        )
     for kind, size, alpha in ((OFF, 7, 0.45), (AMBIGUOUS, 11, 0.85), (ON, 13, 1.0)):
         rows = arms[arms["arm"].map(status) == kind]
         if len(rows):
@@ -95,10 +101,15 @@ def _label(figure: Figure, arms: pd.DataFrame, cost: str, look: Look) -> None:
             if not any(box[0] < o[1] and o[0] < box[1] and box[2] < o[3] and o[2] < box[3] for o in others):
                 taken.append(box)
                 figure.add_annotation(
-                    x=float(x[i]), y=float(y[i]), text=row["arm_label"], showarrow=False, yshift=rise,
-                    xanchor="left" if side > 0 else "right", xshift=9 * side,
+                    x=float(x[i]),
+                    y=float(y[i]),
+                    text=row["arm_label"],
+                    showarrow=False,
+                    yshift=rise,
+                    xanchor="left" if side > 0 else "right",
+                    xshift=9 * side,
                     font={"size": 11, "color": look.method(row["method"])},
-                )  # fmt: skip
+                )
                 break
 
 
@@ -129,14 +140,21 @@ def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, siz
     half = ((rows["ci_high"] - rows["ci_low"]) / 2).fillna(0).to_numpy()
     ring = look.ink if kind == ON else None
     return go.Scatter(
-        x=rows[cost].astype(float), y=rows["mean"], mode="markers", text=words, hoverinfo="text", name=_front(kind),
+        x=rows[cost].astype(float),
+        y=rows["mean"],
+        mode="markers",
+        text=words,
+        hoverinfo="text",
+        name=_front(kind),
         customdata=rows["arm"].to_numpy(dtype=object),
         error_y={"array": half, "color": look.faint, "thickness": 1.2, "width": 3},
         marker={
-            "size": size, "color": fills, "symbol": [METHOD_SYMBOLS.get(m, "circle") for m in rows["family"]],
+            "size": size,
+            "color": fills,
+            "symbol": [METHOD_SYMBOLS.get(m, "circle") for m in rows["family"]],
             "line": {"width": 2 if ring else 1.5, "color": ring or colours},
         },
-    )  # fmt: skip
+    )
 
 
 def _amount(value: float, cost: str) -> str:
@@ -175,14 +193,23 @@ def difference_figure(comparison: Comparison, shown: Sequence[str], *, look: Loo
     figure.add_vline(x=0, line={"color": look.ink, "width": 1})
     figure.add_trace(
         go.Scatter(
-            x=found["difference"], y=names, mode="markers", text=notes,
-            hovertemplate="%{y}<br>%{x:+.4f}<br>%{text}<extra></extra>", customdata=found["a"].to_numpy(dtype=object),
+            x=found["difference"],
+            y=names,
+            mode="markers",
+            text=notes,
+            hovertemplate="%{y}<br>%{x:+.4f}<br>%{text}<extra></extra>",
+            customdata=found["a"].to_numpy(dtype=object),
             error_x={"array": high, "arrayminus": low, "color": look.faint, "thickness": 1.5, "width": 3},
-            marker={"size": 10, "line": {"color": colours, "width": 2}, "symbol": [
-                {BETTER: "triangle-right", WORSE: "triangle-left"}.get(v, "circle") for v in found["verdict"]
-            ], "color": [c if v in shade else look.paper for c, v in zip(colours, found["verdict"], strict=True)]},
+            marker={
+                "size": 10,
+                "line": {"color": colours, "width": 2},
+                "symbol": [
+                    {BETTER: "triangle-right", WORSE: "triangle-left"}.get(v, "circle") for v in found["verdict"]
+                ],
+                "color": [c if v in shade else look.paper for c, v in zip(colours, found["verdict"], strict=True)],
+            },
         )
-    )  # fmt: skip
+    )
     reference = ", ".join(labels[arm] for arm in comparison.references)
     side = "right" if comparison.measure.higher_is_better else "left"
     figure.update_xaxes(

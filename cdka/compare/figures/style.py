@@ -125,10 +125,18 @@ def panels(
         if count > 1:
             factor = text.split(" = ")[0]
             layout["annotations"].append(
-                {"text": text, "x": left + width / 2, "y": top, "xref": "paper", "yref": "paper", "showarrow": False,
-                 "xanchor": "center", "yanchor": "bottom",
-                 "font": {"size": 14, "color": look.text(factor) if factor in FACTOR_COLOURS else look.ink}}
-            )  # fmt: skip
+                {
+                    "text": text,
+                    "x": left + width / 2,
+                    "y": top,
+                    "xref": "paper",
+                    "yref": "paper",
+                    "showarrow": False,
+                    "xanchor": "center",
+                    "yanchor": "bottom",
+                    "font": {"size": 14, "color": look.text(factor) if factor in FACTOR_COLOURS else look.ink},
+                }
+            )
     return layout
 
 
@@ -151,11 +159,17 @@ def drawn(layout: dict[str, Any], traces: list[dict]) -> Figure:
 
 def _page(look: Look, *, height: int) -> dict[str, Any]:
     return {
-        "height": height, "margin": {"l": 12, "r": 12, "t": 44, "b": 12}, "showlegend": False, "hovermode": "closest",
-        "font": {"color": look.ink, "size": 12, "family": FONT}, "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)", "uirevision": "kept", "hoverlabel": {"align": "left"},
+        "height": height,
+        "margin": {"l": 12, "r": 12, "t": 44, "b": 12},
+        "showlegend": False,
+        "hovermode": "closest",
+        "font": {"color": look.ink, "size": 12, "family": FONT},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "uirevision": "kept",
+        "hoverlabel": {"align": "left"},
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": look.quiet, "activecolor": look.ink},
-    }  # fmt: skip
+    }
 
 
 def _heading(text: str) -> dict[str, Any]:

@@ -100,8 +100,13 @@ def missing_rows(mapped: Mapped, task: str) -> pd.Series:
     absent = pd.Series(False, index=mapped.table.index)
     for role in ROLES[task]:
         values = mapped.table[mapped.roles[role]]
-        absent |= values.map(lambda value: value is None or (isinstance(value, float) and value != value)
-                             or (isinstance(value, str) and not value.strip()))  # fmt: skip
+        absent |= values.map(
+            lambda value: (
+                value is None
+                or (isinstance(value, float) and value != value)
+                or (isinstance(value, str) and not value.strip())
+            )
+        )
     return absent
 
 

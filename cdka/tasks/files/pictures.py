@@ -72,8 +72,9 @@ def prepare_pictures(options: Mapping[str, Any]) -> Pictures:
     names = {folder.name.casefold(): folder for folder in _folders(path)}
     given = {name: folder for name, folder in names.items() if name in splitting.NAMES}
     if given and len(given) == len(names):
-        found = [(file, label, splitting.NAMES[name]) for name, folder in given.items()
-                 for file, label in _labelled(folder)]  # fmt: skip
+        found = [
+            (file, label, splitting.NAMES[name]) for name, folder in given.items() for file, label in _labelled(folder)
+        ]
     else:
         found = [(file, label, "") for file, label in _labelled(path)]
     words = tuple(sorted({label for _, label, _ in found}))
@@ -87,8 +88,10 @@ def prepare_pictures(options: Mapping[str, Any]) -> Pictures:
     labels = [words.index(label) for _, label, _ in found]
     notes: tuple[str, ...] = ()
     if given and len(given) == len(names):
-        parts = {split: np.array([i for i, (_, _, of) in enumerate(found) if of == split]) for split in
-                 ("train", "validation", "test")}  # fmt: skip
+        parts = {
+            split: np.array([i for i, (_, _, of) in enumerate(found) if of == split])
+            for split in ("train", "validation", "test")
+        }
     else:
         settings = split_settings(options)
         parts = splitting.at_random(list(range(len(files))), labels, **settings)

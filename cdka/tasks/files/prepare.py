@@ -22,10 +22,16 @@ SHARED_OPTIONS = ("data", "sha256", "split_column", "validation_fraction", "test
 OPTIONS = {
     "local-classify": (*SHARED_OPTIONS, "text_column", "label_column", "drop_missing"),
     "local-instruct": (
-        *SHARED_OPTIONS, "prompt_column", "answer_column", "drop_missing", "template", "compare", "max_new_tokens",
+        *SHARED_OPTIONS,
+        "prompt_column",
+        "answer_column",
+        "drop_missing",
+        "template",
+        "compare",
+        "max_new_tokens",
     ),
     "local-images": ("data", "sha256", "validation_fraction", "test_fraction", "split_seed"),
-}  # fmt: skip
+}
 COMPARISONS = ("text", "number")
 """How an answer of the model is compared: as text with white space made single, or as the number it declares."""
 
@@ -154,8 +160,9 @@ def split_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     validation = fraction(options, "validation_fraction", splitting.VALIDATION)
     test = fraction(options, "test_fraction", splitting.TEST)
     if validation + test >= 0.9:
-        raise CdkaError(f"validation_fraction and test_fraction must leave a tenth to train on: got {validation} and "
-                        f"{test}.")  # fmt: skip
+        raise CdkaError(
+            f"validation_fraction and test_fraction must leave a tenth to train on: got {validation} and {test}."
+        )
     return {
         "validation": validation,
         "test": test,

@@ -74,10 +74,15 @@ def preview(task: str, options: Mapping[str, Any], *, rows: int = 20) -> Preview
     table = read_table(data_path(options, task))
     head = table[visible_columns(table)].head(rows)
     return Preview(
-        task=task, columns=tuple(visible_columns(table)), roles=prepared.roles, head=head,
-        examples={split: len(prepared.rows[split]) for split in SPLITS}, labels=_label_counts(prepared),
-        lengths={split: [_characters(row) for row in prepared.rows[split]] for split in SPLITS}, notes=prepared.notes,
-    )  # fmt: skip
+        task=task,
+        columns=tuple(visible_columns(table)),
+        roles=prepared.roles,
+        head=head,
+        examples={split: len(prepared.rows[split]) for split in SPLITS},
+        labels=_label_counts(prepared),
+        lengths={split: [_characters(row) for row in prepared.rows[split]] for split in SPLITS},
+        notes=prepared.notes,
+    )
 
 
 def _characters(row: Any) -> int:
@@ -99,9 +104,7 @@ def histogram(lengths: Sequence[int], bins: int = 12) -> list[tuple[int, int, in
 def _label_counts(prepared: Prepared) -> pd.DataFrame:
     if not prepared.label_names:
         return pd.DataFrame()
-    counts = {
-        split: Counter(prepared.label_names[row.label] for row in prepared.rows[split]) for split in SPLITS
-    }  # fmt: skip
+    counts = {split: Counter(prepared.label_names[row.label] for row in prepared.rows[split]) for split in SPLITS}
     return pd.DataFrame(counts, index=list(prepared.label_names)).fillna(0).astype(int)
 
 
@@ -110,11 +113,14 @@ def _preview_pictures(options: Mapping[str, Any], rows: int) -> Preview:
     labelled = [(str(file), found.label_names[label]) for file, label in zip(found.files, found.labels, strict=True)]
     counts = {split: Counter(labelled[i][1] for i in found.parts[split]) for split in SPLITS}
     return Preview(
-        task="local-images", columns=("file", "label"), roles={}, notes=found.notes,
+        task="local-images",
+        columns=("file", "label"),
+        roles={},
+        notes=found.notes,
         head=pd.DataFrame(labelled[:rows], columns=["file", "label"]),
         examples={split: len(found.parts[split]) for split in SPLITS},
         labels=pd.DataFrame(counts, index=list(found.label_names)).fillna(0).astype(int),
-    )  # fmt: skip
+    )
 
 
 def token_preview(spec: RunSpec, *, examples: int = 4) -> dict[str, Any]:

@@ -11,9 +11,15 @@ from cdka.errors import CdkaError
 from cdka.tasks.rows import SPLITS
 
 NAMES = {
-    "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
-    "dev": "validation", "test": "test", "testing": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 SEED, VALIDATION, TEST = 0, 0.15, 0.2
 
 
@@ -72,8 +78,13 @@ def complete(
     notes = []
     if not len(found["validation"]) and len(found["train"]):
         rows = found["train"]
-        chosen = at_random(rows.tolist(), None if strata is None else [strata[row] for row in rows],
-                           validation=VALIDATION, test=0.0, seed=SEED)  # fmt: skip
+        chosen = at_random(
+            rows.tolist(),
+            None if strata is None else [strata[row] for row in rows],
+            validation=VALIDATION,
+            test=0.0,
+            seed=SEED,
+        )
         found["train"], found["validation"] = rows[chosen["train"]], rows[chosen["validation"]]
         notes.append(f"{source} has no validation split: {VALIDATION:.0%} of train were held out.")
     if not len(found["test"]) and len(found["validation"]) > 1:

@@ -13,12 +13,23 @@ import pandas as pd
 from cdka.errors import CdkaError
 
 FORMATS = {
-    ".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON Lines", ".ndjson": "JSON Lines", ".json": "JSON",
-    ".parquet": "Parquet", ".pq": "Parquet",
-}  # fmt: skip
+    ".csv": "CSV",
+    ".tsv": "TSV",
+    ".jsonl": "JSON Lines",
+    ".ndjson": "JSON Lines",
+    ".json": "JSON",
+    ".parquet": "Parquet",
+    ".pq": "Parquet",
+}
 LARGEST_BYTES = 2_000_000_000
-_SPLIT_FILES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation",
-                "val": "validation", "test": "test"}  # fmt: skip
+_SPLIT_FILES = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "val": "validation",
+    "test": "test",
+}
 LINE = "__line__"
 """The column that ``read_table`` adds: the line (or row) of the file that each example stands in, from 1."""
 SPLIT = "__split__"

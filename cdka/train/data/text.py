@@ -162,9 +162,14 @@ def _written(
             "the length histogram of the data shows what is needed."
         )
     return TextSplit(
-        kind=reader.kind, source=Ragged.of(sources), target=Ragged.of(targets), ids=_ids(keep), pad_id=reader.pad_id,
-        references=tuple(row.reference for row in keep), decoder_start_id=reader.decoder_start_id,
-    )  # fmt: skip
+        kind=reader.kind,
+        source=Ragged.of(sources),
+        target=Ragged.of(targets),
+        ids=_ids(keep),
+        pad_id=reader.pad_id,
+        references=tuple(row.reference for row in keep),
+        decoder_start_id=reader.decoder_start_id,
+    )
 
 
 def _classified(rows: Sequence[Labelled], split: str, reader: Reader, spec: RunSpec, cut: _Cut) -> TextSplit:
@@ -173,6 +178,10 @@ def _classified(rows: Sequence[Labelled], split: str, reader: Reader, spec: RunS
     if shortened:
         cut.shortened[split] = shortened
     return TextSplit(
-        kind="text-classification", source=Ragged.of(tokens), ids=_ids(rows), pad_id=reader.pad_id,
-        classes=torch.tensor([row.label for row in rows]), segments=None if segments is None else Ragged.of(segments),
-    )  # fmt: skip
+        kind="text-classification",
+        source=Ragged.of(tokens),
+        ids=_ids(rows),
+        pad_id=reader.pad_id,
+        classes=torch.tensor([row.label for row in rows]),
+        segments=None if segments is None else Ragged.of(segments),
+    )

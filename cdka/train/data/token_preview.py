@@ -50,7 +50,7 @@ def _unknown(batch: TextSplit, tokenizer: Any, model: str) -> list[str]:
     share = 0.0 if unknown is None else (tokens == unknown).double().mean().item()
     return [f"{share:.0%} of the tokens are unknown to the tokenizer of {model!r}: it reads them all alike."] * (
         share > 0.05
-    )  # fmt: skip
+    )
 
 
 def _texts(ids: list[int], tokenizer: Any) -> list[str]:

@@ -16,14 +16,32 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 
 
+ROLES = ("system", "user", "assistant")
+"""Who speaks in a conversation, as chat templates name them."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation; ``role`` is one of ``ROLES``."""
+
+    role: str
+    content: str
+
+
 @dataclass(frozen=True)
 class Instruction:
-    """A prompt, the answer to learn, and ``reference``: the part of the answer that is compared."""
+    """A prompt, the answer to learn, and ``reference``: the part of the answer that is compared.
+
+    ``messages`` is the conversation before the answer, where the data are one: it ends with a user's turn, and
+    ``answer`` is the assistant's reply to it. ``prompt`` is then the same conversation as plain text, for a model
+    without a chat template.
+    """
 
     prompt: str
     answer: str
     reference: Any
     id: int
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _point_at(keys: list[str]) -> None:
 
 def apply(chapter: Chapter, settings: Try) -> None:
     """Set controls from a button in the text (a callback: before the widgets are drawn)."""
-    from app.learn.kron import write_matrix
+    from app.learn.kronecker.numbers import write_matrix
 
     for control in chapter.controls:
         if control.name in settings.values:

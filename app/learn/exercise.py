@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app import parts
 from app.learn import controls, progress
-from app.learn.board import short
+from app.learn.board.matrices import short
 from app.learn.course import MOST_SEED, Chapter, Question
 from app.learn.markup import to_html
 from app.learn.scoring import MOST, score

@@ -14,8 +14,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "compare"))
 from compare_store import fill
 
-from app.learn import ch6_arms, ch6_stage, progress
+from app.learn import progress
 from app.learn.chapters import CHAPTERS
+from app.learn.contest import arms as contest_arms
+from app.learn.contest import figures as contest_figures
 from cdka.components import Components
 
 EVERY = [(c.number, page) for c in CHAPTERS for page in range(1, c.num_pages + 1)]
@@ -207,7 +209,7 @@ def test_the_leaderboard_tells_whose_and_marks_the_present_design(room):
 
     app = room("learn", chapter="6", page="3")
     assert "Nothing has been trained under this budget yet" in texts(app)
-    mine, best, lora = (arm.spec for arm in ch6_arms.arms("lora:2", Components(2, 2, 2), seed=0))
+    mine, best, lora = (arm.spec for arm in contest_arms.arms("lora:2", Components(2, 2, 2), seed=0))
     fill(data.store(), "contest", [mine, best, lora, mine.with_(steps=99)], adapters=False)
     found = {run.spec.label: f"{run.metrics['accuracy']:.3f}" for run in data.store().runs() if run.spec.steps == 100}
     app = room("learn", chapter="6", page="3", c6_r1="2", c6_r2="2", c6_r="2")
@@ -230,7 +232,7 @@ def test_the_digits_of_the_task_are_those_the_runs_train_on(home):
     places = [list(flipped.ids).index(i) for i in rows.index]
     shown = digits.shift(digits.images(rows))
     assert np.allclose(flipped.pixels[places, 0], 2 * shown - 1, atol=1e-6)
-    strip = ch6_stage.strip_svg(np.array([[[0.0, 0.0, 1.0]]]), "three")
+    strip = contest_figures.strip_svg(np.array([[[0.0, 0.0, 1.0]]]), "three")
     assert 'width="2" height="1" fill="#000"' in strip
     assert 'x="2" y="0" width="1" height="1" fill="#fff"' in strip
 

@@ -7,9 +7,15 @@ import itertools
 import numpy as np
 import pytest
 
-from app.learn import ch2_stage, ch3, ch3_stage, ch4_stage, ch5_stage, ch6_arms, kron
-from app.learn.ch1 import CHAPTER as ONE
+from app.learn.alignment import figures as alignment
 from app.learn.chapters import CHAPTERS
+from app.learn.contest import arms as contest_arms
+from app.learn.counting import chapter as counting_chapter
+from app.learn.counting import figures as counting
+from app.learn.kronecker import numbers as kron
+from app.learn.kronecker.chapter import CHAPTER as ONE
+from app.learn.lora import figures as lora_figures
+from app.learn.stability import figures as stability
 from cdka.components import Components
 from cdka.cost import adapter as cost
 from cdka.errors import CdkaError
@@ -61,39 +67,39 @@ def test_the_bars_count_multiplications_and_numbers(n):
 def test_the_rank_in_chapter_2_is_that_of_the_shown_matrix():
     for r1, r2, r in itertools.product((1, 4, 16), (1, 8, 16), (1, 3)):
         c = Components(r1, r2, r)
-        matrix = ch2_stage.delta(c, seed=3)
+        matrix = lora_figures.delta(c, seed=3)
         assert matrix.shape == (48, 64)
-        assert ch2_stage.measured_rank(c, 3) == np.linalg.matrix_rank(matrix) == c.rank_bound(48, 64)
+        assert lora_figures.measured_rank(c, 3) == np.linalg.matrix_rank(matrix) == c.rank_bound(48, 64)
 
 
 def test_lora_of_equal_cost_is_the_largest_that_is_not_dearer():
     for c in (Components(1, 1, 4), Components(2, 8, 3), Components(16, 16, 1)):
-        rank = ch2_stage.lora_rank(c)
+        rank = lora_figures.lora_rank(c)
         assert rank * (48 + 64) <= c.num_params(48, 64) < (rank + 1) * (48 + 64)
 
 
-@pytest.mark.parametrize("model", ch3_stage.MODELS)
+@pytest.mark.parametrize("model", counting.MODELS)
 def test_both_parts_add_up_to_the_count(model):
     linears = select(find_model(model), "all-linear")
     for c in (Components(2, 8, 4), Components(64, 1, 2), Components(64, 64, 16)):
-        assert sum(ch3_stage.split(model, c)) == cost.num_params(linears, c)
+        assert sum(counting.split(model, c)) == cost.num_params(linears, c)
 
 
 def test_the_cheapest_r1_is_where_chapter_3_says():
-    layer = ch3_stage.first_layer("t5-base")  # square: the smallest count is at r1 = r2
-    counts = {r1: Components(r1, 8, 4).num_params(layer.out_features, layer.in_features) for r1 in ch3_stage.RANGE}
+    layer = counting.first_layer("t5-base")  # square: the smallest count is at r1 = r2
+    counts = {r1: Components(r1, 8, 4).num_params(layer.out_features, layer.in_features) for r1 in counting.RANGE}
     assert min(counts, key=counts.get) == 8
-    assert "=1" in ch3._minimum({"model": "t5-base", "r1": 2, "r2": 8})
+    assert "=1" in counting_chapter._minimum({"model": "t5-base", "r1": 2, "r2": 8})
 
 
 def test_equal_ratios_cost_the_same_and_are_marked_on_the_map():
-    html = ch3_stage.count_map("llama-2-7b", Components(2, 8, 4))
+    html = counting.count_map("llama-2-7b", Components(2, 8, 4))
     assert html.count('class="mine"') == 1
     # r2/r1 = 4 has four more places, and r2/r1 = 1/4 is another price on layers that are not square
-    linears = ch3_stage.layers("llama-2-7b")
+    linears = counting.layers("llama-2-7b")
     same = [
         (r1, r2)
-        for r1, r2 in itertools.product(ch3_stage.RANGE, repeat=2)
+        for r1, r2 in itertools.product(counting.RANGE, repeat=2)
         if cost.num_params(linears, Components(r1, r2, 4)) == cost.num_params(linears, Components(2, 8, 4))
     ]
     assert html.count('class="same"') == len(same) - 1
@@ -103,7 +109,7 @@ def test_equal_ratios_cost_the_same_and_are_marked_on_the_map():
 def test_the_bill_comes_from_cost():
     model, c = "qwen2.5-0.5b", Components(2, 8, 4)
     linears = select(find_model(model), "all-linear")
-    found = ch3_stage.bill(model, c)
+    found = counting.bill(model, c)
     assert found.params == cost.num_params(linears, c)
     assert found.flops == cost.flops_per_token(linears, c)
     assert found.training_bytes == 16 * found.params
@@ -113,9 +119,9 @@ def test_the_bill_comes_from_cost():
 def test_the_curves_of_chapter_4_are_measured():
     c = Components(2, 8, 4)
     G = simulated_gradient(128, 128, 5, "power", 0.75).astype(np.float32)
-    found = ch4_stage.sweep((0.75, 128), 5, c, "r2")
-    for position, r2 in enumerate(ch4_stage.RANGE):
-        expected = report(G, Components(2, r2, 4), rng=5, inits=ch4_stage.INITS)
+    found = alignment.sweep((0.75, 128), 5, c, "r2")
+    for position, r2 in enumerate(alignment.RANGE):
+        expected = report(G, Components(2, r2, 4), rng=5, inits=alignment.INITS)
         assert found["measured"][position] == pytest.approx(expected.measured_mean, rel=1e-6)
         assert found["predicted"][position] == pytest.approx(expected.predicted, rel=1e-6)
         assert found["best"][position] == pytest.approx(expected.best, rel=1e-6)
@@ -125,26 +131,26 @@ def test_the_text_of_chapter_4_is_true_of_its_figure():
     c = Components(2, 4, 2)
     for seed in range(3):
         rises, falls = (
-            ch4_stage.sweep((0.5, 128), seed, c, "r2")["measured"],
-            ch4_stage.sweep((0.5, 128), seed, c, "r1")["measured"],
+            alignment.sweep((0.5, 128), seed, c, "r2")["measured"],
+            alignment.sweep((0.5, 128), seed, c, "r1")["measured"],
         )
         assert all(np.diff(rises) > 0)
         assert all(np.diff(falls) < 0)
-    G = ch4_stage.gradient((0.0, 4), 0)
+    G = alignment.gradient((0.0, 4), 0)
     assert numerical_rank(G.astype(float), 1e-5) == 4
     lora = report(G, Components(1, 1, 4))
     assert lora.best == pytest.approx(1.0)
     assert lora.measured_mean < 0.3
-    for fall in ch4_stage.FALLS:  # "the dots barely move"
+    for fall in alignment.FALLS:  # "the dots barely move"
         for rank in (4, 16, 128):
-            measured = ch4_stage.sweep((fall, rank), 0, Components(2, 8, 4), "r")["measured"][2]
+            measured = alignment.sweep((fall, rank), 0, Components(2, 8, 4), "r")["measured"][2]
             assert measured == pytest.approx(Components(2, 8, 4).alignment(128), rel=0.2)
 
 
 def test_the_sizes_of_chapter_5_are_those_of_single_steps():
     rng = np.random.default_rng(2)
     G = rng.standard_normal((512, 512), dtype=np.float32)
-    found = ch5_stage.sizes("r and r2", 4, 2)
+    found = stability.sizes("r and r2", 4, 2)
     for rule in ("none", "sqrt_r_r2"):
         step = first_step_rms(Components(4, 64, 64), 512, 512, rule=rule, rng=3, gradient=G)
         assert found[rule][-1] == pytest.approx(step.output_rms, rel=1e-5)
@@ -152,13 +158,13 @@ def test_the_sizes_of_chapter_5_are_those_of_single_steps():
 
 def test_the_text_of_chapter_5_is_true_of_its_figure():
     for seed in range(3):
-        assert ch5_stage.growth("r", 1, seed, "none") > 6
-        assert ch5_stage.growth("r", 1, seed, "r") < 1 / 5
-        assert ch5_stage.growth("r2", 1, seed, "sqrt_r") > 5
+        assert stability.growth("r", 1, seed, "none") > 6
+        assert stability.growth("r", 1, seed, "r") < 1 / 5
+        assert stability.growth("r2", 1, seed, "sqrt_r") > 5
         for r1 in (1, 16):
-            for grow in ch5_stage.GROW:
-                assert 2 / 3 < ch5_stage.growth(grow, r1, seed, "sqrt_r_r2", top=16) < 1.5
-        assert 1.5 < ch5_stage.growth("r and r2", 1, seed, "sqrt_r_r2") < 4  # the bend at the right end
+            for grow in stability.GROW:
+                assert 2 / 3 < stability.growth(grow, r1, seed, "sqrt_r_r2", top=16) < 1.5
+        assert 1.5 < stability.growth("r and r2", 1, seed, "sqrt_r_r2") < 4  # the bend at the right end
 
 
 def test_answers_are_the_librarys():
@@ -168,7 +174,7 @@ def test_answers_are_the_librarys():
         assert one.answer() == np.kron(one.draw["B"], one.draw["A"])[row, column] != 0
         two = CHAPTERS[1].ask(seed, {})
         c = Components(two.draw["r1"], two.draw["r2"], two.draw["r"])
-        assert two.answer() == c.rank_bound(48, 64) == numerical_rank(ch2_stage.delta(c, seed))
+        assert two.answer() == c.rank_bound(48, 64) == numerical_rank(lora_figures.delta(c, seed))
         three = CHAPTERS[2].ask(seed, {})
         c = Components(three.draw["r1"], three.draw["r2"], three.draw["r"])
         assert three.answer() == cost.num_params(select(find_model(three.draw["model"])), c) / 1e6
@@ -178,9 +184,9 @@ def test_answers_are_the_librarys():
 def test_the_best_aligned_candidate_is_clearly_the_best():
     for seed in range(8):
         question = CHAPTERS[3].ask(seed, {})
-        G = ch4_stage.gradient(question.draw["spectrum"], seed)
+        G = alignment.gradient(question.draw["spectrum"], seed)
         means = sorted(
-            measured_alignment(G, c, rng=seed, inits=ch4_stage.MANY_INITS).mean() for c in question.draw["candidates"]
+            measured_alignment(G, c, rng=seed, inits=alignment.MANY_INITS).mean() for c in question.draw["candidates"]
         )
         assert means[-1] > 1.2 * means[-2]
         assert question.answer() in question.choices
@@ -189,9 +195,9 @@ def test_the_best_aligned_candidate_is_clearly_the_best():
 
 
 def test_the_contest_keeps_to_its_budget():
-    for budget in ch6_arms.BUDGETS:
-        contest = ch6_arms.arms(budget, Components(4, 4, 1), seed=7)
-        limit = ch6_arms.solution(budget).budget_params
+    for budget in contest_arms.BUDGETS:
+        contest = contest_arms.arms(budget, Components(4, 4, 1), seed=7)
+        limit = contest_arms.solution(budget).budget_params
         assert all(arm.option.num_params <= limit for arm in contest)
         assert contest[2].option.num_params == limit
         assert {arm.spec.seed for arm in contest} == {7}
@@ -201,7 +207,7 @@ def test_the_contest_keeps_to_its_budget():
         ]
         assert different[0] == different[1] == different[2]
     with pytest.raises(CdkaError, match="at most 7,168 parameters: got"):
-        ch6_arms.arms("lora:1", Components(1, 8, 4), seed=0)
+        contest_arms.arms("lora:1", Components(1, 8, 4), seed=0)
 
 
 @pytest.mark.slow
@@ -212,7 +218,7 @@ def test_the_real_run_of_chapter_5_diverges_without_the_factor_and_only_then(tmp
 
     monkeypatch.setenv("CDKA_HOME", str(tmp_path))
     store = Store()
-    run_ids = store.submit(list(ch5_stage.demo_specs(seed)))
+    run_ids = store.submit(list(stability.demo_specs(seed)))
     wait(store, run_ids)
     curves = store.curves(run_ids)
     right, losses = (
@@ -220,14 +226,14 @@ def test_the_real_run_of_chapter_5_diverges_without_the_factor_and_only_then(tmp
         for kind, column in (("eval", "accuracy"), ("step", "loss"))
     )
     assert right[0].iloc[0] == right[1].iloc[0] > 0.9, "both begin with the same model"
-    assert ch5_stage.guessing() == pytest.approx(2.303, abs=1e-3)
-    assert losses[1].max() > 1.5 * ch5_stage.guessing()
+    assert stability.guessing() == pytest.approx(2.303, abs=1e-3)
+    assert losses[1].max() > 1.5 * stability.guessing()
     assert losses[1].iloc[-5:].mean() > 3 * losses[1].iloc[0], "and does not come back"
     assert right[1].min() < 0.3
     assert losses[0].max() < 1.0
     assert right[0].min() > 0.9
     named = [(name, store.run(run_id)) for name, run_id in zip(("with", "without"), run_ids, strict=True)]
-    with_, without = ch5_stage.told(store, named).split("\n\n")
+    with_, without = stability.told(store, named).split("\n\n")
     assert with_.startswith("**With** the run is **stable**")
     assert without.startswith("**Without** the run **diverges**")
-    assert ch5_stage.told(store, named[:1]) == ""
+    assert stability.told(store, named[:1]) == ""

@@ -13,7 +13,7 @@ from app.learn.chapters import CHAPTERS
 from app.learn.course import CITED, OURS, PAPER, TEXTBOOK, Question
 from app.learn.exercise import another, out_of_range
 from app.learn.glossary_page import matches
-from app.learn.kron import parse_matrix, write_matrix
+from app.learn.kronecker.numbers import parse_matrix, write_matrix
 from app.learn.markup import number, to_html, to_latex, to_markdown
 from app.learn.scoring import score
 from cdka.errors import CdkaError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app import data
 from app.learn import live
-from app.learn.ch6_arms import (
+from app.learn.contest.arms import (
     BUDGETS,
     EVAL_EVERY,
     MODEL,
@@ -19,7 +19,7 @@ from app.learn.ch6_arms import (
     solution,
     winner,
 )
-from app.learn.ch6_stage import cover, design, stage
+from app.learn.contest.figures import cover, design, stage
 from app.learn.course import OURS, Chapter, Control, Equation, Page, Question, Try, Values
 from app.words import percent
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.learn.ch3_stage import MODELS, RANGE, bill, cover, first_layer, layers, stage
+from app.learn.counting.figures import MODELS, RANGE, bill, cover, first_layer, layers, stage
 from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values
 from app.learn.markup import number
 from cdka.components import Components

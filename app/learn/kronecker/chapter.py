@@ -1,13 +1,13 @@
-"""Chapter 1, the Kronecker product: its numbers and its exercise. What it looks like is in ``ch1_stage``."""
+"""Chapter 1, the Kronecker product: its numbers and its exercise. Its figures are in ``figures``."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from app.learn.board import short
-from app.learn.ch1_stage import cover, stage
+from app.learn.board.matrices import short
 from app.learn.course import OURS, TEXTBOOK, Chapter, Control, Equation, Page, Question, Try, Values
-from app.learn.kron import (
+from app.learn.kronecker.figures import cover, stage
+from app.learn.kronecker.numbers import (
     A_SHAPE,
     B_SHAPE,
     SIZES,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.learn.ch2_stage import IN, OUT, cover, lora_rank, measured_rank, stage
 from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values, seed_control
+from app.learn.lora.figures import IN, OUT, cover, lora_rank, measured_rank, stage
 from cdka.components import Components
 
 DIMENSIONS = (1, 2, 4, 8, 16)

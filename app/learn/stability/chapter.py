@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.learn.ch5_stage import (
+from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values, seed_control
+from app.learn.stability.figures import (
     DEMO,
     DEMO_SETTINGS,
     DEMO_STEPS,
@@ -22,7 +23,6 @@ from app.learn.ch5_stage import (
     sizes,
     stage,
 )  # fmt: skip
-from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values, seed_control
 
 CONTROLS = (
     Control(5, "grow", "What grows", "buttons", "r", GROW, views=("one", "rules")),

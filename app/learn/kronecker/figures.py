@@ -10,12 +10,12 @@ import streamlit as st
 
 from app import charts, theme, words
 from app import parts as studio
-from app.learn import board
 from app.learn.address import LIVE
 from app.learn.bars import bars_html
-from app.learn.board import short
+from app.learn.board import matrices as board
+from app.learn.board.matrices import short
 from app.learn.course import Page, Question
-from app.learn.kron import A_SHAPE, B_SHAPE, SIZES, STEPS, cost, kron, parts, ranks, steps, write_matrix
+from app.learn.kronecker.numbers import A_SHAPE, B_SHAPE, SIZES, STEPS, cost, kron, parts, ranks, steps, write_matrix
 
 KEY = "c1_board"
 

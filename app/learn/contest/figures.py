@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import charts, data, parts, theme, words
 from app.learn import live
-from app.learn.ch6_arms import NAMES, Arm, arms, solution, tried, whose
+from app.learn.contest.arms import NAMES, Arm, arms, solution, tried, whose
 from app.learn.course import Page, Question
 from cdka.components import Components
 from cdka.runs.record import Run

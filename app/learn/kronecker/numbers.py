@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.learn.board import MOST, short
+from app.learn.board.matrices import MOST, short
 from app.learn.course import Values
 from app.learn.markup import number
 from cdka.components import Components

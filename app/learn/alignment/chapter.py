@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.learn.ch4_stage import FALLS, INITS, MANY_INITS, RANGE, RANKS, SIDE, SPECTRA, cover, judge, now, stage
+from app.learn.alignment.figures import FALLS, INITS, MANY_INITS, RANGE, RANKS, SIDE, SPECTRA, cover, judge, now, stage
 from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values, seed_control
 from cdka.components import Components
 

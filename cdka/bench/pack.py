@@ -1,8 +1,9 @@
 """``cdka bench pack``: K runs trained together against the same K runs taking turns on the resident base.
 
-One update of every run is timed in every way that ``finetune.pace`` tries, interleaved: all runs in one pass, half of
-them, one at a time. The loop keeps the fastest, so its speed-up is never below 1; K = 1 is the control. On a CPU: the
-embedded models and a 0.1B random Llama (quick leaves it out); on a GPU also a 1B one, at 512 tokens per run.
+One update of every run is timed in every way that ``cdka.train.pack_schedule`` tries, interleaved: all runs in one
+pass, half of them, one at a time. The loop keeps the fastest, so its speed-up is never below 1; K = 1 is the control.
+On a CPU: the embedded models and a 0.1B random Llama (quick leaves it out); on a GPU also a 1B one, at 512 tokens per
+run.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from cdka.paths import assets_dir
 from cdka.runs.spec import RunSpec, resolve
 from cdka.tasks.catalogue import find_task
 from cdka.train.data.load import load_task
-from cdka.train.data.objectives import Writing
+from cdka.train.data.objectives import NextToken
 from cdka.train.data.splits import Split
 from cdka.train.device import resolve_device, resolve_dtype
 from cdka.train.forward import forward, routing
 from cdka.train.load_model import Loaded, load_model
-from cdka.train.member import Lane
+from cdka.train.member import Member
 from cdka.train.methods import adapter_name, attach, trainable
 from cdka.train.pack_schedule import ways
 
@@ -115,7 +116,7 @@ def _random_llama(sizes: dict[str, int], device: torch.device) -> tuple[Loaded, 
         model = LlamaForCausalLM(config).to(resolve_dtype("auto", device))
     tokens = torch.randint(0, _VOCABULARY, (64, _LENGTH), generator=torch.Generator().manual_seed(0))
     spec = RunSpec(model="llama-2-7b", task="digits-flip", batch_size=1)  # only its optimizer settings are used
-    return Loaded(model, ()), spec, Split({"input_ids": tokens}, tokens, np.arange(64)), Writing(1, None)
+    return Loaded(model, ()), spec, Split({"input_ids": tokens}, tokens, np.arange(64)), NextToken(1, None)
 
 
 def _measure(
@@ -127,14 +128,16 @@ def _measure(
     model = attach(loaded, specs).to(device)
     model.train()
     with tempfile.TemporaryDirectory() as folder:
-        lanes = [
-            Lane.start(i, one, Path(folder), adapter_name(i, size), trainable(model, one, adapter_name(i, size)), train)
+        members = [
+            Member.start(
+                i, one, Path(folder), adapter_name(i, size), trainable(model, one, adapter_name(i, size)), train
+            )
             for i, one in enumerate(specs)
         ]
         seconds = interleaved(
             {
                 str(share): lambda share=share: _update(
-                    [lanes[i : i + share] for i in range(0, size, share)], model, train, objective, device
+                    [members[i : i + share] for i in range(0, size, share)], model, train, objective, device
                 )
                 for share in ways(size)
             },
@@ -150,14 +153,14 @@ def _measure(
     }
 
 
-def _update(groups: Sequence[Sequence[Lane]], model, train, objective, device: torch.device) -> None:
-    """One update of every lane, as ``finetune.loop`` makes it, the lanes of a group sharing their passes."""
-    for lanes in groups:
-        batches = [train.take(next(lane.order)) for lane in lanes]
+def _update(groups: Sequence[Sequence[Member]], model, train, objective, device: torch.device) -> None:
+    """One update of every member, as ``cdka.train.loop`` makes it, the members of a group sharing their passes."""
+    for members in groups:
+        batches = [train.take(next(member.order)) for member in members]
         counts = [objective.count(batch.labels) for batch in batches]
-        with routing(model, lanes):
-            outputs = forward(model, lanes, batches, device, objective)
+        with routing(model, members):
+            outputs = forward(model, members, batches, device, objective)
             torch.stack([out.loss / count for out, count in zip(outputs, counts, strict=True)]).sum().backward()
-        for lane in lanes:
-            lane.step = min(lane.step, lane.spec.steps - 1)  # the schedule has an end, the measurement has none
-            lane.update()
+        for member in members:
+            member.step = min(member.step, member.spec.steps - 1)  # the schedule has an end, the measurement has none
+            member.update()

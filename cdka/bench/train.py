@@ -26,14 +26,14 @@ from cdka.bench.tracing import peak_bytes, torch_versions
 from cdka.cli.output import say
 from cdka.runs.spec import RunSpec
 from cdka.sweep.match import match
-from cdka.train.data.objectives import Writing
+from cdka.train.data.objectives import NextToken
 from cdka.train.data.ragged import Ragged
 from cdka.train.data.splits import TextSplit
 from cdka.train.device import peak_memory_bytes, resolve_device, resolve_dtype
 from cdka.train.forward import forward, precision, routing
 from cdka.train.introspect import shapes_of
 from cdka.train.load_model import Loaded
-from cdka.train.member import Lane
+from cdka.train.member import Member
 from cdka.train.methods import adapter_name, attach, trainable
 
 BATCH_SIZE, LENGTH, SWEEP = 4, 512, 8
@@ -150,46 +150,46 @@ def _measure(specs: list[RunSpec], device: torch.device, rounds: int, length: in
     base = LlamaForCausalLM(_config(device)).to(device, dtype)
     model = attach(Loaded(base, ()), specs).to(device)
     model.train()
-    data, objective = _data(length), Writing(1, None)
+    data, objective = _data(length), NextToken(1, None)
     with tempfile.TemporaryDirectory() as folder:
-        lanes = []
+        members = []
         for index, spec in enumerate(specs):
             name = adapter_name(index, len(specs))
-            lanes.append(Lane.start(index, spec, Path(folder), name, trainable(model, spec, name), data))
+            members.append(Member.start(index, spec, Path(folder), name, trainable(model, spec, name), data))
     for _ in range(WARM_UP):
-        _step(model, lanes, data, objective, device)
+        _step(model, members, data, objective, device)
     seconds, now = [], time.perf_counter if device.type == "cuda" else time.process_time
     for _ in range(rounds):
         _wait(device)
         start = now()
-        _step(model, lanes, data, objective, device)
+        _step(model, members, data, objective, device)
         _wait(device)
         seconds.append(now() - start)
     if device.type == "cuda":
         peak = peak_memory_bytes(device)
     else:
-        peak = _held_bytes(model, lanes) + peak_bytes(lambda: _step(model, lanes, data, objective, device))
+        peak = _held_bytes(model, members) + peak_bytes(lambda: _step(model, members, data, objective, device))
     tokens = len(specs) * BATCH_SIZE * length
     return {
-        "num_params": sum(p.numel() for p in lanes[0].parameters.values()),
+        "num_params": sum(p.numel() for p in members[0].parameters.values()),
         "step_s": statistics.median(seconds),
         "tokens_per_s": tokens / statistics.median(seconds),
         "peak_bytes": peak,
     }
 
 
-def _step(model: nn.Module, lanes: list[Lane], data: TextSplit, objective: Writing, device: torch.device) -> None:
-    batches = [data.take(next(lane.order)) for lane in lanes]
-    with routing(model, lanes), precision(lanes[0], device):
-        outputs = forward(model, lanes, batches, device, objective)
+def _step(model: nn.Module, members: list[Member], data: TextSplit, objective: NextToken, device: torch.device) -> None:
+    batches = [data.take(next(member.order)) for member in members]
+    with routing(model, members), precision(members[0], device):
+        outputs = forward(model, members, batches, device, objective)
         torch.stack([output.loss for output in outputs]).sum().backward()
-    for lane in lanes:
-        lane.update()
+    for member in members:
+        member.update()
 
 
-def _held_bytes(model: nn.Module, lanes: list[Lane]) -> int:
+def _held_bytes(model: nn.Module, members: list[Member]) -> int:
     held = [*model.parameters(), *model.buffers()]
-    held += [value for lane in lanes for state in lane.optimizer.state.values() for value in state.values()]
+    held += [value for member in members for state in member.optimizer.state.values() for value in state.values()]
     return sum(tensor.numel() * tensor.element_size() for tensor in held if torch.is_tensor(tensor))
 
 

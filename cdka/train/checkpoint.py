@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from cdka.runs.spec import RunSpec
 from cdka.train import distributed
-from cdka.train.member import Lane
+from cdka.train.member import Member
 
 
 def _replace(finished: Path, destination: Path) -> None:
@@ -34,18 +34,18 @@ def _fresh(destination: Path) -> Path:
     return partial
 
 
-def save_adapter(model: torch.nn.Module, lane: Lane, destination: Path) -> Path:
+def save_adapter(model: torch.nn.Module, member: Member, destination: Path) -> Path:
     """Write the run's adapter (PEFT format), or the whole model after full fine-tuning, to ``destination``.
 
     It is written under another name and renamed, so ``destination`` is never half an adapter.
     """
-    if not distributed.leads():
+    if not distributed.is_main():
         return destination
     partial = _fresh(destination)
     if isinstance(model, PeftModel):
         # Embeddings are never among the targets; "auto" would ask the Hub about the vocabulary.
-        model.save_pretrained(partial, selected_adapters=[lane.adapter], save_embedding_layers=False)
-        inner = partial / lane.adapter
+        model.save_pretrained(partial, selected_adapters=[member.adapter], save_embedding_layers=False)
+        inner = partial / member.adapter
         if inner.is_dir():
             for file in inner.iterdir():
                 file.rename(partial / file.name)
@@ -56,23 +56,23 @@ def save_adapter(model: torch.nn.Module, lane: Lane, destination: Path) -> Path:
     return destination
 
 
-def save_checkpoint(lane: Lane, destination: Path) -> None:
+def save_checkpoint(member: Member, destination: Path) -> None:
     """Write all that ``resume`` needs: parameters, optimizer state, step and the best evaluation so far."""
-    if not distributed.leads():
+    if not distributed.is_main():
         return
     partial = _fresh(destination)
     tensors = {}
-    for name, parameter in _named(lane):
+    for name, parameter in _named(member):
         tensors[f"parameter.{name}"] = parameter.detach().cpu().contiguous()
-        for key, value in lane.optimizer.state.get(parameter, {}).items():
+        for key, value in member.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     save_file(tensors, partial / "state.safetensors")
     facts = {
-        "spec": lane.spec.to_dict(),
-        "step": lane.step,
-        "tokens": lane.tokens,
-        "best_accuracy": lane.best_accuracy,
-        "best_step": lane.best_step,
+        "spec": member.spec.to_dict(),
+        "step": member.step,
+        "tokens": member.tokens,
+        "best_accuracy": member.best_accuracy,
+        "best_step": member.best_step,
     }
     (partial / "state.json").write_text(json.dumps(facts))
     _replace(partial, destination)
@@ -100,45 +100,45 @@ class Checkpoints:
             return steps_done % self._spec.checkpoint_every == 0
         return evaluated and self._spec.method != "full" and time.monotonic() >= self._next
 
-    def save(self, lanes: Sequence[Lane]) -> None:
+    def save(self, members: Sequence[Member]) -> None:
         """Write a checkpoint of each run."""
         started = time.monotonic()
-        for lane in lanes:
-            save_checkpoint(lane, lane.directory / "checkpoint")
+        for member in members:
+            save_checkpoint(member, member.directory / "checkpoint")
         ended = time.monotonic()
         self._next = ended + max(self.AT_LEAST_S, (ended - started) / self.SHARE)
 
 
-def resume(lane: Lane, source: Path) -> bool:
-    """Continue ``lane`` from a checkpoint of the same spec; False where there is none."""
+def resume(member: Member, source: Path) -> bool:
+    """Continue ``member`` from a checkpoint of the same spec; False where there is none."""
     if not source.exists():
         source = source.with_name(source.name + ".old")  # killed while the newer one was put in its place
     if not (source / "state.json").is_file():
         return False
     facts = json.loads((source / "state.json").read_text())
-    if facts["spec"] != json.loads(json.dumps(lane.spec.to_dict())) or "tokens" not in facts:
+    if facts["spec"] != json.loads(json.dumps(member.spec.to_dict())) or "tokens" not in facts:
         return False
     tensors = load_file(source / "state.safetensors")
     with torch.no_grad():
-        for name, parameter in _named(lane):
+        for name, parameter in _named(member):
             parameter.copy_(tensors[f"parameter.{name}"])
-            lane.optimizer.state[parameter] = {
+            member.optimizer.state[parameter] = {
                 key.split(".", 2)[1]: _like(value, parameter, key)
                 for key, value in tensors.items()
                 if key.startswith("optimizer.") and key.split(".", 2)[2] == name
             }
     for _ in range(facts["step"]):
-        next(lane.order)
-    lane.step, lane.best_accuracy, lane.best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
-    lane.tokens = facts.get("tokens")
+        next(member.order)
+    member.step, member.best_accuracy, member.best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
+    member.tokens = facts.get("tokens")
     return True
 
 
-def _named(lane: Lane) -> list[tuple[str, torch.nn.Parameter]]:
+def _named(member: Member) -> list[tuple[str, torch.nn.Parameter]]:
     """The run's parameters under names that do not tell its place in a pack: a retry may train alone."""
     return [
-        (".".join("default" if part == lane.adapter else part for part in name.split(".")), parameter)
-        for name, parameter in lane.parameters.items()
+        (".".join("default" if part == member.adapter else part for part in name.split(".")), parameter)
+        for name, parameter in member.parameters.items()
     ]
 
 

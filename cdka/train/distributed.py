@@ -25,17 +25,17 @@ def size() -> int:
     return 1 if _apart() else dist.get_world_size()
 
 
-def leads() -> bool:
+def is_main() -> bool:
     """Whether this process is the one that decides and writes."""
     return _apart() or dist.get_rank() == 0
 
 
-def share(rows: torch.Tensor) -> torch.Tensor:
+def shard(rows: torch.Tensor) -> torch.Tensor:
     """This process's part of the rows of a batch or split."""
     return rows if _apart() else rows[dist.get_rank() :: dist.get_world_size()]
 
 
-def add_up(values: Iterable[torch.Tensor]) -> None:
+def all_reduce(values: Iterable[torch.Tensor]) -> None:
     """Replace each tensor by its sum over the processes, in place."""
     if _apart():
         return
@@ -52,7 +52,7 @@ def add_up(values: Iterable[torch.Tensor]) -> None:
             value.copy_(summed.view_as(value))
 
 
-def agree(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """What the leading process says."""
     if _apart():
         return value

@@ -13,7 +13,7 @@ from cdka.train.data.objectives import Objective
 from cdka.train.data.task_data import AnySplit
 from cdka.train.forward import forward
 from cdka.train.generate import generate
-from cdka.train.member import Lane
+from cdka.train.member import Member
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,26 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: torch.nn.Module, lanes: Sequence[Lane], split: AnySplit, objective: Objective, device: torch.device
+    model: torch.nn.Module, members: Sequence[Member], split: AnySplit, objective: Objective, device: torch.device
 ) -> list[Evaluation]:
-    """One Evaluation per lane, all on the same examples, in the order of the split."""
-    if not lanes:
+    """One Evaluation per member, all on the same examples, in the order of the split."""
+    if not members:
         return []
     was_training = model.training
     model.eval()
-    size = 2 * lanes[0].spec.batch_size
-    loss = [torch.zeros((), dtype=torch.float64, device=device) for _ in lanes]
-    label: list[list] = [[] for _ in lanes]
-    predicted: list[list] = [[] for _ in lanes]
+    size = 2 * members[0].spec.batch_size
+    loss = [torch.zeros((), dtype=torch.float64, device=device) for _ in members]
+    label: list[list] = [[] for _ in members]
+    predicted: list[list] = [[] for _ in members]
     count = 0
     for rows in _parts(len(split), size):
         batch = split.take(rows)
         count += objective.count(batch.labels)
-        outputs = forward(model, lanes, [batch] * len(lanes), device, objective)
+        outputs = forward(model, members, [batch] * len(members), device, objective)
         if objective.generation is None:
             answers = [objective.answers(output.logits, output.labels) for output in outputs]
         else:
-            texts = generate(model, lanes, batch, device, objective.generation)
+            texts = generate(model, members, batch, device, objective.generation)
             answers = [objective.generation.judge(written, batch.references) for written in texts]
         for i, (output, said) in enumerate(zip(outputs, answers, strict=True)):
             loss[i] += output.loss.double()
@@ -62,7 +62,7 @@ def evaluate(
     judged = distributed.gather((count, [part.item() for part in loss], label, predicted))
     count = sum(part[0] for part in judged)
     results = []
-    for i in range(len(lanes)):
+    for i in range(len(members)):
         said = Answers(
             distributed.interleave([part[2][i] for part in judged]),
             distributed.interleave([part[3][i] for part in judged]),
@@ -75,5 +75,5 @@ def evaluate(
 
 def _parts(examples: int, size: int) -> tuple[torch.Tensor, ...]:
     """This process's share of the examples, in batches of ``size``."""
-    rows = distributed.share(torch.arange(examples))
+    rows = distributed.shard(torch.arange(examples))
     return rows.split(size) if len(rows) else ()

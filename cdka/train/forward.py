@@ -1,4 +1,4 @@
-"""One forward pass of a pack: each lane's batch through the shared base with that lane's adapter."""
+"""One forward pass of a pack: each member's batch through the shared base with that member's adapter."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from peft import PeftModel
 from torch.utils.checkpoint import checkpoint
 
 from cdka.adapter.pack import PackRouter
-from cdka.train.data.objectives import IGNORED, Objective, Writing, token_loss
+from cdka.train.data.objectives import IGNORED, NextToken, Objective, token_loss
 from cdka.train.data.task_data import Split, TextSplit
-from cdka.train.member import Lane
+from cdka.train.member import Member
 
 LOGITS_LIMIT_BYTES = 256 * 2**20
 """Above this the cross-entropy of a pack is computed in chunks, each recomputed in the backward pass.
 
-The limit is that of all lanes together, so that the logits of a pack take no more memory than those of a run.
+The limit is that of all members together, so that the logits of a pack take no more memory than those of a run.
 """
 
 
 @dataclass(frozen=True)
 class Output:
-    """One lane's batch: the summed loss on the device, and the logits where they were kept whole."""
+    """One member's batch: the summed loss on the device, and the logits where they were kept whole."""
 
     loss: torch.Tensor
     logits: torch.Tensor | None
@@ -34,12 +34,12 @@ class Output:
 
 def forward(
     model: torch.nn.Module,
-    lanes: Sequence[Lane],
+    members: Sequence[Member],
     batches: Sequence[Split | TextSplit],
     device: torch.device,
     objective: Objective,
 ) -> list[Output]:
-    """The output of each lane. The batches must be of equal size; text is padded to the longest of all.
+    """The output of each member. The batches must be of equal size; text is padded to the longest of all.
 
     A model that writes is asked for the judged positions alone: its logits are the largest tensor of all, and at
     the positions of the prompt nobody reads them.
@@ -49,15 +49,15 @@ def forward(
     labels = whole.labels.to(device, non_blocking=True)
     size = len(batches[0])
     slices = [slice(i * size, (i + 1) * size) for i in range(len(batches))]
-    with precision(lanes[0], device), routing(model, lanes):
-        head = _plain_head(model) if isinstance(objective, Writing) else None
+    with precision(members[0], device), routing(model, members):
+        head = _plain_head(model) if isinstance(objective, NextToken) else None
         if head is None:
             logits = model(**inputs).logits
             return [Output(objective.loss(logits[part], labels[part]), logits[part], labels[part]) for part in slices]
         hidden = _before_head(model, head, inputs)
-        limit = LOGITS_LIMIT_BYTES // len(lanes)
+        limit = LOGITS_LIMIT_BYTES // len(members)
         return [
-            Output(_written_loss(objective, head, hidden[part], labels[part], limit), None, labels[part])
+            Output(_next_token_loss(objective, head, hidden[part], labels[part], limit), None, labels[part])
             for part in slices
         ]
 
@@ -101,8 +101,8 @@ def _before_head(model: torch.nn.Module, head: torch.nn.Module, inputs: dict[str
     raise RuntimeError(f"{type(model).__name__} made its output without its head")
 
 
-def _written_loss(
-    objective: Writing, head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, limit_bytes: int
+def _next_token_loss(
+    objective: NextToken, head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, limit_bytes: int
 ) -> torch.Tensor:
     hidden, targets = objective.aligned(hidden, labels)
     judged = targets != IGNORED
@@ -116,23 +116,23 @@ def _written_loss(
     return total
 
 
-def precision(lane: Lane, device: torch.device) -> AbstractContextManager:
+def precision(member: Member, device: torch.device) -> AbstractContextManager:
     """Full fine-tuning keeps float32 weights and computes in bfloat16 on a GPU; adapters look after themselves."""
-    if lane.spec.method == "full" and lane.spec.dtype == "auto" and device.type == "cuda":
+    if member.spec.method == "full" and member.spec.dtype == "auto" and device.type == "cuda":
         return torch.autocast("cuda", dtype=torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
     return nullcontext()
 
 
-def routing(model: torch.nn.Module, lanes: Sequence[Lane]) -> AbstractContextManager:
+def routing(model: torch.nn.Module, members: Sequence[Member]) -> AbstractContextManager:
     """Which rows go through which adapter: K equal slices in a pack, everything through the one adapter else.
 
     A backward pass that recomputes activations belongs inside it too. Entering it again inside changes nothing.
     """
-    if lanes[0].adapter == "default":
+    if members[0].adapter == "default":
         return nullcontext()
     if model not in _ROUTERS:
         _ROUTERS[model] = PackRouter(model)
-    return _ROUTERS[model].route([lane.adapter for lane in lanes])
+    return _ROUTERS[model].route([member.adapter for member in members])
 
 
 _ROUTERS: WeakKeyDictionary[torch.nn.Module, PackRouter] = WeakKeyDictionary()

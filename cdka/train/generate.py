@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from cdka.train.data.objectives import Generation
 from cdka.train.data.splits import TextSplit
 from cdka.train.forward import plain_model, precision, routing
-from cdka.train.member import Lane
+from cdka.train.member import Member
 
 
 def _greedy(how: Generation) -> GenerationConfig:
@@ -33,15 +33,15 @@ def _greedy(how: Generation) -> GenerationConfig:
 
 @torch.no_grad()
 def generate(
-    model: torch.nn.Module, lanes: Sequence[Lane], batch: TextSplit, device: torch.device, how: Generation
+    model: torch.nn.Module, members: Sequence[Member], batch: TextSplit, device: torch.device, how: Generation
 ) -> list[list[str]]:
-    """What each lane writes for each example: one list of texts per lane, in the order of the batch."""
-    prompts = {name: values.repeat(len(lanes), 1).to(device) for name, values in batch.prompts.items()}
-    with precision(lanes[0], device), routing(model, lanes):
+    """What each member writes for each example: one list of texts per member, in the order of the batch."""
+    prompts = {name: values.repeat(len(members), 1).to(device) for name, values in batch.prompts.items()}
+    with precision(members[0], device), routing(model, members):
         tokens = plain_model(model).generate(**prompts, generation_config=_greedy(how))
     start = prompts["input_ids"].shape[1] if batch.kind == "causal-lm" else 1
     texts = how.decode(_until_end(tokens[:, start:].tolist(), set(how.eos_ids)))
-    return [texts[i * len(batch) : (i + 1) * len(batch)] for i in range(len(lanes))]
+    return [texts[i * len(batch) : (i + 1) * len(batch)] for i in range(len(members))]
 
 
 def _until_end(rows: list[list[int]], eos_ids: set[int]) -> list[list[int]]:

@@ -14,7 +14,7 @@ from cdka.models.shapes import LinearShape
 from cdka.models.targets import peft_targets
 from cdka.paths import home_dir
 
-MOST_BYTES = 2**29
+MAX_BYTES = 2**29
 """Gradients beyond this are not held: of each kind of layer, evenly spaced ones are taken."""
 
 
@@ -89,12 +89,12 @@ def _chosen_modules(model, targets: list[str] | str) -> Mapping[str, object]:
 
     found = {p: m for p, m in model.named_modules() if linear_sizes(m) is not None and matches(p)}
     total = sum(module.weight.numel() * 4 for module in found.values())
-    if total <= MOST_BYTES:
+    if total <= MAX_BYTES:
         return found
     kinds: dict[str, list[str]] = {}
     for path in found:
         kinds.setdefault(template(path), []).append(path)
-    share = MOST_BYTES / total
+    share = MAX_BYTES / total
     kept = set()
     for paths in kinds.values():
         places = np.linspace(0, len(paths) - 1, max(1, int(share * len(paths)))).round().astype(int)

@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
-from cdka.train.tokenizer import Reader, load_reader
+from cdka.train.tokenizer import ModelTokenizer, load_tokenizer
 
 AUTO_CLASSES = {
     "image-classification": "AutoModelForImageClassification",
@@ -132,7 +132,7 @@ def _fit_head(config: Any, name: str, kind: str, num_labels: int | None) -> None
     if num_labels is not None and config.num_labels != num_labels:
         config.num_labels = num_labels
     if kind == "text-classification" and config.pad_token_id is None:
-        config.pad_token_id = load_reader(name).pad_id  # a decoder's head reads the last token before the padding
+        config.pad_token_id = load_tokenizer(name).pad_id  # a decoder's head reads the last token before the padding
 
 
 def _fresh_modules(model: PreTrainedModel, report: dict[str, Any], name: str, kind: str) -> tuple[str, ...]:
@@ -173,4 +173,4 @@ def _reason(error: Exception, kind: str) -> str:
     return text[:240].split(". ", 1)[0].rstrip(".") + "."
 
 
-__all__ = ["AUTO_CLASSES", "Loaded", "Reader", "load_model", "load_reader", "locate"]
+__all__ = ["AUTO_CLASSES", "Loaded", "ModelTokenizer", "load_model", "load_tokenizer", "locate"]

@@ -30,9 +30,9 @@ from cdka.train.evaluate import Evaluation, evaluate
 from cdka.train.forward import forward, routing
 from cdka.train.gradient_init import start_from_gradient
 from cdka.train.load_model import load_model
-from cdka.train.member import Lane
+from cdka.train.member import Member
 from cdka.train.methods import adapter_name, attach, trainable
-from cdka.train.pack_schedule import Pace
+from cdka.train.pack_schedule import PackSchedule
 from cdka.train.processes import lead
 
 Event = dict[str, Any]
@@ -41,16 +41,16 @@ Control = Callable[[int], str | None]
 
 @dataclass
 class _Pack:
-    """The model, the data and the lanes that are still training."""
+    """The model, the data and the members that are still training."""
 
     model: torch.nn.Module
     data: TaskData
     device: torch.device
-    lanes: list[Lane]
+    members: list[Member]
     control: Control
-    pace: Pace
+    schedule: PackSchedule
     started: float = field(default_factory=time.monotonic)
-    pending: list[tuple[Lane, Event, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    pending: list[tuple[Member, Event, torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
     @property
     def elapsed_s(self) -> float:
@@ -72,8 +72,8 @@ def train(
         return
     pack = yield from _prepare(specs, directories, control or (lambda index: None))
     yield from _train_steps(pack)
-    for lane in list(pack.lanes):
-        yield from _finish(pack, lane)
+    for member in list(pack.members):
+        yield from _finish(pack, member)
 
 
 def _check_shared(specs: Sequence[RunSpec]) -> None:
@@ -83,8 +83,10 @@ def _check_shared(specs: Sequence[RunSpec]) -> None:
             raise CdkaError(f"runs of one pack must agree in {name}: got {values}. Run them separately.")
 
 
-def _for_all(lanes_or_count: Sequence[Lane] | int, event: Event) -> Iterator[tuple[int, Event]]:
-    indices = range(lanes_or_count) if isinstance(lanes_or_count, int) else [lane.index for lane in lanes_or_count]
+def _for_all(members_or_count: Sequence[Member] | int, event: Event) -> Iterator[tuple[int, Event]]:
+    indices = (
+        range(members_or_count) if isinstance(members_or_count, int) else [member.index for member in members_or_count]
+    )
     for index in indices:
         yield index, dict(event)
 
@@ -120,11 +122,11 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
     yield from _for_all(len(specs), {"kind": "phase", "phase": "preparing data"})
     for note in data.notes:
         yield from _for_all(len(specs), {"kind": "note", "text": note})
-    lanes = []
+    members = []
     for index, (one, directory) in enumerate(zip(specs, directories, strict=True)):
         name = adapter_name(index, len(specs))
-        lane = Lane.start(index, one, Path(directory), name, trainable(model, one, name), data.train)
-        lanes.append(lane)
+        member = Member.start(index, one, Path(directory), name, trainable(model, one, name), data.train)
+        members.append(member)
         yield (
             index,
             {
@@ -135,187 +137,187 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
                 "dtype": quantization or str(dtype).removeprefix("torch."),
                 "pack_size": len(specs),
                 "versions": versions(),
-                "num_params": sum(p.numel() for p in lane.parameters.values()),
+                "num_params": sum(p.numel() for p in member.parameters.values()),
             },
         )
-        if resume(lane, lane.directory / "checkpoint"):
-            yield index, {"kind": "resumed", "step": lane.step}
+        if resume(member, member.directory / "checkpoint"):
+            yield index, {"kind": "resumed", "step": member.step}
         elif one.init_weights == "gradient":
-            note = start_from_gradient(model, lane, data.train, data.objective, device)
+            note = start_from_gradient(model, member, data.train, data.objective, device)
             yield index, {"kind": "note", "text": note}
-    if len(lanes) > 1:  # equal components side by side share their matrix products
-        lanes.sort(key=lambda lane: (lane.spec.components, lane.index))
-    if len({lane.step for lane in lanes}) > 1:
+    if len(members) > 1:  # equal components side by side share their matrix products
+        members.sort(key=lambda member: (member.spec.components, member.index))
+    if len({member.step for member in members}) > 1:
         raise CdkaError("the checkpoints of this pack stand at different steps. Retry its runs separately.")
     model.train()  # pre-trained models come in evaluation mode: without dropout, and deaf to gradient checkpointing
-    return _Pack(model, data, device, lanes, control, Pace(len(lanes), device))
+    return _Pack(model, data, device, members, control, PackSchedule(len(members), device))
 
 
 def _train_steps(pack: _Pack) -> Iterator[tuple[int, Event]]:
-    spec = pack.lanes[0].spec
-    yield from _for_all(pack.lanes, {"kind": "phase", "phase": "training"})
-    if pack.lanes[0].step == 0:
+    spec = pack.members[0].spec
+    yield from _for_all(pack.members, {"kind": "phase", "phase": "training"})
+    if pack.members[0].step == 0:
         yield from _evaluate_all(pack)
     checkpoints = Checkpoints(spec)
-    for step in range(pack.lanes[0].step, spec.steps):
+    for step in range(pack.members[0].step, spec.steps):
         yield from _obey(pack)
-        if not pack.lanes or all(lane.stopped for lane in pack.lanes):
+        if not pack.members or all(member.stopped for member in pack.members):
             break
-        undecided = not pack.pace.decided
+        undecided = not pack.schedule.decided
         yield from _read(pack, _one_step(pack))
-        if undecided and pack.pace.decided:
-            yield from _for_all(pack.lanes, _packing_event(pack))
+        if undecided and pack.schedule.decided:
+            yield from _for_all(pack.members, _packing_event(pack))
         due = (step + 1) % spec.eval_every == 0 or step + 1 == spec.steps
         checkpoint = checkpoints.due(step + 1, evaluated=due)
         if due or checkpoint:
             yield from _read(pack, [])
-        if due and pack.lanes:
+        if due and pack.members:
             yield from _evaluate_all(pack)
         if checkpoint:
-            checkpoints.save(pack.lanes)
+            checkpoints.save(pack.members)
     yield from _read(pack, [])
 
 
 def _obey(pack: _Pack) -> Iterator[tuple[int, Event]]:
-    """Ask the control about each lane; a cancelled one leaves, a kept one is finished at once."""
-    for lane in list(pack.lanes):
-        wish = distributed.agree(pack.control(lane.index))
+    """Ask the control about each member; a cancelled one leaves, a kept one is finished at once."""
+    for member in list(pack.members):
+        wish = distributed.broadcast(pack.control(member.index))
         if wish == "cancel":
-            pack.lanes.remove(lane)
-            yield lane.index, {"kind": "cancelled"}
+            pack.members.remove(member)
+            yield member.index, {"kind": "cancelled"}
         elif wish == "keep":
             yield from _read(pack, [])
-            if lane in pack.lanes:
-                lane.stopped = True
-                yield from _finish(pack, lane)
+            if member in pack.members:
+                member.stopped = True
+                yield from _finish(pack, member)
 
 
-def _one_step(pack: _Pack) -> list[tuple[Lane, Event, torch.Tensor, torch.Tensor]]:
-    """One update of every lane; returns the tensors to read later, without waiting for the device."""
-    lanes, objective, spec = pack.lanes, pack.data.objective, pack.lanes[0].spec
-    batches = [pack.data.train.take(next(lane.order)) for lane in lanes]
+def _one_step(pack: _Pack) -> list[tuple[Member, Event, torch.Tensor, torch.Tensor]]:
+    """One update of every member; returns the tensors to read later, without waiting for the device."""
+    members, objective, spec = pack.members, pack.data.objective, pack.members[0].spec
+    batches = [pack.data.train.take(next(member.order)) for member in members]
     counts = [max(1, objective.count(batch.labels)) for batch in batches]
-    losses = [torch.zeros((), device=pack.device) for _ in lanes]
-    with pack.pace.step():
+    losses = [torch.zeros((), device=pack.device) for _ in members]
+    with pack.schedule.step():
         for rows in torch.arange(spec.batch_size).chunk(spec.gradient_accumulation):
-            for group in pack.pace.groups(range(len(lanes))):
-                some = [lanes[i] for i in group]
+            for group in pack.schedule.groups(range(len(members))):
+                some = [members[i] for i in group]
                 with routing(pack.model, some):  # checkpointed layers run again in the backward pass
-                    micro = [batches[i].take(distributed.share(rows)) for i in group]
+                    micro = [batches[i].take(distributed.shard(rows)) for i in group]
                     outputs = forward(pack.model, some, micro, pack.device, objective)
                     parts = [output.loss / counts[i] for i, output in zip(group, outputs, strict=True)]
                     torch.stack(parts).sum().backward()
                 for i, part in zip(group, parts, strict=True):
                     losses[i] = losses[i] + part.detach()
-        distributed.add_up(losses)
-        norms = [lane.update() for lane in lanes]
+        distributed.all_reduce(losses)
+        norms = [member.update() for member in members]
     started = []
-    for lane, batch, loss, norm in zip(lanes, batches, losses, norms, strict=True):
+    for member, batch, loss, norm in zip(members, batches, losses, norms, strict=True):
         if batch.num_tokens is not None:
-            lane.tokens = (lane.tokens or 0) + batch.num_tokens
+            member.tokens = (member.tokens or 0) + batch.num_tokens
         event = {
             "kind": "step",
-            "step": lane.step,
-            "lr": lane.optimizer.param_groups[0]["lr"],
-            **_read_so_far(lane),
+            "step": member.step,
+            "lr": member.optimizer.param_groups[0]["lr"],
+            **_read_so_far(member),
             "elapsed_s": pack.elapsed_s,
         }
-        started.append((lane, event, loss, norm))
+        started.append((member, event, loss, norm))
     return started
 
 
 def _read(pack: _Pack, started: list) -> Iterator[tuple[int, Event]]:
     """Emit the steps read late, hold back those just started; a run whose loss or gradient is not finite fails here."""
     ready, pack.pending = pack.pending, started
-    for lane, event, loss, norm in ready:
-        if lane not in pack.lanes:
+    for member, event, loss, norm in ready:
+        if member not in pack.members:
             continue
         value, grad_norm = loss.item(), norm.item()
         # Clipping by an infinite norm would set the gradient to zero: training would stand still unnoticed.
         if math.isfinite(value) and math.isfinite(grad_norm):
-            lane.last_train_loss = value
-            yield lane.index, {**event, "loss": value, "grad_norm": grad_norm}
+            member.last_train_loss = value
+            yield member.index, {**event, "loss": value, "grad_norm": grad_norm}
         else:
-            pack.lanes.remove(lane)
-            yield from _diverged(pack, lane, event["step"])
+            pack.members.remove(member)
+            yield from _diverged(pack, member, event["step"])
 
 
-def _diverged(pack: _Pack, lane: Lane, step: int) -> Iterator[tuple[int, Event]]:
+def _diverged(pack: _Pack, member: Member, step: int) -> Iterator[tuple[int, Event]]:
     kept = ""
-    if lane.last_good:
-        lane.fall_back()
-        save_adapter(pack.model, lane, lane.directory / "adapter-last-good")
-        kept = f" The adapter of the last evaluation (step {lane.last_good_step}) is kept in adapter-last-good."
-    rule = "" if lane.spec.scaling_rule == "sqrt_r_r2" else ", or use the stabilised scaling (scaling_rule sqrt_r_r2)"
+    if member.last_good:
+        member.fall_back()
+        save_adapter(pack.model, member, member.directory / "adapter-last-good")
+        kept = f" The adapter of the last evaluation (step {member.last_good_step}) is kept in adapter-last-good."
+    rule = "" if member.spec.scaling_rule == "sqrt_r_r2" else ", or use the stabilised scaling (scaling_rule sqrt_r_r2)"
     cause = (
-        f"the loss or its gradient was no longer finite at step {step}. Lower lr (now {lane.spec.lr:g}) "
-        f"or alpha (now {lane.spec.alpha:g}){rule}.{kept}"
+        f"the loss or its gradient was no longer finite at step {step}. Lower lr (now {member.spec.lr:g}) "
+        f"or alpha (now {member.spec.alpha:g}){rule}.{kept}"
     )
-    yield lane.index, {"kind": "failed", "cause": cause, "step": step}
+    yield member.index, {"kind": "failed", "cause": cause, "step": step}
 
 
 def _evaluate_all(pack: _Pack) -> Iterator[tuple[int, Event]]:
-    lanes = [lane for lane in pack.lanes if not lane.stopped]
-    for group in pack.pace.groups(lanes):
+    members = [member for member in pack.members if not member.stopped]
+    for group in pack.schedule.groups(members):
         results = evaluate(pack.model, group, pack.data.validation, pack.data.objective, pack.device)
-        for lane, result in zip(group, results, strict=True):
-            lane.remember(result)
-            yield lane.index, _evaluation_event(pack, lane, result)
+        for member, result in zip(group, results, strict=True):
+            member.remember(result)
+            yield member.index, _evaluation_event(pack, member, result)
 
 
 def _packing_event(pack: _Pack) -> Event:
     """What the trial of the first steps showed, in seconds per update of all runs."""
-    pace = pack.pace
+    schedule = pack.schedule
     return {
         "kind": "packing",
-        "size": len(pack.lanes),
-        "together": pace.together,
-        "share": pace.share,
-        "packed_s": pace.packed_s,
-        "separate_s": pace.separate_s,
+        "size": len(pack.members),
+        "together": schedule.together,
+        "share": schedule.share,
+        "packed_s": schedule.packed_s,
+        "separate_s": schedule.separate_s,
     }
 
 
-def _evaluation_event(pack: _Pack, lane: Lane, result: Evaluation) -> Event:
+def _evaluation_event(pack: _Pack, member: Member, result: Evaluation) -> Event:
     return {
         "kind": "eval",
         "split": "validation",
-        "step": lane.step,
+        "step": member.step,
         "accuracy": result.accuracy,
         "loss": result.loss,
         "examples": result.examples,
-        **_read_so_far(lane),
+        **_read_so_far(member),
         "elapsed_s": pack.elapsed_s,
     }
 
 
-def _read_so_far(lane: Lane) -> Event:
+def _read_so_far(member: Member) -> Event:
     """How much of the training data a run has read: samples, and tokens where it is text."""
-    read = {"samples": lane.step * lane.spec.batch_size}
-    return read if lane.tokens is None else read | {"tokens": lane.tokens}
+    read = {"samples": member.step * member.spec.batch_size}
+    return read if member.tokens is None else read | {"tokens": member.tokens}
 
 
-def _finish(pack: _Pack, lane: Lane) -> Iterator[tuple[int, Event]]:
+def _finish(pack: _Pack, member: Member) -> Iterator[tuple[int, Event]]:
     """Judge, save and report one run: the only place that reads the test split."""
     training_s = pack.elapsed_s
-    yield lane.index, {"kind": "phase", "phase": "evaluating"}
+    yield member.index, {"kind": "phase", "phase": "evaluating"}
     objective = pack.data.objective
-    if lane.last_evaluation is None or lane.last_good_step != lane.step:
-        (result,) = evaluate(pack.model, [lane], pack.data.validation, objective, pack.device)
-        lane.remember(result)
-        yield lane.index, _evaluation_event(pack, lane, result)
-    validation = lane.last_evaluation
-    (test,) = evaluate(pack.model, [lane], pack.data.test, objective, pack.device)
-    yield lane.index, {"kind": "phase", "phase": "saving"}
-    save_adapter(pack.model, lane, lane.directory / "adapter")
-    yield lane.index, {"kind": "memory", "peak_bytes": peak_memory_bytes(pack.device)}
-    yield lane.index, {"kind": "saved", "directory": str(lane.directory / "adapter")}
-    pack.lanes.remove(lane)
+    if member.last_evaluation is None or member.last_good_step != member.step:
+        (result,) = evaluate(pack.model, [member], pack.data.validation, objective, pack.device)
+        member.remember(result)
+        yield member.index, _evaluation_event(pack, member, result)
+    validation = member.last_evaluation
+    (test,) = evaluate(pack.model, [member], pack.data.test, objective, pack.device)
+    yield member.index, {"kind": "phase", "phase": "saving"}
+    save_adapter(pack.model, member, member.directory / "adapter")
+    yield member.index, {"kind": "memory", "peak_bytes": peak_memory_bytes(pack.device)}
+    yield member.index, {"kind": "saved", "directory": str(member.directory / "adapter")}
+    pack.members.remove(member)
     yield (
-        lane.index,
+        member.index,
         {
             "kind": "final",
-            "stopped": lane.stopped,
+            "stopped": member.stopped,
             "metrics": {
                 "accuracy": test.accuracy,
                 "test_loss": test.loss,
@@ -323,10 +325,10 @@ def _finish(pack: _Pack, lane: Lane) -> Iterator[tuple[int, Event]]:
                 "validation_accuracy": validation.accuracy,
                 "validation_loss": validation.loss,
                 "validation_examples": validation.examples,
-                "best_validation_accuracy": lane.best_accuracy,
-                "best_step": lane.best_step,
-                "train_loss": lane.last_train_loss,
-                "steps_done": lane.step,
+                "best_validation_accuracy": member.best_accuracy,
+                "best_step": member.best_step,
+                "train_loss": member.last_train_loss,
+                "steps_done": member.step,
                 "unparsed": test.unparsed,
                 "training_s": training_s,
                 **test.scores,

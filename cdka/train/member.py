@@ -62,7 +62,7 @@ def clip(parameters: Sequence[torch.nn.Parameter], limit: float) -> torch.Tensor
 
 
 @dataclass
-class Lane:
+class Member:
     """One run of a pack while it trains; ``tokens`` is what it has read so far, None where there are none to count."""
 
     index: int
@@ -83,8 +83,8 @@ class Lane:
     stopped: bool = False
 
     @classmethod
-    def start(cls, index: int, spec: RunSpec, directory: Path, adapter: str, parameters: dict, train: Split) -> Lane:
-        """A lane before its first step, on parameters that are already initialised."""
+    def start(cls, index: int, spec: RunSpec, directory: Path, adapter: str, parameters: dict, train: Split) -> Member:
+        """A member before its first step, on parameters that are already initialised."""
         optimizer = torch.optim.AdamW(
             parameters.values(), lr=spec.lr, weight_decay=spec.weight_decay, fused=_fused(parameters)
         )
@@ -95,7 +95,7 @@ class Lane:
         """Clip, step and clear the gradients; returns the gradient norm before clipping, unread."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.spec, self.step)
-        distributed.add_up(p.grad for p in self.parameters.values() if p.grad is not None)
+        distributed.all_reduce(p.grad for p in self.parameters.values() if p.grad is not None)
         norm = clip(list(self.parameters.values()), self.spec.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

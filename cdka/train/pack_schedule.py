@@ -27,7 +27,7 @@ def ways(size: int) -> list[int]:
     return list(dict.fromkeys([size, *halves, 1]))
 
 
-class Pace:
+class PackSchedule:
     """Times the first steps of a pack of ``size`` runs each way, then keeps to the fastest.
 
     ``share`` is how many runs go through one pass.

@@ -14,27 +14,27 @@ from cdka.models.hub import locate
 
 
 @dataclass(frozen=True)
-class Reader:
+class ModelTokenizer:
     """Encodes text as one model reads it. ``kind`` is what the model's architecture is for."""
 
     name: str
     kind: str
-    tokenizer: Any
+    hf_tokenizer: Any
     pad_id: int
     decoder_start_id: int
 
     @property
     def eos_id(self) -> int:
         """The token that ends an answer; raises CdkaError for a tokenizer without one."""
-        if self.tokenizer.eos_token_id is None:
+        if self.hf_tokenizer.eos_token_id is None:
             raise CdkaError(f"a model that writes needs an end token: the tokenizer of {self.name!r} has none.")
-        return self.tokenizer.eos_token_id
+        return self.hf_tokenizer.eos_token_id
 
     def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens that a model reads before it writes, with its begin mark if it has one."""
         encoded = self._encode(texts)
         if self.kind == "causal-lm":
-            encoded = [ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids for ids in encoded]
+            encoded = [ids[:-1] if ids and ids[-1] == self.hf_tokenizer.eos_token_id else ids for ids in encoded]
         return encoded
 
     def encode_answers(self, texts: Sequence[str]) -> list[list[int]]:
@@ -52,7 +52,7 @@ class Reader:
         if not texts:
             return [], None, 0
         whole = [len(ids) for ids in self._encode(texts, pairs)]
-        encoded = self.tokenizer(
+        encoded = self.hf_tokenizer(
             list(texts), None if pairs is None else [pair or "" for pair in pairs], truncation=True, max_length=limit
         )
         segments = encoded.get("token_type_ids")
@@ -60,13 +60,13 @@ class Reader:
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """The written text, special tokens left out."""
-        return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        return self.hf_tokenizer.batch_decode(rows, skip_special_tokens=True)
 
     def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, **options: Any) -> list[list[int]]:
         if not texts:
             return []
         second = None if pairs is None else [pair or "" for pair in pairs]
-        return self.tokenizer(list(texts), second, truncation=False, verbose=False, **options)["input_ids"]
+        return self.hf_tokenizer(list(texts), second, truncation=False, verbose=False, **options)["input_ids"]
 
 
 def kind_of_config(config: Any) -> str:
@@ -82,8 +82,8 @@ def kind_of_config(config: Any) -> str:
 
 
 @lru_cache(maxsize=4)
-def load_reader(name: str) -> Reader:
-    """The reader of a model known by name, directory or Hub id. Raises CdkaError where it cannot be had."""
+def load_tokenizer(name: str) -> ModelTokenizer:
+    """The encoder of a model known by name, directory or Hub id. Raises CdkaError where it cannot be had."""
     folder = str(locate(name))
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -91,7 +91,7 @@ def load_reader(name: str) -> Reader:
         raise CdkaError(f"config.json of {name!r} cannot be used: {' '.join(str(error).split())[:200]}") from error
     kind = kind_of_config(config)
     if kind == "image-classification":
-        return Reader(name, kind, None, 0, 0)
+        return ModelTokenizer(name, kind, None, 0, 0)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -102,4 +102,4 @@ def load_reader(name: str) -> Reader:
     if pad is None:
         pad = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
     start = getattr(config, "decoder_start_token_id", None)
-    return Reader(name, kind, tokenizer, pad, pad if start is None else start)
+    return ModelTokenizer(name, kind, tokenizer, pad, pad if start is None else start)

@@ -1,4 +1,4 @@
-"""The bench of packs measures what the loop does: the ways that it tries, with the lanes really trained."""
+"""The bench of packs measures what the loop does: the ways that it tries, with the members really trained."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_an_update_of_the_bench_moves_every_lane():
     loaded, spec, train, objective = pack._cases(device, True)["digits-vit, 16 samples"]()
     specs = [spec.with_(components="2,4,1", seed=seed) for seed in range(2)]
     model = pack.attach(loaded, specs)
-    lanes = [
-        pack.Lane.start(i, one, Path(), f"run{i}", pack.trainable(model, one, f"run{i}"), train)
+    members = [
+        pack.Member.start(i, one, Path(), f"run{i}", pack.trainable(model, one, f"run{i}"), train)
         for i, one in enumerate(specs)
     ]
-    before = [{n: p.detach().clone() for n, p in lane.parameters.items()} for lane in lanes]
-    for groups in ([lanes], [[lane] for lane in lanes]):
+    before = [{n: p.detach().clone() for n, p in member.parameters.items()} for member in members]
+    for groups in ([members], [[member] for member in members]):
         pack._update(groups, model, train, objective, device)
-    for lane, old in zip(lanes, before, strict=True):
-        assert lane.step == 2
-        assert any(not torch.equal(p, old[n]) for n, p in lane.parameters.items())
+    for member, old in zip(members, before, strict=True):
+        assert member.step == 2
+        assert any(not torch.equal(p, old[n]) for n, p in member.parameters.items())

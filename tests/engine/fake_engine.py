@@ -69,15 +69,15 @@ def save(directory: Path, step: int) -> None:
 
 def train(specs, directories, control):
     """A pack of runs whose loss is 1/step; the contract of ``cdka.train.loop.train``."""
-    lanes = list(range(len(specs)))
-    done = dict.fromkeys(lanes, 0)
-    for i in lanes:
+    members = list(range(len(specs)))
+    done = dict.fromkeys(members, 0)
+    for i in members:
         resumed = (directories[i] / "checkpoint").read_text() if (directories[i] / "checkpoint").exists() else "0"
         done[i] = int(resumed)
         yield i, {"kind": "start", "total_steps": specs[i].steps, "num_params": 42, "versions": {"fake": "1"}}
         if done[i]:
             yield i, {"kind": "resumed", "step": done[i]}
-    for i in lanes:
+    for i in members:
         yield i, {"kind": "phase", "phase": "training"}
 
     def final(i, stopped):
@@ -87,15 +87,15 @@ def train(specs, directories, control):
         metrics = {"accuracy": 0.5, "steps_done": done[i]}
         yield i, {"kind": "final", "stopped": stopped, "metrics": metrics, "predictions": answers}
 
-    while lanes:
-        for i in list(lanes):
+    while members:
+        for i in list(members):
             spec, wish = specs[i], control(i)
             if wish == "cancel":
-                lanes.remove(i)
+                members.remove(i)
                 yield i, {"kind": "cancelled"}
                 continue
             if wish == "keep" or done[i] == spec.steps:
-                lanes.remove(i)
+                members.remove(i)
                 yield from final(i, done[i] < spec.steps)
                 continue
             done[i] += 1

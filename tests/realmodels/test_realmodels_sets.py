@@ -13,7 +13,7 @@ from cdka.tasks.catalogue import TASKS, find_task
 from cdka.tasks.scores import Answers
 from cdka.train.data.load import load_task
 from cdka.train.data.objectives import IGNORED
-from cdka.train.load_model import load_reader
+from cdka.train.load_model import load_tokenizer
 from cdka.train.loop import train
 
 
@@ -115,7 +115,7 @@ def test_glue_is_classified_by_encoders_and_written_by_t5(family, name, tiny, tm
     assert not set(data.train.ids) & set(data.validation.ids)
     if family == "t5":
         first = data.train.take(torch.tensor([0]))
-        tokenizer = load_reader(spec.model).tokenizer
+        tokenizer = load_tokenizer(spec.model).hf_tokenizer
         assert tokenizer.decode(first.source[0].tolist(), skip_special_tokens=True).startswith(f"{name} ")
     if name in ("sst2", "mnli"):
         metrics = final_of(spec, tmp_path / "run")["metrics"]

@@ -19,7 +19,7 @@ from cdka.tasks.math_chain import (
     random_product_chain,
     read_totals,
 )
-from cdka.train.load_model import load_model, load_reader
+from cdka.train.load_model import load_model, load_tokenizer
 from tools.build_math_lm import accuracy
 
 MAKERS = {"math": random_chain, "math-chain": random_product_chain}
@@ -81,7 +81,7 @@ def test_the_shipped_model_is_small_safe_and_in_the_catalogue():
 def test_the_shipped_model_adds_and_does_not_multiply_as_its_provenance_says():
     told = json.loads((assets_dir() / "math-lm" / "provenance.json").read_text())
     model = load_model("math-lm", "causal-lm").model.eval()
-    tokenizer = load_reader("math-lm").tokenizer
+    tokenizer = load_tokenizer("math-lm").hf_tokenizer
     for task, key in (("math", "math_test_accuracy"), ("math-chain", "math_chain_test_accuracy")):
         some = chains(dict(find_task(task).examples), MAKERS[task])["test"]
         assert accuracy(model, tokenizer, some) == pytest.approx(told[key], abs=0.005), task

@@ -10,11 +10,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from cdka.bench.tracing import peak_bytes
 from cdka.runs.spec import RunSpec
 from cdka.train import forward as forwarding
-from cdka.train.data.objectives import Writing
+from cdka.train.data.objectives import NextToken
 from cdka.train.data.ragged import Ragged
 from cdka.train.data.splits import TextSplit
 from cdka.train.load_model import Loaded
-from cdka.train.member import Lane
+from cdka.train.member import Member
 from cdka.train.methods import attach, trainable
 
 LENGTH, VOCABULARY = 8704, 4096
@@ -45,16 +45,16 @@ def step(tmp_path, frugal, monkeypatch):
     data = TextSplit(
         kind="causal-lm", source=Ragged.of([tokens[:1]]), target=Ragged.of([tokens[1:]]), ids=np.arange(1), pad_id=0
     )
-    lane = Lane.start(0, spec, tmp_path, "default", trainable(model, spec, "default"), data)
+    member = Member.start(0, spec, tmp_path, "default", trainable(model, spec, "default"), data)
     told = {}
 
     def run() -> None:
-        (output,) = forwarding.forward(model, [lane], [data], torch.device("cpu"), Writing(1, None))
+        (output,) = forwarding.forward(model, [member], [data], torch.device("cpu"), NextToken(1, None))
         output.loss.backward()
         told["loss"] = output.loss.item()
 
     peak = peak_bytes(run)
-    return told["loss"], [p.grad.clone() for p in lane.parameters.values()], peak
+    return told["loss"], [p.grad.clone() for p in member.parameters.values()], peak
 
 
 @pytest.mark.slow

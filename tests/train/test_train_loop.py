@@ -200,7 +200,7 @@ def test_checkpoints_cost_little_time_and_full_fine_tuning_writes_none_unasked(m
     clock = [0.0]
     monkeypatch.setattr("cdka.train.checkpoint.time.monotonic", lambda: clock[0])
 
-    def slow(lane, folder):
+    def slow(member, folder):
         clock[0] += 10.0
 
     monkeypatch.setattr("cdka.train.checkpoint.save_checkpoint", slow)

@@ -50,7 +50,7 @@ def losses_of(specs, folder):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
 def test_a_pack_of_language_models_equals_separate_runs(dtype, tolerance, tmp_path):
-    """Every lane's loss is normalised by its own number of judged tokens, though all share one padded batch."""
+    """Every member's loss is normalised by its own number of judged tokens, though all share one padded batch."""
     specs = [
         resolve(*MATH, components=c, seed=seed, lr=lr, steps=50, batch_size=3, eval_every=100, dtype=dtype, alpha=8)
         for c, seed, lr in (("2,8,1", 0, 2e-3), ("4,2,2", 1, 1e-3), ("1,4,1", 2, 5e-4))
@@ -65,14 +65,14 @@ def test_a_pack_of_language_models_equals_separate_runs(dtype, tolerance, tmp_pa
 
 def test_eight_different_runs_equal_separate_ones_in_every_way_of_sharing(tmp_path, monkeypatch):
     ways = set()
-    groups = pack_schedule.Pace.groups
+    groups = pack_schedule.PackSchedule.groups
 
     def watched(self, items):
         found = groups(self, items)
         ways.add(tuple(len(group) for group in found))
         return found
 
-    monkeypatch.setattr(pack_schedule.Pace, "groups", watched)
+    monkeypatch.setattr(pack_schedule.PackSchedule, "groups", watched)
     specs = [
         resolve(
             "digits-vit",
@@ -108,7 +108,7 @@ def test_eight_different_runs_equal_separate_ones_in_every_way_of_sharing(tmp_pa
     ],
 )
 def test_the_fastest_way_is_kept_and_a_tie_is_packed(seconds, share):
-    found = pack_schedule.Pace(8, torch.device("cpu"))
+    found = pack_schedule.PackSchedule(8, torch.device("cpu"))
     steps = 0
     while not found.decided:
         found._note(seconds[found.share])
@@ -122,7 +122,7 @@ def test_the_fastest_way_is_kept_and_a_tie_is_packed(seconds, share):
 
 @pytest.mark.parametrize("size", [1, 2, 7, 9])
 def test_every_run_has_its_pass_whatever_the_size(size):
-    found = pack_schedule.Pace(size, torch.device("cpu"))
+    found = pack_schedule.PackSchedule(size, torch.device("cpu"))
     while True:
         assert [i for group in found.groups(range(size)) for i in group] == list(range(size))
         if found.decided:
@@ -131,12 +131,12 @@ def test_every_run_has_its_pass_whatever_the_size(size):
 
 
 def test_the_logits_of_a_pack_take_no_more_memory_than_those_of_a_run(tmp_path, monkeypatch):
-    """The lanes of a pass share one limit: what each keeps of it goes down as their number goes up."""
+    """The members of a pass share one limit: what each keeps of it goes down as their number goes up."""
     spec = resolve(*MATH, components="2,8,1", steps=2, batch_size=8, eval_every=100, dtype="float64")
     whole, _, _ = losses_of([spec.with_(seed=seed) for seed in range(4)], tmp_path / "whole")
     vocabulary = dict(find_model("math-lm").details)["vocab_size"]
     at_most, kept = 24, {}
-    written, token_loss = forward_module._written_loss, forward_module.token_loss
+    written, token_loss = forward_module._next_token_loss, forward_module.token_loss
 
     def counted(objective, head, hidden, labels, limit_bytes):
         rows = []
@@ -147,7 +147,7 @@ def test_the_logits_of_a_pack_take_no_more_memory_than_those_of_a_run(tmp_path, 
         return found
 
     monkeypatch.setattr(forward_module, "LOGITS_LIMIT_BYTES", at_most * 4 * vocabulary)
-    monkeypatch.setattr(forward_module, "_written_loss", counted)
+    monkeypatch.setattr(forward_module, "_next_token_loss", counted)
     chunked, _, _ = losses_of([spec.with_(seed=seed) for seed in range(4)], tmp_path / "chunked")
     assert chunked == [pytest.approx(one, rel=1e-12) for one in whole]
     packed, alone = min(kept), max(kept)

@@ -110,7 +110,7 @@ def test_each_process_gets_its_own_gpu_and_too_few_are_refused(monkeypatch):
 
 def test_alone_nothing_is_shared():
     rows = torch.arange(5)
-    assert distributed.share(rows) is rows
+    assert distributed.shard(rows) is rows
     assert distributed.gather("x") == ["x"]
-    assert distributed.agree("keep") == "keep"
+    assert distributed.broadcast("keep") == "keep"
     assert distributed.interleave([["a", "c", "e"], ["b", "d"]]) == list("abcde")

@@ -75,7 +75,7 @@ class Classification:
 
 
 @dataclass(frozen=True)
-class Writing:
+class NextToken:
     """The next token at every judged position: logits (n, length, vocabulary), labels (n, length).
 
     ``ahead`` is 1 for a causal model, whose logits at one position speak of the label at the next, and 0 for an

@@ -13,11 +13,11 @@ from cdka.errors import CdkaError
 from cdka.tasks.answers import read_option
 from cdka.tasks.rows import Instruction, InstructionRows, Labelled, LabelledRows
 from cdka.tasks.scores import Answers
-from cdka.train.data.objectives import Classification, Generation, Writing
+from cdka.train.data.objectives import Classification, Generation, NextToken
 from cdka.train.data.ragged import Ragged
 from cdka.train.data.splits import TextSplit
 from cdka.train.data.task_data import TaskData
-from cdka.train.load_model import Reader, load_reader
+from cdka.train.load_model import ModelTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from cdka.runs.spec import RunSpec
@@ -50,31 +50,33 @@ def instruction_data(task: InstructionRows, spec: RunSpec) -> TaskData:
 
     Raises CdkaError for a model that cannot generate text.
     """
-    reader = load_reader(spec.model)
-    if reader.kind not in ("causal-lm", "seq2seq"):
+    tokenizer = load_tokenizer(spec.model)
+    if tokenizer.kind not in ("causal-lm", "seq2seq"):
         raise CdkaError(
             f"task {spec.task!r} needs a generative model (causal or encoder-decoder): got {spec.model!r}, "
-            f"which is for {reader.kind}. Choose another model, or a classification task."
+            f"which is for {tokenizer.kind}. Choose another model, or a classification task."
         )
-    most, notes = _answer_limit(task, reader)
+    most, notes = _answer_limit(task, tokenizer)
     cut = _Cut()
     splits = {
-        name: _written(part, [row.prompt for row in part], [row.answer for row in part], name, reader, spec, cut)
+        name: _instruction_split(
+            part, [row.prompt for row in part], [row.answer for row in part], name, tokenizer, spec, cut
+        )
         for name, part in task.splits.items()
     }
-    generation = Generation(most, (reader.eos_id,), reader.pad_id, reader.decode, task.judge)
-    objective = Writing(1 if reader.kind == "causal-lm" else 0, generation, task.scores)
+    generation = Generation(most, (tokenizer.eos_id,), tokenizer.pad_id, tokenizer.decode, task.judge)
+    objective = NextToken(1 if tokenizer.kind == "causal-lm" else 0, generation, task.scores)
     return TaskData(
-        objective=objective, kind=reader.kind, notes=(*task.notes, *notes, *cut.notes(spec.max_length)), **splits
+        objective=objective, kind=tokenizer.kind, notes=(*task.notes, *notes, *cut.notes(spec.max_length)), **splits
     )
 
 
-def _answer_limit(task: InstructionRows, reader: Reader) -> tuple[int, tuple[str, ...]]:
+def _answer_limit(task: InstructionRows, tokenizer: ModelTokenizer) -> tuple[int, tuple[str, ...]]:
     """(tokens to generate at most, notes): the task's own limit, else the longest judged answer's length."""
     if task.max_new_tokens is not None:
         return task.max_new_tokens, ()
     judged = [row.answer for split in ("validation", "test") for row in task.splits[split]]
-    longest = max(map(len, reader.encode_answers(judged)))
+    longest = max(map(len, tokenizer.encode_answers(judged)))
     most = min(longest, MAX_NEW_TOKENS)
     if longest <= most:
         return most, ()
@@ -86,13 +88,13 @@ def _answer_limit(task: InstructionRows, reader: Reader) -> tuple[int, tuple[str
 
 def classification_data(task: LabelledRows, spec: RunSpec) -> TaskData:
     """The data of a text classification: a head on an encoder or decoder, or label names for an encoder-decoder."""
-    reader = load_reader(spec.model)
-    if reader.kind == "image-classification":
+    tokenizer = load_tokenizer(spec.model)
+    if tokenizer.kind == "image-classification":
         raise CdkaError(f"task {spec.task!r} is about text: got {spec.model!r}, an image model. Choose a text model.")
-    if reader.kind == "seq2seq":
-        return _in_words(task, reader, spec)
+    if tokenizer.kind == "seq2seq":
+        return _in_words(task, tokenizer, spec)
     cut = _Cut()
-    splits = {name: _classified(part, name, reader, spec, cut) for name, part in task.splits.items()}
+    splits = {name: _classified(part, name, tokenizer, spec, cut) for name, part in task.splits.items()}
     return TaskData(
         objective=Classification(task.scores),
         num_labels=len(task.label_names),
@@ -103,7 +105,7 @@ def classification_data(task: LabelledRows, spec: RunSpec) -> TaskData:
     )
 
 
-def _in_words(task: LabelledRows, reader: Reader, spec: RunSpec) -> TaskData:
+def _in_words(task: LabelledRows, tokenizer: ModelTokenizer, spec: RunSpec) -> TaskData:
     names = task.label_names
     numbers = {name: number for number, name in enumerate(names)}
 
@@ -115,7 +117,7 @@ def _in_words(task: LabelledRows, reader: Reader, spec: RunSpec) -> TaskData:
         text = row.text if row.pair is None else f"{row.text} {row.pair}"
         return Instruction(f"{task.prefix}{text}", names[row.label], row.label, row.id)
 
-    longest = max(len(reader.encode_answer(name)) for name in names)
+    longest = max(len(tokenizer.encode_answer(name)) for name in names)
     rows = {split: [instruction(row) for row in part] for split, part in task.splits.items()}
     data = instruction_data(InstructionRows(rows, judge, longest, task.scores, task.notes), spec)
     return replace(data, label_names=names)
@@ -125,20 +127,20 @@ def _ids(rows: Sequence[Instruction | Labelled]) -> np.ndarray:
     return np.array([row.id for row in rows], dtype=np.int64)
 
 
-def _written(
+def _instruction_split(
     rows: Sequence[Instruction],
     prompts: Sequence[str],
     answers: Sequence[str],
     split: str,
-    reader: Reader,
+    tokenizer: ModelTokenizer,
     spec: RunSpec,
     cut: _Cut,
 ) -> TextSplit:
     limit = spec.max_length
     keep, sources, targets, shortened = [], [], [], 0
-    encoded = zip(reader.encode_prompts(prompts), reader.encode_answers(answers), strict=True)
+    encoded = zip(tokenizer.encode_prompts(prompts), tokenizer.encode_answers(answers), strict=True)
     for row, (source, target) in zip(rows, encoded, strict=True):
-        if reader.kind == "seq2seq":
+        if tokenizer.kind == "seq2seq":
             shortened += len(source) > limit or len(target) > limit
             source, target = source[:limit], target[:limit]
         elif split == "train":
@@ -162,26 +164,26 @@ def _written(
             "the length histogram of the data shows what is needed."
         )
     return TextSplit(
-        kind=reader.kind,
+        kind=tokenizer.kind,
         source=Ragged.of(sources),
         target=Ragged.of(targets),
         ids=_ids(keep),
-        pad_id=reader.pad_id,
+        pad_id=tokenizer.pad_id,
         references=tuple(row.reference for row in keep),
-        decoder_start_id=reader.decoder_start_id,
+        decoder_start_id=tokenizer.decoder_start_id,
     )
 
 
-def _classified(rows: Sequence[Labelled], split: str, reader: Reader, spec: RunSpec, cut: _Cut) -> TextSplit:
+def _classified(rows: Sequence[Labelled], split: str, tokenizer: ModelTokenizer, spec: RunSpec, cut: _Cut) -> TextSplit:
     pairs = [row.pair for row in rows] if any(row.pair is not None for row in rows) else None
-    tokens, segments, shortened = reader.encode_texts([row.text for row in rows], pairs, spec.max_length)
+    tokens, segments, shortened = tokenizer.encode_texts([row.text for row in rows], pairs, spec.max_length)
     if shortened:
         cut.shortened[split] = shortened
     return TextSplit(
         kind="text-classification",
         source=Ragged.of(tokens),
         ids=_ids(rows),
-        pad_id=reader.pad_id,
+        pad_id=tokenizer.pad_id,
         classes=torch.tensor([row.label for row in rows]),
         segments=None if segments is None else Ragged.of(segments),
     )

@@ -18,7 +18,7 @@ from cdka.tasks.rows import SPLITS
 from cdka.train.data.load import load_task
 from cdka.train.data.objectives import IGNORED
 from cdka.train.data.splits import TextSplit
-from cdka.train.load_model import load_reader
+from cdka.train.load_model import load_tokenizer
 
 UNLIMITED = 1 << 20
 
@@ -29,16 +29,16 @@ def token_view(spec: RunSpec, examples: int) -> dict[str, Any]:
     if not isinstance(whole.train, TextSplit):
         raise CdkaError(f"task {spec.task!r} has no tokens to show: it is about images.")
     cut = load_task(spec)
-    reader = load_reader(spec.model)
+    tokenizer = load_tokenizer(spec.model)
     lengths = {split: _lengths(getattr(whole, split)) for split in SPLITS}
     first = cut.train.take(torch.arange(min(examples, len(cut.train))))
     return {
         "kind": first.kind,
         "max_length": spec.max_length,
-        "batch": [_shown(first, row, reader.tokenizer) for row in range(len(first))],
+        "batch": [_shown(first, row, tokenizer.hf_tokenizer) for row in range(len(first))],
         "lengths": lengths,
         "longer": {split: sum(length > spec.max_length for length in values) for split, values in lengths.items()},
-        "notes": [*cut.notes, *_unknown(first, reader.tokenizer, spec.model)],
+        "notes": [*cut.notes, *_unknown(first, tokenizer.hf_tokenizer, spec.model)],
         "labels": list(cut.label_names),
     }
 

@@ -42,15 +42,15 @@ def _read(spec: RunSpec, wanted: Sequence[int]) -> dict[int, str]:
 
     from cdka.train.data.load import load_task
     from cdka.train.data.splits import TextSplit
-    from cdka.train.load_model import load_reader
+    from cdka.train.load_model import load_tokenizer
 
     test = load_task(spec).test
     if not isinstance(test, TextSplit):
         raise CdkaError(f"task {spec.task!r} is not about text: its examples cannot be written out.")
     rows = torch.as_tensor(np.flatnonzero(np.isin(test.ids, list(wanted))))
-    chosen, reader = test.take(rows), load_reader(spec.model)
+    chosen, tokenizer = test.take(rows), load_tokenizer(spec.model)
     return {
-        int(example): reader.tokenizer.decode(chosen.source[i].tolist(), skip_special_tokens=True).strip()
+        int(example): tokenizer.tokenizer.decode(chosen.source[i].tolist(), skip_special_tokens=True).strip()
         for i, example in enumerate(chosen.ids)
     }
 

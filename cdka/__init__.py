@@ -19,7 +19,7 @@ _HOMES = {
     "CdkaConfig": "cdka.adapter",
     "CdkaModel": "cdka.adapter",
     "CdkaLayer": "cdka.adapter",
-    "export_lora": "cdka.adapter",
+    "export_lora": "cdka.dialects",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 

@@ -26,6 +26,9 @@ COMMANDS = {
     "study": "test one of the paper's claims in one go",
     "runs": "list, show, stop, retry or remove runs",
     "compare": "compare the finished runs of a sweep",
+    "import": "read any LoRA, LoKr, LoHa or CDKA file as a CDKA adapter, exactly",
+    "export": "save an adapter in the form that another program loads",
+    "add": "add two adapters into one, exactly",
     "export-lora": "save an adapter as an exact standard LoRA",
     "bench": "measure our ratios on this machine",
 }

@@ -19,7 +19,11 @@ _HOMES = {
     "CdkaConfig": "cdka.adapter",
     "CdkaModel": "cdka.adapter",
     "CdkaLayer": "cdka.adapter",
+    "add_adapters": "cdka.dialects",
+    "export_adapter": "cdka.dialects",
     "export_lora": "cdka.dialects",
+    "import_adapter": "cdka.dialects",
+    "open_adapter": "cdka.dialects",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 
@@ -27,7 +31,7 @@ __all__ = ["__version__", *sorted(_HOMES)]
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("adapter", "compare", "runs", "sweep", "theory", "models", "tasks", "train"):
+    if name in ("adapter", "compare", "dialects", "runs", "sweep", "theory", "models", "tasks", "train"):
         return import_module(f"cdka.{name}")
     raise AttributeError(f"module 'cdka' has no attribute {name!r}")
 

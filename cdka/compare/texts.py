@@ -50,7 +50,7 @@ def _read(spec: RunSpec, wanted: Sequence[int]) -> dict[int, str]:
     rows = torch.as_tensor(np.flatnonzero(np.isin(test.ids, list(wanted))))
     chosen, tokenizer = test.take(rows), load_tokenizer(spec.model)
     return {
-        int(example): tokenizer.tokenizer.decode(chosen.source[i].tolist(), skip_special_tokens=True).strip()
+        int(example): tokenizer.hf_tokenizer.decode(chosen.source[i].tolist(), skip_special_tokens=True).strip()
         for i, example in enumerate(chosen.ids)
     }
 

@@ -10,11 +10,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import charts, state
-from cdka.compare.arms import KEPT
 from cdka.compare.bundle import Bundle
 from cdka.compare.comparison import ALL_PAIRS, Comparison
 from cdka.compare.measure import BEST, FINAL, STEP, Measure, metrics_of
 from cdka.errors import CdkaError
+from cdka.runs.states import KEPT
 
 FACTORS = ("task", "model", "method", "r1", "r2", "r", "lr")
 

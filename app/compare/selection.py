@@ -19,7 +19,7 @@ from cdka.compare.measure import Measure
 from cdka.compare.source import Source, StoreSource, newest
 from cdka.errors import unknown
 from cdka.paths import home_dir
-from cdka.runs.record import LIVE, QUEUED
+from cdka.runs.states import LIVE, RunState
 
 BUNDLE = "bundle-"
 EXAMPLE = BUNDLE + bundle.EXAMPLE
@@ -109,7 +109,7 @@ def load(names: list[str]) -> Chosen:
         _Remembered(source, fingerprint),
         fingerprint,
         any(sweep.plan.get("tune_lr") for sweep in sweeps),
-        any(run.status in (*LIVE, QUEUED) for run in runs),
+        any(run.status in (*LIVE, RunState.QUEUED) for run in runs),
         tuple(names),
     )
 

@@ -7,10 +7,10 @@ import streamlit as st
 
 from app import parts, words
 from app.compare import controls
-from cdka.compare.arms import KEPT
 from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
 from cdka.compare.comparison import Comparison
 from cdka.formatting import estimate, signed
+from cdka.runs.states import KEPT
 from cdka.stats.paired import UNRESOLVED, needs
 
 _FRONT = "Pareto front of parameters against the metric: on, off, or ambiguous where these seeds cannot tell."

@@ -10,22 +10,23 @@ import streamlit as st
 from app import data, parts
 from app.finetune.again import order_again
 from cdka.engine.local import ensure_dispatcher
-from cdka.runs.record import FINISHED, LIVE, QUEUED, RETRIABLE, Run
+from cdka.runs.run import Run
+from cdka.runs.states import RunState
 
 
 def buttons(run: Run) -> None:
     """What can be done with this run in its state."""
     with st.container(horizontal=True):
-        if run.status in LIVE:
+        if run.status.is_live():
             _button("Stop and keep", "keep", run, _stop, True, help="Evaluate now, save the adapter, finish.")
             _button("Cancel", "cancel", run, _stop, False, help="Stop at once; nothing is kept.")
-        elif run.status == QUEUED:
+        elif run.status == RunState.QUEUED:
             _button("Cancel", "cancel", run, _stop, False, help="Take it out of the queue.")
             _button("Run next", "next", run, _next, help="Move it to the front of the queue.")
-        if run.status in RETRIABLE:
+        if run.status.can_retry():
             _button("Retry", "retry", run, _retry, help="Queue it again as a new attempt, from its last checkpoint.")
         _button("New run from this one", "again", run, order_again, help="Put its settings into the form.")
-        if run.status in FINISHED:
+        if run.status.is_finished():
             if st.session_state.get(_sure(run)):
                 _button("Remove for good", "remove", run, _remove, help="Its record, curves, log and adapter go.")
             else:
@@ -34,8 +35,8 @@ def buttons(run: Run) -> None:
 
 def for_all(unfinished: Sequence[Run]) -> None:
     """What can be done with all runs shown that have not ended."""
-    at_work = [run.run_id for run in unfinished if run.status in LIVE]
-    waiting = [run.run_id for run in unfinished if run.status == QUEUED]
+    at_work = [run.run_id for run in unfinished if run.status.is_live()]
+    waiting = [run.run_id for run in unfinished if run.status == RunState.QUEUED]
     pop = st.popover("Stop all", key="menu-all", on_change="rerun", help="Stop or cancel all the runs shown")
     if not pop.open:
         return

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.finetune import extras
 from app.finetune.form import KNOBS
-from cdka.runs.record import Run
+from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec, resolve
 
 _ELSEWHERE = (*KNOBS, "model", "task", "method", "components", "rank", "device")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from app.charts import thin
-from cdka.runs.record import Run
+from cdka.runs.run import Run
 from cdka.runs.store import Store
 
 MOST_POINTS = 300

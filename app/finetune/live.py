@@ -12,7 +12,8 @@ from app.finetune.feed import Feed
 from app.finetune.menu import menu
 from cdka.cost.eta import time_left_s
 from cdka.engine.local import ensure_dispatcher
-from cdka.runs.record import FINISHED, LIVE, QUEUED, Run
+from cdka.runs.run import Run
+from cdka.runs.states import LIVE, RunState
 from cdka.runs.store import Store
 from cdka.tasks.catalogue import TASKS
 
@@ -28,7 +29,7 @@ def chosen_runs(store: Store, show: str) -> list[Run]:
         return store.runs()
     if show != "now":
         return store.runs(sweep_id=show)
-    active = store.runs(status=(*LIVE, QUEUED))
+    active = store.runs(status=(*LIVE, RunState.QUEUED))
     if active:
         sweeps = {run.sweep_id for run in active}
         return [run for sweep in sweeps for run in (store.runs(sweep_id=sweep) if sweep else active)]
@@ -68,7 +69,7 @@ def show(sweep_id: str) -> None:
 
 def panel(store: Store, show: str) -> None:
     """The live panel; polls while something is at work, and comes to rest by itself."""
-    busy = any(run.status not in FINISHED for run in chosen_runs(store, show))
+    busy = any(not run.status.is_finished() for run in chosen_runs(store, show))
     with st.container(key="tune-panel"):
         st.fragment(_panel, run_every=EVERY_S if busy else None, key="tune-live")(store, show, busy)
 
@@ -85,7 +86,7 @@ def _panel(store: Store, show: str, busy: bool) -> None:
         _summary(store, runs)
         _curves(feed, runs)
         _rows(feed, runs)
-    if busy and all(run.status in FINISHED for run in runs):
+    if busy and all(run.status.is_finished() for run in runs):
         st.rerun()  # the whole page, which stops the clock
 
 
@@ -95,7 +96,7 @@ def _summary(store: Store, runs: Sequence[Run]) -> None:
         word = rows.WORDS[run.status][0]
         counts[word] = counts.get(word, 0) + 1
     told = [f"{words.plural(len(runs), 'run')}: " + " · ".join(f"{count} {word}" for word, count in counts.items())]
-    unfinished = [run for run in runs if run.status not in FINISHED]
+    unfinished = [run for run in runs if not run.status.is_finished()]
     if (left := time_left_s(runs)) is not None:
         told.append(f"about {words.duration(left)} to go")
     elif unfinished and not store.runs(status=LIVE):
@@ -111,7 +112,7 @@ def _curves(feed: Feed, runs: Sequence[Run]) -> None:
     validation, training = feed.validation(drawn), feed.training(drawn)
     labels = tuple(dict.fromkeys(run.spec.label.removeprefix("cdka ") for run in runs[:MOST_CURVES]))
     shown = curves.colours(labels)
-    total = max(1, *(run.step if run.status in FINISHED else run.spec.steps for run in runs))
+    total = max(1, *(run.step if run.status.is_finished() else run.spec.steps for run in runs))
     task = TASKS.get(runs[0].spec.task)
     left, right = st.columns(2, gap="small")
     left.vega_lite_chart(
@@ -156,5 +157,5 @@ def _rows(feed: Feed, runs: Sequence[Run]) -> None:
 
 def _ordered(runs: Sequence[Run]) -> list[Run]:
     """At work first, then waiting, then finished, the newest first; within a state in the order of submission."""
-    rank = {**dict.fromkeys(LIVE, 0), QUEUED: 1}
-    return sorted(runs, key=lambda run: (rank.get(run.status, 2), -run.created_at if run.status in FINISHED else 0))
+    rank = {**dict.fromkeys(LIVE, 0), RunState.QUEUED: 1}
+    return sorted(runs, key=lambda run: (rank.get(run.status, 2), -run.created_at if run.status.is_finished() else 0))

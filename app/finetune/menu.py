@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import data, parts, words
 from app.finetune import actions
-from cdka.runs.record import KEPT, Run
+from cdka.runs.run import Run
 from cdka.runs.store import Store
 
 FIRST = (
@@ -38,7 +38,7 @@ def menu(run: Run) -> None:
         store = data.store()
         st.caption(f"Run {run.run_id}, attempt {max(run.attempt, 1)}")
         actions.buttons(run)
-        if run.status in KEPT:
+        if run.status.is_kept():
             st.code(str(run.adapter_dir), language=None)
         if run.error and "no longer finite" in run.error:
             st.page_link(

@@ -12,7 +12,7 @@ from app.finetune import live
 from app.finetune.order import Launcher, Order
 from cdka.engine.local import ensure_dispatcher
 from cdka.errors import CdkaError
-from cdka.runs.record import KEPT
+from cdka.runs.states import KEPT
 from cdka.runs.store import Store
 from cdka.sweep.plan import Plan
 

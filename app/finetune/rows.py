@@ -9,19 +9,19 @@ from collections.abc import Sequence
 
 from app import parts, words
 from app.finetune.feed import Track
-from cdka.runs import record
-from cdka.runs.record import Run
+from cdka.runs.run import Run
+from cdka.runs.states import RunState
 
 WORDS = {
-    record.QUEUED: ("waiting", "wait"),
-    record.STARTING: ("starting", "live"),
-    record.RUNNING: ("running", "live"),
-    record.STOPPING: ("stopping", "live"),
-    record.DONE: ("done", "good"),
-    record.STOPPED: ("stopped, kept", "good"),
-    record.CANCELLED: ("cancelled", "wait"),
-    record.FAILED: ("failed", "bad"),
-    record.LOST: ("lost", "bad"),
+    RunState.QUEUED: ("waiting", "wait"),
+    RunState.STARTING: ("starting", "live"),
+    RunState.RUNNING: ("running", "live"),
+    RunState.STOPPING: ("stopping", "live"),
+    RunState.DONE: ("done", "good"),
+    RunState.STOPPED: ("stopped, kept", "good"),
+    RunState.CANCELLED: ("cancelled", "wait"),
+    RunState.FAILED: ("failed", "bad"),
+    RunState.LOST: ("lost", "bad"),
 }
 """How each state is told, and its tone: wait, live, good or bad. The word carries the meaning, the colour helps."""
 SILENT_S = 60.0
@@ -46,8 +46,8 @@ def sparkline(values: Sequence[float | None], steps: Sequence[int], total_steps:
 def status_html(run: Run) -> str:
     """The state as a word with its tone; the phase while a process is at work, and how long it has been silent."""
     word, tone = WORDS[run.status]
-    phase = f" · {run.phase}" if run.status == record.RUNNING and run.phase else ""
-    silent = time.time() - run.heard_at if run.status in record.LIVE and run.heard_at else 0.0
+    phase = f" · {run.phase}" if run.status == RunState.RUNNING and run.phase else ""
+    silent = time.time() - run.heartbeat_at if run.status.is_live() and run.heartbeat_at else 0.0
     quiet = f' <span class="cdka-quiet">silent for {words.duration(silent)}</span>' if silent > SILENT_S else ""
     return f'<span class="cdka-state {tone}">{word}{html.escape(phase)}</span>{quiet}'
 
@@ -76,9 +76,9 @@ def _setting(name: str, value: object) -> str:
 def progress_html(run: Run, beside: str = "") -> str:
     """``120/200: 0:08 < 0:05`` over a bar; a finished run tells its time instead. ``beside`` follows it."""
     share = min(1.0, run.step / run.spec.steps)
-    if run.status in record.LIVE:
+    if run.status.is_live():
         told = f"{run.step:,}/{run.spec.steps:,}: {words.clock(run.elapsed_s)} &lt; {words.clock(run.remaining_s)}"
-    elif run.status == record.QUEUED:
+    elif run.status == RunState.QUEUED:
         told = f"{run.spec.steps:,} steps to do"
     else:
         told = f"{run.step:,}/{run.spec.steps:,} steps in {words.duration(run.seconds)}"
@@ -108,7 +108,7 @@ def effort_html(run: Run) -> str:
     told = []
     if run.num_params is not None:
         told.append(parts.count_html(run.num_params, "parameters"))
-    if run.status in record.LIVE and run.samples_per_s:
+    if run.status.is_live() and run.samples_per_s:
         told.append(f"{run.samples_per_s:,.0f} samples/s")
     if run.peak_bytes:
         told.append(f"{words.size(run.peak_bytes)} memory")
@@ -119,7 +119,7 @@ def row_html(run: Run, track: Track, differs: str = "") -> str:
     """The whole row; ``differs`` is what tells it apart from the others shown."""
     hover = f"alpha {run.spec.alpha:g}, lr {run.spec.lr:g}, scaling {run.spec.scaling:.3g}" if run.spec.scaling else ""
     trouble, beside = "", f" · {html.escape(differs)}" if differs else ""
-    if run.error and run.status in (record.FAILED, record.LOST):
+    if run.error and run.status in (RunState.FAILED, RunState.LOST):
         trouble = f'<div class="cdka-error">{html.escape(run.error)}</div>'
     return (
         f'<div class="cdka-run"><div>{parts.method_chip_html(run.spec, hover)} <span class="cdka-quiet">'

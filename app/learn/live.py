@@ -10,8 +10,9 @@ import streamlit as st
 
 from app import charts, data, parts, theme, words
 from cdka.engine.local import ensure_dispatcher
-from cdka.runs.record import FAILED, FINISHED, KEPT, LIVE, RETRIABLE, Run
+from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import RunState
 from cdka.runs.store import Store
 
 EVERY_S = 1.0
@@ -32,7 +33,7 @@ def find(store: Store, specs: Sequence[RunSpec]) -> list[Run | None]:
 
 def _to_do(runs: Sequence[Run | None]) -> list[Run | None]:
     """Those that were never asked for (None) and those that ended without a result."""
-    return [run for run in runs if run is None or (run.status in RETRIABLE and run.status not in KEPT)]
+    return [run for run in runs if run is None or (run.status.can_retry() and not run.status.is_kept())]
 
 
 def start(specs: Sequence[RunSpec]) -> None:
@@ -78,7 +79,7 @@ def panel(
         label = f"Train {words.plural(missing, 'run')}, {specs[0].steps} steps"
         st.button(label, type="primary", key=f"{key}-start", on_click=start, args=(specs,))
     if any(run is not None for run in found):
-        going = any(run is not None and run.status not in FINISHED for run in found)
+        going = any(run is not None and not run.status.is_finished() for run in found)
         _follow(key, arms, field, live=going, told=told, colours=colours, level=level)
     else:
         parts.show('<div class="learn-covered">The curves appear here while the runs train, on this machine.</div>')
@@ -92,7 +93,7 @@ def _follow(
     def show() -> None:
         store = data.store()
         runs = find(store, [spec for _, spec in arms])
-        if any(run is not None and run.status not in FINISHED for run in runs):
+        if any(run is not None and not run.status.is_finished() for run in runs):
             ensure_dispatcher(store)
         named = [(name, run) for (name, _), run in zip(arms, runs, strict=True) if run is not None]
         st.altair_chart(curve(store, named, field, colours, level), key=f"{key}-curve", width="stretch",
@@ -101,7 +102,7 @@ def _follow(
             st.markdown(sentence)
         parts.show(table_html(named))
         parts.caption("Runs " + ", ".join(run.run_id for _, run in named) + "; they are listed in Fine-tune as well.")
-        if live and all(run is None or run.status in FINISHED for run in runs):
+        if live and all(run is None or run.status.is_finished() for run in runs):
             st.rerun()
 
     show()
@@ -180,11 +181,11 @@ def state_of(run: Run | None) -> str:
     """Where a run stands, in a few words: its test accuracy once it is kept."""
     if run is None:
         return "not run yet"
-    if run.status == FAILED:
+    if run.status == RunState.FAILED:
         return f"failed: {run.error}"
     if "accuracy" in run.metrics:
         return f"{run.metrics['accuracy']:.3f}"
-    if run.status in LIVE:
+    if run.status.is_live():
         return f"step {run.step} of {run.spec.steps}" if run.step else (run.phase or run.status)
     return run.status
 

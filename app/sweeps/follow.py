@@ -10,7 +10,8 @@ from app import data, parts, state, words
 from app.sweeps.progress import Progress, progress, progress_html
 from cdka.engine import local
 from cdka.errors import CdkaError
-from cdka.runs.record import FAILED, FINISHED, LOST, Sweep
+from cdka.runs.run import Sweep
+from cdka.runs.states import RunState
 
 EVERY_S = 1.5
 
@@ -39,7 +40,7 @@ def _strip(sweep_id: str, ended: bool) -> None:
 
 def why_failed_html(sweep_id: str) -> str:
     """Why runs of a sweep failed or were lost: the first reason, and how many others there are; empty if none did."""
-    failed = [run for run in data.store().runs(sweep_id=sweep_id) if run.status in (FAILED, LOST)]
+    failed = [run for run in data.store().runs(sweep_id=sweep_id) if run.status in (RunState.FAILED, RunState.LOST)]
     if not failed:
         return ""
     reasons = list(dict.fromkeys((run.error or "no reason was told").strip().splitlines()[-1] for run in failed))
@@ -64,5 +65,5 @@ def cancel(sweep_id: str) -> None:
     """Take every run of a sweep that has not ended out of the queue or stop it; what is done stays."""
     store = data.store()
     for run in store.runs(sweep_id=sweep_id):
-        if run.status not in FINISHED:
+        if not run.status.is_finished():
             store.request_stop(run.run_id, keep=False)

@@ -13,7 +13,7 @@ from app.sweeps import draft, figure
 from app.sweeps.launching import Launcher
 from cdka.engine.slots import gpus
 from cdka.errors import CdkaError
-from cdka.runs.record import FINISHED
+from cdka.runs.states import FINISHED
 from cdka.runs.store import Store
 from cdka.sweep.launch import Preview, preview
 from cdka.sweep.plan import Plan

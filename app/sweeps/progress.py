@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app import words
-from cdka.runs.record import CANCELLED, FAILED, FINISHED, KEPT, LIVE, LOST, Run
+from cdka.runs.run import Run
+from cdka.runs.states import KEPT, LIVE, RunState
 
 TELLING = 0.03
 """Below this share of the work a pace is all loading, and no time is promised."""
@@ -34,7 +35,7 @@ class Progress:
 def progress(runs: Sequence[Run], now: float | None = None) -> Progress:
     """The progress of ``runs``; the pace is that of all steps since the first start."""
     steps = sum(run.spec.steps for run in runs)
-    done = sum(run.spec.steps if run.status in FINISHED else run.step for run in runs)
+    done = sum(run.spec.steps if run.status.is_finished() else run.step for run in runs)
     share = done / steps if steps else 0.0
     starts = [run.started_at for run in runs if run.started_at is not None]
     remaining = None
@@ -44,7 +45,8 @@ def progress(runs: Sequence[Run], now: float | None = None) -> Progress:
     def count(*statuses: str) -> int:
         return sum(run.status in statuses for run in runs)
 
-    return Progress(len(runs), count(*KEPT), count(FAILED, LOST), count(CANCELLED), count(*LIVE), share, remaining)
+    failed, cancelled = count(RunState.FAILED, RunState.LOST), count(RunState.CANCELLED)
+    return Progress(len(runs), count(*KEPT), failed, cancelled, count(*LIVE), share, remaining)
 
 
 def progress_html(found: Progress) -> str:

@@ -26,7 +26,8 @@ from cdka.claims.plan import DEFAULT_SEEDS, SEARCH, regimes
 from cdka.claims.report import report
 from cdka.engine import local
 from cdka.errors import CdkaError
-from cdka.runs.record import KEPT, Sweep
+from cdka.runs.run import Sweep
+from cdka.runs.states import KEPT
 from cdka.runs.store import Store
 from cdka.sweep.check import checked_all
 from cdka.sweep.plan import Plan

@@ -16,9 +16,9 @@ from typing import Any
 from cdka.cli.output import print_table
 from cdka.engine import local
 from cdka.errors import CdkaError
+from cdka.runs.job_queue import Batch, claim, record_events, reserve
 from cdka.runs.spec import RunSpec, resolve
 from cdka.runs.store import Store
-from cdka.runs.transitions import Batch, claim, record_events, reserve
 from cdka.sweep.check import checked
 
 LIVE_RUNS, POINTS, NEW_POINTS = 30, 2000, 20
@@ -110,8 +110,8 @@ def _queue(store: Store, spec: RunSpec) -> float:
 def _poll(store: Store, spec: RunSpec, rounds: int) -> tuple[float, list[float], list[float]]:
     run_ids = store.submit([spec.with_(steps=10_000, seed=seed) for seed in range(LIVE_RUNS)])
     for run_id in run_ids:
-        reserve(store, lambda spec: "bench")
-        claim(store, run_id, 1, (0, "bench", "bench"))
+        reserve(store.database, lambda spec: "bench")
+        claim(store.database, run_id, 1, (0, "bench", "bench"))
 
     sequence = [0]
 
@@ -143,7 +143,7 @@ def _poll(store: Store, spec: RunSpec, rounds: int) -> tuple[float, list[float],
         ]
         batches = [Batch(run_id, 1, sequence[0], steps + looks) for run_id in run_ids]
         sequence[0] += len(steps) + len(looks)
-        record_events(store, batches)
+        record_events(store.database, batches)
 
     more(0, POINTS)
     reader = Store(Path(store.home))

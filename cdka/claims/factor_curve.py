@@ -15,7 +15,7 @@ import pandas as pd
 from cdka.claims.catalogue import STUDIES
 from cdka.claims.judge import runs_by_regime
 from cdka.compare import Measure, StoreSource, compare
-from cdka.runs.record import Run, Sweep
+from cdka.runs.run import Run, Sweep
 from cdka.runs.store import Store
 from cdka.stats.intervals import band
 from cdka.stats.trend import gains, ladders, slopes

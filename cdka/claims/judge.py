@@ -16,7 +16,7 @@ from cdka.claims.catalogue import STUDIES, Claim
 from cdka.claims.rules import MARGIN, RULES, Case
 from cdka.compare import t_interval
 from cdka.errors import CdkaError
-from cdka.runs.record import FINISHED, Run, Sweep
+from cdka.runs.run import Run, Sweep
 from cdka.runs.store import Store
 
 SUPPORTED, CONTRADICTED, UNRESOLVED = "supported", "contradicted", "not resolved"
@@ -101,7 +101,7 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
         return (value - evidence.shift) * evidence.sign
 
     if n < 2:
-        waiting = sum(run.status not in FINISHED for run in runs)
+        waiting = sum(not run.status.is_finished() for run in runs)
         why = f"{waiting} runs are still to come" if waiting else "it needs at least two seeds with every arm"
         text = f"{claim.text} Not resolved in the {regime} regime: {why}.{evidence.remark}"
         effect = told(float(values[0])) if n else None

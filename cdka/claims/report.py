@@ -25,7 +25,7 @@ from cdka.compare import Measure, StoreSource, compare
 from cdka.engine.slots import cores
 from cdka.errors import CdkaError
 from cdka.formatting import plural
-from cdka.runs.record import Run, Sweep
+from cdka.runs.run import Run, Sweep
 from cdka.runs.store import Store
 
 FORMAT = 1

@@ -19,7 +19,8 @@ from cdka.components import Components
 from cdka.cost.adapter import num_params
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
-from cdka.runs.record import FAILED, KEPT, Run
+from cdka.runs.run import Run
+from cdka.runs.states import KEPT, RunState
 from cdka.runs.store import Store
 from cdka.stats.trend import gains, ladders, slopes
 from cdka.theory.alignment import combine
@@ -183,7 +184,7 @@ def _stabilises(case: Case) -> Evidence:
     """Instability without any factor minus instability with the paper's, of the large components."""
     unit = "instability (rise of the loss per fall) without any factor over that with 1/sqrt(r r2)"
     runs = [run for run in case.runs if run.spec.components is not None]
-    ended = [run for run in runs if run.status in (*KEPT, FAILED)]
+    ended = [run for run in runs if run.status in (*KEPT, RunState.FAILED)]
     if not ended:
         return Evidence(np.empty(0), unit)
     share = instability(case.store, ended)
@@ -196,7 +197,7 @@ def _stabilises(case: Case) -> Evidence:
                 continue
             if size == large:
                 by_rule[rule] = {run.spec.seed: share[run.run_id] for run in own}
-            lost = sum(run.status == FAILED for run in own)
+            lost = sum(run.status == RunState.FAILED for run in own)
             mean = np.nanmean([share[run.run_id] for run in own])
             told.append(f"{size} {rule} {mean:.2f}" + (f" ({lost} of {len(own)} diverged)" if lost else ""))
     with_, without = by_rule.get("sqrt_r_r2", {}), by_rule.get("none", {})
@@ -214,7 +215,10 @@ def instability(store: Store, runs: list[Run]) -> dict[str, float]:
     by_run = {
         run_id: rows.sort_values("step")["loss"].to_numpy(dtype=float) for run_id, rows in train.groupby("run_id")
     }
-    return {run.run_id: 1.0 if run.status == FAILED else roughness(by_run.get(run.run_id, np.empty(0))) for run in runs}
+    return {
+        run.run_id: 1.0 if run.status == RunState.FAILED else roughness(by_run.get(run.run_id, np.empty(0)))
+        for run in runs
+    }
 
 
 def roughness(losses: np.ndarray) -> float:

@@ -12,7 +12,8 @@ from cdka.cli.output import say
 from cdka.cost.eta import time_left_s
 from cdka.engine import local
 from cdka.errors import CdkaError
-from cdka.runs.record import FAILED, FINISHED, KEPT, LOST, QUEUED, Run
+from cdka.runs.run import Run
+from cdka.runs.states import RunState
 from cdka.runs.store import Store
 
 _REDRAW_S = 0.2
@@ -28,7 +29,7 @@ def clock(seconds: float) -> str:
 
 def describe(run: Run) -> str:
     """One line about a run at work: ``training 60/200: 0:04 < 0:10, 810 samples/s, validation accuracy 0.71``."""
-    if run.status == QUEUED:
+    if run.status == RunState.QUEUED:
         return "queued"
     parts = [f"{run.phase or run.status} {run.step}/{run.spec.steps}"]
     if run.remaining_s is not None:
@@ -49,12 +50,12 @@ class Bar:
 
     def __call__(self, runs: Sequence[Run]) -> None:
         now = time.monotonic()
-        done = all(run.status in FINISHED for run in runs)
+        done = all(run.status.is_finished() for run in runs)
         if not runs or (now - self._drawn < (_REDRAW_S if self._live else _PLAIN_LINE_S) and not done):
             return
         self._drawn = now
         steps = sum(run.spec.steps for run in runs)
-        made = sum(run.spec.steps if run.status in FINISHED else run.step for run in runs)
+        made = sum(run.spec.steps if run.status.is_finished() else run.step for run in runs)
         line = self._text(runs)
         if self._live:
             filled = round(20 * made / steps)
@@ -70,9 +71,9 @@ class Bar:
     @staticmethod
     def _text(runs: Sequence[Run]) -> str:
         if len(runs) == 1:
-            return describe(runs[0]) if runs[0].status not in FINISHED else runs[0].status
-        finished = [run for run in runs if run.status in FINISHED]
-        bad = sum(run.status in (FAILED, LOST) for run in finished)
+            return describe(runs[0]) if not runs[0].status.is_finished() else runs[0].status
+        finished = [run for run in runs if run.status.is_finished()]
+        bad = sum(run.status in (RunState.FAILED, RunState.LOST) for run in finished)
         left = time_left_s(runs)
         text = f"{len(finished)}/{len(runs)} runs" + (f", {bad} failed" if bad else "")
         return text + (f", about {clock(left)} to go" if left else "")
@@ -95,7 +96,7 @@ def follow(store: Store, run_ids: Sequence[str], *, quiet: bool = False) -> list
             keep = asked == 1
             say("\nstopping, keeping what there is; Ctrl-C again cancels" if keep else "\ncancelling")
             for run in store.runs(ids=run_ids):
-                if run.status not in FINISHED:
+                if not run.status.is_finished():
                     store.request_stop(run.run_id, keep=keep and run.step > 0)
 
 
@@ -103,7 +104,7 @@ def tell_failures(store: Store, runs: Sequence[Run]) -> None:
     """Say on stderr why runs failed or were lost, each reason once, and where to read on."""
     reasons: dict[tuple[str, str | None], list[Run]] = {}
     for run in runs:
-        if run.status in (FAILED, LOST):
+        if run.status in (RunState.FAILED, RunState.LOST):
             reasons.setdefault((run.status, run.error), []).append(run)
     for (status, error), alike in reasons.items():
         more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
@@ -115,4 +116,4 @@ def tell_failures(store: Store, runs: Sequence[Run]) -> None:
 
 def exit_code(runs: Sequence[Run]) -> int:
     """0 if every run was kept, else 1."""
-    return 0 if runs and all(run.status in KEPT for run in runs) else 1
+    return 0 if runs and all(run.status.is_kept() for run in runs) else 1

@@ -11,7 +11,7 @@ from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, spec_settings
 from cdka.engine import local
 from cdka.errors import CdkaError
-from cdka.runs.record import KEPT, Run
+from cdka.runs.run import Run
 from cdka.runs.spec import resolve
 from cdka.runs.store import Store
 from cdka.sweep.check import checked
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def document(run: Run) -> dict[str, Any]:
     """A run as JSON: what the contract of ``cdka run --json`` names, and its error if it has one."""
-    kept = run.status in KEPT
+    kept = run.status.is_kept()
     return {
         "run_id": run.run_id,
         "status": run.status,
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     (ended,) = runs
     if args.json:
         print_json(document(ended))
-    elif ended.status in KEPT:
+    elif ended.status.is_kept():
         accuracy = ended.metrics.get("accuracy")
         measured = "no accuracy" if accuracy is None else f"test accuracy {accuracy:.3f}"
         print(f"{ended.status}: {measured}, {ended.num_params:,} parameters, {ended.seconds:.1f} s")

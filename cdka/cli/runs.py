@@ -12,7 +12,8 @@ from cdka.cli.progress import clock
 from cdka.cli.run import document
 from cdka.engine import local
 from cdka.errors import CdkaError, unknown
-from cdka.runs.record import STATUSES, Run
+from cdka.runs.run import Run
+from cdka.runs.states import RunState
 from cdka.runs.store import Store
 
 HELP = "List, show, stop, cancel, retry or remove runs. An id may be shortened to its beginning."
@@ -22,7 +23,7 @@ EXAMPLE = "cdka runs show r-4kq7mz2n"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", default="list", metavar="ACTION", help=", ".join(_ACTIONS))
     parser.add_argument("ids", nargs="*", metavar="ID", help="the run, or several")
-    parser.add_argument("--status", help=f"list only these: {', '.join(STATUSES)}")
+    parser.add_argument("--status", help=f"list only these: {', '.join(tuple(RunState))}")
     parser.add_argument("--sweep", help="list only the runs of this sweep")
     parser.add_argument("--top", type=int, default=30, help="how many to list, newest first (default 30; 0: all)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -37,7 +38,7 @@ def _state(run: Run) -> dict[str, Any]:
         "phase": run.phase,
         "step": run.step,
         "attempt": run.attempt,
-        "stop": run.stop,
+        "stop": run.stop_requested,
         "last_eval": dict(run.last_eval),
         "peak_bytes": run.peak_bytes,
         "remaining_s": run.remaining_s,
@@ -52,8 +53,8 @@ def _state(run: Run) -> dict[str, Any]:
 def _list(store: Store, args: argparse.Namespace) -> None:
     if args.top < 0:
         raise CdkaError(f"--top must be 0 (all) or a positive integer: got {args.top}.")
-    if args.status is not None and args.status not in STATUSES:
-        raise unknown("status", args.status, STATUSES)
+    if args.status is not None and args.status not in tuple(RunState):
+        raise unknown("status", args.status, tuple(RunState))
     if args.sweep is not None:
         store.sweep(args.sweep)
     runs = store.runs(status=args.status, sweep_id=args.sweep)

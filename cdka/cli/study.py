@@ -12,7 +12,6 @@ from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
-from cdka.runs.record import KEPT
 from cdka.runs.store import Store
 from cdka.sweep.launch import launch, preview
 
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     tell_failures(store, others)
     sweeps = [store.sweep(sweep_id) for sweep_id in sweep_ids]
     findings = [(sweep, judge(store, sweep)) for sweep in sweeps]
-    if target is not None and not any(run.status in KEPT for run in runs):
+    if target is not None and not any(run.status.is_kept() for run in runs):
         say(f"no run was kept, so there is nothing to report: {target} was not written")
     elif target is not None:
         report(store, sweeps, name=target.stem).write(target)

@@ -14,15 +14,13 @@ import pandas as pd
 
 from cdka.compare.measure import Measure
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import ENDED_BADLY, KEPT, WAITING, RunState
 from cdka.stats.intervals import band
 
 COLUMN_SETTINGS = ("model", "task", "method", "r1", "r2", "r", "rank", "alpha", "lr", "steps", "batch_size")
 """The settings that ``Store.frame`` shows; the whole specification is used where it is given."""
 _NOT_SETTINGS = ("seed", "device", "checkpoint_every")
 """What two runs of one arm may differ in: none of them changes what is being tried."""
-KEPT = ("done", "stopped")
-WAITING = ("queued", "starting", "running", "stopping")
-ENDED_BADLY = ("failed", "lost", "cancelled")
 _SHORT = {"batch_size": "batch", "target_modules": "modules", "init_weights": "init"}
 
 
@@ -183,5 +181,7 @@ def with_values(frame: pd.DataFrame, measure: Measure, curves: pd.DataFrame | No
     At a step, runs that are still under way count too: that step is behind them.
     """
     values = measure.values(frame, curves)
-    counts = frame["status"].isin(KEPT) if measure.at != "step" else ~frame["status"].isin(["failed", "lost"])
+    counts = (
+        frame["status"].isin(KEPT) if measure.at != "step" else ~frame["status"].isin([RunState.FAILED, RunState.LOST])
+    )
     return frame.assign(value=values.where(counts))

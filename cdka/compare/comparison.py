@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from cdka.compare.arms import KEPT, WAITING, identified, seed_table, summary, with_values
+from cdka.compare.arms import identified, seed_table, summary, with_values
 from cdka.compare.measure import Measure
 from cdka.compare.source import Source
 from cdka.errors import CdkaError, unknown
 from cdka.formatting import plural
+from cdka.runs.states import KEPT, WAITING
 from cdka.stats.intervals import holm
 from cdka.stats.paired import ALPHA, reference_pairs, verdicts
 from cdka.stats.pareto import pareto

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from cdka.compare.arms import KEPT
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
 from cdka.formatting import plural
+from cdka.runs.states import KEPT
 from cdka.stats.paired import UNRESOLVED, needs
 from cdka.stats.paired import sentence as verdict_sentence
 from cdka.stats.trend import sentence as trend_sentence

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from cdka.errors import CdkaError, unknown
-from cdka.runs.record import CANCELLED
+from cdka.runs.states import RunState
 
 if TYPE_CHECKING:
-    from cdka.runs.record import Sweep
+    from cdka.runs.run import Sweep
     from cdka.runs.store import Store
 
 
@@ -74,7 +74,7 @@ def find_sweep(store: Store, name: str | None) -> Sweep:
 
 def newest(sweeps: Sequence[Sweep]) -> Sweep | None:
     """The first of ``sweeps``, which come newest first, that was not cancelled as a whole."""
-    return next((sweep for sweep in sweeps if sweep.counts.keys() - {CANCELLED}), None)
+    return next((sweep for sweep in sweeps if sweep.counts.keys() - {RunState.CANCELLED}), None)
 
 
 class StoreSource:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from cdka.runs.record import KEPT, LIVE, QUEUED, Run
+from cdka.runs.run import Run
+from cdka.runs.states import RunState
 
 
 def time_left_s(runs: Sequence[Run]) -> float | None:
@@ -14,8 +15,8 @@ def time_left_s(runs: Sequence[Run]) -> float | None:
     Waiting runs are taken to go at the mean pace of the others on their model and task, as many at once as are at
     work now.
     """
-    live = [run for run in runs if run.status in LIVE]
-    waiting = [run for run in runs if run.status == QUEUED]
+    live = [run for run in runs if run.status.is_live()]
+    waiting = [run for run in runs if run.status == RunState.QUEUED]
     if not live and not waiting:
         return None
     paces: dict[tuple[str, str], list[float]] = {}
@@ -36,7 +37,7 @@ def _seconds_per_step(run: Run) -> float | None:
     steps = run.step - run.first_step
     if steps <= 0:
         return None
-    if run.status in KEPT:
+    if run.status.is_kept():
         return run.seconds / steps if run.seconds else None
     return run.elapsed_s / steps if run.elapsed_s else None
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from cdka.runs import tables
-from cdka.runs.record import Run
+from cdka.runs import frames
+from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import KEPT
 
 REFERENCE_S = {
     ("digits-vit", "digits-flip"): 5e-4,
@@ -61,14 +62,14 @@ def estimate(specs: Sequence[RunSpec], history: pd.DataFrame | None = None, *, s
 def timed(runs: Sequence[Run]) -> pd.DataFrame:
     """The frame of ``runs`` with ``pack_size``: how many of them trained in the same process."""
     together = Counter(run.pack_id for run in runs if run.pack_id is not None)
-    return tables.frame(runs).assign(pack_size=[together.get(run.pack_id, 1) for run in runs])
+    return frames.frame(runs).assign(pack_size=[together.get(run.pack_id, 1) for run in runs])
 
 
 def _rates(history: pd.DataFrame | None) -> dict[tuple[str, str], tuple[float, int]]:
     """Median seconds per sample and number of runs behind it, by model and task."""
     if history is None or not {"training_s", "steps_done"} <= set(history.columns):
         return {}
-    kept = history[history["status"].isin(("done", "stopped")) & (history["steps_done"] > 0)]
+    kept = history[history["status"].isin(KEPT) & (history["steps_done"] > 0)]
     # The clock of a pack runs for all its members at once: each one's share is what it costs.
     seconds = kept["training_s"].astype(float) / kept.get("pack_size", 1)
     rate = seconds / (kept["steps_done"].astype(float) * kept["batch_size"].astype(float))

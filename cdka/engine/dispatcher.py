@@ -19,11 +19,11 @@ from cdka.engine.spawn import Adopted, Child, Launcher
 from cdka.engine.worker import Order
 from cdka.errors import CdkaError
 from cdka.runs.database import StoreBusy, StoreFull
+from cdka.runs.job_queue import Job, LiveJob, anything_queued, conclude, live_jobs, requeue, reserve
 from cdka.runs.logs import log_tail
-from cdka.runs.record import FAILED, LOST
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import RunState
 from cdka.runs.store import Store
-from cdka.runs.transitions import Job, LiveJob, anything_queued, conclude, live_jobs, requeue, reserve
 
 TICK_S = 0.03
 IDLE_S = 900.0
@@ -88,15 +88,15 @@ class Dispatcher:
     def step(self) -> bool:
         """See who has ended, end whom the user has cancelled, start what can start. True if there is anything to do."""
         ready = self.launcher.ready()
-        live = {entry.job.job_id: entry for entry in live_jobs(self.store)}
+        live = {entry.job.job_id: entry for entry in live_jobs(self.store.database)}
         for entry in live.values():
             if entry.job.job_id not in self._work:
                 self._adopt(entry)
         for work in list(self._work.values()):
             self._watch(work, live.get(work.job.job_id))
-        while ready and len(self._work) < len(self.places) and (job := reserve(self.store, self._slot_for)):
+        while ready and len(self._work) < len(self.places) and (job := reserve(self.store.database, self._slot_for)):
             self._start(job)
-        return bool(self._work) or anything_queued(self.store)
+        return bool(self._work) or anything_queued(self.store.database)
 
     def _stale(self) -> bool:
         """True once the code on disk is not what this process, and so its zygote, has imported."""
@@ -117,24 +117,27 @@ class Dispatcher:
         place = next((slot for slot in self.places if slot.name == job.slot), None)
         if place is None:
             known = ", ".join(dict.fromkeys(slot.name for slot in self.places))
-            conclude(self.store, job.runs, FAILED, f"its device is not on this machine, which has: {known}.")
+            self._fail(job, f"its device is not on this machine, which has: {known}.")
             return
         order = Order(str(self.store.home), job.runs, place)
         try:
             child = self.launcher.start(order)
         except OSError as error:
-            conclude(self.store, job.runs, FAILED, f"no process could be started: {error.strerror}. Retry the run.")
+            self._fail(job, f"no process could be started: {error.strerror}. Retry the run.")
             return
         self._work[job.job_id] = _Work(order, job, child)
+
+    def _fail(self, job: Job, reason: str) -> None:
+        conclude(self.store.database, job.runs, RunState.FAILED, reason)
 
     def _adopt(self, entry: LiveJob) -> None:
         """Take over a live job that this dispatcher has not started, or see that it is none."""
         job, identity = entry.job, entry.identity
         order = Order(str(self.store.home), job.runs, slots.Slot(job.slot, None, 1))
         if identity is None:
-            requeue(self.store, job.runs)  # its worker, if there is one, will find that it comes too late
+            requeue(self.store.database, job.runs)  # its worker, if there is one, will find that it comes too late
         elif identity[2] != process.boot_id():
-            conclude(self.store, job.runs, LOST, REBOOTED)
+            conclude(self.store.database, job.runs, RunState.LOST, REBOOTED)
         else:
             self._work[job.job_id] = _Work(order, job, Adopted(identity))
 
@@ -163,7 +166,7 @@ class Dispatcher:
             return
         if live is not None:
             log = log_tail(work.order.log_paths()[0])
-            conclude(self.store, live.job.runs, *outcome_of(work.child.exit_status, log))
+            conclude(self.store.database, live.job.runs, *outcome_of(work.child.exit_status, log))
         if work.child.pid is not None:
             process.reap_group(work.child.pid)
         del self._work[work.job.job_id]

@@ -11,8 +11,8 @@ from cdka.cost.memory import training_memory
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
-from cdka.runs.record import FAILED, LOST
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import RunState
 from cdka.tasks.catalogue import find_task
 
 EXIT_UNRECORDED = 74
@@ -85,7 +85,7 @@ def outcome_of(exit_status: int | None, log: str) -> tuple[str, str]:
     last = next((line.strip()[:300] for line in reversed(log.splitlines()) if line.strip()), "")
     tail = f" The log ends with: {last}" if last else ""
     if exit_status is None:
-        return LOST, "its process is gone and left no last word. Retry the run."
+        return RunState.LOST, "its process is gone and left no last word. Retry the run."
     if exit_status < 0:
         try:
             name = signal.Signals(-exit_status).name
@@ -93,13 +93,14 @@ def outcome_of(exit_status: int | None, log: str) -> tuple[str, str]:
             name = f"signal {-exit_status}"
         if -exit_status in _ENDED_FROM_OUTSIDE:
             hint = " (by someone, or by the system when it ran out of memory)" if name == "SIGKILL" else ""
-            return LOST, f"its process was killed with {name}{hint}. Retry the run."
-        return FAILED, f"its process crashed with {name}.{tail}"
+            return RunState.LOST, f"its process was killed with {name}{hint}. Retry the run."
+        return RunState.FAILED, f"its process crashed with {name}.{tail}"
     if exit_status == EXIT_UNRECORDED:
-        return FAILED, f"the run store could not be written for a long time: the disk was full, or locked.{tail}"
+        reason = "the run store could not be written for a long time: the disk was full, or locked."
+        return RunState.FAILED, reason + tail
     if exit_status == 0:
-        return FAILED, f"its process ended without a result.{tail}"
-    return FAILED, f"its process ended with exit code {exit_status}.{tail}"
+        return RunState.FAILED, f"its process ended without a result.{tail}"
+    return RunState.FAILED, f"its process ended with exit code {exit_status}.{tail}"
 
 
 REBOOTED = "the machine was restarted while the run was at work. Retry the run."

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from cdka.engine.spawn import python_environment
 from cdka.errors import CdkaError
-from cdka.runs.record import LIVE, QUEUED, Run
+from cdka.runs.job_queue import anything_to_do
+from cdka.runs.run import Run
+from cdka.runs.states import RunState
 from cdka.runs.store import Store
-from cdka.runs.transitions import anything_to_do
 
 DISPATCHER = (sys.executable, "-m", "cdka.engine.dispatcher")
 LOOK_AFTER_S = 2.0
@@ -77,7 +78,7 @@ def ensure_dispatcher(store: Store, *, command: Sequence[str] | None = None) -> 
     Costs about a millisecond where nothing needs to be done: call it after every submit, and whenever you look.
     """
     _reap()
-    return anything_to_do(store) and _start(store, command)
+    return anything_to_do(store.database) and _start(store, command)
 
 
 def warm(store: Store, *, command: Sequence[str] | None = None) -> bool:
@@ -152,6 +153,6 @@ def wait(
             runs = [found[run_id] for run_id in run_ids if run_id in found]
             if on_change is not None:
                 on_change(runs)
-            if not any(run.status == QUEUED or run.status in LIVE for run in runs):
+            if not any(run.status == RunState.QUEUED or run.status.is_live() for run in runs):
                 return runs
         time.sleep(every_s)

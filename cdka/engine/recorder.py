@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from cdka.runs.database import StoreBusy, StoreFull
+from cdka.runs.job_queue import Batch, record_events, stop_requests
 from cdka.runs.store import Store
-from cdka.runs.transitions import Batch, record_events, stops
 
 FLUSH_S = 0.1
 RETRY_S = 1.0
@@ -31,7 +31,7 @@ class Recorder:
         self._runs = list(runs)
         self._batches = [Batch(run_id, attempt, 0) for run_id, attempt in runs]
         self._open = set(range(len(runs)))
-        self._wishes: list[str | None] = [None] * len(runs)
+        self._stop_requests: list[str | None] = [None] * len(runs)
         self._started = self._flushed = self._asked = time.monotonic()
         self._failing_since: float | None = None
 
@@ -57,16 +57,16 @@ class Recorder:
         every = self._checkpoint_every
         return bool(every) and event["kind"] == "step" and event["step"] % every == 0
 
-    def wish(self, index: int) -> str | None:
-        """What was asked of a run: "keep", "cancel" or None. Looks it up at most ten times a second."""
+    def stop_requested(self, index: int) -> str | None:
+        """The stop asked of a run: "keep", "cancel" or None. Looks it up at most ten times a second."""
         now = time.monotonic()
         if now - self._asked >= FLUSH_S:
             self._asked = now
             with suppress(StoreBusy):  # then the answer before still stands
-                self._wishes = stops(self._store, self._runs)
+                self._stop_requests = stop_requests(self._store.database, self._runs)
             if self._failing_since is None and now - self._flushed >= FLUSH_S:
                 self.flush()
-        return self._wishes[index]
+        return self._stop_requests[index]
 
     def flush(self) -> None:
         """Store what has been collected."""
@@ -75,7 +75,7 @@ class Recorder:
         if not waiting:
             return
         try:
-            refused = record_events(self._store, waiting, self._flushed - self._started)
+            refused = record_events(self._store.database, waiting, self._flushed - self._started)
         except (StoreBusy, StoreFull):
             if self._failing_since is None:
                 self._failing_since = self._flushed

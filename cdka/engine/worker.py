@@ -21,9 +21,9 @@ from cdka.engine.failures import EXIT_UNRECORDED, cause_of
 from cdka.engine.process import own_identity
 from cdka.engine.recorder import Recorder
 from cdka.runs.ids import run_directory
+from cdka.runs.job_queue import claim
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
-from cdka.runs.transitions import claim
 
 Train = Callable[[Sequence[RunSpec], Sequence[Path], Callable[[int], str | None]], Iterator[tuple[int, dict[str, Any]]]]
 
@@ -76,7 +76,7 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
     """Claim and train the runs of ``order``; returns the exit code of the process."""
     store = Store(order.home)
     identity = own_identity()
-    claimed = [(run_id, attempt) for run_id, attempt in order.runs if claim(store, run_id, attempt, identity)]
+    claimed = [(run_id, attempt) for run_id, attempt in order.runs if claim(store.database, run_id, attempt, identity)]
     if not claimed:
         return 0  # cancelled or given to another worker in the meantime
     specs = [slots.in_process(store.run(run_id).spec, order.slot) for run_id, _ in claimed]
@@ -85,7 +85,7 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
     try:
         train = load()
         _limit_threads(order.slot.threads)
-        for index, event in train(specs, directories, recorder.wish):
+        for index, event in train(specs, directories, recorder.stop_requested):
             recorder.add(index, event)
             if event["kind"] == "eval":
                 recorder.add(index, {"kind": "memory", "peak_bytes": _peak_bytes()})

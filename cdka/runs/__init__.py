@@ -13,7 +13,7 @@ def __getattr__(name: str) -> Any:
 
         return Store
     if name in ("Run", "Sweep"):
-        from cdka.runs import record
+        from cdka.runs import run
 
-        return getattr(record, name)
+        return getattr(run, name)
     raise AttributeError(f"module 'cdka.runs' has no attribute {name!r}")

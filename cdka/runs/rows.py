@@ -1,37 +1,17 @@
-"""Between rows and records: JSON in, JSON out, and what a row of ``runs`` means."""
+"""Turn rows of the database into runs and events."""
 
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from cdka.runs.ids import run_directory
-from cdka.runs.record import Run
+from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
-
-
-def finite(value: Any) -> Any:
-    """``value`` with every NaN and infinity replaced by None: JSON has neither, and missing is not zero."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
-
-
-def dump(value: Any) -> str:
-    """Compact JSON."""
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    except ValueError:
-        return json.dumps(finite(value), separators=(",", ":"), ensure_ascii=False)
 
 
 @lru_cache(maxsize=4096)
@@ -58,12 +38,12 @@ def run_of(row: sqlite3.Row, home: Path) -> Run:
         finished_at=row["finished_at"],
         directory=run_directory(home, row["run_id"]),
         pack_id=row["pack_id"],
-        stop=row["stop"],
+        stop_requested=row["stop"],
         samples=row["samples"],
         elapsed_s=row["elapsed_s"],
         last_eval=json.loads(row["last_eval"]) if row["last_eval"] else {},
         peak_bytes=row["peak_bytes"],
-        heard_at=row["heard_at"],
+        heartbeat_at=row["heard_at"],
         worked_s=row["worked_s"],
         first_step=row["first_step"],
     )

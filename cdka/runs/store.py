@@ -1,7 +1,6 @@
-"""The run store as everybody sees it: submit, look, stop, retry, remove. Only engines write what happens to a run.
+"""The run store: submit, read, stop, retry, remove. Only the engine writes what happens to a run (``job_queue.py``).
 
-One SQLite file in the home of all state is the only truth (``database.py``); ``transitions.py`` holds the engine's
-side. Free of torch.
+One SQLite file in the home of all state is the only truth (``database.py``). Free of torch.
 """
 
 from __future__ import annotations
@@ -16,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from cdka.errors import CdkaError, unknown
 from cdka.paths import home_dir
-from cdka.runs import record, wishes
+from cdka.runs import control
 from cdka.runs.database import FILE_NAME, Database
+from cdka.runs.encoding import dump
 from cdka.runs.ids import check_id, new_id, run_directory
 from cdka.runs.logs import LOG_TAIL_BYTES, log_tail
-from cdka.runs.record import Poll, Run, Sweep
-from cdka.runs.rows import dump, events_of, marks, run_of
+from cdka.runs.rows import events_of, marks, run_of
+from cdka.runs.run import Poll, Run, Sweep
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import RunState
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -47,7 +48,7 @@ class Store:
                 ) from None
         self.database = Database(self.home / FILE_NAME)
 
-    # Asking for runs -----------------------------------------------------------------------------------------------
+    # Submit -----------------------------------------------------------------------------------------------------
 
     def submit(
         self,
@@ -130,7 +131,7 @@ class Store:
     def _last_position(sql: sqlite3.Cursor) -> int:
         return sql.execute("SELECT coalesce(max(position), 0) FROM runs").fetchone()[0]
 
-    # Looking -------------------------------------------------------------------------------------------------------
+    # Read ----------------------------------------------------------------------------------------------------------
 
     def runs(
         self,
@@ -188,7 +189,7 @@ class Store:
     @staticmethod
     def _sweep(sql: sqlite3.Cursor, row: sqlite3.Row) -> Sweep:
         counts = sql.execute("SELECT status, count(*) FROM runs WHERE sweep_id = ? GROUP BY status", (row["sweep_id"],))
-        tally = dict(map(tuple, counts.fetchall()))
+        tally = {RunState(status): number for status, number in counts.fetchall()}
         return Sweep(row["sweep_id"], row["name"], json.loads(row["plan"]), row["created_at"], tally)
 
     def events(
@@ -248,32 +249,32 @@ class Store:
         return log_tail(path, most_bytes)
 
     def frame(self, run_ids: Iterable[str] | None = None, sweep_id: str | None = None) -> DataFrame:
-        """One row per run: what was asked, its state, and every metric as a column (see ``tables.frame``)."""
-        from cdka.runs import tables
+        """One row per run: what was asked, its state, and every metric as a column (see ``frames.frame``)."""
+        from cdka.runs import frames
 
-        return tables.frame(self.runs(ids=run_ids, sweep_id=sweep_id))
+        return frames.frame(self.runs(ids=run_ids, sweep_id=sweep_id))
 
     def curves(self, run_ids: Iterable[str]) -> DataFrame:
-        """The training and evaluation points of the last attempt of each run (see ``tables.curves``)."""
-        from cdka.runs import tables
+        """The training and evaluation points of the last attempt of each run (see ``frames.curves``)."""
+        from cdka.runs import frames
 
-        return tables.curves(self.database, run_ids)
+        return frames.curves(self.database, run_ids)
 
     def predictions(self, run_id: str) -> DataFrame:
         """The test predictions of a kept run: example, label, predicted (missing where unparsed)."""
-        from cdka.runs import tables
+        from cdka.runs import frames
 
-        return tables.predictions(self.database, run_id)
+        return frames.predictions(self.database, run_id)
 
-    # Changing one's mind -------------------------------------------------------------------------------------------
+    # Control and remove -------------------------------------------------------------------------------------------
 
-    def request_stop(self, run_id: str, keep: bool) -> str:
-        """The status after asking a run to stop: with ``keep`` it evaluates and saves, else it is cancelled.
+    def request_stop(self, run_id: str, keep: bool) -> RunState:
+        """The state after asking a run to stop: with ``keep`` it evaluates and saves, else it is cancelled.
 
         A run that no worker has taken up yet is cancelled at once (there is nothing to keep). A cancel overrides
         an earlier stop-and-keep, never the other way round. A finished run is left as it is.
         """
-        return wishes.request_stop(self, self.run(run_id).run_id, keep)
+        return control.request_stop(self.database, self.run(run_id).run_id, keep)
 
     def retry(self, run_ids: str | Iterable[str]) -> None:
         """Queue finished runs again, each as a new attempt with a fresh stream of events, at the end of the queue.
@@ -282,18 +283,18 @@ class Store:
         is not finished or is done.
         """
         wanted = [run_ids] if isinstance(run_ids, str) else list(run_ids)
-        wishes.retry(self, [self.run(run_id).run_id for run_id in wanted])
+        control.retry(self.database, self.home, [self.run(run_id).run_id for run_id in wanted])
 
     def prioritise(self, run_ids: str | Iterable[str]) -> None:
         """Move queued runs to the front of the queue, keeping their order among themselves."""
-        wishes.prioritise(self, [run_ids] if isinstance(run_ids, str) else list(run_ids))
+        control.prioritise(self.database, [run_ids] if isinstance(run_ids, str) else list(run_ids))
 
     def remove(self, run_id: str) -> None:
         """Forget a run for good: its record, events, log and adapter. Raises CdkaError while a process is at work."""
         run_id = self.run(run_id).run_id
         with self.database.write() as sql:
             row = sql.execute("SELECT status FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-            if row is not None and row["status"] in record.LIVE:
+            if row is not None and RunState(row["status"]).is_live():
                 raise CdkaError(f"a run at work cannot be removed: {run_id} is {row['status']}. Cancel it first.")
             sql.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
         shutil.rmtree(run_directory(self.home, run_id), ignore_errors=True)

@@ -12,10 +12,10 @@ import pytest
 from app.finetune import curves, live, order, rows
 from app.finetune.feed import Feed, Track
 from app.finetune.order import Launcher, Order
-from cdka.runs.record import CANCELLED, QUEUED
+from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
 from cdka.runs.spec import resolve
+from cdka.runs.states import RunState
 from cdka.runs.store import Store
-from cdka.runs.transitions import Batch, claim, conclude, record_events, reserve
 from cdka.sweep.plan import plan
 
 
@@ -42,7 +42,7 @@ def test_opens_with_an_example_and_the_one_button_that_starts_it(room, idle):
     assert not app.exception
     runs = Store().runs()
     assert [run.spec.label for run in runs] == ["cdka 2,8,1", "lora 2"]
-    assert {run.status for run in runs} == {QUEUED}
+    assert {run.status for run in runs} == {RunState.QUEUED}
     assert idle, "somebody was asked to work on the queue"
     assert "2 runs: 2 waiting" in texts(app)
 
@@ -108,7 +108,7 @@ def test_a_run_can_be_cancelled_and_ordered_again_from_its_row(room, idle):
     assert app.number_input(key="tune-steps").value == 33
     assert app.button(key="launch").label == "Launch 1 run", "that run alone, without baselines"
     app.button(key=f"cancel-{run.run_id}").click().run()
-    assert store.run(run.run_id).status == CANCELLED
+    assert store.run(run.run_id).status == RunState.CANCELLED
     app.button(key=f"ask-{run.run_id}").click().run()
     assert [one.run_id for one in store.runs()] == [run.run_id], "asks once more"
     app.button(key=f"remove-{run.run_id}").click().run()
@@ -250,20 +250,20 @@ def test_all_runs_shown_are_stopped_with_one_click(room, idle):
         "Cancel all 4",
     ]
     app.button(key="all-waiting").click().run()
-    assert {store.run(run_id).status for run_id in run_ids} == {CANCELLED}
+    assert {store.run(run_id).status for run_id in run_ids} == {RunState.CANCELLED}
     assert not app.exception
 
 
 def test_the_menu_shows_the_stored_settings_the_log_and_each_attempt(room, idle):
     store = Store()
     (run_id,) = store.submit([SPEC.with_(lr=0.0456, max_grad_norm=0.7)])
-    reserve(store, lambda spec: "cpu:0")
-    claim(store, run_id, 1, (1, "start", "boot"))
+    reserve(store.database, lambda spec: "cpu:0")
+    claim(store.database, run_id, 1, (1, "start", "boot"))
     log = store.run(run_id).log_path
     log.parent.mkdir(parents=True)
     log.write_text("a line\n" * 10_000 + "the last line\n")
     told = "the loss or its gradient was no longer finite at step 3. Lower lr"
-    record_events(store, [Batch(run_id, 1, 0, [{"kind": "failed", "cause": told, "step": 3}])])
+    record_events(store.database, [Batch(run_id, 1, 0, [{"kind": "failed", "cause": told, "step": 3}])])
     app = room("finetune", show="all")
     app.text_input(key="tune-lr").set_value("0.5").run()
     app.session_state[f"menu-{run_id}"] = True
@@ -282,8 +282,8 @@ def test_a_resumed_run_shows_its_whole_curve():
     store = Store()
     (run_id,) = store.submit([SPEC])
     for attempt, (first, last) in enumerate([(1, 40), (31, 60)], start=1):
-        reserve(store, lambda spec: "cpu:0")
-        claim(store, run_id, attempt, (1, "start", "boot"))
+        reserve(store.database, lambda spec: "cpu:0")
+        claim(store.database, run_id, attempt, (1, "start", "boot"))
         events = [{"kind": "resumed", "step": 30}] if attempt == 2 else []
         for step in range(first, last + 1):
             events.append({"kind": "step", "step": step, "loss": 1 / step, "samples": step, "elapsed_s": step / 10})
@@ -297,9 +297,9 @@ def test_a_resumed_run_shows_its_whole_curve():
                         "elapsed_s": 1.0,
                     }
                 )
-        record_events(store, [Batch(run_id, attempt, 0, events)])
+        record_events(store.database, [Batch(run_id, attempt, 0, events)])
         if attempt == 1:
-            conclude(store, [(run_id, 1)], "lost", "why")
+            conclude(store.database, [(run_id, 1)], "lost", "why")
             store.retry(run_id)
     feed = Feed()
     feed.refresh(store, [run_id])
@@ -327,7 +327,7 @@ def test_a_worker_that_says_nothing_is_told():
     (run_id,) = store.submit([SPEC])
     from dataclasses import replace
 
-    busy = replace(store.run(run_id), status="running", phase="training", heard_at=time.time() - 20)
+    busy = replace(store.run(run_id), status="running", phase="training", heartbeat_at=time.time() - 20)
     assert "silent" not in rows.row_html(busy, Track())
-    assert "silent for 2 min" in rows.row_html(replace(busy, heard_at=time.time() - 130), Track())
-    assert "silent" not in rows.row_html(replace(busy, status="done", heard_at=1.0), Track())
+    assert "silent for 2 min" in rows.row_html(replace(busy, heartbeat_at=time.time() - 130), Track())
+    assert "silent" not in rows.row_html(replace(busy, status="done", heartbeat_at=1.0), Track())

@@ -22,8 +22,8 @@ from cdka.cli import sweep as sweep_command
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
-from cdka.runs.record import QUEUED
 from cdka.runs.spec import resolve
+from cdka.runs.states import RunState
 from cdka.runs.store import Store
 from cdka.sweep.plan import plan
 from cdka.sweep.planfile import EXAMPLE
@@ -181,8 +181,8 @@ def test_a_launch_queues_the_runs_once_and_links_to_them(room, idle):
     (sweep,) = Store().sweeps()
     runs = Store().runs()
     assert [(run.spec.label, run.spec.steps, run.status) for run in runs[:2]] == [
-        ("cdka 2,4,1", 5, QUEUED),
-        (runs[1].spec.label, 5, QUEUED),
+        ("cdka 2,4,1", 5, RunState.QUEUED),
+        (runs[1].spec.label, 5, RunState.QUEUED),
     ]
     assert len(runs) == 4
     assert idle, "somebody was asked to work on the queue"

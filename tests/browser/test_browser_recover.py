@@ -11,7 +11,6 @@ import pytest
 from ledger import LEDGER, Damage
 
 from cdka.engine import local
-from cdka.runs.record import FINISHED
 from cdka.runs.store import Store
 
 pytestmark = pytest.mark.browser
@@ -38,7 +37,7 @@ def launch(page, settled, steps: int = 40) -> None:
 def ended(store: Store):
     """The runs of the home once all have ended."""
     deadline = time.monotonic() + PATIENCE_S
-    while not (runs := store.runs()) or any(run.status not in FINISHED for run in runs):
+    while not (runs := store.runs()) or any(not run.status.is_finished() for run in runs):
         assert time.monotonic() < deadline, runs
         time.sleep(0.2)
     return runs

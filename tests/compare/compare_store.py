@@ -9,10 +9,10 @@ import numpy as np
 from compare_synthetic import IN, OUT, params
 from safetensors.numpy import save_file
 
-from cdka.runs import transitions
+from cdka.runs import job_queue
+from cdka.runs.job_queue import Batch
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
-from cdka.runs.transitions import Batch
 
 VERSIONS = {"torch": "2.13.0", "peft": "0.21.2", "transformers": "5.23.0", "cdka": "0.1.0"}
 LAYERS = ("vit.encoder.layer.0.attention.attention.query", "vit.encoder.layer.0.intermediate.dense")
@@ -127,12 +127,12 @@ def fill(
     started = [i for i in range(len(specs)) if (ends or {}).get(i) != "queued"]
     sweep_id = store.create_sweep(name, {"name": name}, [specs[i] for i in started])
     for i in started:
-        job = transitions.reserve(store, lambda _: "cpu:0")
+        job = job_queue.reserve(store.database, lambda _: "cpu:0")
         ((run_id, attempt),) = job.runs
-        assert transitions.claim(store, run_id, attempt, (1, "0", "made-up"))
+        assert job_queue.claim(store.database, run_id, attempt, (1, "0", "made-up"))
         end = (ends or {}).get(i, "done")
         sent = events(specs[i], rng, shared[specs[i].seed], points=points, end=end)
-        transitions.record_events(store, [Batch(run_id, attempt, 0, sent)], worked_s=0.031 * specs[i].steps)
+        job_queue.record_events(store.database, [Batch(run_id, attempt, 0, sent)], worked_s=0.031 * specs[i].steps)
         if end == "done" and adapters and specs[i].method != "full":
             write_adapter(store.run(run_id).adapter_dir, specs[i], rng)
     waiting = [spec for i, spec in enumerate(specs) if (ends or {}).get(i) == "queued"]

@@ -90,9 +90,9 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path):
     """Two real runs are trained, stored and exported: script and notebook train them again to the same digits."""
     pytest.importorskip("torch")
     from cdka.compare.anatomy import read_adapter
-    from cdka.runs import transitions
+    from cdka.runs import job_queue
+    from cdka.runs.job_queue import Batch
     from cdka.runs.spec import resolve
-    from cdka.runs.transitions import Batch
     from cdka.train.loop import train
 
     store = Store(tmp_path / "home")
@@ -102,11 +102,11 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path):
     ]
     sweep_id = store.create_sweep("real", {}, specs)
     for spec in specs:
-        job = transitions.reserve(store, lambda _: "cpu:0")
+        job = job_queue.reserve(store.database, lambda _: "cpu:0")
         ((run_id, attempt),) = job.runs
-        transitions.claim(store, run_id, attempt, (1, "0", "test"))
+        job_queue.claim(store.database, run_id, attempt, (1, "0", "test"))
         sent = [event for _, event in train([spec], [store.run(run_id).directory])]
-        transitions.record_events(store, [Batch(run_id, attempt, 0, sent)])
+        job_queue.record_events(store.database, [Batch(run_id, attempt, 0, sent)])
     source = StoreSource(store, [sweep_id], name="real")
     comparison = compare(source)
     recorded = comparison.frame["value"].to_list()

@@ -15,8 +15,8 @@ from ledger import LEDGER, Damage
 
 from cdka.engine import local
 from cdka.engine.process import process_start
-from cdka.runs.record import FINISHED, LIVE
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import LIVE
 from cdka.runs.store import Store
 
 
@@ -58,7 +58,7 @@ class Engine:
     def wait(self, *run_ids: str, s: float = 40.0):
         """The runs once all have finished; a dispatcher that dies is replaced, as every client does."""
         return self.until(
-            lambda: [run for run in self.store.runs(ids=run_ids) if run.status in FINISHED],
+            lambda: [run for run in self.store.runs(ids=run_ids) if run.status.is_finished()],
             lambda runs: len(runs) == len(run_ids),
             s=s,
         )

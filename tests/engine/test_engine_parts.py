@@ -21,9 +21,9 @@ from cdka.engine.spawn import Launcher
 from cdka.engine.worker import Order
 from cdka.errors import CdkaError
 from cdka.runs.database import StoreFull
+from cdka.runs.job_queue import claim, reserve
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
-from cdka.runs.transitions import claim, reserve
 from cdka.sweep.check import checked
 
 SPEC = RunSpec("digits-vit", "digits-flip", components="2,8,4")
@@ -133,8 +133,8 @@ def recorded(tmp_path, monkeypatch):
     """(store, recorder, run id) of one claimed run, and a clock that only the test moves."""
     store = Store(tmp_path)
     store.submit(SPEC)
-    ((run_id, attempt),) = reserve(store, lambda spec: "cpu:0").runs
-    claim(store, run_id, attempt, (1, "s", "b"))
+    ((run_id, attempt),) = reserve(store.database, lambda spec: "cpu:0").runs
+    claim(store.database, run_id, attempt, (1, "s", "b"))
     clock = [0.0]
     monkeypatch.setattr(recorder.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(recorder.time, "sleep", lambda s: clock.__setitem__(0, clock[0] + s))
@@ -204,11 +204,11 @@ def test_events_wait_in_memory_while_the_disk_is_full(recorded, monkeypatch):
 
 def test_a_refused_run_is_silent_and_told_to_leave(recorded):
     store, collects, run_id, clock = recorded
-    from cdka.runs.transitions import conclude
+    from cdka.runs.job_queue import conclude
 
-    conclude(store, [(run_id, 1)], "lost", "gone")
+    conclude(store.database, [(run_id, 1)], "lost", "gone")
     clock[0] += 1
-    assert collects.wish(0) == "cancel"
+    assert collects.stop_requested(0) == "cancel"
     clock[0] += 1
     collects.add(0, step(1))
     assert collects.open_runs == []

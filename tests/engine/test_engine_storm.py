@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from cdka.engine import forkserver
-from cdka.runs.record import FINISHED
 
 ASK = """
 import sys, time
@@ -121,7 +120,7 @@ def _unattended(engine, run_ids, s=40.0):
     deadline = time.monotonic() + s
     while True:
         runs = engine.store.runs(ids=run_ids)
-        if all(run.status in FINISHED for run in runs):
+        if all(run.status.is_finished() for run in runs):
             return runs
         assert time.monotonic() < deadline, (runs, engine.log())
         time.sleep(0.05)

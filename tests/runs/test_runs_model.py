@@ -1,4 +1,4 @@
-"""Submits, stops, workers, faults and retries in random order, against a model that fits on a page."""
+"""Submits, stop_requests, workers, faults and retries in random order, against a model that fits on a page."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from hypothesis.stateful import (
 )
 
 from cdka.errors import CdkaError
-from cdka.runs.record import KEPT, LIVE, RETRIABLE
+from cdka.runs.job_queue import Batch, claim, conclude, record_events, requeue, reserve, stop_requests
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import KEPT, LIVE, RETRIABLE
 from cdka.runs.store import Store
-from cdka.runs.transitions import Batch, claim, conclude, record_events, requeue, reserve, stops
 
 SPEC = RunSpec("digits-vit", "digits-flip")
 KINDS = ("step", "final", "stopped", "failed", "cancelled")
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """``expected[run] = [status, attempt, wish]``; ``streams[run, attempt]`` is how many events were accepted."""
+    """``expected[run] = [status, attempt, stop requested]``; ``streams[run, attempt]`` counts accepted events."""
 
     clicks = Bundle("clicks")
     workers = Bundle("workers")
@@ -67,7 +67,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=workers)
     def start(self):
-        job = reserve(self.store, lambda spec: "cpu:0")
+        job = reserve(self.store.database, lambda spec: "cpu:0")
         assert (job is None) == (not self.queue)
         if job is None:
             return multiple()
@@ -88,7 +88,7 @@ class QueueMachine(RuleBasedStateMachine):
     def claim(self, runs):
         for run_id, attempt in runs:
             free = self.owns(run_id, attempt) and self.expected[run_id][0] == "starting"
-            assert claim(self.store, run_id, attempt, (1, "s", "b")) == free
+            assert claim(self.store.database, run_id, attempt, (1, "s", "b")) == free
             if free:
                 self.expected[run_id][0] = "running"
 
@@ -104,14 +104,15 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(runs=workers, kind=st.sampled_from(["step", *KINDS]))
     def write(self, runs, kind):
-        """Any worker at any time, zombies included: only the owner of a live attempt gets through."""
+        """Any worker at any time, zombies included: only who claimed a live attempt gets through."""
         for run_id, attempt in runs:
             event = {"kind": kind, "step": 1, "samples": 64, "elapsed_s": 0.1, "cause": "why"}
             if kind in ("final", "stopped"):
                 event = {"kind": "final", "stopped": kind == "stopped", "metrics": {"accuracy": 1.0}}
             count = self.streams.get((run_id, attempt), 0)
-            refused = record_events(self.store, [Batch(run_id, attempt, count, [event])])
-            assert (run_id in refused) == (not self.owns(run_id, attempt))
+            refused = record_events(self.store.database, [Batch(run_id, attempt, count, [event])])
+            claimed = self.owns(run_id, attempt) and self.expected[run_id][0] != "starting"
+            assert (run_id in refused) == (not claimed)
             self.seen[f"{kind} {'refused' if refused else 'accepted'}"] += 1
             if not refused:
                 self.streams[run_id, attempt] += 1
@@ -121,7 +122,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(runs=workers, known=st.booleans())
     def worker_dies(self, runs, known):
-        conclude(self.store, runs, "lost" if known else "failed", "why")
+        conclude(self.store.database, runs, "lost" if known else "failed", "why")
         for run_id, attempt in runs:
             if self.owns(run_id, attempt):
                 cancelled = self.expected[run_id][2] == "cancel"
@@ -130,7 +131,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(runs=workers)
     def dispatcher_dies(self, runs):
-        requeue(self.store, runs)
+        requeue(self.store.database, runs)
         for run_id, attempt in runs:
             if self.owns(run_id, attempt) and self.expected[run_id][0] == "starting":
                 self.expected[run_id] = ["queued", attempt, None]
@@ -185,12 +186,12 @@ class QueueMachine(RuleBasedStateMachine):
     def the_record_is_the_model(self):
         runs = {run.run_id: run for run in self.store.runs()}
         assert {run_id: run.status for run_id, run in runs.items()} == {r: s[0] for r, s in self.expected.items()}
-        for run_id, (status, attempt, wish) in self.expected.items():
+        for run_id, (status, attempt, stop) in self.expected.items():
             assert runs[run_id].attempt == attempt
             assert bool(runs[run_id].metrics) == (status in KEPT)
             assert (runs[run_id].finished_at is None) == (status in ("queued", *LIVE))
             if status in LIVE:
-                assert stops(self.store, [(run_id, attempt)]) == [wish]
+                assert stop_requests(self.store.database, [(run_id, attempt)]) == [stop]
         for (run_id, attempt), count in self.streams.items():
             events = self.store.events(run_id, attempt=attempt)
             assert [event["seq"] for event in events] == list(range(count if run_id in self.expected else 0))

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from cdka.errors import CdkaError
+from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
 from cdka.runs.logs import log_tail
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
-from cdka.runs.transitions import Batch, claim, conclude, record_events, reserve
 
 SPEC = RunSpec("digits-vit", "digits-flip", steps=10, components="2,8,4")
 ME = (1, "start", "boot")
@@ -26,9 +26,9 @@ def start(store, **more):
     """The id of a fresh run whose first attempt is at work."""
     (run_id,) = store.submit([SPEC.with_(**more)])
     store.prioritise(run_id)
-    job = reserve(store, lambda spec: "cpu:0")
+    job = reserve(store.database, lambda spec: "cpu:0")
     assert job.runs == ((run_id, 1),)
-    assert claim(store, run_id, 1, ME)
+    assert claim(store.database, run_id, 1, ME)
     return run_id
 
 
@@ -81,14 +81,14 @@ def test_a_sweep_counts_its_runs(store):
 def test_the_queue_is_served_in_order_and_priority_reorders_it(store):
     a, b, c, d = store.submit([SPEC] * 4)
     store.prioritise([d, c])
-    order = [reserve(store, lambda spec: "cpu:0").runs[0][0] for _ in range(4)]
+    order = [reserve(store.database, lambda spec: "cpu:0").runs[0][0] for _ in range(4)]
     assert order == [d, c, a, b]
-    assert reserve(store, lambda spec: "cpu:0") is None
+    assert reserve(store.database, lambda spec: "cpu:0") is None
 
 
 def test_a_run_whose_device_is_taken_does_not_block_those_behind_it(store):
     on_gpu, on_cpu = store.submit([SPEC.with_(device="cuda:0"), SPEC.with_(device="cpu")])
-    job = reserve(store, lambda spec: "cpu:0" if spec.device == "cpu" else None)
+    job = reserve(store.database, lambda spec: "cpu:0" if spec.device == "cpu" else None)
     assert job.runs == ((on_cpu, 1),)
     assert store.run(on_gpu).status == "queued"
 
@@ -112,7 +112,7 @@ def test_an_id_may_be_shortened_but_never_leaves_the_home(store):
 def test_poll_returns_only_what_is_new(store):
     run_id, other = start(store), start(store)
     cursors = {run_id: (0, -1), other: (0, -1), "r-gone": (0, -1)}
-    record_events(store, [Batch(run_id, 1, 0, [{"kind": "start", "num_params": 9}, step(1)])])
+    record_events(store.database, [Batch(run_id, 1, 0, [{"kind": "start", "num_params": 9}, step(1)])])
     first = store.poll(cursors)
     assert [event["kind"] for event in first.events[run_id]] == ["start", "step"]
     assert first.events[other] == []
@@ -121,19 +121,19 @@ def test_poll_returns_only_what_is_new(store):
     again = store.poll(first.cursors)
     assert again.events == {run_id: [], other: []}
     assert again.cursors == first.cursors
-    record_events(store, [Batch(run_id, 1, 2, [step(2)])])
+    record_events(store.database, [Batch(run_id, 1, 2, [step(2)])])
     assert [event["step"] for event in store.poll(again.cursors).events[run_id]] == [2]
 
 
 def test_poll_begins_anew_when_a_run_is_started_again(store):
     run_id = start(store)
-    record_events(store, [Batch(run_id, 1, 0, [step(1), step(2)])])
+    record_events(store.database, [Batch(run_id, 1, 0, [step(1), step(2)])])
     before = store.poll({run_id: (0, -1)})
-    conclude(store, [(run_id, 1)], "lost", "gone")
+    conclude(store.database, [(run_id, 1)], "lost", "gone")
     store.retry(run_id)
-    reserve(store, lambda spec: "cpu:0")
-    claim(store, run_id, 2, ME)
-    record_events(store, [Batch(run_id, 2, 0, [step(1)])])
+    reserve(store.database, lambda spec: "cpu:0")
+    claim(store.database, run_id, 2, ME)
+    record_events(store.database, [Batch(run_id, 2, 0, [step(1)])])
     after = store.poll(before.cursors)
     assert after.cursors[run_id] == (2, 0)
     assert [event["step"] for event in after.events[run_id]] == [1]
@@ -141,7 +141,7 @@ def test_poll_begins_anew_when_a_run_is_started_again(store):
 
 def test_a_number_that_is_none_is_missing_not_zero(store):
     run_id = start(store)
-    record_events(store, [Batch(run_id, 1, 0, [step(1, loss=math.nan, grad_norm=math.inf)])])
+    record_events(store.database, [Batch(run_id, 1, 0, [step(1, loss=math.nan, grad_norm=math.inf)])])
     (event,) = store.events(run_id)
     assert event["loss"] is None
     assert event["grad_norm"] is None
@@ -150,24 +150,24 @@ def test_a_number_that_is_none_is_missing_not_zero(store):
 
 def test_progress_is_on_the_record(store):
     run_id = start(store)
-    record_events(store, [Batch(run_id, 1, 0, [{"kind": "phase", "phase": "training"}, step(4)])])
+    record_events(store.database, [Batch(run_id, 1, 0, [{"kind": "phase", "phase": "training"}, step(4)])])
     run = store.run(run_id)
     assert (run.status, run.phase, run.step) == ("running", "training", 4)
     assert run.remaining_s == pytest.approx(0.6)
     assert run.samples_per_s == pytest.approx(640)
-    record_events(store, [Batch(run_id, 1, 2, [{"kind": "memory", "peak_bytes": 12345}, final()])], 2.5)
+    record_events(store.database, [Batch(run_id, 1, 2, [{"kind": "memory", "peak_bytes": 12345}, final()])], 2.5)
     run = store.run(run_id)
     assert (run.status, run.phase, run.remaining_s, run.peak_bytes, run.seconds) == ("done", None, None, 12345, 2.5)
 
 
 def test_a_resumed_run_has_an_honest_pace_and_one_unbroken_curve(store):
     run_id = start(store)
-    record_events(store, [Batch(run_id, 1, 0, [step(n) for n in (1, 2, 3, 4)])])
-    conclude(store, [(run_id, 1)], "lost", "gone")
+    record_events(store.database, [Batch(run_id, 1, 0, [step(n) for n in (1, 2, 3, 4)])])
+    conclude(store.database, [(run_id, 1)], "lost", "gone")
     store.retry(run_id)
-    reserve(store, lambda spec: "cpu:0")
-    claim(store, run_id, 2, ME)
-    record_events(store, [Batch(run_id, 2, 0, [{"kind": "resumed", "step": 2}, step(3, elapsed_s=0.1)])])
+    reserve(store.database, lambda spec: "cpu:0")
+    claim(store.database, run_id, 2, ME)
+    record_events(store.database, [Batch(run_id, 2, 0, [{"kind": "resumed", "step": 2}, step(3, elapsed_s=0.1)])])
     run = store.run(run_id)
     assert run.remaining_s == pytest.approx(0.7), "one step in 0.1 s, seven to go"
     curve = store.curves([run_id])
@@ -177,7 +177,7 @@ def test_a_resumed_run_has_an_honest_pace_and_one_unbroken_curve(store):
 
 def test_frame_has_one_row_per_run_and_metrics_as_columns(store):
     done = start(store)
-    record_events(store, [Batch(done, 1, 0, [{"kind": "start", "num_params": 321}, final()])], 1.5)
+    record_events(store.database, [Batch(done, 1, 0, [{"kind": "start", "num_params": 321}, final()])], 1.5)
     (lora,) = store.submit(SPEC.with_(method="lora", components=None, rank=8))
     table = store.frame().set_index("run_id")
     assert table.loc[done, ["r1", "r2", "r"]].tolist() == [2, 8, 4]
@@ -197,7 +197,7 @@ def test_frame_has_one_row_per_run_and_metrics_as_columns(store):
 def test_predictions_are_those_of_a_kept_run_only(store):
     run_id = start(store)
     assert store.predictions(run_id).empty
-    record_events(store, [Batch(run_id, 1, 0, [final(stopped=True)])])
+    record_events(store.database, [Batch(run_id, 1, 0, [final(stopped=True)])])
     table = store.predictions(run_id)
     assert table["label"].tolist() == [1, 2]
     assert table["predicted"].isna().tolist() == [False, True]
@@ -214,9 +214,9 @@ def test_retry_only_what_has_ended_without_being_done(store):
         store.retry(queued)
     store.remove(queued)
     done = start(store)
-    record_events(store, [Batch(done, 1, 0, [final()])])
+    record_events(store.database, [Batch(done, 1, 0, [final()])])
     lost = start(store)
-    conclude(store, [(lost, 1)], "lost", "gone")
+    conclude(store.database, [(lost, 1)], "lost", "gone")
     with pytest.raises(CdkaError, match="is done"):
         store.retry([lost, done])
     assert store.run(lost).status == "lost", "all or none"
@@ -228,7 +228,7 @@ def test_remove_takes_the_folder_and_refuses_a_run_at_work(store):
     (folder / "adapter").mkdir(parents=True)
     with pytest.raises(CdkaError, match="Cancel it first"):
         store.remove(run_id)
-    record_events(store, [Batch(run_id, 1, 0, [step(1), final()])])
+    record_events(store.database, [Batch(run_id, 1, 0, [step(1), final()])])
     store.remove(run_id)
     assert not folder.exists()
     assert store.runs() == []
@@ -237,10 +237,12 @@ def test_remove_takes_the_folder_and_refuses_a_run_at_work(store):
 
 def test_attempts_keep_their_own_history(store):
     run_id = start(store)
-    record_events(store, [Batch(run_id, 1, 0, [{"kind": "start", "num_params": 1, "versions": {"torch": "2"}}])])
-    conclude(store, [(run_id, 1)], "failed", "why")
+    record_events(
+        store.database, [Batch(run_id, 1, 0, [{"kind": "start", "num_params": 1, "versions": {"torch": "2"}}])]
+    )
+    conclude(store.database, [(run_id, 1)], "failed", "why")
     store.retry(run_id)
-    reserve(store, lambda spec: "cpu:1")
+    reserve(store.database, lambda spec: "cpu:1")
     first, second = store.attempts(run_id)
     assert (first["status"], first["error"], first["versions"]) == ("failed", "why", {"torch": "2"})
     assert (second["status"], second["slot"], second["pid"]) == (None, "cpu:1", None)

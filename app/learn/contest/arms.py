@@ -9,8 +9,9 @@ from typing import Any
 
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.runs.record import KEPT, Run
+from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec, resolve
+from cdka.runs.states import KEPT
 from cdka.runs.store import Store
 from cdka.solver import Option, Solution, evaluate, explore
 from cdka.stats.mcnemar import mcnemar
@@ -64,7 +65,7 @@ def _spec(seed: int, **method: Any) -> RunSpec:
 
 def winner(store: Store, runs: Mapping[str, Run | None]) -> str | None:
     """The name of the arm that beats the second best beyond a fluke, TIE where none does, None until all are kept."""
-    if any(run is None or run.status not in KEPT for run in runs.values()):
+    if any(run is None or not run.status.is_kept() for run in runs.values()):
         return None
     first, second = ranked(runs)[:2]
     if runs[first].run_id == runs[second].run_id:

@@ -14,7 +14,7 @@ from app.learn import live
 from app.learn.contest.arms import NAMES, Arm, arms, solution, tried, whose
 from app.learn.course import Page, Question
 from cdka.components import Components
-from cdka.runs.record import Run
+from cdka.runs.run import Run
 from cdka.tasks import digits
 
 INKS = dict(zip(NAMES, (theme.R, theme.R2, theme.LORA), strict=True))

@@ -15,8 +15,9 @@ from app.learn import live
 from app.learn.course import Page, Question
 from cdka.components import Components
 from cdka.models.catalogue import find_model
-from cdka.runs.record import FAILED, FINISHED, Run
+from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec, resolve
+from cdka.runs.states import RunState
 from cdka.runs.store import Store
 from cdka.theory import stability_experiment
 
@@ -135,13 +136,13 @@ def demo_specs(seed: int = 0) -> tuple[RunSpec, RunSpec]:
 
 def told(store: Store, named: Sequence[tuple[str, Run]]) -> str:
     """What each run did, read from its curves; empty until all have ended."""
-    if len(named) < 2 or any(run.status not in FINISHED for _, run in named):
+    if len(named) < 2 or any(not run.status.is_finished() for _, run in named):
         return ""
     return "\n\n".join(_one_told(store, name, run) for name, run in named)
 
 
 def _one_told(store: Store, name: str, run: Run) -> str:
-    if run.status == FAILED:
+    if run.status == RunState.FAILED:
         return f"**{name.capitalize()}** the run failed: {run.error}."
     curve = store.curves([run.run_id])
     losses = curve[curve["kind"] == "step"].dropna(subset=["loss"])

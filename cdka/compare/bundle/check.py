@@ -32,10 +32,10 @@ from cdka.compare.bundle.read import Bundle
 from cdka.compare.comparison import compare
 from cdka.compare.report import document
 from cdka.errors import CdkaError
+from cdka.runs.frames import CURVE_COLUMNS
 from cdka.runs.ids import check_id
-from cdka.runs.record import STATUSES
 from cdka.runs.spec import RunSpec
-from cdka.runs.tables import CURVE_COLUMNS
+from cdka.runs.states import RunState
 
 _RUN_FIELDS = {
     "run_id": str,
@@ -194,7 +194,7 @@ def _runs(found: Any) -> None:
         if item["run_id"] in seen:
             raise refuse(RUNS, f"{path}.run_id", f"{item['run_id']!r} occurs twice")
         seen.add(item["run_id"])
-        if item["status"] not in STATUSES:
+        if item["status"] not in tuple(RunState):
             raise refuse(RUNS, f"{path}.status", f"{item['status']!r} is no status")
         check_metrics(item["metrics"], partial(refuse, RUNS), f"{path}.metrics")
         for name, version in item["versions"].items():

@@ -12,9 +12,9 @@ import pandas as pd
 from cdka.compare.bundle.layout import COMPARISON, CURVES, MANIFEST, PREDICTIONS, RUNS
 from cdka.compare.comparison import ALL_PAIRS
 from cdka.compare.measure import Measure
-from cdka.runs.record import Run
+from cdka.runs.frames import frame
+from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
-from cdka.runs.tables import frame
 
 
 class Bundle:

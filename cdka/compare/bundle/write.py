@@ -18,8 +18,8 @@ from cdka.compare.bundle import layout
 from cdka.compare.comparison import Comparison
 from cdka.compare.report import document, methods_paragraph
 from cdka.compare.source import Source
-from cdka.runs.rows import finite
-from cdka.runs.tables import CURVE_COLUMNS
+from cdka.runs.encoding import finite
+from cdka.runs.frames import CURVE_COLUMNS
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 

@@ -6,10 +6,10 @@ import json
 import math
 
 from cdka import __version__
-from cdka.compare.arms import KEPT
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
-from cdka.runs.rows import finite
+from cdka.runs.encoding import finite
+from cdka.runs.states import KEPT
 
 _INTRO = """Trains the runs of one comparison again, with stock PEFT and cdka, and prints the recorded values beside.
 

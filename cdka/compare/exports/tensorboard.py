@@ -10,7 +10,7 @@ from pathlib import Path
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
 from cdka.errors import CdkaError
-from cdka.runs.rows import finite
+from cdka.runs.encoding import finite
 
 _WRITER = """
 import json, sys

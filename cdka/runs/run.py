@@ -1,4 +1,4 @@
-"""The words of the run store: states, phases and the record of one run. Free of torch and of SQL."""
+"""One run, one sweep and one poll as the store hands them out. Free of torch and of SQL."""
 
 from __future__ import annotations
 
@@ -8,20 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cdka.runs.spec import RunSpec
-
-QUEUED, STARTING, RUNNING, STOPPING = "queued", "starting", "running", "stopping"
-DONE, STOPPED, CANCELLED, FAILED, LOST = "done", "stopped", "cancelled", "failed", "lost"
-
-LIVE = (STARTING, RUNNING, STOPPING)
-"""A process is, or should be, at work."""
-FINISHED = (DONE, STOPPED, CANCELLED, FAILED, LOST)
-"""Nothing more will happen unless the run is retried."""
-KEPT = (DONE, STOPPED)
-"""There is a whole adapter and a final metric. ``stopped`` means stopped early and kept."""
-RETRIABLE = (STOPPED, CANCELLED, FAILED, LOST)
-STATUSES = (QUEUED, *LIVE, *FINISHED)
-
-PHASES = ("loading", "preparing data", "training", "evaluating", "saving")
+from cdka.runs.states import RunState
 
 
 @dataclass(frozen=True)
@@ -29,9 +16,9 @@ class Run:
     """One run as the store knows it. Times are Unix seconds, durations (``_s``) are seconds.
 
     ``metrics`` is empty until the run is kept. ``attempt`` counts executions, 0 while none was started.
-    ``step``, ``samples`` and ``elapsed_s`` (training time of this attempt) are those of the last step heard of;
+    ``step``, ``samples`` and ``elapsed_s`` (training time of this attempt) are those of the last step recorded;
     ``first_step`` is where the attempt resumed (0: from the start); ``last_eval`` is the last evaluation event.
-    ``stop`` is what was asked for: "keep", "cancel" or None. ``heard_at`` is the worker's last sign of life;
+    ``stop_requested`` is "keep", "cancel" or None; ``heartbeat_at`` is the worker's last sign of life;
     ``worked_s`` its own measure of the attempt's time, which a change of the clock does not touch;
     ``peak_bytes`` its peak memory.
     """
@@ -39,7 +26,7 @@ class Run:
     run_id: str
     sweep_id: str | None
     spec: RunSpec
-    status: str
+    status: RunState
     phase: str | None
     attempt: int
     step: int
@@ -51,23 +38,26 @@ class Run:
     finished_at: float | None
     directory: Path
     pack_id: str | None = None
-    stop: str | None = None
+    stop_requested: str | None = None
     samples: int = 0
     elapsed_s: float | None = None
     last_eval: Mapping[str, Any] = field(default_factory=dict)
     peak_bytes: int | None = None
-    heard_at: float | None = None
+    heartbeat_at: float | None = None
     worked_s: float | None = None
     first_step: int = 0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", RunState(self.status))
+
     @property
     def adapter_dir(self) -> Path:
-        """Where the adapter (or the full model) lies once the run is kept."""
+        """The folder of the adapter (or the full model) once the run is kept."""
         return self.directory / "adapter"
 
     @property
     def log_path(self) -> Path:
-        """What the last attempt printed. The file is absent until there was one."""
+        """The file that the last attempt printed to. It is absent until there was one."""
         return self.directory / f"attempt-{max(self.attempt, 1)}.log"
 
     @property
@@ -83,7 +73,7 @@ class Run:
     def remaining_s(self) -> float | None:
         """Training time still to go at the pace so far; None before the first step and after the end."""
         done = self.step - self.first_step
-        if self.status not in LIVE or done <= 0 or not self.elapsed_s:
+        if not self.status.is_live() or done <= 0 or not self.elapsed_s:
             return None
         return self.elapsed_s / done * max(0, self.spec.steps - self.step)
 
@@ -102,17 +92,17 @@ class Sweep:
     name: str
     plan: Mapping[str, Any]
     created_at: float
-    counts: Mapping[str, int]
+    counts: Mapping[RunState, int]
 
     @property
     def finished(self) -> bool:
         """True when nothing more will happen unless a run is retried."""
-        return all(status in FINISHED for status in self.counts)
+        return all(RunState(status).is_finished() for status in self.counts)
 
 
 @dataclass(frozen=True)
 class Poll:
-    """What has happened since the cursors: the runs as they are now, their new events, and the next cursors.
+    """The runs as they are now, their events since the cursors, and the next cursors.
 
     A cursor is (attempt, seq of the last event seen). Where its attempt differs from the one handed in, the run
     was started again and ``events`` begin at that attempt's first: drop what was drawn before.

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from cdka.runs.database import Database
-from cdka.runs.record import Run
 from cdka.runs.rows import events_of, marks
+from cdka.runs.run import Run
 
 _WHOLE = ("r1", "r2", "r", "rank", "num_params")
 CURVE_COLUMNS = ("run_id", "kind", "step", "samples", "tokens", "elapsed_s", "accuracy", "loss", "lr", "grad_norm")
@@ -44,7 +44,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
             "steps": spec.steps,
             "batch_size": spec.batch_size,
             "seed": spec.seed,
-            "status": run.status,
+            "status": str(run.status),
             "num_params": run.num_params,
             "seconds": run.seconds,
             "created_at": run.created_at,

@@ -1,10 +1,7 @@
-"""Every change of a run's state, each one transaction with its guard. The engine's side of the store.
-
-    queued -> starting -> running -> done | stopped | failed | cancelled | lost
-                              \\-> stopping -/
+"""The engine's side of the store: reserve queued runs, claim them, record their events and how they ended.
 
 An execution owns ``(run, attempt)``: whatever it writes is written only while the run is live *in that attempt*, so
-a worker that was given up (declared lost, requeued, retried) can write nothing.
+a worker that was given up (declared lost, requeued, retried) can write nothing. Each call is one transaction.
 """
 
 from __future__ import annotations
@@ -13,17 +10,18 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cdka.runs.database import Database
+from cdka.runs.encoding import dump
 from cdka.runs.ids import new_id
-from cdka.runs.record import CANCELLED, DONE, FAILED, LOST, STOPPED
-from cdka.runs.rows import dump, parse_spec
+from cdka.runs.rows import parse_spec
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import LIVE, RunState
+from cdka.runs.transition import FRESH_ATTEMPT, change_state, end_attempt, set_columns
 
-if TYPE_CHECKING:
-    from cdka.runs.store import Store
-
-IS_LIVE = "status IN ('starting', 'running', 'stopping')"
+IS_CLAIMED = "status IN ('running', 'stopping')"
+IS_LIVE = f"status IN ({', '.join(repr(state.value) for state in LIVE)})"
 
 
 @dataclass(frozen=True)
@@ -58,26 +56,26 @@ class Batch:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
-def anything_queued(store: Store) -> bool:
+def anything_queued(database: Database) -> bool:
     """True if a run waits for its turn."""
-    with store.database.read() as sql:
+    with database.read() as sql:
         return sql.execute("SELECT 1 FROM runs WHERE status = 'queued' LIMIT 1").fetchone() is not None
 
 
-def anything_to_do(store: Store) -> bool:
+def anything_to_do(database: Database) -> bool:
     """True if a run waits or is at work."""
-    with store.database.read() as sql:
+    with database.read() as sql:
         return sql.execute(f"SELECT 1 FROM runs WHERE status = 'queued' OR {IS_LIVE} LIMIT 1").fetchone() is not None
 
 
-def reserve(store: Store, slot_for: Callable[[RunSpec], str | None]) -> Job | None:
+def reserve(database: Database, slot_for: Callable[[RunSpec], str | None]) -> Job | None:
     """The next job of the queue, its runs now ``starting`` in a new attempt; None where nothing can start.
 
     ``slot_for`` names the free slot for a spec, or None: then the next run in the queue is considered.
     """
-    if not anything_queued(store):
+    if not anything_queued(database):
         return None
-    with store.database.write() as sql:
+    with database.write() as sql:
         queue = sql.execute(
             "SELECT n, run_id, attempt, pack_id, spec FROM runs WHERE status = 'queued' ORDER BY position, n"
         )
@@ -103,12 +101,8 @@ def reserve(store: Store, slot_for: Callable[[RunSpec], str | None]) -> Job | No
         job = Job(new_id("j"), slot, tuple((mate["run_id"], mate["attempt"] + 1) for mate in mates))
         now = time.time()
         for mate in mates:
-            sql.execute(
-                "UPDATE runs SET status = 'starting', attempt = attempt + 1, stop = NULL, phase = NULL, step = 0,"
-                " first_step = 0, samples = 0, elapsed_s = NULL, last_eval = NULL, peak_bytes = NULL, metrics = '{}',"
-                " error = NULL, started_at = ?, heard_at = ?, finished_at = NULL, worked_s = NULL WHERE n = ?",
-                (now, now, mate["n"]),
-            )
+            fresh = {**FRESH_ATTEMPT, "peak_bytes": None, "started_at": now, "heard_at": now}
+            change_state(sql, mate["n"], RunState.STARTING, **fresh, attempt=mate["attempt"] + 1)
             sql.execute(
                 "INSERT INTO attempts (n, attempt, job_id, slot, started_at) VALUES (?, ?, ?, ?, ?)",
                 (mate["n"], mate["attempt"] + 1, job.job_id, slot, now),
@@ -116,27 +110,25 @@ def reserve(store: Store, slot_for: Callable[[RunSpec], str | None]) -> Job | No
         return job
 
 
-def claim(store: Store, run_id: str, attempt: int, identity: tuple[int, str, str]) -> bool:
+def claim(database: Database, run_id: str, attempt: int, identity: tuple[int, str, str]) -> bool:
     """True if this process, ``(pid, process start, boot id)``, now executes the attempt; False if it came too late."""
-    with store.database.write() as sql:
-        sql.execute(
-            "UPDATE runs SET status = 'running', phase = 'loading', heard_at = ?"
-            " WHERE run_id = ? AND attempt = ? AND status = 'starting'",
-            (time.time(), run_id, attempt),
-        )
-        if not sql.rowcount:
+    with database.write() as sql:
+        row = sql.execute(
+            "SELECT n FROM runs WHERE run_id = ? AND attempt = ? AND status = 'starting'", (run_id, attempt)
+        ).fetchone()
+        if row is None:
             return False
+        change_state(sql, row["n"], RunState.RUNNING, phase="loading", heard_at=time.time())
         sql.execute(
-            "UPDATE attempts SET pid = ?, process_start = ?, boot_id = ?"
-            " WHERE attempt = ? AND n = (SELECT n FROM runs WHERE run_id = ?)",
-            (*identity, attempt, run_id),
+            "UPDATE attempts SET pid = ?, process_start = ?, boot_id = ? WHERE n = ? AND attempt = ?",
+            (*identity, row["n"], attempt),
         )
         return True
 
 
-def stops(store: Store, runs: Iterable[tuple[str, int]]) -> list[str | None]:
+def stop_requests(database: Database, runs: Iterable[tuple[str, int]]) -> list[str | None]:
     """For each (run, attempt): "keep", "cancel" or None; "cancel" where the attempt is no longer live."""
-    with store.database.read() as sql:
+    with database.read() as sql:
         rows = [
             sql.execute(
                 f"SELECT stop FROM runs WHERE run_id = ? AND attempt = ? AND {IS_LIVE}", (run_id, attempt)
@@ -146,18 +138,18 @@ def stops(store: Store, runs: Iterable[tuple[str, int]]) -> list[str | None]:
     return ["cancel" if row is None else row["stop"] for row in rows]
 
 
-def record_events(store: Store, batches: Sequence[Batch], worked_s: float = 0.0) -> set[str]:
-    """Store what happened, and the changes of state it means; returns the runs that refused (no longer live).
+def record_events(database: Database, batches: Sequence[Batch], worked_s: float = 0.0) -> set[str]:
+    """Store what happened, and the changes of state it means; returns the runs that refused (not live, or not claimed).
 
     A "final" event makes a run done or stopped, "failed" and "cancelled" what they say. All batches are one
     transaction; one that ends a run is also safe against a power cut. ``worked_s`` is the attempt's time so far.
     """
     ending = any(event["kind"] in ("final", "failed", "cancelled") for batch in batches for event in batch.events)
     refused = set()
-    with store.database.write(durable=ending) as sql:
+    with database.write(durable=ending) as sql:
         for batch in batches:
             row = sql.execute(
-                f"SELECT n FROM runs WHERE run_id = ? AND attempt = ? AND {IS_LIVE}", (batch.run_id, batch.attempt)
+                f"SELECT n FROM runs WHERE run_id = ? AND attempt = ? AND {IS_CLAIMED}", (batch.run_id, batch.attempt)
             ).fetchone()
             if row is None:
                 refused.add(batch.run_id)
@@ -197,70 +189,58 @@ def _store_batch(sql: sqlite3.Cursor, n: int, batch: Batch, worked_s: float) -> 
                     "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?)", (n, batch.attempt, dump(predictions))
                 )
             changes["metrics"] = dump(event.get("metrics") or {})
-            changes |= {"status": STOPPED if event.get("stopped") else DONE}
+            changes |= {"status": RunState.STOPPED if event.get("stopped") else RunState.DONE}
         elif kind == "failed":
-            changes |= {"status": FAILED, "error": event.get("cause")}
+            changes |= {"status": RunState.FAILED, "error": event.get("cause")}
         elif kind == "cancelled":
-            changes |= {"status": CANCELLED}
+            changes |= {"status": RunState.CANCELLED}
         rows.append((n, batch.attempt, seq, kind, now, dump(event)))
     sql.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
-    if "status" in changes:
-        end_attempt(sql, n, batch.attempt, now, changes["status"], changes.get("error"))
-        changes |= {"finished_at": now, "worked_s": worked_s, "phase": None, "stop": None}
-    columns = ", ".join(f"{column} = ?" for column in changes)
-    sql.execute(f"UPDATE runs SET {columns} WHERE n = ?", (*changes.values(), n))
+    state = changes.pop("status", None)
+    if state is None:
+        set_columns(sql, n, **changes)
+        return
+    end_attempt(sql, n, batch.attempt, now, state, changes.get("error"))
+    change_state(sql, n, state, **{**changes, "finished_at": now, "worked_s": worked_s, "phase": None, "stop": None})
 
 
-def end_attempt(sql: sqlite3.Cursor, n: int, attempt: int, now: float, status: str, error: str | None) -> None:
-    """Note how one attempt ended, as part of a transaction."""
-    sql.execute(
-        "UPDATE attempts SET finished_at = ?, status = ?, error = ? WHERE n = ? AND attempt = ?",
-        (now, status, error, n, attempt),
-    )
-
-
-def conclude(store: Store, runs: Iterable[tuple[str, int]], status: str, error: str) -> list[str]:
+def conclude(database: Database, runs: Iterable[tuple[str, int]], status: str, error: str) -> list[str]:
     """End the attempts whose process is gone without a last word: ``failed`` or ``lost``; returns the ids ended.
 
     A run that was asked to be cancelled is ``cancelled``: that is what killed it.
     """
-    assert status in (FAILED, LOST)
+    assert status in (RunState.FAILED, RunState.LOST)
     ended, now = [], time.time()
-    with store.database.write() as sql:
+    with database.write() as sql:
         for run_id, attempt in runs:
             row = sql.execute(
                 f"SELECT n, stop FROM runs WHERE run_id = ? AND attempt = ? AND {IS_LIVE}", (run_id, attempt)
             ).fetchone()
             if row is None:
                 continue
-            outcome, reason = (CANCELLED, None) if row["stop"] == "cancel" else (status, error)
-            sql.execute(
-                "UPDATE runs SET status = ?, error = ?, finished_at = ?, phase = NULL, stop = NULL WHERE n = ?",
-                (outcome, reason, now, row["n"]),
-            )
+            outcome, reason = (RunState.CANCELLED, None) if row["stop"] == "cancel" else (RunState(status), error)
+            change_state(sql, row["n"], outcome, error=reason, finished_at=now, phase=None, stop=None)
             end_attempt(sql, row["n"], attempt, now, outcome, reason)
             ended.append(run_id)
     return ended
 
 
-def requeue(store: Store, runs: Iterable[tuple[str, int]]) -> None:
+def requeue(database: Database, runs: Iterable[tuple[str, int]]) -> None:
     """Put reserved runs that no worker has claimed back into the queue, at their old place."""
     now = time.time()
-    with store.database.write() as sql:
+    with database.write() as sql:
         for run_id, attempt in runs:
-            sql.execute(
-                "UPDATE runs SET status = 'queued', started_at = NULL"
-                " WHERE run_id = ? AND attempt = ? AND status = 'starting'",
-                (run_id, attempt),
-            )
-            if sql.rowcount:
-                n = sql.execute("SELECT n FROM runs WHERE run_id = ?", (run_id,)).fetchone()["n"]
-                end_attempt(sql, n, attempt, now, LOST, "no worker took it up; queued again")
+            row = sql.execute(
+                "SELECT n FROM runs WHERE run_id = ? AND attempt = ? AND status = 'starting'", (run_id, attempt)
+            ).fetchone()
+            if row is not None:
+                change_state(sql, row["n"], RunState.QUEUED, started_at=None)
+                end_attempt(sql, row["n"], attempt, now, RunState.LOST, "no worker took it up; queued again")
 
 
-def live_jobs(store: Store) -> list[LiveJob]:
+def live_jobs(database: Database) -> list[LiveJob]:
     """The jobs with live runs, in the order of the queue."""
-    with store.database.read() as sql:
+    with database.read() as sql:
         rows = sql.execute(
             "SELECT r.run_id, r.attempt, r.stop, a.job_id, a.slot, a.pid, a.process_start, a.boot_id FROM runs r"
             " JOIN attempts a ON a.n = r.n AND a.attempt = r.attempt"

@@ -1,4 +1,4 @@
-"""Where things lie: the assets that ship with the package, and the home of all state."""
+"""Paths of the assets that ship with the package and of the home of all state; a file written all or nothing."""
 
 from __future__ import annotations
 
@@ -44,3 +44,10 @@ def home_dir() -> Path:
     if not os.access(home, os.W_OK | os.X_OK):
         raise CdkaError(f"the home folder must be writable: got {home}. Set CDKA_HOME to a folder you own.")
     return home.resolve()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` so that a reader finds the file as it was or as it is now, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdka.align.request import AlignRequest
 from cdka.errors import CdkaError
+from cdka.paths import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,9 +84,7 @@ class AlignRecord:
 
     def write(self, path: Path) -> None:
         """Store as one JSON file, all or nothing."""
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.to_json()), encoding="utf-8")
-        temporary.replace(path)
+        write_atomically(path, json.dumps(self.to_json()))
 
     @classmethod
     def read(cls, path: Path) -> AlignRecord:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cdka.engine.spawn import python_environment
+from cdka.childproc import python_environment
 from cdka.errors import CdkaError
 from cdka.runs.job_queue import anything_to_do
 from cdka.runs.run import Run

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from cdka.childproc import python_environment
 from cdka.engine import slots
 from cdka.engine.process import Identity, boot_id, is_alive, process_start, reap_group
 from cdka.engine.worker import Order
@@ -30,15 +31,6 @@ PRELOAD_S = 120.0
 MOST_FAILURES = 2
 GOODBYE = {"goodbye": True}
 """What a zygote is told when it is no longer needed."""
-
-
-def python_environment() -> dict[str, str]:
-    """The environment in which a fresh interpreter finds this very package, also from a source tree."""
-    environment = dict(os.environ)
-    root = Path(__file__).resolve().parents[2]
-    if (root / "pyproject.toml").is_file():
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), environment.get("PYTHONPATH"))))
-    return environment
 
 
 class Child(Protocol):

@@ -1,22 +1,20 @@
-"""Shapes of models outside the catalogue: a worker process reads config.json, the answer is kept. Free of torch."""
+"""Shapes of models outside the catalogue: a child process reads config.json, the answer is kept. Free of torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from cdka import childproc
 from cdka.errors import CdkaError, nearest
 from cdka.models.shapes import ModelShapes
-from cdka.paths import home_dir
+from cdka.paths import home_dir, write_atomically
 
 FETCH_LIMIT_S = 2.7
-"""How long the Hub may take to hand out a config.json before we say that it cannot be reached."""
+"""Time that the Hub may take to give a config.json before it counts as unreachable."""
 BUILD_LIMIT_S = 120.0
 _NEXT_STEP = "Give a local directory with a config.json, or a catalogue name (cdka models)."
 
@@ -34,32 +32,33 @@ def shapes_of_directory(directory: Path, name: str) -> ModelShapes:
 
 def shapes_of_hub_id(hub_id: str, known_ids: Iterable[str] = ()) -> ModelShapes:
     """Shapes of the model with this Hub id. Raises CdkaError within 3 seconds where it cannot be fetched."""
-    kept = _shelf() / (hub_id.replace("/", "--") + ".json")
+    kept = _cache_dir() / (hub_id.replace("/", "--") + ".json")
     if kept.is_file():
         return _build(kept, hub_id, hub_id)
-    with tempfile.TemporaryDirectory() as scratch:
-        fetched = Path(scratch) / "config.json"
-        answer = _ask(["cdka.models.hub_config", hub_id, str(fetched)], FETCH_LIMIT_S)
-        problem = answer.get("error") or ("" if "path" in answer else f"the Hub cannot be reached for {hub_id!r}.")
-        if problem:
-            close = nearest(hub_id, known_ids)
-            hint = " Did you mean " + " or ".join(repr(c) for c in close) + "?" if close else ""
-            raise CdkaError(f"{problem}{hint} {_NEXT_STEP}")
-        shapes = _build(Path(answer["path"]), hub_id, hub_id)
-        temporary = kept.with_suffix(".tmp")
-        temporary.write_bytes(Path(answer["path"]).read_bytes())
-        temporary.replace(kept)
+    try:
+        fetched = childproc.call(
+            "cdka.models.hub_client:fetch_config",
+            {"hub_id": hub_id},
+            limit_s=FETCH_LIMIT_S,
+            failure=f"the Hub cannot be reached for {hub_id!r}",
+        )
+    except CdkaError as error:
+        close = nearest(hub_id, known_ids)
+        hint = " Did you mean " + " or ".join(repr(c) for c in close) + "?" if close else ""
+        raise CdkaError(f"{error}{hint} {_NEXT_STEP}") from None
+    shapes = _build(Path(fetched), hub_id, hub_id)
+    write_atomically(kept, Path(fetched).read_text(encoding="utf-8"))
     return shapes
 
 
-def _shelf() -> Path:
-    shelf = home_dir() / "models"
-    shelf.mkdir(exist_ok=True)
-    return shelf
+def _cache_dir() -> Path:
+    folder = home_dir() / "models"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _build(config: Path, name: str, hub_id: str | None) -> ModelShapes:
-    """Shapes from a config.json, built by a worker once and kept under the digest of the file."""
+    """Shapes from a config.json, built by a child process once and kept under the digest of the file."""
     from cdka.models.catalogue import FORMAT, from_json
 
     content = config.read_bytes()
@@ -70,24 +69,15 @@ def _build(config: Path, name: str, hub_id: str | None) -> ModelShapes:
         raise CdkaError(
             f"config.json must be a JSON object: got something else in {name!r}. Save the model again."
         ) from None
-    kept = _shelf() / f"shapes-{FORMAT}-{hashlib.sha256(content).hexdigest()[:24]}.json"
+    kept = _cache_dir() / f"shapes-{FORMAT}-{hashlib.sha256(content).hexdigest()[:24]}.json"
     if kept.is_file():
         answer = json.loads(kept.read_text(encoding="utf-8"))
     else:
-        answer = _ask(["cdka.train.read_config", str(config), name], BUILD_LIMIT_S)
-        if "linears" not in answer:
-            raise CdkaError(answer.get("error") or f"reading config.json of {name!r} took too long. {_NEXT_STEP}")
-        temporary = kept.with_suffix(".tmp")
-        temporary.write_text(json.dumps(answer), encoding="utf-8")
-        temporary.replace(kept)
+        answer = childproc.call(
+            "cdka.train.read_config:read",
+            {"config": str(config), "name": name},
+            limit_s=BUILD_LIMIT_S,
+            failure=f"config.json of {name!r} cannot be built",
+        )
+        write_atomically(kept, json.dumps(answer))
     return replace(from_json(answer), name=name, hub_id=hub_id)
-
-
-def _ask(module_and_arguments: Sequence[str], limit_s: float) -> dict:
-    """The JSON document that a worker prints last; empty where it does not answer in time or at all."""
-    command = [sys.executable, "-m", *module_and_arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, stdin=subprocess.DEVNULL)
-        return json.loads(done.stdout.strip().splitlines()[-1])
-    except (subprocess.TimeoutExpired, IndexError, ValueError):
-        return {}

@@ -1,27 +1,30 @@
-"""Where the files of a model or data set lie on this machine, fetched from the Hub first if need be. Free of torch."""
+"""Local folders of models and data sets, downloaded from the Hub where need be. Free of torch.
+
+The downloads themselves run in a child process (``cdka.models.hub_client``), so that a caller can give up on them or
+be cancelled whatever the network does.
+"""
 
 from __future__ import annotations
 
-import json
-import queue
-import subprocess
-import sys
-import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cdka import childproc
 from cdka.errors import CdkaError
 from cdka.models.catalogue import list_models
 from cdka.paths import assets_dir
 
 STALL_LIMIT_S = 30.0
 """A download that brings no byte for this long is given up."""
-START_LIMIT_S = 20.0
-"""How long the fetching process may take to say anything at all."""
+SILENCE_LIMIT_S = 20.0
+"""A download process that reports nothing for this long is given up; it reports twice a second once it has begun."""
+
+Download = Generator[dict[str, Any], None, Path]
+"""Yields ``{"phase": "downloading", "done_bytes", "total_bytes"}`` and returns the folder."""
 
 
-def held(name: str) -> Path | None:
+def local_path(name: str) -> Path | None:
     """The folder of the embedded model or local directory called ``name``; None for a Hub id.
 
     Raises CdkaError for a folder that holds no model.
@@ -45,97 +48,40 @@ def hub_id_of(name: str) -> str:
     return next((shapes.hub_id for shapes in list_models() if name == shapes.name and shapes.hub_id), name)
 
 
-Fetching = Generator[dict[str, Any], None, Path]
-"""Yields progress and returns the folder."""
-
-
-def obtain(name: str) -> Fetching:
-    """Make the model's files be here; yields ``{"phase": "downloading", "done_bytes", "total_bytes"}`` meanwhile.
-
-    Returns the folder as the generator's value. Raises CdkaError, in one line, where they cannot be had.
-    """
-    folder = held(name)
+def download_model(name: str) -> Download:
+    """The folder of the model's files, downloaded where they are not here. Raises CdkaError."""
+    folder = local_path(name)
     if folder is not None:
         return folder
-    return (yield from _fetch("model", hub_id_of(name), ()))
+    return (yield from _download("fetch_model", hub_id_of(name)))
 
 
-def obtain_dataset(name: str, patterns: Sequence[str] = ()) -> Fetching:
-    """The same for a data set: a local copy of its repository, or its Hub id and the files to fetch of it."""
+def download_dataset(name: str, patterns: Sequence[str] = ()) -> Download:
+    """The folder of a data set: a local copy of its repository, or the files of its Hub id that match ``patterns``."""
     if Path(name).expanduser().is_dir():
         return Path(name).expanduser()
-    return (yield from _fetch("dataset", name, patterns))
+    return (yield from _download("fetch_dataset", name, patterns=list(patterns)))
 
 
-def _fetch(what: str, hub_id: str, patterns: Sequence[str]) -> Fetching:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cdka.models.hub_download", what, hub_id, *patterns],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
+def _download(function: str, hub_id: str, **request: Any) -> Download:
+    folder = yield from childproc.stream(
+        f"cdka.models.hub_client:{function}",
+        {"hub_id": hub_id, "stall_limit_s": STALL_LIMIT_S, **request},
+        silence_limit_s=SILENCE_LIMIT_S,
+        failure=f"{hub_id!r} could not be downloaded",
     )
-    try:
-        best, patience = -1, START_LIMIT_S
-        waited = 0.0
-        for message in _lines(process):
-            if message is None:
-                waited += 1.0
-            elif "error" in message:
-                raise CdkaError(message["error"])
-            elif "path" in message:
-                return Path(message["path"])
-            else:
-                yield {"phase": "downloading", **message}
-                patience = STALL_LIMIT_S
-                if message["done_bytes"] > best:
-                    best, waited = message["done_bytes"], 0.0
-                else:
-                    waited += 0.5
-            if waited >= patience:
-                raise CdkaError(
-                    f"the download of {hub_id!r} stands still: no byte for {patience:.0f} s. Try again; what has "
-                    "arrived is kept."
-                )
-        raise CdkaError(f"the download of {hub_id!r} ended without a word. Try again.")
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+    return Path(folder)
 
 
-def _lines(process: subprocess.Popen) -> Iterator[dict[str, Any] | None]:
-    """What the process prints, and None for each second in which it prints nothing."""
-    lines: queue.Queue[str | None] = queue.Queue()
-
-    def read() -> None:
-        for line in process.stdout:
-            lines.put(line)
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
+def wait(download: Download) -> Path:
+    """The folder of a finished download, its progress left unread. Raises CdkaError."""
     while True:
         try:
-            line = lines.get(timeout=1.0)
-        except queue.Empty:
-            yield None
-            continue
-        if line is None:
-            return
-        if line.startswith("{"):
-            yield json.loads(line)
-
-
-def finish(fetching: Fetching) -> Path:
-    """The folder, once all is here; the progress goes unheard. Raises CdkaError."""
-    while True:
-        try:
-            next(fetching)
-        except StopIteration as found:
-            return found.value
+            next(download)
+        except StopIteration as end:
+            return end.value
 
 
 def locate(name: str) -> Path:
-    """The folder with the model's files, after any download it takes. Raises CdkaError."""
-    return finish(obtain(name))
+    """The folder with the model's files, downloaded where they are not here. Raises CdkaError."""
+    return wait(download_model(name))

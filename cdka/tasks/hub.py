@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdka.errors import CdkaError
-from cdka.models.hub import finish, obtain_dataset
+from cdka.models.hub import download_dataset, wait
 from cdka.tasks.options import whole_number
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ class Source:
 def fetch(sources: Sequence[Source], spec: RunSpec) -> Generator[dict[str, Any], None, None]:
     """Make the sources' files be here; yields the progress. Raises CdkaError, in one line."""
     for source in sources:
-        yield from obtain_dataset(source.where(spec.task_options), source.patterns)
+        yield from download_dataset(source.where(spec.task_options), source.patterns)
 
 
 def folder_of(source: Source, spec: RunSpec) -> Path:
     """The folder that holds the source's files, after any download it takes."""
-    return finish(obtain_dataset(source.where(spec.task_options), source.patterns))
+    return wait(download_dataset(source.where(spec.task_options), source.patterns))
 
 
 def read(source: Source, spec: RunSpec, split: str, columns: Sequence[str]) -> Dataset:

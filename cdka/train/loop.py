@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from cdka.errors import CdkaError
-from cdka.models.hub import obtain
+from cdka.models.hub import download_model
 from cdka.runs.spec import QUANTIZED, SHARED, RunSpec
 from cdka.runs.versions import versions
 from cdka.tasks.catalogue import find_task
@@ -99,7 +99,7 @@ def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Con
     if spec.method == "full" and spec.dtype == "auto":
         dtype = torch.float32  # half-precision master weights lose small updates; autocast computes in bfloat16
     info = find_task(spec.task)
-    for progress in obtain(spec.model):
+    for progress in download_model(spec.model):
         yield from _for_all(len(specs), {"kind": "phase", **progress})
     for progress in fetch_task(spec):
         yield from _for_all(len(specs), {"kind": "phase", **progress})

@@ -1,16 +1,12 @@
 """Train one run in several processes of this machine, one per GPU: the processes meet through accelerate.
 
-``lead`` is what ``train`` turns to when a run asks for ``num_processes``; the others are started as
-``python -m cdka.train.processes DIRECTORY`` with the run's spec on standard input.
+``train`` calls ``lead`` when a run asks for ``num_processes``; the other processes are children that call ``follow``.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from cdka.childproc import ChildProcess
 from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
 
@@ -88,19 +85,15 @@ def lead(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environments = [_environment(rank, len(found), port, gpu) for rank, gpu in enumerate(found)]
-    others = []
+    others: list[ChildProcess] = []
     try:
+        request = {"directory": str(directory), "spec": spec.to_dict()}
         for environment in environments[1:]:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "cdka.train.processes", str(directory)],
-                env={**os.environ, **environment},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                text=True,
+            failure = f"process {len(others) + 2} of {len(found)} failed"
+            child = ChildProcess(
+                "cdka.train.processes:follow", request, failure=failure, environment=environment, output=2
             )
-            process.stdin.write(json.dumps(spec.to_dict()))
-            process.stdin.close()
-            others.append(process)
+            others.append(child)
         with _meeting(environments[0]):
             yield from train([spec], [directory], control)
     except RuntimeError as error:
@@ -108,27 +101,21 @@ def lead(
         if not ended or isinstance(error, torch.cuda.OutOfMemoryError):
             raise
         raise CdkaError(
-            f"process {ended[0] + 1} of {len(found)} ended with code {others[ended[0] - 1].returncode}; the log tells "
+            f"process {ended[0] + 1} of {len(found)} ended with code {others[ended[0] - 1].poll()}; the log tells "
             "why. Retry, or use num_processes=1."
         ) from error
     finally:
         for process in others:
-            process.kill()
-            process.wait()
+            process.close()
 
 
-def main(argv: list[str]) -> None:
-    """Follow the leading process through its run."""
+def follow(directory: str, spec: dict[str, Any]) -> None:
+    """Follow the leading process through its run, in a child process with the environment of its rank."""
     from cdka.train.loop import train
 
-    spec = RunSpec.from_dict(json.load(sys.stdin))
     environment = {
         name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
     }
     with _meeting({**environment, "ACCELERATE_USE_CPU": os.environ.get("ACCELERATE_USE_CPU", "false")}):
-        for _ in train([spec], [Path(argv[0])]):
+        for _ in train([RunSpec.from_dict(spec)], [Path(directory)]):
             pass
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

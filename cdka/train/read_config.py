@@ -1,14 +1,13 @@
-"""From a config.json to shapes, on the meta device: ``python -m cdka.train.read_config config.json``.
+"""From a config.json to shapes, on the meta device.
 
-Runs in a process of its own, because it imports torch and transformers. Prints one JSON document: the shapes, or
-``{"error": "one line"}``. No weights are read and no code of the model's repository is run.
+``read`` runs in a child process, because it imports torch and transformers. No weights are read and no code of the
+model's repository is run.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,24 +110,9 @@ def shapes_from_config(
     return ModelShapes(**{**vars(shapes), "hub_id": hub_id})
 
 
-def main(argv: list[str]) -> int:
-    """Print the shapes of the config.json given as the first argument, named by the second."""
+def read(config: str, name: str) -> dict[str, Any]:
+    """The shapes of the config.json at the path ``config``, as the catalogue keeps them. Raises CdkaError."""
     from cdka.models.catalogue import to_json
 
-    path = Path(argv[0])
-    name = argv[1] if len(argv) > 1 else path.parent.name
-    try:
-        shapes = shapes_from_config(json.loads(path.read_text(encoding="utf-8")), name)
-        print(json.dumps(to_json(shapes)))
-        return 0
-    except CdkaError as error:
-        problem = str(error)
-    except Exception as error:  # whatever transformers says of a broken config, told in one line
-        problem = f"config.json of {name!r} cannot be built: {type(error).__name__}: {error}"
-    print(json.dumps({"error": " ".join(problem.split())[:400]}))
-    return 2
-
-
-if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"  # the config is here; nothing else may be fetched
-    sys.exit(main(sys.argv[1:]))
+    return to_json(shapes_from_config(json.loads(Path(config).read_text(encoding="utf-8")), name))

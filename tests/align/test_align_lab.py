@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from cdka.align import AlignRequest, align, lab, status
+from cdka import childproc
+from cdka.align import AlignRequest, align, status
+from cdka.align.files import gradient_file, write_status
+from cdka.align.worker import gradients_of
 from cdka.cli.main import main
 from cdka.errors import CdkaError
-from cdka.train.gradients import compute, gradient_file, load_or_compute
 
 SMALL = {"batch_size": 8, "r1_values": (1, 2), "r2_values": (2, 8), "r_values": (1, 2), "inits": 2}
 
@@ -29,7 +31,7 @@ def test_gradients_are_those_of_the_tasks_loss_by_finite_differences():
     from cdka.train.member import data_order
 
     request = AlignRequest("digits-vit", "digits-flip", batches=2, batch_size=8, seed=3, target_modules="fc1,q_proj")
-    gradients = compute(request)
+    gradients = gradients_of(request)
     assert {path.rsplit(".", 1)[-1] for path in gradients} == {"fc1", "q_proj"}
     data = load_task(resolve("digits-vit", "digits-flip", seed=3, batch_size=8))
     model = load_model("digits-vit", "image-classification", num_labels=10).model.double().eval()
@@ -69,10 +71,10 @@ def test_a_measurement_runs_in_a_worker_once_and_is_found_again(monkeypatch, cap
     frame = record.overall_frame()
     assert (frame["measured"] < frame["best"]).all()
     assert np.corrcoef(frame["predicted"], frame["measured"])[0, 1] > 0.9
-    monkeypatch.setattr(lab.subprocess, "Popen", lambda *a, **k: pytest.fail("measured twice"))
+    monkeypatch.setattr(childproc, "start_detached", lambda *a, **k: pytest.fail("measured twice"))
     assert align(request) == record
-    monkeypatch.setattr("cdka.train.gradients.compute", lambda r: pytest.fail("backpropagated twice"))
-    assert len(load_or_compute(AlignRequest("digits-vit", "digits-flip", **{**SMALL, "inits": 3}))) == 24
+    monkeypatch.setattr("cdka.train.gradients.mean_gradients", lambda *a, **k: pytest.fail("backpropagated twice"))
+    assert len(gradients_of(AlignRequest("digits-vit", "digits-flip", **{**SMALL, "inits": 3}))) == 24
     arguments = [
         "--task",
         "digits-flip",
@@ -111,7 +113,7 @@ def test_a_failing_worker_leaves_its_cause_and_can_be_asked_again(tmp_path):
 
 def test_a_worker_that_was_killed_counts_as_failed():
     request = AlignRequest("digits-vit", "digits-flip", **SMALL).with_grid()
-    lab.write_state(request, {"pid": 2**22 + 7, "started": 1.0, "phase": "alignment", "share": 0.5})
+    write_status(request, {"pid": 2**22 + 7, "started": 1.0, "phase": "alignment", "share": 0.5})
     now = status(request)
     assert now.state == "failed"
     assert "ended without a result" in now.cause

@@ -11,11 +11,11 @@ import pytest
 from cdka.align.measure import measure
 from cdka.align.record import AlignRecord
 from cdka.align.request import AlignRequest
+from cdka.align.worker import check_finite
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.models.shapes import LinearShape
 from cdka.theory import best_capture, measured_alignment, simulated_gradient
-from cdka.train.gradients import check_finite
 
 GRADIENTS = {
     "m.0.small": simulated_gradient(24, 64, 1).astype(np.float32),

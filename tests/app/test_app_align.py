@@ -8,6 +8,7 @@ import pytest
 from app.align import numbers
 from cdka import align
 from cdka.align import AlignRecord, AlignRequest
+from cdka.align.files import record_file
 from cdka.components import Components
 from cdka.models.targets import select
 from cdka.solver import evaluate
@@ -35,7 +36,7 @@ def measured():
         layers.append(tuple(known.get(name, 0.1) for name in align.LAYER_COLUMNS))
     spectra = [(layer, *(1.0 for _ in align.SPECTRUM_COLUMNS[1:]))]
     record = AlignRecord(REQUEST, tuple(overall), tuple(layers), tuple(spectra), 24, 24)
-    record.write(align.lab.record_file(REQUEST))
+    record.write(record_file(REQUEST))
     return record
 
 

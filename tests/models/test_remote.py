@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from cdka import childproc
 from cdka.errors import CdkaError
-from cdka.models import config_shapes
 from cdka.models.catalogue import find_model
 from cdka.paths import assets_dir
 
@@ -30,20 +30,18 @@ def test_a_config_is_read_once_and_kept_from_a_directory_or_the_hub(tmp_path, mo
     embedded = find_model("digits-vit")
     assert shapes.linears == embedded.linears
     assert shapes.base_params == embedded.base_params
-    monkeypatch.setattr(config_shapes, "_ask", lambda *_: pytest.fail("asked twice"))
+    monkeypatch.setattr(childproc, "call", lambda *_, **__: pytest.fail("asked twice"))
     assert find_model(str(directory)) == shapes
     kept = dict(vars(shapes), name="someone/digits", hub_id="someone/digits")
-    content = (directory / "config.json").read_bytes()
 
-    def fetch(command, limit_s):
-        assert command[0] == "cdka.models.hub_config"  # the shapes of this very file are known already
-        with open(command[2], "wb") as file:
-            file.write(content)
-        return {"path": command[2]}
+    def fetch(function, request, **_):
+        assert function == "cdka.models.hub_client:fetch_config"  # the shapes of this very file are known already
+        assert request == {"hub_id": "someone/digits"}
+        return str(directory / "config.json")
 
-    monkeypatch.setattr(config_shapes, "_ask", fetch)
+    monkeypatch.setattr(childproc, "call", fetch)
     assert vars(find_model("someone/digits")) == kept
-    monkeypatch.setattr(config_shapes, "_ask", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(childproc, "call", lambda *_, **__: pytest.fail("asked again"))
     assert vars(find_model("someone/digits")) == kept
     assert not [name for name in os.listdir(tmp_path / "home" / "models") if name.endswith(".tmp")]
 

@@ -8,8 +8,8 @@ import pytest
 from fake_hub import files_of, playing
 
 from cdka.errors import CdkaError
-from cdka.models import hub as obtaining
-from cdka.models.hub import finish, obtain, obtain_dataset
+from cdka.models import hub as downloads
+from cdka.models.hub import download_dataset, download_model, wait
 from cdka.paths import assets_dir
 from cdka.runs.spec import resolve
 from cdka.train.loop import train
@@ -39,14 +39,14 @@ def hub(monkeypatch, tmp_path):
 def refusal(name):
     started = time.monotonic()
     with pytest.raises(CdkaError) as found:
-        finish(obtain(name))
+        wait(download_model(name))
     assert "\n" not in str(found.value)
     assert time.monotonic() - started < 60
     return str(found.value)
 
 
 def test_a_model_is_fetched_with_its_progress_and_then_found_without_the_network(hub, monkeypatch):
-    fetching = obtain("ours/code")
+    fetching = download_model("ours/code")
     seen = []
     while True:
         try:
@@ -60,10 +60,10 @@ def test_a_model_is_fetched_with_its_progress_and_then_found_without_the_network
     assert not (folder / "modeling_evil.py").exists()
     assert not (folder / "sub").exists()
     hub.asked.clear()
-    assert finish(obtain("ours/code")) == folder
+    assert wait(download_model("ours/code")) == folder
     assert hub.asked == []
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert finish(obtain("ours/code")) == folder
+    assert wait(download_model("ours/code")) == folder
 
 
 def test_the_phase_of_the_download_is_an_event_of_the_run(hub, tmp_path):
@@ -95,7 +95,7 @@ def test_the_phase_of_the_download_is_an_event_of_the_run(hub, tmp_path):
 )
 def test_what_cannot_be_had_is_told_in_one_line_with_the_next_step(hub, name, said, monkeypatch):
     if name == "ours/stalls":
-        monkeypatch.setattr(obtaining, "STALL_LIMIT_S", 2.0)
+        monkeypatch.setattr(downloads, "STALL_LIMIT_S", 2.0)
     assert said in refusal(name)
 
 
@@ -112,32 +112,32 @@ def test_offline_means_offline(hub, monkeypatch):
 
 def test_the_token_is_huggingface_hubs_own(hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
-    finish(obtain("ours/fine"))
+    wait(download_model("ours/fine"))
     ours = [token for path, token in zip(hub.asked, hub.tokens, strict=True) if "ours/" in path]
     assert set(ours) == {"Bearer hf_abc"}
 
 
 def test_what_has_arrived_of_a_broken_download_is_kept_for_the_next_attempt(hub, monkeypatch):
-    monkeypatch.setattr(obtaining, "STALL_LIMIT_S", 2.0)
+    monkeypatch.setattr(downloads, "STALL_LIMIT_S", 2.0)
     refusal("ours/stalls")
-    monkeypatch.setattr(obtaining, "STALL_LIMIT_S", 30.0)
+    monkeypatch.setattr(downloads, "STALL_LIMIT_S", 30.0)
     hub.repositories["ours/stalls"] = ("fine", hub.repositories["ours/fine"][1])
-    assert (finish(obtain("ours/stalls")) / "model.safetensors").stat().st_size > 1_000_000
+    assert (wait(download_model("ours/stalls")) / "model.safetensors").stat().st_size > 1_000_000
 
 
 def test_a_data_set_is_fetched_by_its_patterns_and_outlives_the_hub(hub, monkeypatch):
     files = {"main/train.parquet": b"1", "main/test.parquet": b"2", "other/train.parquet": b"3", "load.py": b"4"}
     hub.repositories["ours/data"] = ("fine", {**files, "README.md": b"hello"})
-    folder = finish(obtain_dataset("ours/data", ("main/*.parquet",)))
+    folder = wait(download_dataset("ours/data", ("main/*.parquet",)))
     assert sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()) == [
         "README.md",
         "main/test.parquet",
         "main/train.parquet",
     ]
     hub.repositories["ours/data"] = ("down", {})
-    assert finish(obtain_dataset("ours/data", ("main/*.parquet",))) == folder
+    assert wait(download_dataset("ours/data", ("main/*.parquet",))) == folder
     with pytest.raises(CdkaError, match="the Hub answered 503 for data set"):
-        finish(obtain_dataset("ours/data", ("other/*.parquet",)))
+        wait(download_dataset("ours/data", ("other/*.parquet",)))
     hub.repositories["ours/data"] = ("fine", files)
     with pytest.raises(CdkaError, match="no files like nothing"):
-        finish(obtain_dataset("ours/data", ("nothing/*",)))
+        wait(download_dataset("ours/data", ("nothing/*",)))

@@ -26,7 +26,7 @@ def spec_of(path, **given):
 
 
 def test_the_loss_counts_the_answer_and_its_end_and_what_is_cut_is_told(sums):
-    view = token_view(spec_of(sums, template="{prompt}"), 2)
+    view = token_view(spec_of(sums, template="{prompt}").to_dict(), 2)
     assert len(view["batch"]) == 2
     assert "".join(view["batch"][0]["tokens"]) == "<bos>0+0=0<eos>"
     assert view["batch"][0]["judged"] == [False] * 5 + [True] * 2
@@ -39,9 +39,8 @@ def test_the_loss_counts_the_answer_and_its_end_and_what_is_cut_is_told(sums):
 
 def test_a_tokenizer_that_cannot_read_the_text_is_told(sums):
     spec = spec_of(sums, template="{prompt} please").with_(max_length=64)
-    assert any(
-        "of the tokens are unknown to the tokenizer of 'math-lm'" in note for note in token_view(spec, 2)["notes"]
-    )
+    notes = token_view(spec.to_dict(), 2)["notes"]
+    assert any("of the tokens are unknown to the tokenizer of 'math-lm'" in note for note in notes)
 
 
 def test_the_process_says_why_there_is_nothing_to_show(sums):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
+from cdka.dialects import export_lora
 from cdka.errors import CdkaError
 
 
@@ -18,8 +17,7 @@ def write_adapters(
 ) -> int:
     """How many adapters were written, one folder per run of ``arms``; full fine-tuning has none.
 
-    ``lora`` converts CDKA adapters to LoRA of rank r r1 r2, without approximation, in a process of its own (it
-    needs torch). Raises CdkaError where there is no adapter, or one cannot be converted.
+    ``lora`` converts CDKA adapters to LoRA of rank r r1 r2, without approximation. Raises CdkaError where there is no adapter, or one cannot be converted.
     """
     rows = comparison.frame[comparison.frame["arm"].isin(arms) & (comparison.frame["method"] != "full")]
     written = 0
@@ -30,17 +28,10 @@ def write_adapters(
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in row.arm_label)
         target = folder / f"{name}-seed-{row.seed}-{row.run_id}"
         if lora and row.method == "cdka":
-            _convert(directory, target)
+            export_lora(directory, target)
         else:
             shutil.copytree(directory, target)
         written += 1
     if not written:
         raise CdkaError("none of the shown runs has an adapter: they are unfinished, removed, or full fine-tuning.")
     return written
-
-
-def _convert(directory: Path, target: Path) -> None:
-    command = [sys.executable, "-m", "cdka", "export-lora", str(directory), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CdkaError(done.stderr.strip().removeprefix("cdka: ") or f"{directory} could not be converted.")

@@ -1,28 +1,19 @@
-"""TensorBoard event files: one folder per run, written by tensorboardX in a process of its own."""
+"""TensorBoard event files: one folder per run, written by tensorboardX in a child process."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from cdka import childproc
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
 from cdka.errors import CdkaError
 from cdka.runs.encoding import finite
 
-_WRITER = """
-import json, sys
-sys.modules["torch"] = None  # tensorboardX would import it, seconds of work, for nothing
-from tensorboardX import SummaryWriter
-for run in json.load(sys.stdin):
-    with SummaryWriter(run["folder"]) as writer:
-        writer.add_text("specification", run["text"], 0, walltime=run["at"])
-        for tag, points in run["scalars"].items():
-            for step, value, at in points:
-                writer.add_scalar(tag, value, step, walltime=at)
-"""
+LIMIT_S = 600.0
 _TAGS = {
     ("step", "loss"): "train/loss",
     ("eval", "loss"): "validation/loss",
@@ -61,9 +52,24 @@ def write_tensorboard(folder: Path, comparison: Comparison, source: Source) -> N
                 "text": json.dumps(specs[row.run_id], indent=1),
             }
         )
-    done = subprocess.run(
-        [sys.executable, "-c", _WRITER], input=json.dumps(finite(runs)), text=True, capture_output=True, check=False
+    childproc.call(
+        "cdka.compare.exports.tensorboard:write_events",
+        {"runs": finite(runs)},
+        limit_s=LIMIT_S,
+        failure="TensorBoard files could not be written",
     )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"
-        raise CdkaError(f"TensorBoard files could not be written: {reason}. Run: pip install tensorboardX")
+
+
+def write_events(runs: list[dict[str, Any]]) -> None:
+    """Write the event files of ``runs``, in a child process. Raises CdkaError where tensorboardX is missing."""
+    sys.modules["torch"] = None  # tensorboardX would import it, seconds of work, for nothing
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise CdkaError("TensorBoard files need tensorboardX. Run: pip install tensorboardX") from None
+    for run in runs:
+        with SummaryWriter(run["folder"]) as writer:
+            writer.add_text("specification", run["text"], 0, walltime=run["at"])
+            for tag, points in run["scalars"].items():
+                for step, value, at in points:
+                    writer.add_scalar(tag, value, step, walltime=at)

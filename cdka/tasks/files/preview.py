@@ -5,9 +5,6 @@ Free of torch: what needs a tokenizer runs in a process of its own (``token_prev
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from cdka import childproc
 from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
 from cdka.tasks.files.columns import ROLES, suggest, visible_columns
@@ -130,17 +128,12 @@ def token_preview(spec: RunSpec, *, examples: int = 4) -> dict[str, Any]:
     "longer": {split: n}, "notes": [...]}``: ``judged`` tells which tokens the loss counts; ``lengths`` are in tokens
     before any cut. Runs in a process of its own and takes some seconds. Raises CdkaError.
     """
-    command = [sys.executable, "-m", "cdka.train.data.token_preview", str(examples)]
-    try:
-        done = subprocess.run(
-            command, input=json.dumps(spec.to_dict()), capture_output=True, text=True, timeout=LIMIT_S, check=False
-        )
-        answer = json.loads(done.stdout.strip().splitlines()[-1])
-    except (subprocess.TimeoutExpired, IndexError, ValueError):
-        raise CdkaError(f"the tokens of {spec.model!r} could not be shown. Try again, or start the run.") from None
-    if "error" in answer:
-        raise CdkaError(answer["error"])
-    return answer
+    return childproc.call(
+        "cdka.train.data.token_preview:token_view",
+        {"spec": spec.to_dict(), "examples": examples},
+        limit_s=LIMIT_S,
+        failure=f"the tokens of {spec.model!r} could not be shown",
+    )
 
 
 __all__ = ["COMPARISONS", "Preview", "histogram", "preview", "task_for", "token_preview"]

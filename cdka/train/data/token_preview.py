@@ -1,15 +1,11 @@
-"""What a model will see of a text task: ``python -m cdka.train.data.token_preview EXAMPLES < spec.json``.
-
-A process of its own because it imports torch; prints one JSON document, or ``{"error": "one line"}``.
-"""
+"""The tokens that a model will see of a text task, and the texts of its test examples; for a child process."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from cdka.errors import CdkaError
@@ -23,8 +19,29 @@ from cdka.train.load_model import load_tokenizer
 UNLIMITED = 1 << 20
 
 
-def token_view(spec: RunSpec, examples: int) -> dict[str, Any]:
+def token_view(spec: Mapping[str, Any], examples: int) -> dict[str, Any]:
     """The document described at ``cdka.tasks.files.preview.token_preview``. Raises CdkaError."""
+    return _view(RunSpec.from_dict(dict(spec)), examples)
+
+
+def test_texts(spec: Mapping[str, Any], examples: Sequence[int]) -> dict[str, str]:
+    """The text that each of the test examples gave the model, by the example's number. Raises CdkaError."""
+    return _texts_of(RunSpec.from_dict(dict(spec)), examples)
+
+
+def _texts_of(spec: RunSpec, examples: Sequence[int]) -> dict[str, str]:
+    test = load_task(spec).test
+    if not isinstance(test, TextSplit):
+        raise CdkaError(f"task {spec.task!r} is not about text: its examples cannot be written out.")
+    rows = torch.as_tensor(np.flatnonzero(np.isin(test.ids, list(examples))))
+    chosen, tokenizer = test.take(rows), load_tokenizer(spec.model)
+    return {
+        str(int(example)): tokenizer.hf_tokenizer.decode(chosen.source[i].tolist(), skip_special_tokens=True).strip()
+        for i, example in enumerate(chosen.ids)
+    }
+
+
+def _view(spec: RunSpec, examples: int) -> dict[str, Any]:
     whole = load_task(spec.with_(max_length=UNLIMITED))
     if not isinstance(whole.train, TextSplit):
         raise CdkaError(f"task {spec.task!r} has no tokens to show: it is about images.")
@@ -86,17 +103,3 @@ def _shown(batch: TextSplit, row: int, tokenizer: Any) -> dict[str, Any]:
     if one.classes is not None:
         shown["label"] = int(one.classes[0])
     return shown
-
-
-def main(argv: list[str]) -> None:
-    """Print the view of the spec on standard input."""
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            answer = token_view(RunSpec.from_dict(json.load(sys.stdin)), int(argv[0]))
-    except CdkaError as error:
-        answer = {"error": " ".join(str(error).split())}
-    print(json.dumps(answer))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -15,9 +15,10 @@ from cdka.errors import CdkaError
 def write_adapters(
     folder: Path, comparison: Comparison, source: Source, arms: Sequence[str], *, lora: bool = False
 ) -> int:
-    """How many adapters were written, one folder per run of ``arms``; full fine-tuning has none.
+    """Write one folder per run of ``arms`` (full fine-tuning has none); returns the number of adapters.
 
-    ``lora`` converts CDKA adapters to LoRA of rank r r1 r2, without approximation. Raises CdkaError where there is no adapter, or one cannot be converted.
+    ``lora`` converts CDKA adapters to LoRA of rank r r1 r2, without approximation. Raises CdkaError where there is no
+    adapter, or one cannot be converted.
     """
     rows = comparison.frame[comparison.frame["arm"].isin(arms) & (comparison.frame["method"] != "full")]
     written = 0

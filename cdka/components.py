@@ -15,7 +15,7 @@ from functools import lru_cache
 from cdka.errors import CdkaError
 
 SCALING_RULES = ("sqrt_r_r2", "sqrt_r", "r", "none")
-"""How alpha becomes the scaling factor; ``sqrt_r_r2`` is the paper's stabilisation, the others are for comparison."""
+"""Rules that turn alpha into the scaling factor; ``sqrt_r_r2`` is the paper's, the others are for comparison."""
 
 INIT_WEIGHTS = ("kaiming", "random", "gradient")
 """``kaiming``: A Kaiming-uniform, B zero, so that delta W starts at zero (paper). ``random``: B is drawn as well,
@@ -82,7 +82,7 @@ class Components:
         return self.r1, self.r2, self.r
 
     def problems(self, out_features: int, in_features: int, where: str = "") -> list[str]:
-        """What keeps this configuration from fitting a layer, each with the nearest divisors; empty if it fits."""
+        """Reasons why this configuration does not fit a layer, each with the nearest divisors; empty if it fits."""
         found = []
         place = f" in {where!r}" if where else ""
         for name, value, axis, size in (

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cdka.models.catalogue import FORMAT, to_json
-from cdka.models.shapes import ModelShapes
+from cdka.models.shapes import FORMAT, ModelShapes, to_json
 from cdka.paths import assets_dir
 from cdka.train.read_config import shapes_from_config
 from tools.published import PUBLISHED, Published

@@ -32,7 +32,7 @@ SPECTRUM_COLUMNS = ("path", "out_features", "in_features", "energy", "effective_
 
 @dataclass(frozen=True)
 class AlignRecord:
-    """What was measured: rows by OVERALL_COLUMNS, LAYER_COLUMNS and SPECTRUM_COLUMNS.
+    """The measured alignments: rows by OVERALL_COLUMNS, LAYER_COLUMNS and SPECTRUM_COLUMNS.
 
     ``predicted`` weighs every module the same, as the solver does; the others weigh it by its gradient's energy.
     ``expected_step`` is the finer formula sqrt(r / (N + r)) for a plain gradient step; ``measured`` is the mean over

@@ -1,4 +1,4 @@
-"""What is asked of the alignment lab: a model, a task, some batches, and a grid of components. Free of torch."""
+"""The request for a measurement: a model, a task, some batches, and a grid of components. Free of torch."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ class AlignRequest:
 
     @property
     def gradient_key(self) -> str:
-        """What the gradients depend on: model and its weights' file, task, batches, seed, target modules."""
+        """Digest of all that the gradients depend on: model and weights, task, batches, seed, target modules."""
         parts = [self.model, _weights_stamp(self.model), self.task, self.batches, self.batch_size, self.seed]
         return _digest([*parts, self.target_modules])
 
     @property
     def key(self) -> str:
-        """What the whole measurement depends on."""
+        """Digest of all that the whole measurement depends on."""
         grid = [self.r1_values, self.r2_values, self.r_values, self.inits, self.step]
         return _digest([self.gradient_key, *grid])
 

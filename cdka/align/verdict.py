@@ -24,7 +24,7 @@ PREDICTORS = {
     "num_params": "number of parameters",
     "rank_bound": "rank bound",
 }
-"""What can be held against the results, and what it is called."""
+"""Predictors that can be compared with the results of runs, and their names in text."""
 LEAST_CONFIGURATIONS = 4
 _SAME = ("model", "task", "steps", "lr", "alpha", "batch_size")
 
@@ -52,7 +52,7 @@ class Verdict:
         return {**plain, "points": self.points.to_dict("records")}
 
     def sentence(self) -> str:
-        """What the numbers allow to be said."""
+        """The verdict that the numbers support."""
         size = f"over {self.configurations} configurations and {self.runs} runs"
         numbers = f"Spearman rho = {self.rho:.2f} (95 % interval {self.ci_low:.2f} to {self.ci_high:.2f}) {size}"
         name = PREDICTORS[self.predictor]

@@ -1,4 +1,4 @@
-"""What a user of the Studio waits for: from the click to the first step, a poll of live runs, a sweep to be queued."""
+"""Waiting times in the Studio: from the click to the first step, a poll of live runs, the queueing of a sweep."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cdka.cli.output import print_table
 from cdka.engine import local
 from cdka.errors import CdkaError
 from cdka.runs.job_queue import Batch, claim, record_events, reserve
 from cdka.runs.spec import RunSpec, resolve
 from cdka.runs.store import Store
 from cdka.sweep.check import checked
+from cdka.terminal import print_table
 
 LIVE_RUNS, POINTS, NEW_POINTS = 30, 2000, 20
 QUEUED_RUNS = 200

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from cdka.bench import rivals
 from cdka.bench.timing import interleaved, ratio
 from cdka.bench.tracing import Trace, peak_bytes, torch_versions
-from cdka.cli.output import print_table, say
 from cdka.components import Components
 from cdka.errors import CdkaError
+from cdka.terminal import print_message, print_table
 
 LAYERS = ((1024, 1024), (4096, 4096), (14336, 4096))
 """(out_features, in_features)."""
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     rounds = args.rounds or 20
     cells = []
     for out_features, in_features, tokens, components in _cells(device, args.quick):
-        say(f"{in_features} -> {out_features}, {tokens} tokens, components {components} ...")
+        print_message(f"{in_features} -> {out_features}, {tokens} tokens, components {components} ...")
         cells.append(_cell(out_features, in_features, tokens, components, device, dtype, rounds))
     counted = [_counted(components) for components in CONFIGURATIONS]
     return {

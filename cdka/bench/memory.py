@@ -35,7 +35,7 @@ SMALL = {
     "head_dim": 32,
     "vocab_size": 2000,
 }
-"""What ``--shrink`` replaces in a causal model's configuration."""
+"""Fields of a causal model's configuration that ``--shrink`` replaces."""
 
 
 _AUTO = {"image-classification": AutoModelForImageClassification, "causal-lm": AutoModelForCausalLM}

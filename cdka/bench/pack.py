@@ -20,10 +20,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cdka.bench.timing import interleaved, ratio
-from cdka.cli.output import print_table
 from cdka.paths import assets_dir
 from cdka.runs.spec import RunSpec, resolve
 from cdka.tasks.catalogue import find_task
+from cdka.terminal import print_table
 from cdka.train.data.load import load_task
 from cdka.train.data.objectives import NextToken
 from cdka.train.data.splits import Split
@@ -37,7 +37,7 @@ from cdka.train.pack_schedule import ways
 SIZES = (1, 2, 4, 8, 16)
 COMPONENTS = ("2,8,4", "1,8,2", "2,2,8", "4,16,2", "2,8,1", "1,4,1", "2,4,2", "4,4,1")
 MIXES = {"seeds": COMPONENTS[:1], "4 configurations": COMPONENTS[:4], "all different": COMPONENTS}
-"""What the runs of a pack are: seeds of one configuration, four configurations in turn, or none like another."""
+"""Contents of a pack: seeds of one configuration, four configurations in turn, or all configurations different."""
 TARGETS = {
     ("digits-vit, 16 samples", 8, "cpu"): 2.0,
     ("digits-vit, 64 samples", 8, "cpu"): 1.4,

@@ -7,9 +7,9 @@ import statistics
 from typing import Any
 
 from cdka.bench.timing import interleaved
-from cdka.cli.output import print_table
 from cdka.models.catalogue import find_model
 from cdka.solver import explore, pattern, why_this
+from cdka.terminal import print_table
 
 MODEL = "llama-3.1-70b"
 BUDGETS = ("lora:8", "lora:64", "1%", "5%")

@@ -12,7 +12,7 @@ from cdka.errors import CdkaError
 
 @dataclass(frozen=True)
 class Ratio:
-    """How much longer one thing takes than another: the median over paired rounds, with the quartiles."""
+    """Ratio of two durations: the median over paired rounds, with the quartiles."""
 
     median: float
     low: float

@@ -23,9 +23,9 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cdka.bench.tracing import peak_bytes, torch_versions
-from cdka.cli.output import say
 from cdka.runs.spec import RunSpec
 from cdka.sweep.match import match
+from cdka.terminal import print_message
 from cdka.train.data.objectives import NextToken
 from cdka.train.data.ragged import Ragged
 from cdka.train.data.splits import TextSplit
@@ -57,7 +57,7 @@ MODELS = {
         "vocab_size": 512,
     },
 }
-"""What is trained on each kind of device; on a GPU the dimensions of TinyLlama 1.1B."""
+"""The model trained on each kind of device; on a GPU the dimensions of TinyLlama 1.1B."""
 WARM_UP = 3
 
 
@@ -69,9 +69,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     specs = _specs(device, length)
     rows = []
     for name, spec in specs.items():
-        say(f"{name} ...")
+        print_message(f"{name} ...")
         rows.append({"arm": name, "runs": 1, **_measure([spec], device, rounds, length)})
-    say(f"a sweep of {SWEEP} ...")
+    print_message(f"a sweep of {SWEEP} ...")
     sweep = [specs["CDKA 2,8,4"].with_(seed=seed) for seed in range(SWEEP)]
     rows.append(
         {"arm": f"{SWEEP} runs of CDKA 2,8,4, packed", "runs": SWEEP, **_measure(sweep, device, rounds, length)}

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from cdka.align import PREDICTORS, AlignRecord, AlignRequest, align, does_it_predict
 from cdka.align.request import DEFAULT_R
-from cdka.cli.output import print_json, print_table, say
 from cdka.errors import CdkaError
 from cdka.runs.store import Store
+from cdka.terminal import print_json, print_message, print_table
 
 HELP = "Measure how well each option's first step aligns with full fine-tuning's, from real gradients."
 EXAMPLE = "cdka align digits-vit --task digits-flip --batches 1 --r1 1,2,4 --r2 2,8,32"
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     def tell(status) -> None:
         if status.phase not in said:
             said.add(status.phase)
-            say(f"{status.phase} ...")
+            print_message(f"{status.phase} ...")
 
     record = align(request, tell)
     verdict = None
@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> None:
         return print_json({**record.to_json(), **({"verdict": verdict.to_json()} if verdict else {})})
     (_layers if args.layers else _overall)(record)
     if verdict:
-        say(verdict.sentence())
-    say(
+        print_message(verdict.sentence())
+    print_message(
         f"{record.sampled_modules} of {record.target_modules} modules; measured over {request.inits} initialisations, "
         "modules weighed by the energy of their gradients."
     )

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from cdka.bench import BENCHES
-from cdka.cli.output import print_json
 from cdka.errors import CdkaError, unknown
+from cdka.terminal import print_json
 
 HELP = "Measure our ratios on this machine."
 EXAMPLE = "cdka bench layer --json > layer.json"

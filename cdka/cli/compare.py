@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cdka.cli.output import print_json, print_table, say
 from cdka.compare.measure import AGGREGATIONS, FINAL, STEP
+from cdka.terminal import print_json, print_message, print_table
 
 HELP = "Compare the finished runs of a sweep, or of a claim bundle: arms with intervals, verdicts, trends."
 EXAMPLE = "cdka compare my-sweep --metric accuracy --export claim.zip"
@@ -57,14 +57,14 @@ def run(args: argparse.Namespace) -> None:
         from cdka.compare.exports import export
 
         written = export(comparison, source, Path(args.export))
-        say(f"wrote {written}")
+        print_message(f"wrote {written}")
     if args.json:
         return print_json(found)
     _print(found)
 
 
 def _source(name: str | None):
-    """What to read: a bundle's file or a sweep; and whether its plan asked for a search over learning rates."""
+    """The source of runs (a bundle's file or a sweep), and True where its plan searches over learning rates."""
     from cdka.compare.bundle import EXAMPLE, example, open_bundle
 
     if name is not None and (name == EXAMPLE or name.endswith(".zip")):

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdka.cli.data_flags import add_data_arguments, task_and_options
-from cdka.cli.output import print_json, print_table
 from cdka.runs.spec import resolve
 from cdka.tasks.files.preview import Preview, histogram, preview, token_preview
 from cdka.tasks.rows import SPLITS
+from cdka.terminal import print_json, print_table
 
 HELP = (
     "Look at your own data before training: rows, columns, splits, lengths, and with --model the tokens and loss mask."

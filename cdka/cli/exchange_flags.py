@@ -1,4 +1,4 @@
-"""What ``cdka import``, ``export`` and ``add`` have in common: flags, and the report of what was written."""
+"""Common parts of ``cdka import``, ``export`` and ``add``: flags, and the report of the written files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from cdka.cli.output import print_json, say
+from cdka.terminal import print_json, print_message
 
 if TYPE_CHECKING:
     from cdka.dialects import Exchange
@@ -39,4 +39,4 @@ def report(done: Exchange, as_json: bool) -> None:
         )
         print(f"written as {done.target} to {done.path}: {exact}")
     for line in (*done.adapter.notes, *done.serving.lines):
-        say(line)
+        print_message(line)

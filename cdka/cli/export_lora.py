@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cdka.cli.output import print_json, say
+from cdka.terminal import print_json, print_message
 
 HELP = "Save a CDKA adapter as a standard PEFT LoRA adapter of rank r*r1*r2 with the same outputs."
 EXAMPLE = "cdka export-lora runs/my-run/adapter my-lora"
@@ -27,4 +27,4 @@ def run(args: argparse.Namespace) -> None:
         listed = ", ".join(map(str, ranks))
         print(f"LoRA of rank {listed} on {len(export.ranks)} modules written to {export.directory}")
     if export.note:
-        say(export.note)
+        print_message(export.note)

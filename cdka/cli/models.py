@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from cdka.cli.output import print_json, print_table
 from cdka.errors import nearest, unknown
-from cdka.models.catalogue import find_model, list_models, to_json
-from cdka.models.shapes import ModelShapes
+from cdka.models.catalogue import find_model, list_models
+from cdka.models.shapes import ModelShapes, to_json
 from cdka.models.targets import target_names
+from cdka.terminal import print_json, print_table
 
 HELP = "List the models known by name, embedded ones first, or the linear layers of one model."
 EXAMPLE = "cdka models llama-3.1-8b"

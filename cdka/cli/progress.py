@@ -8,13 +8,13 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cdka.cli.output import say
 from cdka.cost.eta import time_left_s
 from cdka.engine import local
 from cdka.errors import CdkaError
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
+from cdka.terminal import print_message
 
 _REDRAW_S = 0.2
 _PLAIN_LINE_S = 10.0
@@ -65,7 +65,7 @@ class Bar:
             sys.stderr.write("\n" if done else "")
             sys.stderr.flush()
         elif line != self._last and not done:
-            say(line)
+            print_message(line)
         self._last = line
 
     @staticmethod
@@ -94,7 +94,7 @@ def follow(store: Store, run_ids: Sequence[str], *, quiet: bool = False) -> list
             if asked > 2:
                 raise
             keep = asked == 1
-            say("\nstopping, keeping what there is; Ctrl-C again cancels" if keep else "\ncancelling")
+            print_message("\nstopping, keeping what there is; Ctrl-C again cancels" if keep else "\ncancelling")
             for run in store.runs(ids=run_ids):
                 if not run.status.is_finished():
                     store.request_stop(run.run_id, keep=keep and run.step > 0)
@@ -108,10 +108,10 @@ def tell_failures(store: Store, runs: Sequence[Run]) -> None:
             reasons.setdefault((run.status, run.error), []).append(run)
     for (status, error), alike in reasons.items():
         more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-        say(f"{alike[0].run_id}{more} {status}: {error}")
+        print_message(f"{alike[0].run_id}{more} {status}: {error}")
         with suppress(CdkaError, OSError):
             if store.log(alike[0].run_id):
-                say(f"  its log: cdka runs log {alike[0].run_id}")
+                print_message(f"  its log: cdka runs log {alike[0].run_id}")
 
 
 def exit_code(runs: Sequence[Run]) -> int:

@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from cdka.cli.data_flags import add_data_arguments, task_and_options
-from cdka.cli.output import print_json, say
 from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, spec_settings
 from cdka.engine import local
@@ -15,6 +14,7 @@ from cdka.runs.run import Run
 from cdka.runs.spec import resolve
 from cdka.runs.store import Store
 from cdka.sweep.check import checked
+from cdka.terminal import print_json, print_message
 
 HELP = "Fine-tune once and report the result. What is not given comes from the task's recipe."
 EXAMPLE = "cdka run --model digits-vit --task digits-flip --components 2,8,4 --json"
@@ -56,11 +56,11 @@ def run(args: argparse.Namespace) -> int:
     if args.detach:
         print_json(document(store.run(run_id))) if args.json else print(run_id)
         return 0
-    say(f"{run_id}: {spec.label} on {spec.model} and {spec.task}, {spec.steps} steps")
+    print_message(f"{run_id}: {spec.label} on {spec.model} and {spec.task}, {spec.steps} steps")
     runs = follow(store, [run_id])
     tell_failures(store, runs)
     if not runs:
-        say(f"{run_id} was removed meanwhile")
+        print_message(f"{run_id} was removed meanwhile")
         return 1
     (ended,) = runs
     if args.json:

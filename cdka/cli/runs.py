@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock
 from cdka.cli.run import document
 from cdka.engine import local
@@ -15,6 +14,7 @@ from cdka.errors import CdkaError, unknown
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
+from cdka.terminal import print_json, print_message, print_table
 
 HELP = "List, show, stop, cancel, retry or remove runs. An id may be shortened to its beginning."
 EXAMPLE = "cdka runs show r-4kq7mz2n"
@@ -82,7 +82,7 @@ def _list(store: Store, args: argparse.Namespace) -> None:
     head = ["run", "status", "step", "method", "model", "task", "seed", "parameters", "accuracy", "time", "asked for"]
     print_table(head, rows)
     if len(runs) > len(shown):
-        say(f"{len(shown)} of {len(runs)} runs; --top 0 lists all")
+        print_message(f"{len(shown)} of {len(runs)} runs; --top 0 lists all")
     return None
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from cdka.cli.output import print_json, print_table, say
 from cdka.errors import CdkaError
 from cdka.solver import MEASURES, Option, explore, parse_weights, pattern, resources, why_this
+from cdka.terminal import print_json, print_message, print_table
 
 HELP = "List the component options (r1, r2, r) that fit a parameter budget, with exact counts."
 EXAMPLE = "cdka solve llama-2-7b --budget lora:8 --max-r1 16 --max-r2 64 --top 12"
@@ -59,12 +59,12 @@ def run(args: argparse.Namespace) -> None:
     listed = {option.components for option in options}
     options += [option for option in solution.presets().values() if option.components not in listed]
     _table(list(dict.fromkeys(options)))
-    say(
+    print_message(
         f"{solution.shapes.name}: {len(solution):,} options within {solution.budget_params:,} parameters on "
         f"{solution.num_modules} modules ({', '.join(solution.target_names)}); the first {min(top, len(solution))} and "
         "the guidelines are listed."
     )
-    say(why_this(recommended, solution))
+    print_message(why_this(recommended, solution))
     if "pattern" in extra:
         _say_pattern(extra["pattern"])
     if "resources" in extra:
@@ -96,7 +96,7 @@ def _table(options: list[Option]) -> None:
 
 def _say_pattern(document: dict) -> None:
     chosen = ", ".join(f"{path.rsplit('.', 1)[-1]} {','.join(map(str, c))}" for path, c in document["choices"].items())
-    say(
+    print_message(
         f"Per module, maximising {document['measure']} alignment: {document['value']:.4f} instead of "
         f"{document['uniform_value']:.4f} with {','.join(map(str, document['uniform']))} everywhere: {chosen}."
     )
@@ -104,7 +104,7 @@ def _say_pattern(document: dict) -> None:
 
 def _say_resources(document: dict) -> None:
     verdict = "fits" if document["fits"] else "does not fit"
-    say(
+    print_message(
         f"Training {','.join(map(str, document['components']))} takes about {document['total_bytes'] / 1e9:.2f} GB "
         f"(estimate, within 15 %) and {verdict} {document['device']} with {document['free_bytes'] / 1e9:.1f} GB free."
     )

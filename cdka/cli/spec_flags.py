@@ -70,7 +70,7 @@ def spec_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def seeds(text: str) -> int | list[int]:
-    """What ``--seeds`` asks for: a number of seeds, or the seeds themselves where there is a comma.
+    """The value of ``--seeds``: a number of seeds, or the seeds themselves where there is a comma.
 
     One seed alone is written with a comma behind it: ``7,``.
     """

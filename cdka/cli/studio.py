@@ -9,14 +9,14 @@ import socket
 import sys
 from importlib.util import find_spec
 
-from cdka.cli.output import say
 from cdka.errors import CdkaError
 from cdka.paths import home_dir, studio_dir
+from cdka.terminal import print_message
 
 HELP = "Open the Studio, the web app, in the browser."
 EXAMPLE = "cdka studio --port 8502 --no-browser"
 NEEDS = ("streamlit", "plotly", "altair", "pandas")
-"""What only the Studio needs: a machine that just trains may be without."""
+"""Packages that only the Studio needs: a machine that just trains may be without them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     from app.launch import launch
 
     if not is_loopback(args.host):
-        say(
+        print_message(
             f"warning: anyone who can reach {args.host}:{args.port} can start and remove runs on this machine: there "
             "is no password. Leave --host out to keep the Studio to yourself."
         )

@@ -9,11 +9,11 @@ from cdka.claims import GROUPS, STUDIES, find_study, judge, plan_study
 from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_SEEDS, DEFAULT_TASK
 from cdka.claims.report import check_target, report
 from cdka.cli.data_flags import add_data_arguments, task_and_options
-from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
 from cdka.runs.store import Store
 from cdka.sweep.launch import launch, preview
+from cdka.terminal import print_json, print_message, print_table
 
 HELP = "Test the paper's claims: each study runs its arms with several seeds and ends with a verdict."
 EXAMPLE = "cdka study trends --seeds 3 --report trends.md"
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     for one in planned:
         guess = preview(one, store).estimate
         about = "" if guess.seconds is None else f", about {clock(guess.seconds)} ({guess.basis})"
-        say(f"{one.name}: {len(one.specs)} runs{about}")
+        print_message(f"{one.name}: {len(one.specs)} runs{about}")
         sweep_ids.append(launch(one, store))
     runs = follow(store, [run.run_id for sweep_id in sweep_ids for run in store.runs(sweep_id=sweep_id)])
     # A study of instability expects runs that diverge: they are part of its result, not of its failure.
@@ -66,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
     sweeps = [store.sweep(sweep_id) for sweep_id in sweep_ids]
     findings = [(sweep, judge(store, sweep)) for sweep in sweeps]
     if target is not None and not any(run.status.is_kept() for run in runs):
-        say(f"no run was kept, so there is nothing to report: {target} was not written")
+        print_message(f"no run was kept, so there is nothing to report: {target} was not written")
     elif target is not None:
         report(store, sweeps, name=target.stem).write(target)
-        say(f"wrote {target}, its figures and {target.with_suffix('.json').name}")
+        print_message(f"wrote {target}, its figures and {target.with_suffix('.json').name}")
     if args.json:
         print_json(
             {

@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from cdka.cli.data_flags import add_data_arguments, task_and_options
-from cdka.cli.output import print_json, print_table, say
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.run import document
 from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
@@ -15,6 +14,7 @@ from cdka.runs.store import Store
 from cdka.sweep.launch import launch, preview
 from cdka.sweep.plan import Arm, Plan, mismatch, plan
 from cdka.sweep.planfile import read_plan
+from cdka.terminal import print_json, print_message, print_table
 
 HELP = "Fine-tune a grid or a list of configurations over several seeds, with baselines matched by parameters."
 EXAMPLE = 'cdka sweep --model digits-vit --task digits-flip --grid "r1=1,2,4,8;r2=4;r=1" --seeds 3 --wait'
@@ -51,10 +51,10 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _show(planned, seen.document(), args.json)
     for note in (*planned.notes, *seen.notes):
-        say(note)
+        print_message(note)
     sweep_id = launch(planned, store, packs=not args.no_packs)
     guess = "" if seen.estimate.seconds is None else f", about {clock(seen.estimate.seconds)} ({seen.estimate.basis})"
-    say(f"{sweep_id}: {len(planned.specs)} runs, {len(planned.arms)} arms{guess}")
+    print_message(f"{sweep_id}: {len(planned.specs)} runs, {len(planned.arms)} arms{guess}")
     runs = store.runs(sweep_id=sweep_id)
     code = 0
     if args.wait:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         print_json({"sweep_id": sweep_id, "name": planned.name, "notes": [*planned.notes, *seen.notes], "runs": listed})
     else:
         print(sweep_id)
-        say(f"compare its runs with: cdka compare {sweep_id}")
+        print_message(f"compare its runs with: cdka compare {sweep_id}")
     return code
 
 
@@ -115,7 +115,7 @@ def _show(planned: Plan, seen: dict[str, Any], as_json: bool) -> int:
     about = "" if seen["estimated_s"] is None else f", about {clock(seen['estimated_s'])} ({seen['estimated_from']})"
     memory = "" if seen["memory_bytes"] is None else f", up to {seen['memory_bytes'] / 1e9:.1f} GB per job"
     for line in (f"{seen['runs']} runs in {seen['jobs']} jobs{about}{memory}", *seen["notes"]):
-        say(line)
+        print_message(line)
     return 0
 
 

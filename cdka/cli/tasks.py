@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from cdka.cli.output import print_json, print_table
 from cdka.tasks.catalogue import TASKS
+from cdka.terminal import print_json, print_table
 
 HELP = "List the tasks known by name, embedded ones first."
 EXAMPLE = "cdka tasks --json"

@@ -1,4 +1,4 @@
-"""What an adapter costs beyond its parameters: file, optimizer, FLOPs. Arithmetic on shapes, free of torch."""
+"""The cost of an adapter beyond its parameters: file, optimizer, FLOPs. Arithmetic on shapes, free of torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def num_params(linears: Iterable[LinearShape], components: Components) -> int:
 
 
 def num_modules(linears: Iterable[LinearShape]) -> int:
-    """How many layers are adapted."""
+    """The number of adapted layers."""
     return sum(linear.count for linear in linears)
 
 

@@ -1,4 +1,4 @@
-"""When a set of runs will be through, from the pace of those that have trained and those at work. Pure."""
+"""Time left for a set of runs, from the speed of those that have trained and those at work. Pure."""
 
 from __future__ import annotations
 

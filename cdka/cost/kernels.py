@@ -28,7 +28,7 @@ STACKED_WEIGHTS, STACKED_ROWS = 32_768, 64
 def stacking_pays(
     n: int, slices: int, out_features: int, in_features: int, adapters: Sequence[tuple[int, int, int]], device_type: str
 ) -> bool:
-    """Whether a pack on one layer is faster as one matrix per slice of the batch (``adapter.stacked``), n rows each.
+    """True where a pack on one layer is faster as one matrix per slice of the batch (``adapter.stacked``), n rows each.
 
     ``adapters`` are the (r1, r2, r) of the slices that have one. Measured on a CPU, fp32, one and two threads, 64 to
     1,088 rows, layers of 64 to 256 features: from a rank of a quarter of the smaller side on, on the average of the

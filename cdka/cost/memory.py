@@ -32,9 +32,9 @@ QUANTIZED_BYTES = {"int8": 1.0, "nf4": 0.5625}
 """Bytes of a frozen weight of a linear layer, bitsandbytes' own block constants (one float32 for 64) included; the rest
 of the model stays in bfloat16."""
 TOLERANCE = 0.15
-"""How far the estimate may be from a measured peak, as a share of it: what the validation allows."""
+"""Largest error of the estimate that the validation allows, as a share of the measured peak."""
 DETECTED_FOR_S = 20.0
-"""How long what a device has free is taken as known: asking nvidia-smi takes tens of milliseconds."""
+"""Age up to which a device's free memory is not asked again: nvidia-smi takes tens of milliseconds."""
 LOGITS_LIMIT_BYTES = 256 * 2**20
 """Our training loop makes the logits of a large vocabulary in pieces of this size (cdka/train/forward.py)."""
 _OUTPUT_NAMES = {"o_proj", "out_proj", "o", "dense", "c_proj", "wo", "down_proj", "fc2", "dense_4h_to_h", "Wo"}
@@ -121,7 +121,7 @@ def _weights_bytes(shapes: ModelShapes, dtype: str) -> int:
 
 
 def _kept_bytes_per_token(shapes, linears, components: Components, details: dict, size: int, length: int) -> int:
-    """What the backward pass needs of one token, over all layers."""
+    """Bytes that the backward pass needs of one token, over all layers."""
     adapted = {s.path for s in linears}
     body = [s for s in shapes.linears if s.role not in ("head", "embedding")]
     norm_bytes = 4 if _is_rms(shapes) else size  # an RMS norm keeps its input in float32
@@ -147,7 +147,7 @@ def _kept_bytes_per_token(shapes, linears, components: Components, details: dict
 
 
 def _activation_elements(shapes: ModelShapes, linear: LinearShape) -> int:
-    """What lies between the first and the last matrix of an MLP, charged to the first: input and result of each step.
+    """Bytes between the first and the last matrix of an MLP, charged to the first: input and result of each step.
 
     The input of the last matrix is counted where that is adapted. A gate keeps its input, its value and the other
     factor; GELU keeps its input; its tanh form, written out in steps, keeps five.
@@ -203,7 +203,7 @@ def _logits_bytes(shapes: ModelShapes, details: dict, tokens: int, batch_size: i
 
 @dataclass(frozen=True)
 class Device:
-    """Where training would run: its name and how much memory it has, in bytes."""
+    """The device that training would use: its name and its memory in bytes."""
 
     name: str
     kind: str
@@ -236,9 +236,9 @@ def _detected(_period: int, gpu: str | None) -> Device:
 
 
 PROCESS_BYTES = 600_000_000
-"""What Python, torch and transformers take before the first tensor."""
+"""Memory of Python, torch and transformers before the first tensor."""
 
 
 def fits(estimate: MemoryEstimate, device: Device) -> bool:
-    """Whether the estimate, with its tolerance and the process itself, is below the device's free memory."""
+    """True where the estimate, with its tolerance and the process itself, is below the device's free memory."""
     return estimate.total_bytes * (1 + TOLERANCE) + PROCESS_BYTES <= device.free_bytes

@@ -46,7 +46,7 @@ def layer_params(spec: RunSpec, layer: LinearShape, components: Components | Non
 
 
 def placed_components(spec: RunSpec, layers: Sequence[LinearShape]) -> list[tuple[LinearShape, Components, int]]:
-    """How many layers of each kind get which components, ``component_pattern`` read as PEFT reads ``rank_pattern``.
+    """Counts of layers of each kind by their components, ``component_pattern`` read as PEFT reads ``rank_pattern``.
 
     A key is a regular expression for the whole path or for its end after a dot; the first that matches decides.
     Raises CdkaError for a key that matches no layer.

@@ -1,4 +1,4 @@
-"""How long runs will take, from runs that have been timed here before. Free of torch."""
+"""Estimated duration of runs, from runs that have been timed here before. Free of torch."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ from cdka.runs.store import Store
 
 TICK_S = 0.03
 IDLE_S = 900.0
-"""How long a dispatcher without work stays, with its zygote, for the next click to be quick."""
+"""Seconds that a dispatcher without work stays, with its forkserver, so that the next run starts at once."""
 CANCEL_GRACE_S = 3.0
 LEAVE_GRACE_S = 10.0
-"""How long a worker may take to leave after the last of its runs has ended."""
+"""Seconds that a worker may take to leave after the last of its runs has ended."""
 LOOK_AT_CODE_S = 0.5
 NO_SLOT = "none"
 

@@ -1,4 +1,4 @@
-"""Why a run failed, in one line with the next step. The traceback stays in the run's log."""
+"""The cause of a failed run, in one line with the next step. The traceback stays in the run's log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _lower(specs: Sequence[RunSpec]) -> str:
 
 
 def _estimated_bytes(spec: RunSpec) -> int | None:
-    """What one run should have needed, by shapes alone; None where that cannot be said."""
+    """Estimated memory of one run, by shapes alone; None where it cannot be estimated."""
     components = spec.components or (spec.rank and Components(1, 1, spec.rank))
     if not components:
         return None

@@ -1,4 +1,4 @@
-"""Whether the code on disk is still the code that a long-lived process has imported."""
+"""Fingerprint of the code on disk, so that a long-lived process notices when its imports are out of date."""
 
 from __future__ import annotations
 

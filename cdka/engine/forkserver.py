@@ -141,7 +141,7 @@ def main(
 
 
 def _was_dismissed(channel: socket.socket) -> bool:
-    """Whether the goodbye is among what was sent before the other side closed."""
+    """True where the shutdown message was among those sent before the other side closed."""
     received = b""
     with suppress(OSError):
         while part := channel.recv(65536):

@@ -25,7 +25,7 @@ DISPATCHER = (sys.executable, "-m", "cdka.engine.dispatcher")
 LOOK_AFTER_S = 2.0
 _MOST_LOG_BYTES = 1_000_000
 STARTING_S = 5.0
-"""How long a dispatcher that was just started is trusted to take the lock before another one is."""
+"""Seconds that a newly started dispatcher has to take the lock before another one is started."""
 _started: list[tuple[Path, float, subprocess.Popen]] = []
 
 

@@ -1,4 +1,4 @@
-"""Which process is meant, and whether it still lives: pid, start time and boot, none of which is enough alone."""
+"""Identity of a process: pid, start time and boot, none of which is enough alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Identity = tuple[int, str, str]
 
 @lru_cache(maxsize=1)
 def boot_id() -> str:
-    """What names this boot of the machine; differs after a restart."""
+    """The id of this boot of the machine; differs after a restart."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:  # not Linux
@@ -24,7 +24,7 @@ def boot_id() -> str:
 
 
 def process_start(pid: int) -> str | None:
-    """When the process began, as text that only serves to be compared; None where it is gone or a zombie.
+    """The start time of the process as text to be compared; None where it is gone or a zombie.
 
     On Linux this is in clock ticks since boot, straight from the kernel: a time of day would change with the clock.
     """

@@ -14,7 +14,7 @@ from cdka.runs.store import Store
 FLUSH_S = 0.1
 RETRY_S = 1.0
 PATIENCE_S = 60.0
-"""How long a locked database or a full disk is waited out before the worker gives up."""
+"""Seconds that a locked database or a full disk is waited out before the worker gives up."""
 _ENDING = ("final", "failed", "cancelled")
 _AT_ONCE = ("phase", "start", "eval", *_ENDING)
 

@@ -1,4 +1,4 @@
-"""How many runs may train at once, and where: one per GPU, and as many on the CPU as it has room for."""
+"""Slots in which runs may train at once: one per GPU, and as many on the CPU as it has room for."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def in_process(spec: RunSpec, slot: Slot) -> RunSpec:
 
 
 def environment(slot: Slot) -> dict[str, str]:
-    """What a worker on this slot must find in its environment before it imports torch or touches CUDA."""
+    """Environment variables that a worker on this slot needs before it imports torch or touches CUDA."""
     return {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": slot.gpu if slot.gpu is not None else "",

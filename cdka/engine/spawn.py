@@ -30,7 +30,7 @@ PRELOAD_S = 120.0
 """A zygote that is not ready by then is given up: imports take 4 to 10 s."""
 MOST_FAILURES = 2
 GOODBYE = {"goodbye": True}
-"""What a zygote is told when it is no longer needed."""
+"""The message that ends a forkserver which is no longer needed."""
 
 
 class Child(Protocol):
@@ -45,7 +45,7 @@ class Child(Protocol):
 
     @property
     def exit_status(self) -> int | None:
-        """How it ended (negative: by that signal); None where nobody saw it."""
+        """The exit code (negative: ended by that signal); None where nobody saw it."""
 
 
 class Cold:

@@ -5,31 +5,11 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from cdka.errors import CdkaError, unknown
-from cdka.models.shapes import LinearShape, ModelShapes
+from cdka.models.config_shapes import shapes_of_directory, shapes_of_hub_id
+from cdka.models.shapes import FORMAT, ModelShapes, from_json
 from cdka.paths import assets_dir
-
-FORMAT = 1
-_FIELDS = ("name", "hub_id", "family", "kind", "licence", "embedded", "base_params")
-
-
-def to_json(shapes: ModelShapes) -> dict[str, Any]:
-    """Plain data for JSON; ``from_json`` is its inverse."""
-    document: dict[str, Any] = {key: getattr(shapes, key) for key in _FIELDS}
-    document["details"] = dict(shapes.details)
-    document["linears"] = [[s.path, s.in_features, s.out_features, s.count, s.role] for s in shapes.linears]
-    return document
-
-
-def from_json(document: dict[str, Any]) -> ModelShapes:
-    """The shapes that ``to_json`` wrote."""
-    return ModelShapes(
-        **{key: document[key] for key in _FIELDS},
-        details=tuple(document["details"].items()),
-        linears=tuple(LinearShape(*row) for row in document["linears"]),
-    )
 
 
 @lru_cache(maxsize=4)
@@ -70,12 +50,8 @@ def find_model(name: str) -> ModelShapes:
     names = [shapes.name for shapes in known]
     path = Path(name).expanduser()
     if path.is_dir():
-        from cdka.models.config_shapes import shapes_of_directory
-
         return shapes_of_directory(path, name)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        from cdka.models.config_shapes import shapes_of_hub_id
-
         return shapes_of_hub_id(name, [shapes.hub_id for shapes in known if shapes.hub_id])
     if "/" in name or "\\" in name:
         raise CdkaError(f"a model directory must exist: got {name!r}. Give a folder with a config.json, or a Hub id.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cdka import childproc
 from cdka.errors import CdkaError, nearest
-from cdka.models.shapes import ModelShapes
+from cdka.models.shapes import FORMAT, ModelShapes, from_json
 from cdka.paths import home_dir, write_atomically
 
 FETCH_LIMIT_S = 2.7
@@ -59,8 +59,6 @@ def _cache_dir() -> Path:
 
 def _build(config: Path, name: str, hub_id: str | None) -> ModelShapes:
     """Shapes from a config.json, built by a child process once and kept under the digest of the file."""
-    from cdka.models.catalogue import FORMAT, from_json
-
     content = config.read_bytes()
     try:
         if not isinstance(json.loads(content), dict):

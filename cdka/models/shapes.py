@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 ROLES = ("attention", "mlp", "head", "embedding", "other")
+FORMAT = 1
+"""Version of the JSON document of shapes."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,23 @@ class ModelShapes:
     embedded: bool = False
     details: tuple[tuple[str, int], ...] = ()
     """Dimensions that memory estimates need: hidden_size, num_layers, vocab_size, num_heads, ..."""
+
+
+_FIELDS = ("name", "hub_id", "family", "kind", "licence", "embedded", "base_params")
+
+
+def to_json(shapes: ModelShapes) -> dict[str, Any]:
+    """Plain data for JSON; ``from_json`` is its inverse."""
+    document: dict[str, Any] = {key: getattr(shapes, key) for key in _FIELDS}
+    document["details"] = dict(shapes.details)
+    document["linears"] = [[s.path, s.in_features, s.out_features, s.count, s.role] for s in shapes.linears]
+    return document
+
+
+def from_json(document: dict[str, Any]) -> ModelShapes:
+    """The shapes that ``to_json`` wrote."""
+    return ModelShapes(
+        **{key: document[key] for key in _FIELDS},
+        details=tuple(document["details"].items()),
+        linears=tuple(LinearShape(*row) for row in document["linears"]),
+    )

@@ -1,4 +1,4 @@
-"""Which linear layers of a model are adapted: by role, by name, or by regular expression. Free of torch."""
+"""Selection of the linear layers to adapt: by role, by name, or by regular expression. Free of torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROLE_TARGETS = ("all-linear", "attention", "mlp")
 NEVER_BY_ROLE = ("head", "embedding")
 """Roles left out unless a layer is named: a head is trained in full or not at all."""
 MOST_SUBLAYERS = 8
-"""How far a second index in a path is tried against an expression."""
+"""Largest second index in a path that is tried against an expression."""
 _REGEX_SIGNS = re.compile(r"[\\^$*+?()\[\]{}|]")
 
 
@@ -54,7 +54,7 @@ def target_names(shapes: ModelShapes) -> dict[str, list[str]]:
 
 
 def peft_targets(shapes: ModelShapes, target_modules: str | Iterable[str] = "all-linear") -> list[str] | str:
-    """What to hand to PEFT as ``target_modules`` so that exactly the selected layers are adapted.
+    """PEFT's ``target_modules`` for exactly the selected layers.
 
     A list of name endings where they tell the selected layers from all others, else one regular expression over
     full paths (for BERT, whose pooler is called ``dense`` like the layers of its MLP).
@@ -82,12 +82,12 @@ def _whole(paths: Iterable[str]) -> str:
 
 
 def is_expression(name: str) -> bool:
-    """Whether a name has signs that only a regular expression (or a path with ``*`` for layer indices) has."""
+    """True for a name with signs that only a regular expression (or a path with ``*`` for layer indices) has."""
     return bool(_REGEX_SIGNS.search(name))
 
 
 def _is_expression(shapes: ModelShapes, name: str) -> bool:
-    """Whether a name is a regular expression rather than a path of the model (which has ``*`` for layer indices)."""
+    """True for a regular expression, False for a path of the model (which has ``*`` for layer indices)."""
     return is_expression(name) and not _ending_with(shapes, name)
 
 

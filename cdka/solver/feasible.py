@@ -1,4 +1,4 @@
-"""Which (r1, r2) fit every module, which do not, and why. Told with the nearest values that do."""
+"""Values of r1 and r2 that fit every module, and the reasons why others do not, with the nearest ones that do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def obstacles(linears: Sequence[LinearShape], components: Components) -> list[Obstacle]:
-    """What keeps these components from fitting the layers; empty where they fit."""
+    """Reasons why these components do not fit the layers; empty where they fit."""
     r1_values, r2_values = common_values(linears)
     found = []
     for name, value, axis, fitting in (
@@ -70,7 +70,7 @@ def nearest_values(fitting: Sequence[int], value: int) -> tuple[int, ...]:
 
 
 def limiting_modules(linears: Sequence[LinearShape]) -> list[str]:
-    """Which modules keep r1 or r2 from larger choices, one sentence each; empty where every module agrees.
+    """Sentences on modules that keep r1 or r2 from larger values; empty where every module allows the same.
 
     A module is named where leaving it out would let more values fit.
     """

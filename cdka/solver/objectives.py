@@ -1,4 +1,4 @@
-"""What makes an option good, how objectives are weighed, and which options no other beats."""
+"""Objectives of an option, their weights, and the options that no other beats."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def scores(columns: Columns, weights: Mapping[str, float]) -> np.ndarray:
 
 
 def pareto_mask(columns: Columns) -> np.ndarray:
-    """Which options no other beats in PARETO (at least as good in all three, better in one); equals are all kept."""
+    """Mask of the options that no other beats in PARETO (as good in all three, better in one); equals are all kept."""
     cost, alignment, rank = columns.num_params, columns.alignment, columns.rank_bound
     if not len(columns):
         return np.zeros(0, dtype=bool)

@@ -49,7 +49,7 @@ class Option(_Row):
 
     @property
     def is_lora(self) -> bool:
-        """Whether this is LoRA of rank r with rsLoRA scaling."""
+        """True for LoRA of rank r with rsLoRA scaling."""
         return self.r1 == self.r2 == 1
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What training one option takes, and whether this machine has it."""
+"""Memory that training one option takes, compared with what this machine has."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Solution:
 
     @property
     def num_modules(self) -> int:
-        """How many layers are adapted."""
+        """The number of adapted layers."""
         return num_modules(self.linears)
 
     @property
@@ -105,7 +105,7 @@ class Solution:
 
     @cached_property
     def pareto(self) -> np.ndarray:
-        """Which rows of ``columns`` no other beats in parameters, alignment and rank."""
+        """Mask of the rows of ``columns`` that no other beats in parameters, alignment and rank."""
         return pareto_mask(self.columns)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Why this option: two sentences made from its numbers."""
+"""Reasons for an option: two sentences made from its numbers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _beside_lora(option: Option, solution: Solution) -> str:
 
 
 def _paper_instead(option: Option, paper: Option) -> str:
-    """What the paper's r1 = 2, r2 = 8 would give instead of this LoRA."""
+    """The result of the paper's r1 = 2, r2 = 8 instead of this LoRA."""
     ratio = paper.alignment / option.alignment
     how = "as well" if abs(ratio - 1) < SAME else f"{_times(ratio, 1)} as well" if ratio > 1 else "less well"
     return (

@@ -77,7 +77,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def seeds_needed(difference: float, sd: float, level: float = LEVEL, power: float = POWER) -> int | None:
-    """How many paired seeds a t-test needs to see ``difference`` against ``sd`` of the differences with ``power``.
+    """Number of paired seeds that a t-test needs to detect ``difference`` at ``sd`` of the differences with ``power``.
 
     From the non-central t distribution, taking the observed effect for the true one: an estimate, no more.
     None where more than ``MOST_SEEDS`` would be needed.

@@ -27,7 +27,7 @@ class McNemar:
 
     @property
     def examples(self) -> int:
-        """How many examples both runs answered for."""
+        """The number of examples that both runs answered."""
         return self.both_right + self.only_a + self.only_b + self.both_wrong
 
 

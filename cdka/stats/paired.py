@@ -128,7 +128,7 @@ def sentence(row: pd.Series, labels: dict[str, str] | None = None) -> str:
 
 
 def needs(row: pd.Series) -> str:
-    """What would resolve an unresolved pair."""
+    """The sentence on how many more seeds would resolve an unresolved pair."""
     if pd.notna(row["more_seeds"]):
         return f"needs about {plural(row['more_seeds'], 'more seed')}"
     if pd.isna(row["p"]):

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a run before it is queued. Free of torch."""
+"""Checks of a run before it is queued. Free of torch."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from cdka.sweep.pack import pack
 from cdka.sweep.plan import Plan
 
 MEMORY_SHARE = 0.8
-"""How much of the free memory the packs of all slots together may take."""
+"""Share of the free memory that the packs of all slots together may take."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a plan comes to on this machine: pack numbers by run, jobs, time, the largest job's memory, notes."""
+    """A plan on this machine: pack numbers by run, jobs, time, the largest job's memory, notes."""
 
     runs: int
     packs: tuple[int | None, ...]
@@ -47,7 +47,7 @@ class Preview:
 
 
 def preview(plan: Plan, store: Store, *, packs: bool = True) -> Preview:
-    """What ``launch`` would do, without doing it."""
+    """The jobs that ``launch`` would queue, and their cost; queues nothing."""
     slots = detect()
     places = _places(plan.specs[0], slots) or slots
     numbers: list[int | None] = [None] * len(plan.specs)
@@ -77,12 +77,12 @@ def _places(spec: RunSpec, slots: Sequence[Slot]) -> list[Slot]:
 
 
 def _device_type(spec: RunSpec, slots: Sequence[Slot]) -> str:
-    """What kind of device a run will train on: cuda or cpu."""
+    """The kind of device a run will train on: cuda or cpu."""
     return "cuda" if any(slot.gpu is not None for slot in _places(spec, slots)) else "cpu"
 
 
 def _fits(slots: Sequence[Slot]) -> Callable[[Sequence[RunSpec]], bool]:
-    """Whether a pack's estimate is within its share of the memory where it will train.
+    """True where a pack's estimate is within its share of the memory of its device.
 
     That is the memory of the smallest GPU that may take it, or the host's, which all CPU slots share. A pack of unknown
     size is let through.

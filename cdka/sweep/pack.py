@@ -1,4 +1,4 @@
-"""Which runs of a sweep train together over one frozen base. Pure: numbers in, pack numbers out."""
+"""Packs: the runs of a sweep that train together over one frozen base. Pure: numbers in, pack numbers out."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def _unknown(key: str, known: Any, place: str) -> CdkaError:
 
 
 class _Lines:
-    """Where each key of a TOML text stands; the parser itself does not tell."""
+    """The line of each key of a TOML text, which the parser does not give."""
 
     def __init__(self, text: str, name: str) -> None:
         self._name = name

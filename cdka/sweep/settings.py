@@ -1,4 +1,4 @@
-"""What a run setting may be, checked one at a time, so that a refusal can name the place where it was written."""
+"""Checks of single run settings, so that a refusal can name the place where the setting was written."""
 
 from __future__ import annotations
 

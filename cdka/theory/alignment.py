@@ -1,4 +1,4 @@
-"""How far CDKA's first step points along full fine-tuning's: predicted, measured on a gradient, best possible.
+"""Alignment of CDKA's first step with full fine-tuning's: predicted, measured on a gradient, best possible.
 
 With ``N = r1 * in / r2`` and A the (r, N) matrix of the flattened A_i, the first gradient step from B = 0 moves
 R(delta W) along ``R(G) A^T A``; full fine-tuning moves along R(G). Everything below compares these two. (ours)
@@ -17,7 +17,7 @@ from cdka.errors import CdkaError
 from cdka.theory.rearrange import rearrange
 
 STEPS = ("gradient", "projection", "adam")
-"""What counts as CDKA's first step: plain gradient descent; the best step within the span of the A_i; Adam's signs
+"""Kinds of first step of CDKA: plain gradient descent; the best step within the span of the A_i; Adam's signs
 (compared with the signs of full fine-tuning)."""
 
 

@@ -32,7 +32,7 @@ def stable_rank(matrix: np.ndarray) -> float:
 
 
 def numerical_rank(matrix: np.ndarray, tolerance: float = 1e-9) -> int:
-    """How many singular values exceed ``tolerance`` times the largest."""
+    """The number of singular values above ``tolerance`` times the largest."""
     values = singular_values(matrix)
     return int(np.sum(values > tolerance * values[0])) if values[0] > 0 else 0
 

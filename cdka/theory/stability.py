@@ -1,4 +1,4 @@
-"""Why scaling is alpha / sqrt(r r2): the size of the output after one Adam step from B = 0."""
+"""The reason for scaling by alpha / sqrt(r r2): the size of the output after one Adam step from B = 0."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Train one run in several processes of this machine, one per GPU: the processes meet through accelerate.
 
-``train`` calls ``lead`` when a run asks for ``num_processes``; the other processes are children that call ``follow``.
+``train`` calls ``lead`` when a run asks for ``num_processes``; the other processes run ``cdka.train.follower``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _environment(rank: int, size: int, port: int, gpu: str | None) -> dict[str, 
 
 
 @contextmanager
-def _meeting(environment: Mapping[str, str]) -> Iterator[None]:
+def process_group(environment: Mapping[str, str]) -> Iterator[None]:
     """Join the other processes, and leave them at the end."""
     from accelerate import PartialState
 
@@ -91,10 +91,10 @@ def lead(
         for environment in environments[1:]:
             failure = f"process {len(others) + 2} of {len(found)} failed"
             child = ChildProcess(
-                "cdka.train.processes:follow", request, failure=failure, environment=environment, output=2
+                "cdka.train.follower:follow", request, failure=failure, environment=environment, output=2
             )
             others.append(child)
-        with _meeting(environments[0]):
+        with process_group(environments[0]):
             yield from train([spec], [directory], control)
     except RuntimeError as error:
         ended = [number for number, process in enumerate(others, start=1) if process.poll() not in (None, 0)]
@@ -107,15 +107,3 @@ def lead(
     finally:
         for process in others:
             process.close()
-
-
-def follow(directory: str, spec: dict[str, Any]) -> None:
-    """Follow the leading process through its run, in a child process with the environment of its rank."""
-    from cdka.train.loop import train
-
-    environment = {
-        name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
-    }
-    with _meeting({**environment, "ACCELERATE_USE_CPU": os.environ.get("ACCELERATE_USE_CPU", "false")}):
-        for _ in train([RunSpec.from_dict(spec)], [Path(directory)]):
-            pass

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cdka.errors import CdkaError
-from cdka.models.shapes import ModelShapes
+from cdka.models.shapes import ModelShapes, to_json
 
 _KINDS = {
     "ForCausalLM": "causal-lm",
@@ -112,7 +112,5 @@ def shapes_from_config(
 
 def read(config: str, name: str) -> dict[str, Any]:
     """The shapes of the config.json at the path ``config``, as the catalogue keeps them. Raises CdkaError."""
-    from cdka.models.catalogue import to_json
-
     os.environ["HF_HUB_OFFLINE"] = "1"  # the config is here; nothing else may be fetched
     return to_json(shapes_from_config(json.loads(Path(config).read_text(encoding="utf-8")), name))

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from cdka.errors import CdkaError
-from cdka.models.catalogue import find_model, from_json, list_models, to_json
+from cdka.models.catalogue import find_model, list_models
+from cdka.models.shapes import from_json, to_json
 from cdka.models.targets import select
 from cdka.solver import evaluate
 from tools.published import PUBLISHED
@@ -126,7 +127,7 @@ def test_unknown_models_are_told_in_one_line(name, words):
 REBUILD = """
 import json, sys
 from tools.build_catalogue import build_published, embedded_models
-from cdka.models.catalogue import to_json
+from cdka.models.shapes import to_json
 from tools.published import PUBLISHED
 from cdka.paths import assets_dir
 names = sys.argv[1:]

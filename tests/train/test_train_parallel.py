@@ -57,7 +57,7 @@ def test_stop_and_keep_reaches_every_process(tmp_path):
     events = run(tmp_path, control, num_processes=2, steps=50, eval_every=50)
     assert events[-1]["kind"] == "final"
     assert events[-1]["metrics"]["steps_done"] == 2
-    assert not [p for p in psutil.Process().children() if "cdka.train.processes" in " ".join(p.cmdline())]
+    assert not [p for p in psutil.Process().children() if "cdka.train.follower" in " ".join(p.cmdline())]
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_a_process_that_dies_is_told_in_one_line(tmp_path):
 
     def control(_index):
         for child in psutil.Process().children():
-            if not killed and "cdka.train.processes" in " ".join(child.cmdline()):
+            if not killed and "cdka.train.follower" in " ".join(child.cmdline()):
                 os.kill(child.pid, signal.SIGKILL)
                 killed.append(child.pid)
         return None

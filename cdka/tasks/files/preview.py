@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from cdka import childproc
 from cdka.errors import CdkaError
-from cdka.runs.spec import RunSpec
 from cdka.tasks.files.columns import ROLES, suggest, visible_columns
 from cdka.tasks.files.pictures import prepare_pictures
 from cdka.tasks.files.prepare import COMPARISONS, Prepared, data_path, digest, prepare
 from cdka.tasks.files.table import read_table
 from cdka.tasks.rows import SPLITS
+
+if TYPE_CHECKING:
+    from cdka.runs.spec import RunSpec
 
 LIMIT_S = 120.0
 

@@ -1,4 +1,4 @@
-"""What commands write: JSON or aligned tables on stdout; progress and messages on stderr."""
+"""Output of the commands: JSON or aligned tables on stdout; progress and messages on stderr."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         print("  ".join(cells).rstrip())
 
 
-def say(message: str) -> None:
+def print_message(message: str) -> None:
     """A line for the person at the terminal, on stderr."""
     print(message, file=sys.stderr, flush=True)

@@ -33,7 +33,8 @@ DATA = Path(__file__).resolve().parent / "data"
 STEPS = 50
 NAMES = {
     "train": ("cdka.train.loop:train", "cdka.finetune.loop:train"),
-    "resolve": ("cdka.runs.resolve:resolve", "cdka.runs.spec:resolve", "cdka.finetune.spec:resolve"),
+    "spec_for": ("cdka.runs.resolve:spec_for", "cdka.runs.spec:resolve", "cdka.finetune.spec:resolve"),
+    "resolve_run": ("cdka.runs.resolve:resolve_run",),
     "count_params": ("cdka.cost.params:count_params", "cdka.finetune.counts:count_params"),
     "find_model": ("cdka.models.catalogue:find_model",),
     "judge": ("cdka.claims.judge:judge", "cdka.studies.judge:judge"),
@@ -87,8 +88,15 @@ def cdka_json(*arguments: str) -> Any:
 
 
 def spec(model: str, task: str, **settings: Any) -> Any:
-    resolved = named("resolve")(model, task, **settings)
-    return getattr(resolved, "spec", resolved)
+    return named("spec_for")(model, task, **settings)
+
+
+def resolved(spec: Any) -> Any:
+    """The spec as this checkout's training loop takes it."""
+    try:
+        return named("resolve_run")(spec)
+    except ImportError:
+        return spec
 
 
 def plain(event: Any) -> dict[str, Any]:
@@ -121,7 +129,7 @@ def losses(specs: Sequence[Any]) -> list[dict[str, Any]]:
         for place in places:
             place.mkdir()
         with still_clock():
-            for index, event in named("train")(specs, places):
+            for index, event in named("train")([resolved(one) for one in specs], places):
                 event = plain(event)
                 run = found[index]
                 if event["kind"] == "step":
@@ -194,9 +202,14 @@ def options() -> dict[str, Any]:
 
 def num_params() -> dict[str, int]:
     count, find_model = named("count_params"), named("find_model")
+
+    def counted(run: Any) -> int:
+        one = resolved(run)
+        return count(one) if one is not run else count(run, find_model(run.model))
+
     tasks = {"digits-vit": "digits-flip", "math-lm": "math-chain", "llama-2-7b": "math", "vit-base": "digits"}
     return {
-        f"{model} {run.label} {targets}": count(run, find_model(model))
+        f"{model} {run.label} {targets}": counted(run)
         for model, task in tasks.items()
         for targets in ("all-linear", "attention")
         for run in (spec(model, task, target_modules=targets, **settings) for settings in METHODS)

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = (
-    *("errors", "paths", "formatting", "palette", "terminal", "childproc", "components"),
+    *("errors", "paths", "formatting", "palette", "terminal", "childproc", "machine", "components"),
     *("models", "theory", "stats", "tasks", "runs", "cost", "solver", "dialects"),
     *("adapter", "train", "align", "engine", "sweep", "compare", "claims", "bench", "cli"),
 )

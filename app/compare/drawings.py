@@ -103,12 +103,11 @@ def _offer(
         parts.show(f"{parts.chip_html(cell)} {count} · {words.plural(len(specs), 'run')}, {cost}")
         request = st.session_state.setdefault(f"launch-{cell}", uuid.uuid4().hex)
         if st.button("Launch this cell", type="primary", key="compare-launch"):
-            from cdka.engine.local import ensure_dispatcher
+            from cdka.sweep.launch import launch_runs
 
             store = data.store()
             runs = comparison.frame[comparison.frame["arm"].isin(within)]
-            store.submit(specs, sweep_id=runs["sweep_id"].iloc[0], request_id=request)
-            ensure_dispatcher(store)
+            launch_runs(specs, store, sweep_id=runs["sweep_id"].iloc[0], request_id=request)
             st.session_state.pop(f"launch-{cell}")
             st.toast(f"{words.plural(len(specs), 'run')} queued.")
             st.rerun()

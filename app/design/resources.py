@@ -12,11 +12,11 @@ from cdka.cost.memory import (
     QUANTIZED_BYTES,
     TOLERANCE,
     MemoryEstimate,
-    detect_device,
     fits,
     training_memory,
 )
 from cdka.errors import CdkaError
+from cdka.machine import detect_device
 from cdka.models.shapes import ModelShapes
 from cdka.solver import Option, Solution
 

@@ -8,8 +8,9 @@ import streamlit as st
 
 from app.finetune import extras
 from app.finetune.form import KNOBS
+from cdka.runs.resolve import spec_for
 from cdka.runs.run import Run
-from cdka.runs.spec import RunSpec, resolve
+from cdka.runs.spec import RunSpec
 
 _ELSEWHERE = (*KNOBS, "model", "task", "method", "components", "rank", "device")
 """Said by other parts of the form, or for the machine to decide."""
@@ -38,6 +39,6 @@ def _entry(spec: RunSpec) -> str:
 
 def beside(spec: RunSpec) -> dict[str, Any]:
     """The settings of ``spec`` that the form does not ask for and that are not what they would be by default."""
-    usual = resolve(spec.model, spec.task, method=spec.method, steps=spec.steps, task_options=spec.task_options)
+    usual = spec_for(spec.model, spec.task, method=spec.method, steps=spec.steps, task_options=spec.task_options)
     skipped = (*_ELSEWHERE, "task_options") if "data" in spec.task_options else _ELSEWHERE
     return {name: v for name, v in vars(spec).items() if name not in skipped and v != getattr(usual, name)}

@@ -9,6 +9,7 @@ from typing import Any
 
 from app import basket
 from cdka.runs.store import Store
+from cdka.sweep.launch import launch
 from cdka.sweep.plan import Plan, plan
 
 DOUBLE_CLICK_S = 3.0
@@ -59,4 +60,4 @@ class Launcher:
         if order != self.last or now - self.last_at > DOUBLE_CLICK_S:
             self.request_id = f"studio-{uuid.uuid4().hex}"
         self.last, self.last_at = order, now
-        return store.create_sweep(planned.name, planned.document, planned.specs, request_id=self.request_id)
+        return launch(planned, store, request_id=self.request_id)

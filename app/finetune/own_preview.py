@@ -13,7 +13,8 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, parts, theme
-from cdka.runs.spec import RunSpec, resolve
+from cdka.runs.resolve import spec_for
+from cdka.runs.spec import RunSpec
 from cdka.tasks.files.preview import Preview, histogram, preview, token_preview
 from cdka.tasks.rows import SPLITS
 
@@ -43,7 +44,7 @@ def show(model: str, task: str, options: dict[str, Any], max_length: int | None)
                 st.altair_chart(_lengths(seen.lengths["train"], "characters per training example", None))
         if task != "local-images":
             with drawn[2]:
-                _tokens(resolve(model, task, max_length=max_length, task_options=options))
+                _tokens(spec_for(model, task, max_length=max_length, task_options=options))
 
 
 @st.cache_data(show_spinner=False, max_entries=16)

@@ -10,7 +10,6 @@ import streamlit as st
 from app import data, parts, words
 from app.finetune import live
 from app.finetune.order import Launcher, Order
-from cdka.engine.local import ensure_dispatcher
 from cdka.errors import CdkaError
 from cdka.runs.states import KEPT
 from cdka.runs.store import Store
@@ -64,7 +63,6 @@ def launch(order: Order) -> None:
         launcher: Launcher = st.session_state.setdefault("tune-launcher", Launcher())
         store = data.store()
         live.show(launcher.launch(store, order))
-        ensure_dispatcher(store)
 
 
 def pace_s(store: Store, model: str, task: str) -> float | None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from cdka.errors import CdkaError
-from cdka.sweep.check import checked_all
 from cdka.sweep.grid import check_grid, parse_grid
+from cdka.sweep.launch import check_runs
 from cdka.sweep.plan import MANY_RUNS, Plan, plan
 from cdka.sweep.planfile import parse_plan
 
@@ -42,7 +42,7 @@ def planned(arguments: Arguments, *, allow_many: bool = False) -> Plan:
 def _planned(text: str, allow_many: bool) -> Plan:
     given = json.loads(text)
     made = plan(given.pop("model"), given.pop("task"), allow_many=allow_many, **given)
-    checked_all({(spec.model, spec.task, spec.device): spec for spec in made.specs}.values())
+    check_runs(made.runs)
     return made
 
 

@@ -11,11 +11,11 @@ import streamlit as st
 from app import data, parts, words
 from app.sweeps import draft, figure
 from app.sweeps.launching import Launcher
-from cdka.engine.slots import gpus
 from cdka.errors import CdkaError
+from cdka.machine import gpus
 from cdka.runs.states import FINISHED
 from cdka.runs.store import Store
-from cdka.sweep.launch import Preview, preview
+from cdka.sweep.launch import Forecast, forecast
 from cdka.sweep.plan import Plan
 
 LAST = "sweep-last"
@@ -57,7 +57,7 @@ def show(arguments: draft.Arguments | None) -> Plan | None:
     return planned
 
 
-def seen(store: Store, key: str, planned: Plan) -> Preview:
+def seen(store: Store, key: str, planned: Plan) -> Forecast:
     """The library's preview, from memory until more runs have finished here (they change the estimate)."""
     kept: dict = st.session_state.setdefault("sweep-previews", {})
     finished = sum(n for sweep in store.sweeps() for status, n in sweep.counts.items() if status in FINISHED)
@@ -65,11 +65,11 @@ def seen(store: Store, key: str, planned: Plan) -> Preview:
     if mark not in kept:
         if len(kept) >= _MOST_KEPT:
             kept.clear()
-        kept[mark] = preview(planned, store)
+        kept[mark] = forecast(planned.runs, store)
     return kept[mark]
 
 
-def _numbers(planned: Plan, found: Preview) -> None:
+def _numbers(planned: Plan, found: Forecast) -> None:
     steps = sorted({spec.steps for spec in planned.specs})
     seeds, rates = len(planned.document["seeds"]), len(planned.document["tune_lr"])
     times = [words.plural(len(planned.arms), "arm"), words.plural(seeds, "seed")]
@@ -83,11 +83,11 @@ def _numbers(planned: Plan, found: Preview) -> None:
         '<table class="cdka-costs">'
         + _row("jobs", f"{found.jobs:,}", "Runs that share a base train together in one process (a pack).")
         + _row("parameters", span, "Trainable parameters, from the smallest arm to the largest.")
-        + _row("time", _time(found), found.estimate.basis)
+        + _row("time", _time(found), found.time.basis)
         + _row("memory", _memory(found), "Estimated peak of the largest job.")
         + "</table>"
-        + f'<div class="cdka-quiet">{html.escape(found.estimate.basis)}</div>'
-        + "".join(map(_note, [*found.notes, *_untuned(planned), *_too_large(found)]))
+        + f'<div class="cdka-quiet">{html.escape(found.time.basis)}</div>'
+        + "".join(map(_note, [*planned.notes, *found.notes, *_untuned(planned), *_too_large(found)]))
     )
 
 
@@ -108,7 +108,7 @@ def _untuned(planned: Plan) -> list[str]:
     return []
 
 
-def _too_large(found: Preview) -> list[str]:
+def _too_large(found: Forecast) -> list[str]:
     """A job that this machine cannot hold, told before it fails; a GPU's memory is not known without torch."""
     memory = psutil.virtual_memory().total
     if gpus() or found.memory_bytes is None or found.memory_bytes <= memory:
@@ -116,12 +116,12 @@ def _too_large(found: Preview) -> list[str]:
     return [f"the largest job needs more memory than this machine has ({words.size(memory)}): it is likely to fail"]
 
 
-def _time(found: Preview) -> str:
-    seconds = found.estimate.seconds
+def _time(found: Forecast) -> str:
+    seconds = found.time.seconds
     return "not known yet" if seconds is None else f"about {words.duration(seconds)}"
 
 
-def _memory(found: Preview) -> str:
+def _memory(found: Forecast) -> str:
     return "not known" if found.memory_bytes is None else f"about {words.size(found.memory_bytes)}"
 
 

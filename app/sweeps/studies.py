@@ -29,7 +29,7 @@ from cdka.errors import CdkaError
 from cdka.runs.run import Sweep
 from cdka.runs.states import KEPT
 from cdka.runs.store import Store
-from cdka.sweep.check import checked_all
+from cdka.sweep.launch import check_runs
 from cdka.sweep.plan import Plan
 
 SEEDS = "study-seeds"
@@ -121,9 +121,9 @@ def _card(study: Study, ask: Ask, sweep: Sweep | None) -> None:
         return
     planned = plan_of(study.name, ask)
     found = preview.seen(data.store(), f"{study.name}: {ask}", planned)
-    time = "" if found.estimate.seconds is None else f" · about {words.duration(found.estimate.seconds)}"
+    time = "" if found.time.seconds is None else f" · about {words.duration(found.time.seconds)}"
     parts.show(
-        f'<div class="cdka-quiet" title="{html.escape(found.estimate.basis, quote=True)}">{_regimes(study, ask.task)}'
+        f'<div class="cdka-quiet" title="{html.escape(found.time.basis, quote=True)}">{_regimes(study, ask.task)}'
         f"<br>{words.plural(len(planned.specs), 'run')} in {words.plural(found.jobs, 'job')}{time}</div>"
     )
     standing = None if sweep is None else progress(data.store().runs(sweep_id=sweep.sweep_id))
@@ -213,7 +213,7 @@ def _kept(sweep: Sweep) -> bool:
 def plan_of(name: str, ask: Ask) -> Plan:
     """The plan of a study. Raises CdkaError where this model or task cannot do it."""
     planned = plan_study(STUDIES[name], ask.model, ask.task, seeds=ask.seeds)
-    checked_all(planned.specs[:1])
+    check_runs(planned.runs[:1])
     return planned
 
 

@@ -16,9 +16,10 @@ from typing import Any
 from cdka.engine import local
 from cdka.errors import CdkaError
 from cdka.runs.job_queue import Batch, claim, record_events, reserve
-from cdka.runs.spec import RunSpec, resolve
+from cdka.runs.resolve import spec_for
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
-from cdka.sweep.check import checked
+from cdka.sweep.launch import launch_runs
 from cdka.terminal import print_table
 
 LIVE_RUNS, POINTS, NEW_POINTS = 30, 2000, 20
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="cdka-bench-") as folder:
         store = Store(folder)
         try:
-            spec = checked(resolve("digits-vit", "digits-flip", components="2,8,4", steps=3, device=args.device))
+            spec = spec_for("digits-vit", "digits-flip", components="2,8,4", steps=3, device=args.device)
             cold = _start(store, spec)
             warm = [_start(store, spec.with_(seed=seed)) for seed in range(rounds)]
         finally:
@@ -84,8 +85,7 @@ def show(document: dict[str, Any]) -> None:
 
 def _start(store: Store, spec: RunSpec) -> float:
     clicked = time.time()
-    (run_id,) = store.submit(spec)
-    local.ensure_dispatcher(store)
+    (run_id,) = launch_runs([spec], store)
     (ended,) = local.wait(store, [run_id], every_s=0.02)
     if ended.error:
         raise CdkaError(f"the bench needs a run that goes through: {ended.error}")

@@ -21,7 +21,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from cdka.bench.timing import interleaved, ratio
 from cdka.paths import assets_dir
-from cdka.runs.spec import RunSpec, resolve
+from cdka.runs.resolve import spec_for
+from cdka.runs.spec import RunSpec
 from cdka.tasks.catalogue import find_task
 from cdka.terminal import print_table
 from cdka.train.data.load import load_task
@@ -103,8 +104,8 @@ def _cases(device: torch.device, quick: bool) -> dict[str, Callable[[], tuple[Lo
 
 
 def _embedded(model: str, task: str, batch: int) -> tuple[Loaded, RunSpec, Any, Any]:
-    spec = resolve(model, task, batch_size=batch, dtype="float32")
-    data = load_task(spec)
+    spec = spec_for(model, task, batch_size=batch, dtype="float32")
+    data = load_task(find_task(spec.task), spec)
     loaded = load_model(model, find_task(task).kind, num_labels=data.num_labels)
     return loaded, spec, data.train, data.objective
 

@@ -10,7 +10,6 @@ from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.shapes import ModelShapes
 from cdka.models.targets import select
-from cdka.runs.spec import RunSpec
 from cdka.sweep.plan import Plan, plan
 from cdka.tasks.catalogue import find_task
 
@@ -65,7 +64,7 @@ def plan_study(
                 name=study.name,
             )
         )
-    specs: list[RunSpec] = [spec for one in plans for spec in one.specs]
+    runs = tuple(run for one in plans for run in one.runs)
     document = {
         **plans[0].document,
         "study": study.name,
@@ -75,7 +74,7 @@ def plan_study(
     }
     notes = tuple(dict.fromkeys(note for one in plans for note in one.notes))
     arms_planned = tuple(arm for one in plans for arm in one.arms)
-    return Plan(f"study {study.name}", arms_planned, tuple(specs), notes, document)
+    return Plan(f"study {study.name}", arms_planned, runs, notes, document)
 
 
 def _regimes(study: Study, task: str, given: dict[str, Any]) -> dict[str, dict[str, Any]]:

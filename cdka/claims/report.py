@@ -22,9 +22,9 @@ from cdka.claims.factor_curve import Course, courses_of
 from cdka.claims.figure import ladder_svg
 from cdka.claims.judge import Finding, judge, runs_by_regime, signed
 from cdka.compare import Measure, StoreSource, compare
-from cdka.engine.slots import cores
 from cdka.errors import CdkaError
 from cdka.formatting import plural
+from cdka.machine import cores
 from cdka.runs.run import Run, Sweep
 from cdka.runs.store import Store
 

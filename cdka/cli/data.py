@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdka.cli.data_flags import add_data_arguments, task_and_options
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import spec_for
 from cdka.tasks.files.preview import Preview, histogram, preview, token_preview
 from cdka.tasks.rows import SPLITS
 from cdka.terminal import print_json, print_table
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     seen = preview(task, options, rows=max(1, args.rows))
     tokens = None
     if args.model and task != "local-images":
-        tokens = token_preview(resolve(args.model, task, max_length=args.max_length, task_options=options))
+        tokens = token_preview(spec_for(args.model, task, max_length=args.max_length, task_options=options))
     if args.json:
         return print_json(document(seen, options, tokens))
     _show(seen, options)

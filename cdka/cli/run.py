@@ -8,12 +8,11 @@ from typing import Any
 from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, spec_settings
-from cdka.engine import local
 from cdka.errors import CdkaError
+from cdka.runs.resolve import spec_for
 from cdka.runs.run import Run
-from cdka.runs.spec import resolve
 from cdka.runs.store import Store
-from cdka.sweep.check import checked
+from cdka.sweep.launch import launch_runs
 from cdka.terminal import print_json, print_message
 
 HELP = "Fine-tune once and report the result. What is not given comes from the task's recipe."
@@ -49,10 +48,9 @@ def run(args: argparse.Namespace) -> int:
         raise CdkaError("a run needs a task: got none. Use --task NAME (cdka tasks), or --data FILE.")
     settings = spec_settings(args)
     settings["task_options"] = {**options, **settings.get("task_options", {})}
-    spec = checked(resolve(args.model, task, **settings))
+    spec = spec_for(args.model, task, **settings)
     store = Store()
-    (run_id,) = store.submit(spec)
-    local.ensure_dispatcher(store)
+    (run_id,) = launch_runs([spec], store)
     if args.detach:
         print_json(document(store.run(run_id))) if args.json else print(run_id)
         return 0

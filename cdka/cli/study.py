@@ -12,7 +12,7 @@ from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
 from cdka.runs.store import Store
-from cdka.sweep.launch import launch, preview
+from cdka.sweep.launch import forecast, launch
 from cdka.terminal import print_json, print_message, print_table
 
 HELP = "Test the paper's claims: each study runs its arms with several seeds and ends with a verdict."
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     store = Store()
     sweep_ids = []
     for one in planned:
-        guess = preview(one, store).estimate
+        guess = forecast(one.runs, store).time
         about = "" if guess.seconds is None else f", about {clock(guess.seconds)} ({guess.basis})"
         print_message(f"{one.name}: {len(one.specs)} runs{about}")
         sweep_ids.append(launch(one, store))

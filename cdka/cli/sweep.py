@@ -11,7 +11,7 @@ from cdka.cli.run import document
 from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
 from cdka.errors import CdkaError
 from cdka.runs.store import Store
-from cdka.sweep.launch import launch, preview
+from cdka.sweep.launch import forecast, launch
 from cdka.sweep.plan import Arm, Plan, mismatch, plan
 from cdka.sweep.planfile import read_plan
 from cdka.terminal import print_json, print_message, print_table
@@ -47,13 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     planned = _planned(args)
     store = Store()
-    seen = preview(planned, store, packs=not args.no_packs)
+    expected = forecast(planned.runs, store, packs=not args.no_packs)
+    notes = [*planned.notes, *expected.notes]
     if args.dry_run:
-        return _show(planned, seen.document(), args.json)
-    for note in (*planned.notes, *seen.notes):
+        return _show(planned, {**expected.to_dict(), "notes": notes}, args.json)
+    for note in notes:
         print_message(note)
     sweep_id = launch(planned, store, packs=not args.no_packs)
-    guess = "" if seen.estimate.seconds is None else f", about {clock(seen.estimate.seconds)} ({seen.estimate.basis})"
+    guess = "" if expected.time.seconds is None else f", about {clock(expected.time.seconds)} ({expected.time.basis})"
     print_message(f"{sweep_id}: {len(planned.specs)} runs, {len(planned.arms)} arms{guess}")
     runs = store.runs(sweep_id=sweep_id)
     code = 0
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         code = exit_code(runs)
     if args.json:
         listed = [{**document(one), "arm": one.spec.label, "seed": one.spec.seed, "lr": one.spec.lr} for one in runs]
-        print_json({"sweep_id": sweep_id, "name": planned.name, "notes": [*planned.notes, *seen.notes], "runs": listed})
+        print_json({"sweep_id": sweep_id, "name": planned.name, "notes": notes, "runs": listed})
     else:
         print(sweep_id)
         print_message(f"compare its runs with: cdka compare {sweep_id}")

@@ -7,34 +7,30 @@ as our adapter and PyTorch's own operations keep it; ``python -m cdka.bench.memo
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-
-import psutil
 
 from cdka.components import Components
 from cdka.cost.adapter import (
     ADAM_BYTES_PER_PARAM,
     ADAPTER_BYTES_PER_PARAM,
     GRADIENT_BYTES_PER_PARAM,
+    TRAINING_BYTES_PER_PARAM,
     num_params,
 )
 from cdka.cost.kernels import form_of
 from cdka.errors import CdkaError
+from cdka.machine import Device
 from cdka.models.shapes import LinearShape, ModelShapes
+from cdka.runs.resolve import ResolvedRun
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 QUANTIZED_BYTES = {"int8": 1.0, "nf4": 0.5625}
 """Bytes of a frozen weight of a linear layer, bitsandbytes' own block constants (one float32 for 64) included; the rest
 of the model stays in bfloat16."""
 TOLERANCE = 0.15
-"""Largest error of the estimate that the validation allows, as a share of the measured peak."""
-DETECTED_FOR_S = 20.0
-"""Age up to which a device's free memory is not asked again: nvidia-smi takes tens of milliseconds."""
+"""How far the estimate may be from a measured peak, as a share of it: what the validation allows."""
 LOGITS_LIMIT_BYTES = 256 * 2**20
 """Our training loop makes the logits of a large vocabulary in pieces of this size (cdka/train/forward.py)."""
 _OUTPUT_NAMES = {"o_proj", "out_proj", "o", "dense", "c_proj", "wo", "down_proj", "fc2", "dense_4h_to_h", "Wo"}
@@ -201,40 +197,6 @@ def _logits_bytes(shapes: ModelShapes, details: dict, tokens: int, batch_size: i
     return batch_size * details.get("num_labels", 2) * 4 * 3
 
 
-@dataclass(frozen=True)
-class Device:
-    """The device that training would use: its name and its memory in bytes."""
-
-    name: str
-    kind: str
-    total_bytes: int
-    free_bytes: int
-
-
-def detect_device(gpu: str | None = None) -> Device:
-    """An NVIDIA GPU by its index or id, where None the first one; without any, this machine's memory.
-
-    Asked of nvidia-smi, and looked up again every few seconds.
-    """
-    return _detected(int(time.monotonic() / DETECTED_FOR_S), gpu)
-
-
-@lru_cache(maxsize=64)
-def _detected(_period: int, gpu: str | None) -> Device:
-    program = shutil.which("nvidia-smi")
-    if program:
-        query = [program, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
-        query += [] if gpu is None else ["-i", gpu]
-        try:
-            answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
-            name, total, free = (part.strip() for part in answer.splitlines()[0].split(","))
-            return Device(name, "cuda", int(total) << 20, int(free) << 20)
-        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-            pass  # a driver that does not answer is no device
-    memory = psutil.virtual_memory()
-    return Device("this computer's memory", "cpu", memory.total, memory.available)
-
-
 PROCESS_BYTES = 600_000_000
 """Memory of Python, torch and transformers before the first tensor."""
 
@@ -242,3 +204,66 @@ PROCESS_BYTES = 600_000_000
 def fits(estimate: MemoryEstimate, device: Device) -> bool:
     """True where the estimate, with its tolerance and the process itself, is below the device's free memory."""
     return estimate.total_bytes * (1 + TOLERANCE) + PROCESS_BYTES <= device.free_bytes
+
+
+def run_memory(run: ResolvedRun, device_type: str = "cpu") -> MemoryEstimate | None:
+    """The memory of one run on a device of type cpu or cuda; None where the model's dimensions are not known.
+
+    One part of ``gradient_accumulation`` is in memory at a time. On cuda, ``auto`` is bfloat16, except for full
+    fine-tuning. LoRA and its kin are counted as (1, 1, rank).
+    """
+    spec = run.spec
+    half = spec.dtype == "auto" and device_type == "cuda" and spec.method != "full"
+    known_length = dict(run.shapes.details).get("num_image_tokens")
+    try:
+        estimate = _cached(
+            run.shapes,
+            tuple(layer.linear for layer in run.layers),
+            spec.components or Components(1, 1, spec.rank or 1),
+            -(-spec.batch_size // spec.gradient_accumulation),
+            known_length or spec.max_length,
+            "bfloat16" if half else "float32" if spec.dtype in ("auto", "float64") else spec.dtype,
+            spec.gradient_checkpointing,
+            device_type,
+        )
+    except CdkaError:
+        return None
+    if spec.method == "full":
+        trained = run.shapes.base_params * TRAINING_BYTES_PER_PARAM
+        estimate = replace(estimate, adapter_bytes=estimate.adapter_bytes + trained)
+    return estimate if spec.dtype != "float64" else MemoryEstimate(*(2 * size for size in vars(estimate).values()))
+
+
+def job_bytes(runs: Sequence[ResolvedRun], device_type: str = "cpu") -> int | None:
+    """Peak memory of the process that trains ``runs`` together: one base, everything else per run.
+
+    None where the model's dimensions are not known.
+    """
+    estimates = [run_memory(run, device_type) for run in runs]
+    if any(estimate is None for estimate in estimates):
+        return None
+    own = sum(estimate.total_bytes - estimate.weights_bytes for estimate in estimates)
+    return PROCESS_BYTES + own + estimates[-1].weights_bytes
+
+
+@lru_cache(maxsize=1024)
+def _cached(
+    shapes: ModelShapes,
+    linears: tuple[LinearShape, ...],
+    components: Components,
+    batch_size: int,
+    length: int,
+    dtype: str,
+    gradient_checkpointing: bool,
+    device_type: str,
+) -> MemoryEstimate:
+    return training_memory(
+        shapes,
+        linears,
+        components,
+        batch_size=batch_size,
+        length=length,
+        dtype=dtype,
+        gradient_checkpointing=gradient_checkpointing,
+        device_type=device_type,
+    )

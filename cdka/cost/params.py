@@ -5,14 +5,9 @@ The counts are those of PEFT's own layers; the tests compare them with what PEFT
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Sequence
-
 from cdka.components import Components
-from cdka.errors import CdkaError, unknown
-from cdka.models.shapes import LinearShape, ModelShapes
-from cdka.models.targets import paths_of, select
+from cdka.models.shapes import LinearShape
+from cdka.runs.resolve import ResolvedRun
 from cdka.runs.spec import RunSpec
 
 
@@ -45,54 +40,8 @@ def layer_params(spec: RunSpec, layer: LinearShape, components: Components | Non
     return spec.rank * (out_features + in_features) + magnitudes
 
 
-def placed_components(spec: RunSpec, layers: Sequence[LinearShape]) -> list[tuple[LinearShape, Components, int]]:
-    """Counts of layers of each kind by their components, ``component_pattern`` read as PEFT reads ``rank_pattern``.
-
-    A key is a regular expression for the whole path or for its end after a dot; the first that matches decides.
-    Raises CdkaError for a key that matches no layer.
-    """
-    if not spec.component_pattern:
-        return [(layer, spec.components, layer.count) for layer in layers]
-    expressions = {key: _expression(key) for key in spec.component_pattern}
-    placed: Counter[tuple[LinearShape, Components]] = Counter()
-    used: set[str] = set()
-    for layer in layers:
-        for paths in paths_of(layer):
-            key = next((k for k, e in expressions.items() if any(e.match(path) for path in paths)), None)
-            used.update(() if key is None else (key,))
-            placed[layer, spec.component_pattern.get(key, spec.components)] += 1
-    for key in expressions:
-        if key not in used:
-            names = list(dict.fromkeys(layer.name for layer in layers))
-            known = f"Known: {', '.join(names)}."
-            raise unknown("module", key, names, where="in component_pattern", next_step=known)
-    return [(layer, components, count) for (layer, components), count in placed.items()]
-
-
-def _expression(key: str) -> re.Pattern[str]:
-    try:
-        return re.compile(rf"(.*\.)?({key})$")
-    except re.error as error:
-        raise CdkaError(
-            f"component_pattern is keyed by names or regular expressions: got {key!r} ({error}). Example: q_proj."
-        ) from None
-
-
-def count_params(spec: RunSpec, shapes: ModelShapes) -> int:
-    """Trainable parameters of the whole run; the base's own number for full fine-tuning.
-
-    Raises CdkaError naming every target module that the components do not divide.
-    """
-    if spec.method == "full":
-        return shapes.base_params
-    layers = select(shapes, spec.target_modules)
-    if spec.method != "cdka":
-        return sum(layer.count * layer_params(spec, layer) for layer in layers)
-    placed = placed_components(spec, layers)
-    where: dict[str, list[str]] = {}
-    for layer, components, _ in placed:
-        for problem in components.problems(layer.out_features, layer.in_features):
-            where.setdefault(problem, []).append(f"'{layer.name}'")
-    if where:
-        raise CdkaError(" ".join(f"{problem} In {', '.join(names)}." for problem, names in where.items()))
-    return sum(count * layer_params(spec, layer, components) for layer, components, count in placed)
+def count_params(run: ResolvedRun) -> int:
+    """Trainable parameters of the whole run; the base's own number for full fine-tuning."""
+    if run.spec.method == "full":
+        return run.shapes.base_params
+    return sum(layer.count * layer_params(run.spec, layer.linear, layer.components) for layer in run.layers)

@@ -26,14 +26,14 @@ START_S = 3.5
 
 
 @dataclass(frozen=True)
-class Estimate:
+class TimeEstimate:
     """Wall time of a set of runs, None where nothing comparable is known, and what the number rests on."""
 
     seconds: float | None
     basis: str
 
 
-def estimate(specs: Sequence[RunSpec], history: pd.DataFrame | None = None, *, slots: int = 1) -> Estimate:
+def estimate_time(specs: Sequence[RunSpec], history: pd.DataFrame | None = None, *, slots: int = 1) -> TimeEstimate:
     """The wall time of ``specs`` over ``slots`` processes at a time.
 
     ``history`` is that of ``timed``: finished runs of the same model and task give seconds per sample (their median).
@@ -45,18 +45,18 @@ def estimate(specs: Sequence[RunSpec], history: pd.DataFrame | None = None, *, s
         known = rates.get((spec.model, spec.task))
         rate = known[0] if known else REFERENCE_S.get((spec.model, spec.task))
         if rate is None:
-            return Estimate(None, f"no run of {spec.model} on {spec.task} has been timed yet")
+            return TimeEstimate(None, f"no run of {spec.model} on {spec.task} has been timed yet")
         known_runs += known is not None
         total += rate * spec.steps * spec.batch_size
     if not specs:
-        return Estimate(0.0, "nothing to run")
+        return TimeEstimate(0.0, "nothing to run")
     ways = max(1, min(slots, len(specs)))
     rounds = math.ceil(len(specs) / ways)
     longest = total / len(specs) * rounds
     if known_runs == len(specs):
         runs = sum(rates[key][1] for key in {(s.model, s.task) for s in specs})
-        return Estimate(START_S + longest, f"timed on {runs} finished runs here")
-    return Estimate(START_S + longest, "a first guess: nothing was timed here yet")
+        return TimeEstimate(START_S + longest, f"timed on {runs} finished runs here")
+    return TimeEstimate(START_S + longest, "a first guess: nothing was timed here yet")
 
 
 def timed(runs: Sequence[Run]) -> pd.DataFrame:

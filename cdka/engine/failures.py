@@ -6,14 +6,10 @@ import errno
 import signal
 from collections.abc import Sequence
 
-from cdka.components import Components
-from cdka.cost.memory import training_memory
+from cdka.cost.memory import PROCESS_BYTES, job_bytes
 from cdka.errors import CdkaError
-from cdka.models.catalogue import find_model
-from cdka.models.targets import select
-from cdka.runs.spec import RunSpec
+from cdka.runs.resolve import ResolvedRun
 from cdka.runs.states import RunState
-from cdka.tasks.catalogue import find_task
 
 EXIT_UNRECORDED = 74
 """A worker's exit code when the store could not be written for so long that it gave up (EX_IOERR)."""
@@ -21,55 +17,37 @@ _ENDED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIG
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def _lower(specs: Sequence[RunSpec]) -> str:
-    spec = specs[0]
+def _lower(runs: Sequence[ResolvedRun]) -> str:
+    spec = runs[0].spec
     knobs = [f"batch_size (now {spec.batch_size}; gradient_accumulation splits it and gives the same result)"]
-    if not find_task(spec.task).kind.startswith("image"):
+    if not runs[0].task.kind.startswith("image"):
         knobs.append(f"max_length (now {spec.max_length})")
     if not spec.gradient_checkpointing:
         knobs.append("or set gradient_checkpointing")
-    if len(specs) > 1:
-        knobs.append(f"or train fewer runs at once (now {len(specs)} in a pack)")
+    if len(runs) > 1:
+        knobs.append(f"or train fewer runs at once (now {len(runs)} in a pack)")
     return "Lower " + ", ".join(knobs) + "."
-
-
-def _estimated_bytes(spec: RunSpec) -> int | None:
-    """Estimated memory of one run, by shapes alone; None where it cannot be estimated."""
-    components = spec.components or (spec.rank and Components(1, 1, spec.rank))
-    if not components:
-        return None
-    try:
-        shapes = find_model(spec.model)
-        return training_memory(
-            shapes,
-            select(shapes, spec.target_modules),
-            components,
-            batch_size=spec.batch_size,
-            length=None if find_task(spec.task).kind.startswith("image") else spec.max_length,
-            dtype="float32" if spec.dtype in ("auto", "float64") else spec.dtype,
-            gradient_checkpointing=spec.gradient_checkpointing,
-        ).total_bytes
-    except CdkaError:
-        return None
 
 
 def _size(number: int) -> str:
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
-def _out_of_memory(specs: Sequence[RunSpec], peak_bytes: int | None) -> str:
+def _out_of_memory(runs: Sequence[ResolvedRun], peak_bytes: int | None, device_type: str) -> str:
     used = f" after using {_size(peak_bytes)}" if peak_bytes else ""
-    expected = _estimated_bytes(specs[0])
-    estimate = f" (estimate for one run: {_size(expected)} and 0.6 GB for the process)" if expected else ""
-    return f"out of memory{used}{estimate}. {_lower(specs)}"
+    expected = job_bytes(runs, device_type) if runs else None
+    estimate = "" if expected is None else f" (estimate: {_size(expected)}, {_size(PROCESS_BYTES)} of it the process)"
+    return f"out of memory{used}{estimate}." + (f" {_lower(runs)}" if runs else "")
 
 
-def cause_of(error: BaseException, specs: Sequence[RunSpec], peak_bytes: int | None = None) -> str:
-    """The one-line cause of an exception that ended a worker, which had used ``peak_bytes`` at most."""
+def cause_of(
+    error: BaseException, runs: Sequence[ResolvedRun], peak_bytes: int | None = None, device_type: str = "cpu"
+) -> str:
+    """The one-line cause of an exception that ended the job of ``runs``, which had used ``peak_bytes`` at most."""
     text = " ".join(str(error).split())
     on_cpu = "allocate memory" in text or "not enough memory" in text  # torch's words there, in a RuntimeError
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or on_cpu:
-        return _out_of_memory(specs, peak_bytes)
+        return _out_of_memory(runs, peak_bytes, device_type)
     if isinstance(error, CdkaError):
         return text
     if (isinstance(error, OSError) and error.errno in _FULL) or "No space left on device" in text:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
-from functools import lru_cache
 
 from cdka.errors import CdkaError
+from cdka.machine import cores, gpus
 from cdka.runs.spec import RunSpec
 
 MOST_CPU_SLOTS = 4
@@ -22,29 +20,6 @@ class Slot:
     name: str
     gpu: str | None
     threads: int
-
-
-@lru_cache(maxsize=1)
-def gpus() -> tuple[str, ...]:
-    """The visible CUDA devices, asked of the driver's own tool: torch is not imported, no context is made."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    try:
-        answer = subprocess.run(
-            [tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip().isdigit())
-
-
-def cores() -> int:
-    """The CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def detect() -> list[Slot]:

@@ -22,10 +22,12 @@ from cdka.engine.process import own_identity
 from cdka.engine.recorder import Recorder
 from cdka.runs.ids import run_directory
 from cdka.runs.job_queue import claim
-from cdka.runs.spec import RunSpec
+from cdka.runs.resolve import ResolvedRun, resolve_runs
 from cdka.runs.store import Store
 
-Train = Callable[[Sequence[RunSpec], Sequence[Path], Callable[[int], str | None]], Iterator[tuple[int, dict[str, Any]]]]
+Train = Callable[
+    [Sequence[ResolvedRun], Sequence[Path], Callable[[int], str | None]], Iterator[tuple[int, dict[str, Any]]]
+]
 
 _NICENESS, _OOM_SCORE = 5, "500"
 
@@ -82,10 +84,12 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
     specs = [slots.in_process(store.run(run_id).spec, order.slot) for run_id, _ in claimed]
     directories = [run_directory(store.home, run_id) for run_id, _ in claimed]
     recorder = Recorder(store, claimed, specs[0].checkpoint_every)
+    runs: list[ResolvedRun] = []
     try:
+        runs = resolve_runs(specs)
         train = load()
         _limit_threads(order.slot.threads)
-        for index, event in train(specs, directories, recorder.stop_requested):
+        for index, event in train(runs, directories, recorder.stop_requested):
             recorder.add(index, event)
             if event["kind"] == "eval":
                 recorder.add(index, {"kind": "memory", "peak_bytes": _peak_bytes()})
@@ -95,7 +99,7 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
     except Exception as error:
         with suppress(OSError):  # the disk may be full
             traceback.print_exc()
-        return 1 if recorder.fail_all(cause_of(error, specs, _peak_bytes())) else EXIT_UNRECORDED
+        return 1 if recorder.fail_all(cause_of(error, runs, _peak_bytes(), _device_type())) else EXIT_UNRECORDED
     if recorder.open_runs:
         recorder.fail_all("the training loop ended without a result; this is a defect, please report it.")
         return 1
@@ -116,6 +120,11 @@ def _peak_bytes() -> int:
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _device_type() -> str:
+    torch = sys.modules.get("torch")
+    return "cuda" if torch is not None and torch.cuda.is_initialized() else "cpu"
 
 
 def _limit_threads(number: int) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from cdka.components import INIT_WEIGHTS, PAPER_DEFAULT, SCALING_RULES, Components, scaling
 from cdka.errors import CdkaError, unknown
-from cdka.tasks.catalogue import find_task
 
 METHODS = ("cdka", "lora", "lokr", "dora", "full")
 QUANTIZED = ("int8", "nf4")
@@ -198,15 +197,3 @@ _LEAST = {
     "max_length": 1,
     "num_processes": 1,
 }
-
-
-def resolve(model: str, task: str, **settings: Any) -> RunSpec:
-    """The full spec of a run: what is given, then the task's recipe, then the general defaults.
-
-    A setting of None counts as not given. Raises CdkaError for an unknown task or setting.
-    """
-    given = {key: value for key, value in settings.items() if value is not None}
-    recipe = dict(find_task(task).recipe)
-    if given.get("method", "cdka") != "cdka":
-        recipe.pop("components", None)
-    return RunSpec.from_dict({**recipe, **given, "model": model, "task": task})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cdka.cost.memory import Device, detect_device, fits, training_memory
+from cdka.cost.memory import fits, training_memory
+from cdka.machine import Device, detect_device
 from cdka.solver.option import Option
 from cdka.solver.search import Solution
 

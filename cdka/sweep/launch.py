@@ -1,73 +1,132 @@
-"""From a plan to queued runs: what it will cost here, how it is packed, and the one call that submits it."""
+"""The one way to start runs: resolve them, check them against this machine, pack them, queue them, start the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import psutil
 
-from cdka.cost.job_memory import job_bytes
-from cdka.cost.memory import detect_device
-from cdka.cost.time import Estimate, estimate, timed
+from cdka.cost.memory import job_bytes
+from cdka.cost.params import count_params
+from cdka.cost.time import TimeEstimate, estimate_time, timed
 from cdka.engine import local
-from cdka.engine.slots import Slot, cores, detect, suits
-from cdka.runs.spec import RunSpec
+from cdka.engine.slots import Slot, check_device, detect, suits
+from cdka.errors import CdkaError
+from cdka.machine import cores, detect_device
+from cdka.runs.resolve import ResolvedRun, resolve_runs
+from cdka.runs.spec import QUANTIZED, RunSpec
 from cdka.runs.store import Store
-from cdka.sweep.check import checked_all
 from cdka.sweep.pack import pack
 from cdka.sweep.plan import Plan
 
 MEMORY_SHARE = 0.8
-"""Share of the free memory that the packs of all slots together may take."""
+"""The share of the free memory that the packs of all slots together may take."""
 
 
 @dataclass(frozen=True)
-class Preview:
-    """A plan on this machine: pack numbers by run, jobs, time, the largest job's memory, notes."""
+class Forecast:
+    """The jobs that a set of runs makes on this machine: pack numbers by run, time, the largest job's memory, notes."""
 
     runs: int
     packs: tuple[int | None, ...]
     jobs: int
-    estimate: Estimate
+    time: TimeEstimate
     memory_bytes: int | None
     notes: tuple[str, ...]
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
             "runs": self.runs,
             "jobs": self.jobs,
-            "estimated_s": self.estimate.seconds,
-            "estimated_from": self.estimate.basis,
+            "estimated_s": self.time.seconds,
+            "estimated_from": self.time.basis,
             "memory_bytes": self.memory_bytes,
             "notes": list(self.notes),
         }
 
 
-def preview(plan: Plan, store: Store, *, packs: bool = True) -> Preview:
-    """The jobs that ``launch`` would queue, and their cost; queues nothing."""
+def forecast(runs: Sequence[ResolvedRun], store: Store, *, packs: bool = True) -> Forecast:
+    """The jobs that ``launch_runs`` would start, without starting them."""
     slots = detect()
-    places = _places(plan.specs[0], slots) or slots
-    numbers: list[int | None] = [None] * len(plan.specs)
+    places = _places(runs[0].spec, slots) or slots
+    numbers: list[int | None] = [None] * len(runs)
     notes: list[str] = []
     if packs:
-        numbers, notes = pack(plan.specs, slots=len(places), fits=_fits(slots))
-    jobs = len({n for n in numbers if n is not None}) + sum(n is None for n in numbers)
-    members = [[s for s, n in zip(plan.specs, numbers, strict=True) if n == number] for number in {*numbers} - {None}]
-    members += [[spec] for spec, number in zip(plan.specs, numbers, strict=True) if number is None]
-    sizes = [job_bytes(specs, _device_type(specs[0], slots)) for specs in members]
+        numbers, notes = pack([run.spec for run in runs], slots=len(places), fits=_fits(runs, slots))
+    members = [[run for run, n in zip(runs, numbers, strict=True) if n == number] for number in {*numbers} - {None}]
+    members += [[run] for run, number in zip(runs, numbers, strict=True) if number is None]
+    sizes = [job_bytes(job, _device_type(job[0].spec, slots)) for job in members]
     memory = max((size for size in sizes if size is not None), default=None)
-    ways = min(len(places), cores())
-    return Preview(
-        len(plan.specs),
-        tuple(numbers),
-        jobs,
-        estimate(plan.specs, timed(store.runs()), slots=ways),
-        memory,
-        (*plan.notes, *notes),
-    )
+    time = estimate_time([run.spec for run in runs], timed(store.runs()), slots=min(len(places), cores()))
+    return Forecast(len(runs), tuple(numbers), len(members), time, memory, tuple(notes))
+
+
+def launch(plan: Plan, store: Store, *, packs: bool = True, request_id: str | None = None) -> str:
+    """The id of the new sweep, its runs queued and the engine at work.
+
+    The same ``request_id`` launches once. Raises CdkaError before anything is stored for a run that cannot work here.
+    """
+    check_runs(plan.runs)
+    numbers = forecast(plan.runs, store, packs=packs).packs
+    sweep_id = store.create_sweep(plan.name, plan.document, plan.specs, request_id=request_id, packs=numbers)
+    local.ensure_dispatcher(store)
+    return sweep_id
+
+
+def launch_runs(
+    specs: Iterable[RunSpec],
+    store: Store,
+    *,
+    sweep_id: str | None = None,
+    packs: bool = True,
+    request_id: str | None = None,
+) -> list[str]:
+    """The ids of new runs in the order of ``specs``, alone or in an existing sweep, queued and the engine at work.
+
+    The same ``request_id`` launches once. Raises CdkaError before anything is stored for a run that cannot work here.
+    """
+    runs = resolve_runs(specs)
+    if not runs:
+        return []
+    check_runs(runs)
+    numbers = forecast(runs, store, packs=packs).packs
+    run_ids = store.submit([run.spec for run in runs], sweep_id=sweep_id, request_id=request_id, packs=numbers)
+    local.ensure_dispatcher(store)
+    return run_ids
+
+
+def check_runs(runs: Iterable[ResolvedRun]) -> None:
+    """Raises CdkaError for a run that cannot work on this machine: adapter size, device, precision."""
+    checked: set[tuple[Any, ...]] = set()
+    for run in runs:
+        key = (run.spec.model, run.spec.method, run.spec.rank, run.spec.device, run.spec.dtype, run.layers)
+        if key not in checked:
+            checked.add(key)
+            _check_size(run)
+            check_device(run.spec.device)
+            _check_precision(run.spec)
+
+
+def _check_size(run: ResolvedRun) -> None:
+    num_params, spec = count_params(run), run.spec
+    if spec.method != "full" and num_params > run.shapes.base_params:
+        what = "r" if spec.method == "cdka" else "the rank"
+        raise CdkaError(
+            f"an adapter must be smaller than its model: got {num_params:,} parameters for {spec.label} on "
+            f"{spec.model!r}, which has {run.shapes.base_params:,}. Lower {what}, or use method full."
+        )
+
+
+def _check_precision(spec: RunSpec) -> None:
+    if spec.dtype in QUANTIZED and find_spec("bitsandbytes") is None:
+        raise CdkaError(
+            f"a base in {spec.dtype} needs bitsandbytes, which is not installed. Run: pip install bitsandbytes; or use "
+            "dtype auto."
+        )
 
 
 def _places(spec: RunSpec, slots: Sequence[Slot]) -> list[Slot]:
@@ -81,11 +140,11 @@ def _device_type(spec: RunSpec, slots: Sequence[Slot]) -> str:
     return "cuda" if any(slot.gpu is not None for slot in _places(spec, slots)) else "cpu"
 
 
-def _fits(slots: Sequence[Slot]) -> Callable[[Sequence[RunSpec]], bool]:
-    """True where a pack's estimate is within its share of the memory of its device.
+def _fits(runs: Sequence[ResolvedRun], slots: Sequence[Slot]) -> Callable[[Sequence[int]], bool]:
+    """A test of whether the runs at some positions fit together into the memory where they will train.
 
-    That is the memory of the smallest GPU that may take it, or the host's, which all CPU slots share. A pack of unknown
-    size is let through.
+    That is the memory of the smallest GPU that may take them, or the host's, which all CPU slots share. A pack of
+    unknown size is let through.
     """
     host = psutil.virtual_memory().available
 
@@ -94,20 +153,9 @@ def _fits(slots: Sequence[Slot]) -> Callable[[Sequence[RunSpec]], bool]:
         gpus = [detect_device(slot.gpu) for slot in places if slot.gpu is not None]
         return min((gpu.free_bytes for gpu in gpus if gpu.kind == "cuda"), default=host / max(1, len(places)))
 
-    def fits(specs: Sequence[RunSpec]) -> bool:
-        size = job_bytes(specs, _device_type(specs[0], slots))
-        return size is None or size <= MEMORY_SHARE * free(specs[0])
+    def fits(positions: Sequence[int]) -> bool:
+        spec = runs[positions[0]].spec
+        size = job_bytes([runs[i] for i in positions], _device_type(spec, slots))
+        return size is None or size <= MEMORY_SHARE * free(spec)
 
     return fits
-
-
-def launch(plan: Plan, store: Store, *, packs: bool = True, request_id: str | None = None) -> str:
-    """The id of the new sweep, its runs queued and the engine at work.
-
-    The same ``request_id`` launches once. Raises CdkaError before anything is stored for a spec that cannot run here.
-    """
-    specs: Sequence[RunSpec] = checked_all(plan.specs)
-    numbers = preview(plan, store, packs=packs).packs
-    sweep_id = store.create_sweep(plan.name, plan.document, specs, request_id=request_id, packs=numbers)
-    local.ensure_dispatcher(store)
-    return sweep_id

@@ -9,9 +9,7 @@ from typing import Any
 from cdka.components import divisors
 from cdka.cost.params import count_params, lokr_factors
 from cdka.errors import CdkaError, unknown
-from cdka.models.shapes import ModelShapes
-from cdka.models.targets import select
-from cdka.runs.spec import RunSpec
+from cdka.runs.resolve import ResolvedRun
 
 BASELINES = ("lora", "lora-plain", "lokr", "dora", "full")
 """``lora`` scales like rsLoRA (alpha / sqrt(rank)), ``lora-plain`` by alpha / rank; the others are PEFT's own."""
@@ -31,7 +29,7 @@ class Matched:
         return self.num_params / self.budget - 1.0
 
 
-def match(baseline: str, budget: int, base: RunSpec, shapes: ModelShapes) -> Matched:
+def match(baseline: str, budget: int, base: ResolvedRun) -> Matched:
     """The settings of ``baseline`` nearest to ``budget`` parameters on the modules that ``base`` adapts.
 
     ``lora:4`` fixes the rank instead. Raises CdkaError for an unknown baseline or rank.
@@ -43,11 +41,11 @@ def match(baseline: str, budget: int, base: RunSpec, shapes: ModelShapes) -> Mat
     if method == "full":
         if colon:
             raise CdkaError(f"full fine-tuning takes no rank: got {baseline!r}. Write full.")
-        return Matched({"method": "full"}, shapes.base_params, budget)
+        return Matched({"method": "full"}, base.shapes.base_params, budget)
     if colon and not (rank_text.isdigit() and int(rank_text) > 0):
         raise CdkaError(f"a baseline's rank must be a positive integer: got {baseline!r}. Example: {name}:8.")
     ranks = [int(rank_text)] if colon else None
-    candidates = _candidates(method, ranks, budget, base, shapes)
+    candidates = _candidates(method, ranks, budget, base)
     best = min(candidates, key=lambda pair: (abs(pair[1] - budget), pair[1]))
     settings = {"method": method, **best[0]}
     if name == "lora-plain":
@@ -56,35 +54,36 @@ def match(baseline: str, budget: int, base: RunSpec, shapes: ModelShapes) -> Mat
 
 
 def _candidates(
-    method: str, ranks: list[int] | None, budget: int, base: RunSpec, shapes: ModelShapes
+    method: str, ranks: list[int] | None, budget: int, base: ResolvedRun
 ) -> Iterable[tuple[dict[str, Any], int]]:
     """Settings of a method with their counts: the ranks around the budget and, for LoKr, every useful factor."""
-    layers = select(shapes, base.target_modules)
     factors = [-1]
     if method == "lokr":
-        largest = max(max(layer.in_features, layer.out_features) for layer in layers)
+        largest = max(max(layer.linear.in_features, layer.linear.out_features) for layer in base.layers)
         factors += [d for d in divisors(largest) if 1 < d <= largest**0.5]
     for factor in factors:
-        for rank in ranks or _ranks_around(method, factor, budget, base, shapes):
-            spec = base.with_(method=method, components=None, component_pattern={}, rank=rank, lokr_factor=factor)
+        for rank in ranks or _ranks_around(method, factor, budget, base):
             extra = {} if factor == -1 else {"lokr_factor": factor}
-            yield {"rank": rank, **extra}, count_params(spec, shapes)
+            yield {"rank": rank, **extra}, _count(base, method, rank, factor)
 
 
-def _ranks_around(method: str, factor: int, budget: int, base: RunSpec, shapes: ModelShapes) -> list[int]:
+def _count(base: ResolvedRun, method: str, rank: int, factor: int) -> int:
+    return count_params(base.with_(method=method, components=None, component_pattern={}, rank=rank, lokr_factor=factor))
+
+
+def _ranks_around(method: str, factor: int, budget: int, base: ResolvedRun) -> list[int]:
     """The ranks around the budget: counts are affine in the rank, for LoKr piece by piece.
 
     LoKr keeps a layer's large factor whole from half its longer side on, where its count no longer grows.
     """
 
     def count(rank: int) -> int:
-        spec = base.with_(method=method, components=None, component_pattern={}, rank=rank, lokr_factor=factor)
-        return count_params(spec, shapes)
+        return _count(base, method, rank, factor)
 
     breaks = {1}
     if method == "lokr":
-        for layer in select(shapes, base.target_modules):
-            sides = (lokr_factors(size, factor)[1] for size in (layer.out_features, layer.in_features))
+        for layer in base.layers:
+            sides = (lokr_factors(size, factor)[1] for size in (layer.linear.out_features, layer.linear.in_features))
             breaks.add(max(1, -(-max(sides) // 2)))
     found = set(breaks)
     for start in breaks:

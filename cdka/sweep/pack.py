@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from cdka.runs.spec import SHARED, RunSpec
 
-MOST = 16
+MAX_PACK = 16
 """More runs than this in one pack gain nothing further, and all of them fall with the process."""
 
 
@@ -15,15 +15,15 @@ def pack(
     specs: Sequence[RunSpec],
     *,
     slots: int = 1,
-    most: int = MOST,
-    fits: Callable[[Sequence[RunSpec]], bool] = lambda specs: True,
+    most: int = MAX_PACK,
+    fits: Callable[[Sequence[int]], bool] = lambda positions: True,
 ) -> tuple[list[int | None], list[str]]:
     """A pack number per spec (None: trains alone) and notes on what was split, and why.
 
     Only CDKA adapters share a batch (PEFT's others refuse mixed batches while training), and only where the settings
-    in ``finetune.spec.SHARED`` agree. Packs are of even size, and at least ``slots`` of them where there is work
-    for as many. ``fits`` says whether a pack is expected to fit the memory; one that does not is halved until
-    its parts do.
+    in ``runs.spec.SHARED`` agree. Packs are of even size, and at least ``slots`` of them where there is work for as
+    many. ``fits`` takes positions in ``specs`` and returns True for a pack that is expected to fit the memory; one
+    that does not is halved until its parts do.
     """
     groups: dict[str, list[int]] = {}
     for i, spec in enumerate(specs):
@@ -37,7 +37,7 @@ def pack(
         members = sorted(members, key=lambda i: (specs[i].components, i))
         parts = _even(members, max(-(-len(members) // most), min(slots, len(members))))
         for part in parts:
-            pieces = _fitted(part, lambda some: fits([specs[i] for i in some]))
+            pieces = _fitted(part, fits)
             if len(pieces) > 1:
                 sizes = ", ".join(str(len(piece)) for piece in pieces)
                 notes.append(f"split a pack of {len(part)} runs into {sizes}: they would not fit the memory together")

@@ -11,9 +11,9 @@ from cdka.components import PAPER_DEFAULT, Components
 from cdka.cost.params import count_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
-from cdka.models.shapes import ModelShapes
 from cdka.models.targets import select
-from cdka.runs.spec import RunSpec, resolve
+from cdka.runs.resolve import ResolvedRun, resolve_run, spec_for
+from cdka.runs.spec import RunSpec
 from cdka.solver import obstacles
 from cdka.solver.budget import Budget
 from cdka.sweep.grid import cells, check_grid, parse_grid
@@ -35,10 +35,15 @@ class Arm:
     """
 
     settings: Mapping[str, Any]
-    spec: RunSpec
+    run: ResolvedRun
     num_params: int
     matched: Matched | None = None
     tuned: bool | None = None
+
+    @property
+    def spec(self) -> RunSpec:
+        """The settings of its first run, complete."""
+        return self.run.spec
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,14 @@ class Plan:
 
     name: str
     arms: tuple[Arm, ...]
-    specs: tuple[RunSpec, ...]
+    runs: tuple[ResolvedRun, ...]
     notes: tuple[str, ...]
     document: Mapping[str, Any]
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]:
+        """The settings of each run."""
+        return tuple(run.spec for run in self.runs)
 
 
 def plan(
@@ -100,7 +110,7 @@ def plan(
     count = sum(1 if arm.tuned is False else max(1, len(rates)) for arm in planned) * len(seed_list)
     if count > MANY_RUNS and not allow_many:
         raise CdkaError(f"a sweep of over {MANY_RUNS:,} runs needs consent: got {count:,}. Add --yes, or fewer values.")
-    specs = tuple(_runs(planned, seed_list, rates))
+    runs = tuple(_runs(planned, seed_list, rates))
     title = name or _title(model, task, grid, planned)
     document = {
         "name": title,
@@ -124,15 +134,15 @@ def plan(
             for arm in planned
         ],
     }
-    return Plan(title, tuple(planned), specs, tuple(notes), document)
+    return Plan(title, tuple(planned), runs, tuple(notes), document)
 
 
-def _runs(arms: Sequence[Arm], seeds: Sequence[int], rates: Sequence[float]) -> Iterable[RunSpec]:
+def _runs(arms: Sequence[Arm], seeds: Sequence[int], rates: Sequence[float]) -> Iterable[ResolvedRun]:
     """Every arm with every seed, and with every rate of the search that it takes part in."""
     for seed in seeds:
         for rate in rates:
-            yield from (arm.spec.with_(seed=seed, lr=rate) for arm in arms if arm.tuned)
-        yield from (arm.spec.with_(seed=seed) for arm in arms if not arm.tuned)
+            yield from (arm.run.with_(seed=seed, lr=rate) for arm in arms if arm.tuned)
+        yield from (arm.run.with_(seed=seed) for arm in arms if not arm.tuned)
 
 
 def mismatch(arm: Arm, budget: int | None) -> float | None:
@@ -152,14 +162,14 @@ def _feasible_arms(
     left_out = 0
     for cell in wanted:
         settings = _with_components({**base, **cell})
-        spec = resolve(settings.pop("model", model), settings.pop("task", task), **settings)
+        spec = spec_for(settings.pop("model", model), settings.pop("task", task), **settings)
         try:
-            num_params = count_params(spec, _shapes(spec.model))
+            run = resolve_run(spec)
         except CdkaError as refusal:
             left_out += 1
             reasons += _reasons(spec, refusal)
             continue
-        found.append(Arm(cell, spec, num_params))
+        found.append(Arm(cell, run, count_params(run)))
     told = " ".join(list(dict.fromkeys(reasons))[:3])
     if wanted and not found:
         raise CdkaError(f"no cell of the grid fits the model: {told}")
@@ -172,7 +182,7 @@ def _reasons(spec: RunSpec, refusal: CdkaError) -> list[str]:
     """The constraints that keep a cell out, one each, so that cells that fall to the same one say it once."""
     if spec.components is None or spec.component_pattern:
         return [f"{spec.label}: {refusal}"]
-    layers = select(_shapes(spec.model), spec.target_modules)
+    layers = select(find_model(spec.model), spec.target_modules)
     return [str(obstacle) for obstacle in obstacles(layers, spec.components)] or [f"{spec.label}: {refusal}"]
 
 
@@ -222,10 +232,10 @@ def _option_arms(model: str, task: str, count: int, limit: int | None, base: dic
         raise CdkaError("options that use a budget need one: got options without a budget. Example: --budget lora:8.")
     shared = _without_method(base)
     found = []
-    for option in iso_options(_shapes(model), base.get("target_modules", "all-linear"), limit, count):
+    for option in iso_options(find_model(model), base.get("target_modules", "all-linear"), limit, count):
         settings = {"components": option.components}
-        spec = resolve(model, task, **{**shared, **settings})
-        found.append(Arm(settings, spec, option.num_params, Matched(settings, option.num_params, limit)))
+        run = resolve_run(spec_for(model, task, **{**shared, **settings}))
+        found.append(Arm(settings, run, option.num_params, Matched(settings, option.num_params, limit)))
     return found
 
 
@@ -236,12 +246,12 @@ def _baseline_arms(
     shared = _without_method(base)
     arms = []
     for place in dict.fromkeys((arm.spec.model, arm.spec.task) for arm in planned) or [(model, task)]:
-        spec, shapes = resolve(*place, **shared), _shapes(place[0])
+        base_run = resolve_run(spec_for(*place, **shared))
         here = [a.num_params for a in planned if (a.spec.model, a.spec.task) == place and a.spec.method != "full"]
-        limit = budget or max(here, default=None) or count_params(spec.with_(components=PAPER_DEFAULT), shapes)
+        limit = budget or max(here, default=None) or count_params(base_run.with_(components=PAPER_DEFAULT))
         for baseline in dict.fromkeys(baselines):
-            matched = match(baseline, limit, spec, shapes)
-            own = resolve(*place, **{**shared, **matched.settings})
+            matched = match(baseline, limit, base_run)
+            own = resolve_run(spec_for(*place, **{**shared, **matched.settings}))
             elsewhere = {} if place == (model, task) else dict(zip(("model", "task"), place, strict=True))
             arms.append(Arm({**matched.settings, **elsewhere}, own, matched.num_params, matched))
     return arms
@@ -255,7 +265,7 @@ def _without_method(base: Mapping[str, Any]) -> dict[str, Any]:
 
 def _budget_params(model: str, budget: int | float | str, base: dict[str, Any]) -> int:
     """A budget as ``cdka solve`` takes it (a count, ``0.5%``, ``lora:8``, ``4MB``) in parameters of an adapter."""
-    shapes = _shapes(model)
+    shapes = find_model(model)
     return Budget.parse(budget).params(shapes.base_params, select(shapes, base.get("target_modules", "all-linear")))
 
 
@@ -278,10 +288,6 @@ def _with_components(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _key(spec: RunSpec) -> str:
     return repr(sorted(spec.to_dict().items(), key=lambda item: item[0]))
-
-
-def _shapes(model: str) -> ModelShapes:
-    return find_model(model)
 
 
 def _rates(values: Sequence[float]) -> list[float]:

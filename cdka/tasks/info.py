@@ -16,7 +16,7 @@ class TaskInfo:
 
     ``recipe`` holds the defaults of a run on this task (keys of ``RunSpec``); ``chance`` is the metric of a
     guess; ``models`` names the embedded models it was made for (empty: any model of the right kind).
-    ``module`` is imported only to load the data; it offers ``load(info, spec)`` and, where
+    ``module`` is imported only to read the data; it offers ``read(info, spec)`` (see ``cdka.tasks.rows``) and, where
     something must be downloaded first, ``fetch(info, spec)``.
     """
 
@@ -33,3 +33,8 @@ class TaskInfo:
     embedded: bool = False
     source: str = ""
     licence: str = ""
+
+    @property
+    def is_own_data(self) -> bool:
+        """True for a task that trains on a file or folder of the user's."""
+        return self.name.startswith("local-")

@@ -28,17 +28,18 @@ def mean_gradients(
     """
     import torch
 
-    from cdka.runs.spec import resolve
+    from cdka.runs.resolve import spec_for
     from cdka.tasks.catalogue import find_task
     from cdka.train.data.load import load_task
     from cdka.train.introspect import shapes_of
     from cdka.train.load_model import load_model
     from cdka.train.member import data_order
 
-    spec = resolve(model_name, task, seed=seed, batch_size=batch_size)
+    spec = spec_for(model_name, task, seed=seed, batch_size=batch_size)
     torch.manual_seed(seed)
-    data = load_task(spec)
-    kind = data.kind or find_task(task).kind
+    info = find_task(task)
+    data = load_task(info, spec)
+    kind = data.kind or info.kind
     model = load_model(model_name, kind, num_labels=data.num_labels).model
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     model.to(device).eval().requires_grad_(False)

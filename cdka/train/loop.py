@@ -18,9 +18,9 @@ import torch
 
 from cdka.errors import CdkaError
 from cdka.models.hub import download_model
+from cdka.runs.resolve import ResolvedRun
 from cdka.runs.spec import QUANTIZED, SHARED, RunSpec
 from cdka.runs.versions import versions
-from cdka.tasks.catalogue import find_task
 from cdka.train import distributed
 from cdka.train.checkpoint import Checkpoints, resume, save_adapter
 from cdka.train.data.load import fetch_task, load_task
@@ -58,19 +58,19 @@ class _Pack:
 
 
 def train(
-    specs: Sequence[RunSpec], directories: Sequence[Path], control: Control | None = None
+    runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Control | None = None
 ) -> Iterator[tuple[int, Event]]:
     """Fine-tune a pack; yields (index of the run, event) from loading to the final metrics.
 
     ``control(index)`` is asked between steps: None goes on, ``"keep"`` evaluates and saves what there is,
-    ``"cancel"`` drops the run. A run whose loss is no longer finite fails alone. Raises CdkaError for specs that do
+    ``"cancel"`` drops the run. A run whose loss is no longer finite fails alone. Raises CdkaError for runs that do
     not fit their model, their data, or each other; torch's out-of-memory error passes through.
     """
-    _check_shared(specs)
-    if specs[0].num_processes > distributed.size():
-        yield from lead(train, specs, directories, control)
+    _check_shared([run.spec for run in runs])
+    if runs[0].spec.num_processes > distributed.size():
+        yield from lead(train, runs, directories, control)
         return
-    pack = yield from _prepare(specs, directories, control or (lambda index: None))
+    pack = yield from _prepare(runs, directories, control or (lambda index: None))
     yield from _train_steps(pack)
     for member in list(pack.members):
         yield from _finish(pack, member)
@@ -91,23 +91,23 @@ def _for_all(members_or_count: Sequence[Member] | int, event: Event) -> Iterator
         yield index, dict(event)
 
 
-def _prepare(specs: Sequence[RunSpec], directories: Sequence[Path], control: Control) -> Iterator[tuple[int, Event]]:
+def _prepare(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Control) -> Iterator[tuple[int, Event]]:
+    specs, task = [run.spec for run in runs], runs[0].task
     spec = specs[0]
     yield from _for_all(len(specs), {"kind": "phase", "phase": "loading"})
     device = resolve_device(spec.device)
     dtype = resolve_dtype(spec.dtype, device)
     if spec.method == "full" and spec.dtype == "auto":
         dtype = torch.float32  # half-precision master weights lose small updates; autocast computes in bfloat16
-    info = find_task(spec.task)
     for progress in download_model(spec.model):
         yield from _for_all(len(specs), {"kind": "phase", **progress})
-    for progress in fetch_task(spec):
+    for progress in fetch_task(task, spec):
         yield from _for_all(len(specs), {"kind": "phase", **progress})
-    data = load_task(spec)
+    data = load_task(task, spec)
     quantization = spec.dtype if spec.dtype in QUANTIZED else None
     loaded = load_model(
         spec.model,
-        data.kind or info.kind,
+        data.kind or task.kind,
         dtype=dtype,
         num_labels=data.num_labels,
         quantization=quantization,

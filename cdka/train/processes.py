@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from cdka.childproc import ChildProcess
 from cdka.errors import CdkaError
+from cdka.runs.resolve import ResolvedRun
 from cdka.runs.spec import RunSpec
 
 Train = Callable[..., Iterator[tuple[int, dict[str, Any]]]]
@@ -72,15 +73,16 @@ def process_group(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def lead(
-    train: Train, specs: Sequence[RunSpec], directories: Sequence[Path], control: Callable[[int], str | None] | None
+    train: Train, runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Callable[[int], str | None] | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The events of a run trained in ``num_processes`` processes, of which this is the first.
 
     Raises CdkaError, in one line, for a pack, and where another process fails.
     """
-    if len(specs) > 1:
-        raise CdkaError(f"several processes train one run at a time: got a pack of {len(specs)}. Run them separately.")
-    (spec,), (directory,) = specs, directories
+    if len(runs) > 1:
+        raise CdkaError(f"several processes train one run at a time: got a pack of {len(runs)}. Run them separately.")
+    (run,), (directory,) = runs, directories
+    spec = run.spec
     found = places(spec)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -95,7 +97,7 @@ def lead(
             )
             others.append(child)
         with process_group(environments[0]):
-            yield from train([spec], [directory], control)
+            yield from train([run], [directory], control)
     except RuntimeError as error:
         ended = [number for number, process in enumerate(others, start=1) if process.poll() not in (None, 0)]
         if not ended or isinstance(error, torch.cuda.OutOfMemoryError):

@@ -13,6 +13,7 @@ from cdka.align.files import gradient_file, write_status
 from cdka.align.worker import gradients_of
 from cdka.cli.main import main
 from cdka.errors import CdkaError
+from cdka.tasks.catalogue import find_task
 
 SMALL = {"batch_size": 8, "r1_values": (1, 2), "r2_values": (2, 8), "r_values": (1, 2), "inits": 2}
 
@@ -25,7 +26,7 @@ def _own_home(tmp_path, monkeypatch):
 def test_gradients_are_those_of_the_tasks_loss_by_finite_differences():
     import torch
 
-    from cdka.runs.spec import resolve
+    from cdka.runs.resolve import spec_for
     from cdka.train.data.load import load_task
     from cdka.train.load_model import load_model
     from cdka.train.member import data_order
@@ -33,7 +34,7 @@ def test_gradients_are_those_of_the_tasks_loss_by_finite_differences():
     request = AlignRequest("digits-vit", "digits-flip", batches=2, batch_size=8, seed=3, target_modules="fc1,q_proj")
     gradients = gradients_of(request)
     assert {path.rsplit(".", 1)[-1] for path in gradients} == {"fc1", "q_proj"}
-    data = load_task(resolve("digits-vit", "digits-flip", seed=3, batch_size=8))
+    data = load_task(find_task("digits-flip"), spec_for("digits-vit", "digits-flip", seed=3, batch_size=8))
     model = load_model("digits-vit", "image-classification", num_labels=10).model.double().eval()
     order = data_order(len(data.train), 8, 3)
     batches = [data.train.take(next(order)) for _ in range(2)]

@@ -13,7 +13,7 @@ from app.finetune import curves, live, order, rows
 from app.finetune.feed import Feed, Track
 from app.finetune.order import Launcher, Order
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import spec_for
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
 from cdka.sweep.plan import plan
@@ -32,7 +32,7 @@ def texts(app) -> str:
     return " ".join(element.value for element in app.markdown)
 
 
-SPEC = resolve("digits-vit", "digits-flip", components=(2, 8, 1))
+SPEC = spec_for("digits-vit", "digits-flip", components=(2, 8, 1))
 
 
 def test_opens_with_an_example_and_the_one_button_that_starts_it(room, idle):
@@ -207,7 +207,7 @@ def test_names_at_the_ends_of_curves_stay_apart_and_inside():
 def test_a_run_ordered_again_is_the_same_run(room, idle):
     """All of its settings, also those that the form does not show: they are told, and can be dropped."""
     store = Store()
-    odd = resolve(
+    odd = spec_for(
         "digits-vit",
         "digits-flip",
         components=(4, 8, 2),
@@ -234,7 +234,7 @@ def test_a_run_ordered_again_is_the_same_run(room, idle):
     app.session_state[f"menu-{run_id}"] = False
     app.button(key="tune-drop").click().run()
     app.button(key="launch").click().run()
-    assert store.runs()[-1].spec == resolve(
+    assert store.runs()[-1].spec == spec_for(
         "digits-vit", "digits-flip", components=(4, 8, 2), lr=0.0123, steps=77, batch_size=24, alpha=5.0
     )
 

@@ -22,7 +22,7 @@ from cdka.cli import sweep as sweep_command
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import spec_for
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
 from cdka.sweep.plan import plan
@@ -324,7 +324,7 @@ def test_failed_runs_say_why(room, idle):
 
 def test_progress_counts_steps_and_promises_a_time_only_with_a_pace():
     store = Store()
-    spec = resolve("digits-vit", "digits-flip", components=(2, 8, 1), steps=100)
+    spec = spec_for("digits-vit", "digits-flip", components=(2, 8, 1), steps=100)
     runs = [store.run(run_id) for run_id in store.submit([spec] * 4)]
     assert progress_html(progress(runs)).endswith("0 of 4 runs done · waiting</span>")
     states = (

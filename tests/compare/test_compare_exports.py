@@ -92,20 +92,20 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path):
     from cdka.compare.anatomy import read_adapter
     from cdka.runs import job_queue
     from cdka.runs.job_queue import Batch
-    from cdka.runs.spec import resolve
+    from cdka.runs.resolve import resolve_runs, spec_for
     from cdka.train.loop import train
 
     store = Store(tmp_path / "home")
     specs: list[RunSpec] = [
-        resolve("digits-vit", "digits-flip", components="2,8,1", steps=4, eval_every=4, seed=1, device="cpu"),
-        resolve("digits-vit", "digits-flip", method="lora", rank=2, steps=4, eval_every=4, seed=1, device="cpu"),
+        spec_for("digits-vit", "digits-flip", components="2,8,1", steps=4, eval_every=4, seed=1, device="cpu"),
+        spec_for("digits-vit", "digits-flip", method="lora", rank=2, steps=4, eval_every=4, seed=1, device="cpu"),
     ]
     sweep_id = store.create_sweep("real", {}, specs)
     for spec in specs:
         job = job_queue.reserve(store.database, lambda _: "cpu:0")
         ((run_id, attempt),) = job.runs
         job_queue.claim(store.database, run_id, attempt, (1, "0", "test"))
-        sent = [event for _, event in train([spec], [store.run(run_id).directory])]
+        sent = [event for _, event in train(resolve_runs([spec]), [store.run(run_id).directory])]
         job_queue.record_events(store.database, [Batch(run_id, attempt, 0, sent)])
     source = StoreSource(store, [sweep_id], name="real")
     comparison = compare(source)

@@ -6,7 +6,7 @@ import pytest
 
 from cdka.compare.texts import texts
 from cdka.errors import CdkaError
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import spec_for
 
 
 def test_texts_are_the_prompts_of_the_test_split():
@@ -16,10 +16,10 @@ def test_texts_are_the_prompts_of_the_test_split():
     task = find_task("math-chain")
     made = chains(dict(task.examples), random_product_chain)
     first = len(made["train"]) + len(made["validation"])
-    found = texts(resolve("math-lm", "math-chain", components="2,8,1").to_dict(), [first, first + 7])
+    found = texts(spec_for("math-lm", "math-chain", components="2,8,1").to_dict(), [first, first + 7])
     assert found == {first: made["test"][0][0], first + 7: made["test"][7][0]}
 
 
 def test_a_task_about_images_is_refused_in_a_line():
     with pytest.raises(CdkaError, match="not about text"):
-        texts(resolve("digits-vit", "digits-flip", components="2,8,1").to_dict(), [0])
+        texts(spec_for("digits-vit", "digits-flip", components="2,8,1").to_dict(), [0])

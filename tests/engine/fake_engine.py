@@ -67,8 +67,9 @@ def save(directory: Path, step: int) -> None:
     partial.rename(directory / "adapter")
 
 
-def train(specs, directories, control):
+def train(runs, directories, control):
     """A pack of runs whose loss is 1/step; the contract of ``cdka.train.loop.train``."""
+    specs = [run.spec for run in runs]
     members = list(range(len(specs)))
     done = dict.fromkeys(members, 0)
     for i in members:

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from cdka.engine import local
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import spec_for
 from cdka.runs.store import Store
 
 COLD = (
@@ -24,7 +24,7 @@ def test_digits_train_on_the_gpu(home, start):
 
     store = Store(home)
     command = None if start == "warm" else (sys.executable, "-c", COLD)
-    spec = resolve("digits-vit", "digits-flip", components="2,8,4", steps=4, eval_every=2)
+    spec = spec_for("digits-vit", "digits-flip", components="2,8,4", steps=4, eval_every=2)
     run_ids = store.submit([spec, spec.with_(seed=1), spec.with_(device="cpu")])
     try:
         runs = local.wait(store, run_ids, command=command)

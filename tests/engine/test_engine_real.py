@@ -7,7 +7,7 @@ import os
 import signal
 
 from cdka.engine import local
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import spec_for
 from cdka.runs.store import Store
 
 
@@ -20,7 +20,7 @@ def _stop(store: Store) -> None:
 def test_a_pack_and_a_single_run_of_digits_train_in_forked_workers(home):
     store = Store(home)
     specs = [
-        resolve("digits-vit", "digits-flip", components=components, steps=3, eval_every=2, batch_size=8)
+        spec_for("digits-vit", "digits-flip", components=components, steps=3, eval_every=2, batch_size=8)
         for components in ("2,8,1", "1,4,2", "2,8,1")
     ]
     run_ids = store.submit(specs, packs=[1, 1, None])

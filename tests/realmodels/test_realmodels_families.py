@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from cdka.errors import CdkaError
+from cdka.runs.resolve import resolve_runs
 from cdka.runs.spec import RunSpec
 from cdka.train.loop import train
 
@@ -21,7 +22,7 @@ def spec_for(tiny, family, task, data, **changes):
 
 
 def run(spec, folder):
-    return [event for _, event in train([spec], [folder])]
+    return [event for _, event in train(resolve_runs([spec]), [folder])]
 
 
 CASES = [
@@ -99,7 +100,7 @@ def test_a_pack_equals_separate_runs(family, task, data, tiny, request, tmp_path
     ]
     for i in range(3):
         (tmp_path / str(i)).mkdir()
-    packed = list(train(specs, [tmp_path / "0", tmp_path / "1"]))
+    packed = list(train(resolve_runs(specs), [tmp_path / "0", tmp_path / "1"]))
     for index, spec in enumerate(specs):
         alone = run(spec, tmp_path / "2")
         for kind, key in (("step", "loss"), ("eval", "loss"), ("eval", "accuracy")):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny
 
 from cdka.errors import CdkaError
+from cdka.runs.resolve import resolve_runs
 from cdka.runs.spec import RunSpec
 from cdka.train.device import resolve_dtype
 from cdka.train.load_model import load_model
@@ -101,7 +102,7 @@ def test_a_tokenizer_is_needed_for_text(own, sums):
         str(folder), "local-instruct", task_options={"data": sums}, steps=1, batch_size=2, components=(2, 4, 2)
     )
     with pytest.raises(CdkaError, match="has no tokenizer that can be loaded"):
-        list(train([spec], [folder / "run"]))
+        list(train(resolve_runs([spec]), [folder / "run"]))
 
 
 def test_quantized_bases_say_what_they_need(tiny, monkeypatch):
@@ -124,7 +125,7 @@ def test_auto_is_bf16_where_the_device_computes_in_it(monkeypatch):
 
 def losses(spec, folder):
     shutil.rmtree(folder, ignore_errors=True)
-    return [event["loss"] for _, event in train([spec], [folder]) if event["kind"] == "step"]
+    return [event["loss"] for _, event in train(resolve_runs([spec]), [folder]) if event["kind"] == "step"]
 
 
 @pytest.mark.parametrize(

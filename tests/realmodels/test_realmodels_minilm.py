@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from cdka.models.catalogue import find_model
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import resolve_runs, spec_for
 from cdka.tasks.files.prepare import prepare
 from cdka.tasks.files.preview import task_for
 from cdka.train.data.token_preview import token_view
@@ -29,8 +29,8 @@ TOPICS = Path(__file__).with_name("topics.csv")
 
 def run(folder, **settings):
     task, options = task_for(str(TOPICS), {"label_column": "topic"})
-    spec = resolve(MODEL, task, task_options=options, steps=16, batch_size=16, eval_every=16, **settings)
-    return [event for _, event in train([spec], [folder])]
+    spec = spec_for(MODEL, task, task_options=options, steps=16, batch_size=16, eval_every=16, **settings)
+    return [event for _, event in train(resolve_runs([spec]), [folder])]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_catalogue_counts_its_parameters_right():
 
 def test_its_tokens_are_shown_with_the_spaces_between_words():
     task, options = task_for(str(TOPICS), {"label_column": "topic"})
-    view = token_view(resolve(MODEL, task, task_options=options), 1)
+    view = token_view(spec_for(MODEL, task, task_options=options), 1)
     assert "".join(view["batch"][0]["tokens"]).split()[:4] == ["[CLS]", "simmer", "the", "onions"]
     assert view["labels"][view["batch"][0]["label"]] == "cooking"
 

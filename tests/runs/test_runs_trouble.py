@@ -164,7 +164,7 @@ def test_a_full_disk_refuses_a_submit_whole_and_spoils_nothing(tmp_path):
 
 
 def test_the_store_is_free_of_torch_and_streamlit():
-    heavy = "import sys, cdka.runs.store, cdka.engine.local, cdka.engine.dispatcher, cdka.sweep.check; "
+    heavy = "import sys, cdka.runs.store, cdka.engine.local, cdka.engine.dispatcher, cdka.sweep.launch; "
     probe = heavy + "print([m for m in ('torch', 'transformers', 'peft', 'datasets', 'streamlit') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

@@ -12,8 +12,9 @@ from safetensors.numpy import save
 
 from cdka.components import Components
 from cdka.cost.adapter import file_overhead_bytes, forward_flops_per_token, num_params
-from cdka.cost.memory import TOLERANCE, Device, detect_device, fits, training_memory
+from cdka.cost.memory import TOLERANCE, fits, training_memory
 from cdka.errors import CdkaError
+from cdka.machine import Device, detect_device
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
 from cdka.solver import evaluate, explore, resources

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import pytest
 
 from cdka.components import Components
-from cdka.cost.job_memory import job_bytes
-from cdka.cost.memory import PROCESS_BYTES, Device
+from cdka.cost.memory import PROCESS_BYTES, job_bytes
 from cdka.cost.params import count_params
-from cdka.cost.time import estimate, timed
+from cdka.cost.time import estimate_time, timed
 from cdka.engine.slots import Slot
 from cdka.errors import CdkaError
+from cdka.machine import Device
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import resolve_run, spec_for
 from cdka.runs.store import Store
 from cdka.sweep import launch
 from cdka.sweep.grid import cells, parse_grid
@@ -99,12 +99,11 @@ def test_many_runs_are_allowed_with_consent():
 @pytest.mark.parametrize("baseline", ["lora", "lokr", "dora"])
 @pytest.mark.parametrize("budget", [9_000, 30_000, 120_000])
 def test_a_baseline_is_matched_to_the_nearest_count_it_can_have(baseline, budget):
-    shapes = find_model("digits-vit")
-    base = resolve(*DIGITS)
-    matched = match(baseline, budget, base, shapes)
+    base = resolve_run(spec_for(*DIGITS))
+    matched = match(baseline, budget, base)
     factors = (-1, 2, 4, 8, 16) if baseline == "lokr" else (-1,)
     every = [
-        count_params(base.with_(method=baseline, components=None, rank=rank, lokr_factor=factor), shapes)
+        count_params(base.with_(method=baseline, components=None, rank=rank, lokr_factor=factor))
         for factor in factors
         for rank in range(1, 129)
     ]
@@ -122,9 +121,9 @@ def test_baselines_follow_the_largest_arm_unless_a_budget_is_given():
 def test_packs_hold_only_what_may_share_a_batch():
     specs = [
         *plan(*DIGITS, grid="r1=1,2,4;r2=4;r=1", seeds=2, settings={"steps": 7}).specs,
-        resolve(*DIGITS, method="lora", rank=2, steps=7),
-        resolve(*DIGITS, method="full", steps=7),
-        resolve(*DIGITS, components="1,4,1", steps=8),
+        spec_for(*DIGITS, method="lora", rank=2, steps=7),
+        spec_for(*DIGITS, method="full", steps=7),
+        spec_for(*DIGITS, components="1,4,1", steps=8),
     ]
     numbers, notes = pack(specs, slots=2)
     assert numbers[6:] == [None, None, None]
@@ -146,17 +145,17 @@ def test_the_largest_runs_are_fitted_too_though_they_come_last():
     specs = plan(*DIGITS, grid="r1=8;r2=8;r=1,2,4,8,16,32,64", seeds=1, settings={"steps": 7}).specs
     limit = 50
 
-    def fits(some):
-        return sum(spec.components.r for spec in some) <= limit
+    def fits(positions):
+        return sum(specs[i].components.r for i in positions) <= limit
 
     numbers, _ = pack(specs, slots=1, fits=fits)
-    packs = [[s for s, n in zip(specs, numbers, strict=True) if n == number] for number in {*numbers} - {None}]
+    packs = [[i for i, n in enumerate(numbers) if n == number] for number in {*numbers} - {None}]
     assert sorted(len(some) for some in packs) == [2, 4], "the largest trains alone"
     assert all(fits(some) for some in packs)
 
 
 def test_the_memory_of_a_job_follows_the_precision_and_the_place_of_its_runs():
-    spec = resolve(*DIGITS, components="2,8,4", batch_size=256)
+    spec = resolve_run(spec_for(*DIGITS, components="2,8,4", batch_size=256))
     single, eight = job_bytes([spec]), job_bytes([spec] * 8)
     assert single < eight < 8 * single, "one base and one process for all"
     double = job_bytes([spec.with_(dtype="float64")])
@@ -174,7 +173,7 @@ def test_packs_are_fitted_to_the_memory_of_the_place_where_they_train(monkeypatc
     monkeypatch.setattr(launch, "detect_device", lambda gpu: Device("a small one", "cuda", 900 << 20, 700 << 20))
     monkeypatch.setattr(launch.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 << 30))
     planned = plan(*DIGITS, grid="r=1,2", seeds=4, settings={"batch_size": 256, "device": device})
-    found = launch.preview(planned, Store(tmp_path))
+    found = launch.forecast(planned.runs, Store(tmp_path))
     assert (found.jobs == 1) == packed
     assert any("would not fit the memory" in note for note in found.notes) != packed
 
@@ -182,7 +181,7 @@ def test_packs_are_fitted_to_the_memory_of_the_place_where_they_train(monkeypatc
 def test_an_estimate_rests_on_runs_that_were_timed():
     import pandas as pd
 
-    specs = [resolve(*DIGITS, steps=100, batch_size=10)] * 4
+    specs = [spec_for(*DIGITS, steps=100, batch_size=10)] * 4
     history = pd.DataFrame(
         {
             "status": ["done", "failed"],
@@ -193,22 +192,22 @@ def test_an_estimate_rests_on_runs_that_were_timed():
             "steps_done": [100, 100],
         }
     )
-    timed = estimate(specs, history, slots=2)
-    assert timed.seconds - estimate([], history).seconds == pytest.approx(3.5 + 2 * 100 * 10 * 6.4 / 6400)
+    timed = estimate_time(specs, history, slots=2)
+    assert timed.seconds - estimate_time([], history).seconds == pytest.approx(3.5 + 2 * 100 * 10 * 6.4 / 6400)
     assert "1 finished runs" in timed.basis
-    assert estimate([resolve("gpt2", "digits-flip")], None).seconds is None
+    assert estimate_time([spec_for("gpt2", "digits-flip")], None).seconds is None
 
 
 def test_a_member_of_a_pack_costs_its_share_of_the_packs_time(home):
     """A pack of eight that trained for eight seconds predicts one second per run, not eight."""
     store = Store(home)
-    specs = [resolve(*DIGITS, steps=100, batch_size=10, seed=seed) for seed in range(8)]
+    specs = [spec_for(*DIGITS, steps=100, batch_size=10, seed=seed) for seed in range(8)]
     store.submit(specs, packs=[0] * 8)
     with store.database.write() as sql:
         sql.execute("UPDATE runs SET status = 'done', metrics = '{\"training_s\": 8.0, \"steps_done\": 100}'")
     history = timed(store.runs())
     assert set(history["pack_size"]) == {8}
-    assert estimate(specs, history).seconds == pytest.approx(estimate([], history).seconds + 3.5 + 8 * 1.0)
+    assert estimate_time(specs, history).seconds == pytest.approx(estimate_time([], history).seconds + 3.5 + 8 * 1.0)
 
 
 def test_a_plan_file_says_file_line_and_key(tmp_path):

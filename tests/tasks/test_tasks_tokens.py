@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cdka.errors import CdkaError
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import spec_for
 from cdka.tasks.files.preview import task_for, token_preview
 from cdka.train.data.token_preview import token_view
 
@@ -22,7 +22,7 @@ def sums(tmp_path):
 
 def spec_of(path, **given):
     task, options = task_for(str(path), given)
-    return resolve("math-lm", task, task_options=options, max_length=7)
+    return spec_for("math-lm", task, task_options=options, max_length=7)
 
 
 def test_the_loss_counts_the_answer_and_its_end_and_what_is_cut_is_told(sums):

@@ -10,7 +10,9 @@ from cdka.cost.params import count_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.targets import peft_targets
+from cdka.runs.resolve import ResolvedRun, adapted_layers
 from cdka.runs.spec import RunSpec
+from cdka.tasks.catalogue import find_task
 from cdka.train.load_model import load_model
 from cdka.train.methods import peft_config
 
@@ -19,6 +21,10 @@ SHAPES = find_model("digits-vit")
 
 def spec(**changes) -> RunSpec:
     return RunSpec("digits-vit", "digits-flip", **changes)
+
+
+def resolved(one, shapes=SHAPES):
+    return ResolvedRun(one, shapes, find_task(one.task), adapted_layers(one, shapes))
 
 
 @pytest.mark.parametrize(
@@ -37,15 +43,15 @@ def test_a_pattern_counts_what_peft_allocates(pattern):
     one = spec(component_pattern=pattern)
     model = load_model("digits-vit", "image-classification", dtype=torch.float32, num_labels=10).model
     adapted = get_peft_model(model, peft_config(one, peft_targets(SHAPES, one.target_modules), []))
-    assert count_params(one, SHAPES) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert count_params(resolved(one)) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
 
 def test_layers_under_a_second_index_are_counted_once():
     shapes = find_model("t5-small")
-    everywhere = count_params(spec(), shapes)
+    everywhere = count_params(resolved(spec(), shapes))
     key = r"decoder\.block\.3\.layer\.0\.SelfAttention\.q"
     less = spec().components.num_params(512, 512) - 2 * 512
-    assert count_params(spec(component_pattern={key: (1, 1, 1)}), shapes) == everywhere - less
+    assert count_params(resolved(spec(component_pattern={key: (1, 1, 1)}), shapes)) == everywhere - less
 
 
 @pytest.mark.parametrize(
@@ -62,5 +68,5 @@ def test_layers_under_a_second_index_are_counted_once():
 )
 def test_what_does_not_fit_is_named(changes, words):
     with pytest.raises(CdkaError) as caught:
-        count_params(spec(**changes), SHAPES)
+        resolved(spec(**changes))
     assert words in str(caught.value)

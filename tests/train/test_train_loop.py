@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from cdka.cost.params import count_params
 from cdka.errors import CdkaError
-from cdka.models.catalogue import find_model
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import resolve_run, resolve_runs, spec_for
+from cdka.tasks.catalogue import find_task
 from cdka.train.checkpoint import Checkpoints
 from cdka.train.data.load import load_task
 from cdka.train.loop import train
@@ -35,7 +35,7 @@ def events_of(specs, folder, control=None):
     """Every event of each run of a pack."""
     found = [[] for _ in specs]
     directories = [folder / str(i) for i in range(len(specs))]
-    for index, event in train(specs, directories, control):
+    for index, event in train(resolve_runs(specs), directories, control):
         found[index].append(event)
     return found
 
@@ -49,7 +49,7 @@ def final(events):
 
 
 def test_a_seed_repeats_a_run_bit_by_bit_and_another_seed_does_not(tmp_path):
-    spec = resolve(*DIGITS, components="2,4,1", **SHORT)
+    spec = spec_for(*DIGITS, components="2,4,1", **SHORT)
     (first,) = events_of([spec], tmp_path / "a")
     (again,) = events_of([spec], tmp_path / "b")
     (other,) = events_of([spec.with_(seed=1)], tmp_path / "c")
@@ -59,7 +59,7 @@ def test_a_seed_repeats_a_run_bit_by_bit_and_another_seed_does_not(tmp_path):
 
 
 def test_events_tell_the_whole_story_in_order(tmp_path):
-    spec = resolve(*DIGITS, components="2,4,1", **SHORT)
+    spec = spec_for(*DIGITS, components="2,4,1", **SHORT)
     (events,) = events_of([spec], tmp_path)
     kinds = [event["kind"] for event in events]
     assert [e["phase"] for e in events if e["kind"] == "phase" and "phase" in e][-4:] == [
@@ -72,7 +72,7 @@ def test_events_tell_the_whole_story_in_order(tmp_path):
     assert [e["step"] for e in events if e["kind"] == "eval"] == [0, 3, 6]
     assert kinds[-1] == "final"
     start = next(e for e in events if e["kind"] == "start")
-    assert start["num_params"] == count_params(spec, find_model("digits-vit"))
+    assert start["num_params"] == count_params(resolve_run(spec))
     said = final(events)["predictions"]
     right = sum(p == w for p, w in zip(said["predicted"], said["label"], strict=True))
     assert final(events)["metrics"]["accuracy"] == right / len(said["label"]) == right / 597
@@ -83,27 +83,27 @@ def test_events_tell_the_whole_story_in_order(tmp_path):
 @pytest.mark.parametrize("method", ["lora", "lokr", "dora", "full"])
 def test_every_method_trains_what_is_counted(method, tmp_path):
     rank = None if method == "full" else 2
-    spec = resolve(*DIGITS, method=method, rank=rank, **{**SHORT, "steps": 3})
+    spec = spec_for(*DIGITS, method=method, rank=rank, **{**SHORT, "steps": 3})
     (events,) = events_of([spec], tmp_path)
     start = next(e for e in events if e["kind"] == "start")
-    assert start["num_params"] == count_params(spec, find_model("digits-vit"))
+    assert start["num_params"] == count_params(resolve_run(spec))
     assert losses(events)[-1] != losses(events)[0]
 
 
 def test_lora_is_cdka_with_one_one_r_up_to_its_initialisation_scale(tmp_path):
-    cdka = resolve(*DIGITS, components="1,1,2", **SHORT)
-    lora = resolve(*DIGITS, method="lora", rank=2, **SHORT)
+    cdka = spec_for(*DIGITS, components="1,1,2", **SHORT)
+    lora = spec_for(*DIGITS, method="lora", rank=2, **SHORT)
     assert cdka.scaling == pytest.approx(lora.scaling)
-    assert count_params(cdka, find_model("digits-vit")) == count_params(lora, find_model("digits-vit"))
+    assert count_params(resolve_run(cdka)) == count_params(resolve_run(lora))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance", "steps"), [("float32", 1e-5, 50), ("float64", 1e-10, 50)])
 def test_a_pack_equals_separate_runs(dtype, tolerance, steps, tmp_path):
     changes = {"steps": steps, "batch_size": 4, "eval_every": 100, "dtype": dtype, "alpha": 8}
     specs = [
-        resolve(*DIGITS, components="2,4,1", lr=2e-3, seed=0, **changes),
-        resolve(*DIGITS, components="4,2,2", lr=1e-3, seed=1, **changes),
-        resolve(*DIGITS, components="2,4,1", lr=5e-4, seed=2, **changes),
+        spec_for(*DIGITS, components="2,4,1", lr=2e-3, seed=0, **changes),
+        spec_for(*DIGITS, components="4,2,2", lr=1e-3, seed=1, **changes),
+        spec_for(*DIGITS, components="2,4,1", lr=5e-4, seed=2, **changes),
     ]
     packed = events_of(specs, tmp_path / "pack")
     for i, spec in enumerate(specs):
@@ -114,7 +114,7 @@ def test_a_pack_equals_separate_runs(dtype, tolerance, steps, tmp_path):
 
 
 def test_a_start_from_the_gradient_learns_faster_and_is_the_same_in_a_pack(tmp_path):
-    plain = resolve(*DIGITS, components="4,2,1", **{**SHORT, "steps": 12, "batch_size": 32, "dtype": "float64"})
+    plain = spec_for(*DIGITS, components="4,2,1", **{**SHORT, "steps": 12, "batch_size": 32, "dtype": "float64"})
     warm = plain.with_(init_weights="gradient")
     (cold,) = events_of([plain], tmp_path / "cold")
     (alone,) = events_of([warm], tmp_path / "alone")
@@ -130,7 +130,7 @@ def test_a_start_from_the_gradient_learns_faster_and_is_the_same_in_a_pack(tmp_p
 
 @pytest.mark.parametrize("alpha", [1e20, 1e30], ids=["loss", "gradient"])
 def test_one_run_of_a_pack_diverging_leaves_the_others_untouched(alpha, tmp_path):
-    good = resolve(*DIGITS, components="2,4,1", **{**SHORT, "steps": 8})
+    good = spec_for(*DIGITS, components="2,4,1", **{**SHORT, "steps": 8})
     bad = good.with_(alpha=alpha, scaling_rule="none", seed=1)
     (fine, broken) = events_of([good, bad], tmp_path / "pack")
     (alone,) = events_of([good], tmp_path / "alone")
@@ -147,7 +147,7 @@ def test_one_run_of_a_pack_diverging_leaves_the_others_untouched(alpha, tmp_path
 
 
 def test_stop_and_keep_and_cancel_concern_their_own_run(tmp_path):
-    specs = [resolve(*DIGITS, components="2,4,1", seed=s, **{**SHORT, "steps": 12}) for s in range(3)]
+    specs = [spec_for(*DIGITS, components="2,4,1", seed=s, **{**SHORT, "steps": 12}) for s in range(3)]
     asked = {0: 0, 1: 0, 2: 0}
 
     def control(index):
@@ -163,14 +163,14 @@ def test_stop_and_keep_and_cancel_concern_their_own_run(tmp_path):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    spec = resolve(*DIGITS, components="2,4,1", checkpoint_every=4, **{**SHORT, "steps": 10})
+    spec = spec_for(*DIGITS, components="2,4,1", checkpoint_every=4, **{**SHORT, "steps": 10})
     (whole,) = events_of([spec], tmp_path / "whole")
-    stream = train([spec, spec.with_(seed=1)], [tmp_path / "cut", tmp_path / "other"])
+    stream = train(resolve_runs([spec, spec.with_(seed=1)]), [tmp_path / "cut", tmp_path / "other"])
     for index, event in stream:
         if index == 0 and event["kind"] == "step" and event["step"] == 5:
             break
     stream.close()
-    events = [event for _, event in train([spec], [tmp_path / "cut"])]
+    events = [event for _, event in train(resolve_runs([spec]), [tmp_path / "cut"])]
     assert next(e for e in events if e["kind"] == "resumed")["step"] == 4
     assert losses(events) == pytest.approx(losses(whole)[4:], rel=1e-6)
     assert final(events)["metrics"]["accuracy"] == final(whole)["metrics"]["accuracy"]
@@ -178,19 +178,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
 
 def test_long_runs_are_saved_by_time_and_a_retry_goes_on_from_there(tmp_path, monkeypatch):
     """Nobody has to ask for checkpoints: at an evaluation, when enough time has passed."""
-    spec = resolve(*DIGITS, components="2,4,1", **{**SHORT, "steps": 10, "eval_every": 3})
+    spec = spec_for(*DIGITS, components="2,4,1", **{**SHORT, "steps": 10, "eval_every": 3})
     assert spec.checkpoint_every == 0
     (whole,) = events_of([spec], tmp_path / "whole")
     assert not list((tmp_path / "whole").rglob("checkpoint")), "a short run writes none"
     monkeypatch.setattr(Checkpoints, "AT_LEAST_S", 0.0)
     monkeypatch.setattr(Checkpoints, "SHARE", 1e9)
-    stream = train([spec], [tmp_path / "cut"])
+    stream = train(resolve_runs([spec]), [tmp_path / "cut"])
     for _, event in stream:
         if event["kind"] == "step" and event["step"] == 8:
             break
     stream.close()
     (tmp_path / "cut" / "checkpoint").rename(tmp_path / "cut" / "checkpoint.old")  # killed while replacing it
-    events = [event for _, event in train([spec], [tmp_path / "cut"])]
+    events = [event for _, event in train(resolve_runs([spec]), [tmp_path / "cut"])]
     assert next(e for e in events if e["kind"] == "resumed")["step"] == 6
     assert losses(events) == pytest.approx(losses(whole)[6:], rel=1e-6)
     assert final(events)["metrics"]["accuracy"] == final(whole)["metrics"]["accuracy"]
@@ -204,7 +204,7 @@ def test_checkpoints_cost_little_time_and_full_fine_tuning_writes_none_unasked(m
         clock[0] += 10.0
 
     monkeypatch.setattr("cdka.train.checkpoint.save_checkpoint", slow)
-    spec = resolve(*DIGITS, components="2,4,1", steps=100)
+    spec = spec_for(*DIGITS, components="2,4,1", steps=100)
     timed = Checkpoints(spec)
     assert not timed.due(20, evaluated=True), "too early"
     clock[0] = 61.0
@@ -216,40 +216,40 @@ def test_checkpoints_cost_little_time_and_full_fine_tuning_writes_none_unasked(m
     assert not timed.due(40, evaluated=True), "saving took 10 s: the next is at least 500 s away"
     clock[0] += 1.0
     assert timed.due(40, evaluated=True)
-    full = Checkpoints(resolve(*DIGITS, method="full", steps=100))
+    full = Checkpoints(spec_for(*DIGITS, method="full", steps=100))
     clock[0] += 1e6
     assert not full.due(40, evaluated=True)
-    asked = Checkpoints(resolve(*DIGITS, method="full", steps=100, checkpoint_every=7))
+    asked = Checkpoints(spec_for(*DIGITS, method="full", steps=100, checkpoint_every=7))
     assert [step for step in range(1, 30) if asked.due(step, evaluated=False)] == [7, 14, 21, 28]
 
 
 def test_gradient_accumulation_changes_nothing_but_memory(tmp_path):
-    spec = resolve(*DIGITS, components="2,4,1", dtype="float64", **SHORT)
+    spec = spec_for(*DIGITS, components="2,4,1", dtype="float64", **SHORT)
     (once,) = events_of([spec], tmp_path / "a")
     (thrice,) = events_of([spec.with_(gradient_accumulation=3)], tmp_path / "b")
     assert losses(thrice) == pytest.approx(losses(once), rel=1e-10)
 
 
 def test_runs_that_disagree_are_not_packed(tmp_path):
-    spec = resolve(*DIGITS, components="2,4,1", **SHORT)
+    spec = spec_for(*DIGITS, components="2,4,1", **SHORT)
     with pytest.raises(CdkaError, match="runs of one pack must agree in steps: got"):
         events_of([spec, spec.with_(steps=7)], tmp_path)
 
 
 def test_text_counts_the_tokens_it_has_read_also_across_a_resumption_and_images_have_none(tmp_path):
-    spec = resolve("math-lm", "math-chain", components="2,4,1", **SHORT | {"checkpoint_every": 2})
+    spec = spec_for("math-lm", "math-chain", components="2,4,1", **SHORT | {"checkpoint_every": 2})
     (whole,) = events_of([spec], tmp_path / "whole")
     read = [event["tokens"] for event in whole if event["kind"] == "step"]
-    data = load_task(spec).train
+    data = load_task(find_task(spec.task), spec).train
     order = data_order(len(data), spec.batch_size, spec.seed)
     lengths = data.source.lengths + data.target.lengths
     assert read == torch.stack([lengths[next(order)].sum() for _ in range(spec.steps)]).cumsum(0).tolist()
-    stream = train([spec], [tmp_path / "cut"])
+    stream = train(resolve_runs([spec]), [tmp_path / "cut"])
     for _, event in stream:
         if event["kind"] == "step" and event["step"] == 3:
             break
     stream.close()
-    rest = [event for _, event in train([spec], [tmp_path / "cut"])]
+    rest = [event for _, event in train(resolve_runs([spec]), [tmp_path / "cut"])]
     assert [event["tokens"] for event in rest if event["kind"] == "step"] == read[2:]
-    (images,) = events_of([resolve(*DIGITS, components="2,4,1", **SHORT)], tmp_path / "images")
+    (images,) = events_of([spec_for(*DIGITS, components="2,4,1", **SHORT)], tmp_path / "images")
     assert not any("tokens" in event for event in images)

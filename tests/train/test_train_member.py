@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import spec_for
 from cdka.train.member import data_order, learning_rate
 
 
@@ -33,7 +33,7 @@ def test_a_batch_larger_than_the_data_is_filled_from_further_epochs():
 
 
 def test_warm_up_rises_linearly_to_the_peak_and_cosine_ends_near_zero():
-    spec = resolve("digits-vit", "digits-flip", steps=100, lr=0.5, warmup_ratio=0.1)
+    spec = spec_for("digits-vit", "digits-flip", steps=100, lr=0.5, warmup_ratio=0.1)
     rates = [learning_rate(spec, step) for step in range(100)]
     assert rates[:10] == pytest.approx([0.05 * (i + 1) for i in range(10)])
     assert max(rates) == pytest.approx(0.5)
@@ -44,5 +44,5 @@ def test_warm_up_rises_linearly_to_the_peak_and_cosine_ends_near_zero():
 
 
 def test_a_constant_schedule_stays_at_the_peak():
-    spec = resolve("digits-vit", "digits-flip", steps=10, lr=0.5, warmup_ratio=0.0, schedule="constant")
+    spec = spec_for("digits-vit", "digits-flip", steps=10, lr=0.5, warmup_ratio=0.0, schedule="constant")
     assert {learning_rate(spec, step) for step in range(10)} == {0.5}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cdka.models.catalogue import find_model
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import resolve_runs, spec_for
 from cdka.train import forward as forward_module
 from cdka.train import loop, pack_schedule
 from cdka.train.data.load import load_task
@@ -24,8 +24,8 @@ CONFIGURATIONS = ("2,8,4", "1,4,2", "4,2,1", "2,4,1", "8,8,1", "2,8,4", "1,1,3",
 def _small(monkeypatch):
     """One thread, and a few examples to judge: what is compared here is training."""
 
-    def few(spec):
-        data = load_task(spec)
+    def few(task, spec):
+        data = load_task(task, spec)
         return replace(data, validation=data.validation.take(torch.arange(6)), test=data.test.take(torch.arange(6)))
 
     monkeypatch.setattr(loop, "load_task", few)
@@ -39,7 +39,7 @@ def losses_of(specs, folder):
     found = [[] for _ in specs]
     finals = [None] * len(specs)
     events = []
-    for index, event in train(specs, [folder / str(i) for i in range(len(specs))]):
+    for index, event in train(resolve_runs(specs), [folder / str(i) for i in range(len(specs))]):
         events.append(event)
         if event["kind"] == "step":
             found[index].append(event["loss"])
@@ -52,7 +52,7 @@ def losses_of(specs, folder):
 def test_a_pack_of_language_models_equals_separate_runs(dtype, tolerance, tmp_path):
     """Every member's loss is normalised by its own number of judged tokens, though all share one padded batch."""
     specs = [
-        resolve(*MATH, components=c, seed=seed, lr=lr, steps=50, batch_size=3, eval_every=100, dtype=dtype, alpha=8)
+        spec_for(*MATH, components=c, seed=seed, lr=lr, steps=50, batch_size=3, eval_every=100, dtype=dtype, alpha=8)
         for c, seed, lr in (("2,8,1", 0, 2e-3), ("4,2,2", 1, 1e-3), ("1,4,1", 2, 5e-4))
     ]
     packed, finals, _ = losses_of(specs, tmp_path / "pack")
@@ -74,7 +74,7 @@ def test_eight_different_runs_equal_separate_ones_in_every_way_of_sharing(tmp_pa
 
     monkeypatch.setattr(pack_schedule.PackSchedule, "groups", watched)
     specs = [
-        resolve(
+        spec_for(
             "digits-vit",
             "digits-flip",
             components=c,
@@ -132,7 +132,7 @@ def test_every_run_has_its_pass_whatever_the_size(size):
 
 def test_the_logits_of_a_pack_take_no_more_memory_than_those_of_a_run(tmp_path, monkeypatch):
     """The members of a pass share one limit: what each keeps of it goes down as their number goes up."""
-    spec = resolve(*MATH, components="2,8,1", steps=2, batch_size=8, eval_every=100, dtype="float64")
+    spec = spec_for(*MATH, components="2,8,1", steps=2, batch_size=8, eval_every=100, dtype="float64")
     whole, _, _ = losses_of([spec.with_(seed=seed) for seed in range(4)], tmp_path / "whole")
     vocabulary = dict(find_model("math-lm").details)["vocab_size"]
     at_most, kept = 24, {}

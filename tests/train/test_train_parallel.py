@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from cdka.errors import CdkaError
-from cdka.runs.spec import resolve
+from cdka.runs.resolve import resolve_runs, spec_for
 from cdka.train import distributed, processes
 from cdka.train.loop import train
 
@@ -20,8 +20,8 @@ SMALL = {"components": "2,4,1", "steps": 4, "batch_size": 7, "eval_every": 2, "d
 
 
 def run(folder, control=None, model=MATH, **settings):
-    spec = resolve(*model, **{**SMALL, **settings})
-    return [event for _, event in train([spec], [folder], control)]
+    spec = spec_for(*model, **{**SMALL, **settings})
+    return [event for _, event in train(resolve_runs([spec]), [folder], control)]
 
 
 def numbers(events, kind, key):
@@ -78,9 +78,9 @@ def test_a_process_that_dies_is_told_in_one_line(tmp_path):
 
 
 def test_a_pack_is_not_shared_among_processes(tmp_path):
-    spec = resolve(*MATH, **{**SMALL, "num_processes": 2})
+    spec = spec_for(*MATH, **{**SMALL, "num_processes": 2})
     with pytest.raises(CdkaError, match="several processes train one run at a time: got a pack of 2"):
-        list(train([spec, spec.with_(seed=1)], [tmp_path, tmp_path]))
+        list(train(resolve_runs([spec, spec.with_(seed=1)]), [tmp_path, tmp_path]))
 
 
 @pytest.mark.parametrize(
@@ -91,17 +91,17 @@ def test_every_process_needs_an_example_of_every_part(batch_size, accumulation, 
     parts = [len(part) for part in torch.arange(batch_size).chunk(accumulation)]
     assert (min(parts) >= 2) == fits
     if fits:
-        assert resolve(*MATH, **settings).num_processes == 2
+        assert spec_for(*MATH, **settings).num_processes == 2
     else:
         with pytest.raises(CdkaError, match="each process needs an example of every part of a batch"):
-            resolve(*MATH, **settings)
+            spec_for(*MATH, **settings)
 
 
 def test_each_process_gets_its_own_gpu_and_too_few_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     monkeypatch.setenv("CDKA_GPUS", "0,1,2,3")
-    spec = resolve(*MATH, **{**SMALL, "num_processes": 3, "device": "auto"})
+    spec = spec_for(*MATH, **{**SMALL, "num_processes": 3, "device": "auto"})
     assert processes.places(spec) == ["2", "0", "1"]
     with pytest.raises(CdkaError, match="num_processes takes one GPU each: got 6, and this machine shows 4"):
         processes.places(spec.with_(num_processes=6))

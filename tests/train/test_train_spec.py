@@ -8,11 +8,12 @@ import pytest
 
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.runs.spec import RunSpec, resolve
+from cdka.runs.resolve import spec_for
+from cdka.runs.spec import RunSpec
 
 
 def test_a_spec_survives_json():
-    spec = resolve(
+    spec = spec_for(
         "digits-vit",
         "digits-flip",
         components="1,4,2",
@@ -26,16 +27,16 @@ def test_a_spec_survives_json():
 
 
 def test_what_is_given_wins_over_the_recipe_and_the_recipe_over_the_defaults():
-    assert resolve("digits-vit", "digits-flip").steps == 200
-    assert resolve("digits-vit", "digits-flip", steps=3, lr=None).steps == 3
-    assert resolve("digits-vit", "digits-flip", lr=None).lr == resolve("digits-vit", "digits-flip").lr
+    assert spec_for("digits-vit", "digits-flip").steps == 200
+    assert spec_for("digits-vit", "digits-flip", steps=3, lr=None).steps == 3
+    assert spec_for("digits-vit", "digits-flip", lr=None).lr == spec_for("digits-vit", "digits-flip").lr
 
 
 def test_scaling_is_the_papers_for_cdka_and_rslora_for_lora():
-    assert resolve("m", "digits-flip", components="2,8,4", alpha=64).scaling == pytest.approx(64 / 32**0.5)
-    assert resolve("m", "digits-flip", method="lora", rank=4, alpha=64).scaling == pytest.approx(32)
-    assert resolve("m", "digits-flip", method="lora", rank=4, alpha=64, scaling_rule="r").scaling == pytest.approx(16)
-    assert resolve("m", "digits-flip", method="full").scaling is None
+    assert spec_for("m", "digits-flip", components="2,8,4", alpha=64).scaling == pytest.approx(64 / 32**0.5)
+    assert spec_for("m", "digits-flip", method="lora", rank=4, alpha=64).scaling == pytest.approx(32)
+    assert spec_for("m", "digits-flip", method="lora", rank=4, alpha=64, scaling_rule="r").scaling == pytest.approx(16)
+    assert spec_for("m", "digits-flip", method="full").scaling is None
 
 
 @pytest.mark.parametrize(
@@ -63,16 +64,16 @@ def test_scaling_is_the_papers_for_cdka_and_rslora_for_lora():
 )
 def test_refusals_name_the_rule_and_the_value(settings, text):
     with pytest.raises(CdkaError) as refusal:
-        resolve("digits-vit", "digits-flip", **settings)
+        spec_for("digits-vit", "digits-flip", **settings)
     assert str(refusal.value).startswith(text)
     assert "\n" not in str(refusal.value)
 
 
 def test_how_the_factors_start_belongs_to_cdka():
-    assert resolve("digits-vit", "digits-flip", init_weights="gradient").init_weights == "gradient"
-    assert resolve("digits-vit", "digits-flip", init_weights="gradient", method="lora").init_weights == "kaiming"
+    assert spec_for("digits-vit", "digits-flip", init_weights="gradient").init_weights == "gradient"
+    assert spec_for("digits-vit", "digits-flip", init_weights="gradient", method="lora").init_weights == "kaiming"
 
 
 def test_an_unknown_task_suggests_the_nearest():
     with pytest.raises(CdkaError, match="Did you mean 'digits-flip'"):
-        resolve("digits-vit", "digit-flip")
+        spec_for("digits-vit", "digit-flip")

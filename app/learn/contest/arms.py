@@ -9,8 +9,9 @@ from typing import Any
 
 from cdka.components import Components
 from cdka.errors import CdkaError
+from cdka.runs.resolve import spec_for
 from cdka.runs.run import Run
-from cdka.runs.spec import RunSpec, resolve
+from cdka.runs.spec import RunSpec
 from cdka.runs.states import KEPT
 from cdka.runs.store import Store
 from cdka.solver import Option, Solution, evaluate, explore
@@ -60,7 +61,7 @@ def arms(budget: str, c: Components, seed: int) -> tuple[Arm, Arm, Arm]:
 
 
 def _spec(seed: int, **method: Any) -> RunSpec:
-    return resolve(MODEL, TASK, steps=STEPS, eval_every=EVAL_EVERY, seed=seed, **method)
+    return spec_for(MODEL, TASK, steps=STEPS, eval_every=EVAL_EVERY, seed=seed, **method)
 
 
 def winner(store: Store, runs: Mapping[str, Run | None]) -> str | None:

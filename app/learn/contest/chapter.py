@@ -128,12 +128,12 @@ run a [[sweep]] with several seeds in *Sweeps* and read the intervals in *Compar
 The list shows what was tried on this machine so far.
 """,
         code=lambda v: (
-            f"c = {str(design(v))!r}\nspecs = [\n    resolve({MODEL!r}, {TASK!r}, components=c, steps={STEPS}, "
+            f"c = {str(design(v))!r}\nspecs = [\n    spec_for({MODEL!r}, {TASK!r}, components=c, steps={STEPS}, "
             f"eval_every={EVAL_EVERY}),\n"
-            f"    resolve({MODEL!r}, {TASK!r}, components=explore({MODEL!r}, "
+            f"    spec_for({MODEL!r}, {TASK!r}, components=explore({MODEL!r}, "
             f"{v['budget']!r}).top(1)[0].components, steps={STEPS}, "
             f"eval_every={EVAL_EVERY}),\n"
-            f"    resolve({MODEL!r}, {TASK!r}, method='lora', rank={v['budget'].partition(':')[2]}, "
+            f"    spec_for({MODEL!r}, {TASK!r}, method='lora', rank={v['budget'].partition(':')[2]}, "
             f"steps={STEPS}, eval_every={EVAL_EVERY}),\n]\n"
             "[spec.label for spec in specs]"
         ),
@@ -197,6 +197,6 @@ CHAPTER = Chapter(
     stage=stage,
     ask=ask,
     cover=cover,
-    setup="from cdka.runs.spec import resolve\nfrom cdka.solver import evaluate, explore",
+    setup="from cdka.runs.resolve import spec_for\nfrom cdka.solver import evaluate, explore",
     finish="That was the course. Design, Fine-tune and Compare are the same tools with all their controls.",
 )

@@ -159,7 +159,7 @@ the last layer at one size and Adam's steps are bounded; so it may climb back, f
 Both are ordinary [[run|runs]], kept with all others: change things in Fine-tune and see.
 """,
         code=lambda v: (
-            f"specs = [\n    resolve({MODEL!r}, {DEMO_TASK!r}, components={str(DEMO)!r}, scaling_rule=rule, "
+            f"specs = [\n    spec_for({MODEL!r}, {DEMO_TASK!r}, components={str(DEMO)!r}, scaling_rule=rule, "
             f"steps={DEMO_STEPS},\n            seed=0, **{DEMO_SETTINGS!r})\n"
             "    for rule in ('sqrt_r_r2', 'none')\n]\n"
             "TRAIN = False  # True: two real runs, about a quarter of a minute each on a CPU\n"
@@ -240,7 +240,7 @@ CHAPTER = Chapter(
     ask=ask,
     cover=cover,
     setup=(
-        "from cdka import Components\nfrom cdka.runs.spec import resolve\nfrom cdka.theory import "
+        "from cdka import Components\nfrom cdka.runs.resolve import spec_for\nfrom cdka.theory import "
         "EXPERIMENT, stability_experiment"
     ),
     finish="You know why the scaling is what it is. Next: design one yourself and let it run.",

@@ -15,8 +15,9 @@ from app.learn import live
 from app.learn.course import Page, Question
 from cdka.components import Components
 from cdka.models.catalogue import find_model
+from cdka.runs.resolve import spec_for
 from cdka.runs.run import Run
-from cdka.runs.spec import RunSpec, resolve
+from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
 from cdka.theory import stability_experiment
@@ -129,7 +130,7 @@ def guessing() -> float:
 def demo_specs(seed: int = 0) -> tuple[RunSpec, RunSpec]:
     """Two runs that differ in the scaling rule only: with the paper's scaling, and with none."""
     return tuple(
-        resolve(MODEL, DEMO_TASK, components=DEMO, scaling_rule=rule, steps=DEMO_STEPS, seed=seed, **DEMO_SETTINGS)
+        spec_for(MODEL, DEMO_TASK, components=DEMO, scaling_rule=rule, steps=DEMO_STEPS, seed=seed, **DEMO_SETTINGS)
         for rule in ("sqrt_r_r2", "none")
     )  # fmt: skip
 

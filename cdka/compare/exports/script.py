@@ -27,6 +27,7 @@ from peft import PeftModel
 import cdka.adapter  # teaches stock PEFT the method CDKA
 from cdka.compare import t_interval
 from cdka.train.loop import train
+from cdka.runs.resolve import resolve_runs
 from cdka.runs.spec import RunSpec
 from cdka.train.load_model import load_model
 from cdka.tasks.catalogue import find_task
@@ -48,7 +49,7 @@ def read(events):
 def rerun(run, folder):
     """One run, trained again; its adapter lies in folder/run_id/adapter, as PEFT saves it."""
     spec = RunSpec.from_dict(run["spec"])
-    events = [event for _, event in train([spec], [folder / run["run_id"]])]
+    events = [event for _, event in train(resolve_runs([spec]), [folder / run["run_id"]])]
     return read(events)
 '''
 
@@ -75,7 +76,8 @@ _PEFT = '''
 def open_adapter(run, folder):
     """The adapter of a run on its base model, loaded by stock PEFT."""
     spec = RunSpec.from_dict(run["spec"])
-    base = load_model(spec.model, find_task(spec.task).kind, num_labels=load_task(spec).num_labels).model
+    task = find_task(spec.task)
+    base = load_model(spec.model, task.kind, num_labels=load_task(task, spec).num_labels).model
     return PeftModel.from_pretrained(base, folder / run["run_id"] / "adapter")
 '''
 

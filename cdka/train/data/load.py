@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cdka.tasks.catalogue import find_task
+from cdka.tasks.info import TaskInfo
 from cdka.tasks.rows import InstructionRows, LabelledRows, PictureRows
 from cdka.train.data.pictures import picture_data, pixel_data
 from cdka.train.data.task_data import TaskData
@@ -16,21 +16,19 @@ if TYPE_CHECKING:
     from cdka.runs.spec import RunSpec
 
 
-def fetch_task(spec: RunSpec) -> Iterator[dict[str, Any]]:
+def fetch_task(task: TaskInfo, spec: RunSpec) -> Iterator[dict[str, Any]]:
     """Make the task's files be here; yields ``{"phase": "downloading", "done_bytes", "total_bytes"}`` meanwhile.
 
     Nothing happens where the data are local. Raises CdkaError, in one line, where they cannot be had.
     """
-    info = find_task(spec.task)
-    module = import_module(info.module)
+    module = import_module(task.module)
     if hasattr(module, "fetch"):
-        yield from module.fetch(info, spec)
+        yield from module.fetch(task, spec)
 
 
-def load_task(spec: RunSpec) -> TaskData:
-    """The data that ``spec`` trains and is judged on. Raises CdkaError for an unknown task or unusable data."""
-    info = find_task(spec.task)
-    rows = import_module(info.module).read(info, spec)
+def load_task(task: TaskInfo, spec: RunSpec) -> TaskData:
+    """The data that ``spec`` trains and is judged on. Raises CdkaError for unusable data."""
+    rows = import_module(task.module).read(task, spec)
     if isinstance(rows, InstructionRows):
         return instruction_data(rows, spec)
     if isinstance(rows, LabelledRows):

@@ -10,6 +10,7 @@ import torch
 
 from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
+from cdka.tasks.catalogue import find_task
 from cdka.tasks.rows import SPLITS
 from cdka.train.data.load import load_task
 from cdka.train.data.objectives import IGNORED
@@ -30,7 +31,7 @@ def test_texts(spec: Mapping[str, Any], examples: Sequence[int]) -> dict[str, st
 
 
 def _texts_of(spec: RunSpec, examples: Sequence[int]) -> dict[str, str]:
-    test = load_task(spec).test
+    test = load_task(find_task(spec.task), spec).test
     if not isinstance(test, TextSplit):
         raise CdkaError(f"task {spec.task!r} is not about text: its examples cannot be written out.")
     rows = torch.as_tensor(np.flatnonzero(np.isin(test.ids, list(examples))))
@@ -42,10 +43,11 @@ def _texts_of(spec: RunSpec, examples: Sequence[int]) -> dict[str, str]:
 
 
 def _view(spec: RunSpec, examples: int) -> dict[str, Any]:
-    whole = load_task(spec.with_(max_length=UNLIMITED))
+    task = find_task(spec.task)
+    whole = load_task(task, spec.with_(max_length=UNLIMITED))
     if not isinstance(whole.train, TextSplit):
         raise CdkaError(f"task {spec.task!r} has no tokens to show: it is about images.")
-    cut = load_task(spec)
+    cut = load_task(task, spec)
     tokenizer = load_tokenizer(spec.model)
     lengths = {split: _lengths(getattr(whole, split)) for split in SPLITS}
     first = cut.train.take(torch.arange(min(examples, len(cut.train))))

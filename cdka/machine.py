@@ -1,0 +1,72 @@
+"""This machine: its CPU cores, its GPUs, and the memory that is free. Asked of the driver, free of torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+import psutil
+
+DETECTED_FOR_S = 20.0
+"""How long the free memory of a device counts as known: asking nvidia-smi takes tens of milliseconds."""
+
+
+@lru_cache(maxsize=1)
+def gpus() -> tuple[str, ...]:
+    """The visible CUDA devices, asked of the driver's own tool: torch is not imported, no context is made."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    try:
+        answer = subprocess.run(
+            [tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip().isdigit())
+
+
+def cores() -> int:
+    """The CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where training would run: its name and how much memory it has, in bytes."""
+
+    name: str
+    kind: str
+    total_bytes: int
+    free_bytes: int
+
+
+def detect_device(gpu: str | None = None) -> Device:
+    """An NVIDIA GPU by its index or id, where None the first one; without any, this machine's memory.
+
+    Asked of nvidia-smi, and looked up again every few seconds.
+    """
+    return _detected(int(time.monotonic() / DETECTED_FOR_S), gpu)
+
+
+@lru_cache(maxsize=64)
+def _detected(_period: int, gpu: str | None) -> Device:
+    program = shutil.which("nvidia-smi")
+    if program:
+        query = [program, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+        query += [] if gpu is None else ["-i", gpu]
+        try:
+            answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
+            name, total, free = (part.strip() for part in answer.splitlines()[0].split(","))
+            return Device(name, "cuda", int(total) << 20, int(free) << 20)
+        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+            pass  # a driver that does not answer is no device
+    memory = psutil.virtual_memory()
+    return Device("this computer's memory", "cpu", memory.total, memory.available)

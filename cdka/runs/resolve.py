@@ -1,0 +1,155 @@
+"""A run with everything that its names stand for, looked up once at the door and handed on. Free of torch."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cdka.components import Components
+from cdka.errors import CdkaError, unknown
+from cdka.models.catalogue import find_model, list_models
+from cdka.models.shapes import LinearShape, ModelShapes
+from cdka.models.targets import paths_of, select
+from cdka.runs.spec import RunSpec
+from cdka.tasks.catalogue import find_task
+from cdka.tasks.info import TaskInfo
+from cdka.tasks.suitable import fits_kind
+
+
+@dataclass(frozen=True)
+class AdaptedLayer:
+    """``count`` layers of one shape that a run adapts alike; ``components`` is None for methods other than cdka."""
+
+    linear: LinearShape
+    components: Components | None
+    count: int
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A run's settings with its model's shapes, its task, and the layers that it adapts.
+
+    ``layers`` are those that ``target_modules`` names, also for full fine-tuning, which trains the others as well.
+    """
+
+    spec: RunSpec
+    shapes: ModelShapes
+    task: TaskInfo
+    layers: tuple[AdaptedLayer, ...]
+
+    def with_(self, **changes: Any) -> ResolvedRun:
+        """The same run with some settings changed, on the same model and task. Raises CdkaError."""
+        spec = self.spec.with_(**changes)
+        kept = _layer_settings(spec) == _layer_settings(self.spec)
+        return replace(self, spec=spec, layers=self.layers if kept else adapted_layers(spec, self.shapes))
+
+
+def spec_for(model: str, task: str, **settings: Any) -> RunSpec:
+    """The full spec of a run: the given settings, then the task's recipe, then the general defaults.
+
+    A setting of None counts as not given. Raises CdkaError for an unknown task or setting.
+    """
+    given = {key: value for key, value in settings.items() if value is not None}
+    recipe = dict(find_task(task).recipe)
+    if given.get("method", "cdka") != "cdka":
+        recipe.pop("components", None)
+    return RunSpec.from_dict({**recipe, **given, "model": model, "task": task})
+
+
+def resolve_run(spec: RunSpec) -> ResolvedRun:
+    """``resolve_runs`` of one spec."""
+    return resolve_runs([spec])[0]
+
+
+def resolve_runs(specs: Iterable[RunSpec]) -> list[ResolvedRun]:
+    """Each run with its model, task and layers looked up; a model's folder becomes an absolute path.
+
+    Each model is looked up once. Raises CdkaError for an unknown model, task or module, for components that do not
+    divide (every place is named), and for a model that the task cannot train.
+    """
+    shapes: dict[str, ModelShapes] = {}
+    layers: dict[tuple[Any, ...], tuple[AdaptedLayer, ...]] = {}
+    runs = []
+    for spec in specs:
+        if spec.model not in shapes:
+            shapes[spec.model] = find_model(spec.model)
+        model, task = shapes[spec.model], find_task(spec.task)
+        if not fits_kind(task, model):
+            made_for = f" Models made for it: {', '.join(task.models)}." if task.models else ""
+            raise CdkaError(
+                f"the model must suit the task: got {spec.model!r} ({model.kind}) for {spec.task!r} ({task.kind})."
+                + made_for
+            )
+        key = (spec.model, *_layer_settings(spec))
+        if key not in layers:
+            layers[key] = adapted_layers(spec, model)
+        runs.append(ResolvedRun(_with_absolute_folder(spec, model), model, task, layers[key]))
+    return runs
+
+
+def _layer_settings(spec: RunSpec) -> tuple[Any, ...]:
+    """The settings that decide which layers are adapted, and how."""
+    return spec.method, spec.components, spec.target_modules, tuple(spec.component_pattern.items())
+
+
+def _with_absolute_folder(spec: RunSpec, model: ModelShapes) -> RunSpec:
+    """The spec for a worker that runs in another folder."""
+    path = Path(spec.model).expanduser()
+    catalogued = spec.model == model.hub_id or any(spec.model == known.name for known in list_models())
+    return spec if catalogued or not path.is_dir() else spec.with_(model=str(path.resolve()))
+
+
+def adapted_layers(spec: RunSpec, shapes: ModelShapes) -> tuple[AdaptedLayer, ...]:
+    """The layers that a run adapts, each with its components. Raises CdkaError naming every place that does not fit."""
+    layers = select(shapes, spec.target_modules)
+    if spec.method != "cdka":
+        return tuple(AdaptedLayer(layer, None, layer.count) for layer in layers)
+    placed = _placed(spec, layers)
+    where: dict[str, list[str]] = {}
+    for layer in placed:
+        for problem in layer.components.problems(layer.linear.out_features, layer.linear.in_features):
+            where.setdefault(problem, []).append(f"'{layer.linear.name}'")
+    if where:
+        raise CdkaError(" ".join(f"{problem} In {', '.join(names)}." for problem, names in where.items()))
+    return tuple(placed)
+
+
+def _placed(spec: RunSpec, layers: Sequence[LinearShape]) -> list[AdaptedLayer]:
+    """The layers with their components, ``component_pattern`` read as PEFT reads ``rank_pattern``.
+
+    A key is a regular expression for the whole path or for its end after a dot; the first that matches decides.
+    Raises CdkaError for a key that matches no layer.
+    """
+    if not spec.component_pattern:
+        return [AdaptedLayer(layer, spec.components, layer.count) for layer in layers]
+    expressions = {key: _expression(key) for key in spec.component_pattern}
+    placed: Counter[tuple[LinearShape, Components]] = Counter()
+    used: set[str] = set()
+    for layer in layers:
+        for paths in paths_of(layer):
+            key = next((k for k, e in expressions.items() if any(e.match(path) for path in paths)), None)
+            used.update(() if key is None else (key,))
+            placed[layer, _components_at(spec.component_pattern, key, spec.components)] += 1
+    for key in expressions:
+        if key not in used:
+            names = list(dict.fromkeys(layer.name for layer in layers))
+            known = f"Known: {', '.join(names)}."
+            raise unknown("module", key, names, where="in component_pattern", next_step=known)
+    return [AdaptedLayer(layer, components, count) for (layer, components), count in placed.items()]
+
+
+def _components_at(pattern: Mapping[str, Components], key: str | None, otherwise: Components) -> Components:
+    return otherwise if key is None else pattern[key]
+
+
+def _expression(key: str) -> re.Pattern[str]:
+    try:
+        return re.compile(rf"(.*\.)?({key})$")
+    except re.error as error:
+        raise CdkaError(
+            f"component_pattern is keyed by names or regular expressions: got {key!r} ({error}). Example: q_proj."
+        ) from None

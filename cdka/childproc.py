@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from cdka.errors import CdkaError
 
@@ -71,7 +71,7 @@ def stream(
         return message["result"]
 
 
-def start_detached(function: str, request: Mapping[str, Any], *, log: Path) -> subprocess.Popen:
+def start_detached(function: str, request: Mapping[str, Any], *, log: Path) -> subprocess.Popen[bytes]:
     """Start ``function(**request)`` in a process that outlives this one and writes its output to ``log``.
 
     Its result is dropped: such a function leaves what it finds in files. The process is returned to be reaped.
@@ -85,8 +85,8 @@ def start_detached(function: str, request: Mapping[str, Any], *, log: Path) -> s
             start_new_session=True,
             env=python_environment(),
         )
-    _send(process, request)
-    process.stdin.close()
+    with _input_of(process) as pipe:
+        _send(pipe, request)
     return process
 
 
@@ -115,9 +115,10 @@ class ChildProcess:
             stderr=self._aside if output is None else output,
             env={**python_environment(), **(environment or {})},
         )
+        self._input = _input_of(self._process)
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
-        _send(self._process, request)
+        _send(self._input, request)
 
     def __enter__(self) -> ChildProcess:
         return self
@@ -155,12 +156,12 @@ class ChildProcess:
         self._process.kill()
         self._process.wait()
         with suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._input.close()
         if self._aside is not None:
             self._aside.close()
 
     def _read(self) -> None:
-        with self._process.stdout as lines:
+        with cast("IO[bytes]", self._process.stdout) as lines:
             for line in lines:
                 self._messages.put(json.loads(line))
         self._messages.put(None)
@@ -176,10 +177,14 @@ def _command(function: str, mode: str) -> list[str]:
     return [sys.executable, "-m", "cdka.childproc", function, mode]
 
 
-def _send(process: subprocess.Popen, request: Mapping[str, Any]) -> None:
+def _input_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    return cast("IO[bytes]", process.stdin)  # started with a pipe
+
+
+def _send(pipe: IO[bytes], request: Mapping[str, Any]) -> None:
     with suppress(BrokenPipeError):  # it is gone already: whoever waits for its answer finds out why
-        process.stdin.write(json.dumps(dict(request)).encode() + b"\n")
-        process.stdin.flush()
+        pipe.write(json.dumps(dict(request)).encode() + b"\n")
+        pipe.flush()
 
 
 # In the child:

@@ -54,7 +54,7 @@ def save_gradients(request: AlignRequest, gradients: Mapping[str, np.ndarray]) -
 
     file = gradient_file(request)
     temporary = file.with_name(f"{file.stem}.{os.getpid()}.tmp.npz")
-    np.savez(temporary, **gradients)
+    np.savez(temporary, allow_pickle=False, **dict(gradients))
     temporary.replace(file)
 
 

@@ -75,7 +75,7 @@ def align(request: AlignRequest, on_progress: Callable[[Status], None] | None = 
     while time.monotonic() < deadline:
         now = status(request)
         if now.state == "done":
-            return load(request)
+            return AlignRecord.read(record_file(request))
         if now.state in ("failed", "absent"):
             status_file(request).unlink(missing_ok=True)  # asking again tries again
             raise CdkaError(now.cause or "the measurement was removed while it ran. Start it again.")

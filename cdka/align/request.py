@@ -104,7 +104,8 @@ class AlignRequest:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AlignRequest:
         """The request that ``to_dict`` wrote."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in data.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+        return cls(**values)
 
 
 def _digest(parts: list[Any]) -> str:

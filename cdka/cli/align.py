@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
             Store().frame(sweep_id=args.sweep),
             predictor=args.predictor,
             record=record,
-            target_modules=request.target_modules,
+            target_modules=args.target_modules,
         )
     if args.json:
         return print_json({**record.to_json(), **({"verdict": verdict.to_json()} if verdict else {})})

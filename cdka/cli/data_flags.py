@@ -25,7 +25,8 @@ _NUMBERS: tuple[tuple[str, type, str], ...] = (
     ("max-new-tokens", int, "longest answer that is written (default: the longest in the data)"),
 )
 NAMES = (
-    *(name.replace("-", "_") for name, *_ in (*_COLUMNS, *_NUMBERS)),
+    *(name.replace("-", "_") for name, _ in _COLUMNS),
+    *(name.replace("-", "_") for name, _, _ in _NUMBERS),
     "compare",
     "template",
     "drop_missing",

@@ -139,7 +139,8 @@ class Zygote:
             )
         self._channel.setblocking(False)
         self._received = b""
-        self._numbers, self._children = itertools.count(), {}
+        self._numbers = itertools.count()
+        self._children: dict[int, Warm] = {}
         self._deadline = time.monotonic() + PRELOAD_S
         self.state, self.has_forked = "loading", False
         self.pid = self._process.pid

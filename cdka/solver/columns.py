@@ -45,13 +45,13 @@ def common_values(linears: Sequence[LinearShape]) -> tuple[tuple[int, ...], tupl
 def columns_for(linears: Sequence[LinearShape], r1: Iterable[int], r2: Iterable[int], r: Iterable[int]) -> Columns:
     """The numbers of given configurations (arrays of equal length that fit every layer)."""
     r1, r2, r = (np.asarray(list(v) if not isinstance(v, np.ndarray) else v, dtype=np.int64) for v in (r1, r2, r))
-    kinds = Counter()
+    kinds: Counter[tuple[int, int]] = Counter()
     for linear in linears:
         kinds[linear.out_features, linear.in_features] += linear.count
     modules = sum(kinds.values())
     outs = sum(out * count for (out, _), count in kinds.items())
     ins = sum(inner * count for (_, inner), count in kinds.items())
-    by_in = Counter()
+    by_in: Counter[int] = Counter()
     rank = np.zeros(len(r), dtype=np.int64)
     for (out, inner), count in kinds.items():
         by_in[inner] += count

@@ -150,8 +150,7 @@ def best_uniform(solution: Solution, measure: str = "balanced") -> tuple[Option,
         squares = np.minimum(1.0, c.r * c.r2 / (c.r1 * linear.in_features))
         total += linear.count * (np.log(squares) / 2 if measure == "balanced" else squares)
     row = int(np.argmax(total))
-    option = solution.find(Components(int(c.r1[row]), int(c.r2[row]), int(c.r[row])))
-    return option, _as_alignment(float(total[row]), solution.num_modules, measure)
+    return solution.at([row])[0], _as_alignment(float(total[row]), solution.num_modules, measure)
 
 
 def _finish(solution, groups, chosen, measure, uniform, uniform_value) -> Pattern:
@@ -216,13 +215,13 @@ def _group(path: str, linears: tuple[LinearShape, ...], solution: Solution, meas
         values.append(sum(n * (np.log(q) / 2 if measure == "balanced" else q) for n, q in squares))
         kinds.append(np.full(len(r), kind))
         counts.append(r)
-    cost, value, kind, r = (np.concatenate(parts) for parts in (costs, values, kinds, counts))
+    cost, value, kinds_of, r_of = (np.concatenate(parts) for parts in (costs, values, kinds, counts))
     order = np.lexsort((-value, cost))
     value = value[order]
     worth = np.r_[True, value[1:] > np.maximum.accumulate(value)[:-1]]
     rows = order[worth]
     units = list(ratios.values())
-    components = tuple(Components(units[kind[i]].r1, units[kind[i]].r2, int(r[i])) for i in rows)
+    components = tuple(Components(units[kinds_of[i]].r1, units[kinds_of[i]].r2, int(r_of[i])) for i in rows)
     return _Group(path, linears, cost[rows], value[worth], components)
 
 

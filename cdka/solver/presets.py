@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +123,7 @@ def preset_rows(columns: Columns) -> dict[str, int]:
     """The row that each preset picks; presets that nothing follows under this budget are left out."""
     picked = {}
     for name, preset in PRESETS.items():
-        rows: Sequence[int] = preset.choose(columns)
+        rows = preset.choose(columns)
         if len(rows):
             picked[name] = int(rows[0])
     return picked

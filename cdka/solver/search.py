@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -178,12 +178,12 @@ def as_shapes(model: Model) -> ModelShapes:
         return find_model(model)
     if isinstance(model, ModelShapes):
         return model
-    linears = []
+    linears: list[LinearShape] = []
     for index, item in enumerate(model):
         if isinstance(item, LinearShape):
             linears.append(item)
             continue
-        sizes = tuple(item)
+        sizes = tuple(cast("Sequence[int]", item))
         if len(sizes) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in sizes):
             raise CdkaError(
                 f"a layer is (out_features, in_features), both positive: got {item!r}. Example: (768, 3072)."

@@ -24,7 +24,7 @@ def why_this(option: Option, solution: Solution) -> str:
 
 
 def _standing(option: Option, solution: Solution) -> str:
-    best = solution.preset("alignment")
+    best = solution.presets()["alignment"]
     share = option.alignment / best.alignment
     if option.budget_used > 1:
         return f"where the best that fits, {best.components}, reaches {best.alignment:.3f}"

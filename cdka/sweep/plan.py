@@ -94,7 +94,7 @@ def plan(
     axes = None if grid is None else parse_grid(grid) if isinstance(grid, str) else check_grid(grid)
     wanted = [dict(arm) for arm in arms]
     each = len(seed_list) * max(1, len(rates))
-    most = (math.prod(map(len, (axes or {"": ()}).values())) + len(wanted) + len(baselines)) * each
+    most = (math.prod(map(len, (axes or {"": []}).values())) + len(wanted) + len(baselines)) * each
     if most > MOST_RUNS:
         raise CdkaError(f"a sweep has at most {MOST_RUNS:,} runs: got up to {most:,}. Take fewer values or seeds.")
     wanted += cells(axes) if axes else []

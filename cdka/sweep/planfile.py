@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _check_values(document: dict[str, Any], lines: _Lines) -> None:
     }
     for key, check in checks.items():
         if key in document:
-            _located(lambda key=key, check=check: check(document[key]), lines.place(key))
+            _located(partial(check, document[key]), lines.place(key))
     for baseline in document.get("baselines", ()):
         if baseline.partition(":")[0] not in BASELINES:
             raise CdkaError(
@@ -155,7 +156,8 @@ class _Lines:
         self._name = name
         self._at: dict[tuple[str, int, str], int] = {}
         self._lines = text.splitlines()
-        table, seen = "", {}
+        table = ""
+        seen: dict[str, int] = {}
         for line, content in enumerate(self._lines, start=1):
             if header := re.match(r"\s*\[\[?\s*[\"']?([^\]\"']+?)[\"']?\s*\]", content):
                 table = header[1]

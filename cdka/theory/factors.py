@@ -87,13 +87,13 @@ class Factors:
         if r * r1 * r2 >= min(self.shape):
             return np.linalg.svd(self.delta(), compute_uv=False)
         right, left = self.lora()
-        core = np.linalg.qr(left, mode="r") @ np.linalg.qr(right.T, mode="r").T
+        core = _triangle(left) @ _triangle(right.T).T
         return np.linalg.svd(core, compute_uv=False)
 
     def rearranged_values(self) -> np.ndarray:
         """The singular values of R(delta W) at the layer's own (r1, r2), largest first: one per component at most."""
         A, B = self.A.reshape(len(self.A), -1), self.B.reshape(len(self.B), -1)
-        core = np.linalg.qr(B.T, mode="r") @ np.linalg.qr(A.T, mode="r").T
+        core = _triangle(B.T) @ _triangle(A.T).T
         return abs(self.scaling) * np.linalg.svd(core, compute_uv=False)
 
     def at(self, g1: int, g2: int) -> Factors:
@@ -226,3 +226,8 @@ def _outer_product(R: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         if np.linalg.norm(R[rows] - np.outer(u[rows], v)) > SAME * np.linalg.norm(R):
             return None
     return u, v
+
+
+def _triangle(matrix: np.ndarray) -> np.ndarray:
+    """R of the QR decomposition of ``matrix``."""
+    return np.asarray(np.linalg.qr(matrix, mode="r"))

@@ -10,7 +10,7 @@ from app import parts, state, words
 from app.finetune import actions, curves, rows
 from app.finetune.feed import Feed
 from app.finetune.menu import menu
-from cdka.cost.eta import time_left_s
+from cdka.cost.time import time_left_s
 from cdka.engine.local import ensure_dispatcher
 from cdka.runs.run import Run
 from cdka.runs.states import LIVE, RunState

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app import words
+from cdka.cost.time import time_left_s
 from cdka.runs.run import Run
 from cdka.runs.states import KEPT, LIVE, RunState
-
-TELLING = 0.03
-"""Below this share of the work a pace is all loading, and no time is promised."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +29,17 @@ class Progress:
         return self.kept + self.failed + self.cancelled == self.total
 
 
-def progress(runs: Sequence[Run], now: float | None = None) -> Progress:
-    """The progress of ``runs``; the pace is that of all steps since the first start."""
+def progress(runs: Sequence[Run]) -> Progress:
+    """The progress of ``runs``; the time left is the one that every room shows."""
     steps = sum(run.spec.steps for run in runs)
     done = sum(run.spec.steps if run.status.is_finished() else run.step for run in runs)
     share = done / steps if steps else 0.0
-    starts = [run.started_at for run in runs if run.started_at is not None]
-    remaining = None
-    if starts and TELLING <= share < 1:
-        remaining = max(0.0, (now or time.time()) - min(starts)) * (1 - share) / share
 
     def count(*statuses: str) -> int:
         return sum(run.status in statuses for run in runs)
 
     failed, cancelled = count(RunState.FAILED, RunState.LOST), count(RunState.CANCELLED)
-    return Progress(len(runs), count(*KEPT), failed, cancelled, count(*LIVE), share, remaining)
+    return Progress(len(runs), count(*KEPT), failed, cancelled, count(*LIVE), share, time_left_s(runs))
 
 
 def progress_html(found: Progress) -> str:

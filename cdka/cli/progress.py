@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cdka.cost.eta import time_left_s
+from cdka.cost.time import time_left_s
 from cdka.engine import local
 from cdka.errors import CdkaError
 from cdka.runs.run import Run

@@ -25,16 +25,23 @@ from cdka.sweep.plan import Plan
 MEMORY_SHARE = 0.8
 """The share of the free memory that the packs of all slots together may take."""
 
+HOPELESS = 1.5
+"""A run whose estimate is this many times the whole memory of its device is refused: it cannot be the estimate."""
+
 
 @dataclass(frozen=True)
 class Forecast:
-    """The jobs that a set of runs makes on this machine: pack numbers by run, time, the largest job's memory, notes."""
+    """The jobs that a set of runs makes on this machine: pack numbers by run, time, the largest job's memory, notes.
+
+    ``fits`` is True where that memory is within the largest device's, None where it is not known.
+    """
 
     runs: int
     packs: tuple[int | None, ...]
     jobs: int
     time: TimeEstimate
     memory_bytes: int | None
+    fits: bool | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,6 +52,8 @@ class Forecast:
             "estimated_s": self.time.seconds,
             "estimated_from": self.time.basis,
             "memory_bytes": self.memory_bytes,
+            "fits": self.fits,
+            **self.time.to_dict(),
             "notes": list(self.notes),
         }
 
@@ -61,8 +70,9 @@ def forecast(runs: Sequence[ResolvedRun], store: Store, *, packs: bool = True) -
     members += [[run] for run, number in zip(runs, numbers, strict=True) if number is None]
     sizes = [job_bytes(job, _device_type(job[0].spec, slots)) for job in members]
     memory = max((size for size in sizes if size is not None), default=None)
+    fits = None if memory is None else memory <= _device_bytes(runs[0].spec, slots)
     time = estimate_time([run.spec for run in runs], timed(store.runs()), slots=min(len(places), cores()))
-    return Forecast(len(runs), tuple(numbers), len(members), time, memory, tuple(notes))
+    return Forecast(len(runs), tuple(numbers), len(members), time, memory, fits, tuple(notes))
 
 
 def launch(plan: Plan, store: Store, *, packs: bool = True, request_id: str | None = None) -> str:
@@ -109,6 +119,7 @@ def check_runs(runs: Iterable[ResolvedRun]) -> None:
             _check_size(run)
             check_device(run.spec.device)
             _check_precision(run.spec)
+            _check_memory(run)
 
 
 def _check_size(run: ResolvedRun) -> None:
@@ -129,6 +140,19 @@ def _check_precision(spec: RunSpec) -> None:
         )
 
 
+def _check_memory(run: ResolvedRun) -> None:
+    """Raises CdkaError where the estimate is beyond all doubt above the memory of every device the run may use."""
+    slots = detect()
+    size, memory = job_bytes([run], _device_type(run.spec, slots)), _device_bytes(run.spec, slots)
+    if size is not None and size > HOPELESS * memory:
+        spec = run.spec
+        raise CdkaError(
+            f"a run must fit the memory: {spec.label} on {spec.model!r} needs about {size / 1e9:.0f} GB at batch size "
+            f"{spec.batch_size}, and this machine has {memory / 1e9:.0f} GB. Take a smaller model or batch size"
+            + ("." if run.task.kind.startswith("image") else " or max_length.")
+        )
+
+
 def _places(spec: RunSpec, slots: Sequence[Slot]) -> list[Slot]:
     """The slots that a run may train on."""
     with_gpu = any(slot.gpu is not None for slot in slots)
@@ -138,6 +162,13 @@ def _places(spec: RunSpec, slots: Sequence[Slot]) -> list[Slot]:
 def _device_type(spec: RunSpec, slots: Sequence[Slot]) -> str:
     """The kind of device a run will train on: cuda or cpu."""
     return "cuda" if any(slot.gpu is not None for slot in _places(spec, slots)) else "cpu"
+
+
+def _device_bytes(spec: RunSpec, slots: Sequence[Slot]) -> int:
+    """The whole memory of the largest device that a run may train on."""
+    devices = [detect_device(slot.gpu) for slot in _places(spec, slots) if slot.gpu is not None]
+    gpus = [device.total_bytes for device in devices if device.kind == "cuda"]
+    return max(gpus, default=psutil.virtual_memory().total)
 
 
 def _fits(runs: Sequence[ResolvedRun], slots: Sequence[Slot]) -> Callable[[Sequence[int]], bool]:

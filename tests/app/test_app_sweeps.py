@@ -19,6 +19,7 @@ from app.sweeps import draft, figure, launching, studies, verdict
 from app.sweeps.progress import progress, progress_html
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.cli import sweep as sweep_command
+from cdka.cost.time import time_left_s
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
@@ -328,16 +329,16 @@ def test_progress_counts_steps_and_promises_a_time_only_with_a_pace():
     runs = [store.run(run_id) for run_id in store.submit([spec] * 4)]
     assert progress_html(progress(runs)).endswith("0 of 4 runs done · waiting</span>")
     states = (
-        replace(runs[0], status="done", step=100, started_at=1000.0),
-        replace(runs[1], status="running", step=50, started_at=1000.0),
-        replace(runs[2], status="failed", step=10, started_at=1000.0),
+        replace(runs[0], status="done", step=100, worked_s=20.0),
+        replace(runs[1], status="running", step=50, elapsed_s=5.0),
+        replace(runs[2], status="failed", step=10),
         runs[3],
     )
-    found = progress(states, now=1030.0)
+    found = progress(states)
     assert (found.kept, found.failed, found.at_work, found.ended) == (1, 1, 1, False)
     assert found.share == pytest.approx(250 / 400)
-    assert found.remaining_s == pytest.approx(30 * 150 / 250)
-    assert "1 of 4 runs done · 1 failed · 1 at work · 0:18 left" in progress_html(found)
+    assert found.remaining_s == time_left_s(states), "one time left in every room"
+    assert "1 of 4 runs done · 1 failed · 1 at work · 0:20 left" in progress_html(found)
     assert progress([replace(run, status="done") for run in runs]).ended
 
 

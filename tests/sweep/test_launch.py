@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,6 +51,15 @@ def test_nothing_is_stored_where_one_run_cannot_work(tmp_path, started):
         launch_runs([*specs(), *specs(device="cuda:7")], store)
     assert store.runs() == []
     assert started == []
+
+
+def test_what_cannot_fit_the_memory_by_far_is_refused(tmp_path, started, monkeypatch):
+    monkeypatch.setattr(launching.psutil, "virtual_memory", lambda: SimpleNamespace(total=8 << 30, available=4 << 30))
+    llama = spec_for("llama-2-7b", "local-instruct", task_options={"data": "rows.csv"}, device="cpu")
+    with pytest.raises(CdkaError, match=r"needs about \d+ GB at batch size 16, and this machine has 9 GB"):
+        launch_runs([llama], Store(tmp_path))
+    assert started == []
+    assert launch_runs(specs(device="cpu"), Store(tmp_path))
 
 
 def test_a_relative_model_folder_reaches_the_worker_as_an_absolute_one(tmp_path, started, monkeypatch):

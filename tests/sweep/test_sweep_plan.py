@@ -171,7 +171,7 @@ def test_packs_are_fitted_to_the_memory_of_the_place_where_they_train(monkeypatc
     """A GPU of 700 MB in a machine with plenty: its packs fall apart, those of the CPU do not."""
     monkeypatch.setattr(launch, "detect", lambda: [Slot("cuda:0", "0", 1), Slot("cpu:0", None, 1)])
     monkeypatch.setattr(launch, "detect_device", lambda gpu: Device("a small one", "cuda", 900 << 20, 700 << 20))
-    monkeypatch.setattr(launch.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 << 30))
+    monkeypatch.setattr(launch.psutil, "virtual_memory", lambda: SimpleNamespace(total=64 << 30, available=64 << 30))
     planned = plan(*DIGITS, grid="r=1,2", seeds=4, settings={"batch_size": 256, "device": device})
     found = launch.forecast(planned.runs, Store(tmp_path))
     assert (found.jobs == 1) == packed
@@ -194,7 +194,7 @@ def test_an_estimate_rests_on_runs_that_were_timed():
     )
     timed = estimate_time(specs, history, slots=2)
     assert timed.seconds - estimate_time([], history).seconds == pytest.approx(3.5 + 2 * 100 * 10 * 6.4 / 6400)
-    assert "1 finished runs" in timed.basis
+    assert "1 finished run" in timed.basis
     assert estimate_time([spec_for("gpt2", "digits-flip")], None).seconds is None
 
 

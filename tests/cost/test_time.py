@@ -1,4 +1,4 @@
-"""When a set of runs will be through."""
+"""The time that runs take: before they start, and left while they are at work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cdka.cost.eta import time_left_s
+from cdka.cost.time import TimeEstimate, in_parallel, time_left_s
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
@@ -49,3 +49,21 @@ def test_finished_runs_tell_the_pace_of_their_own_model_and_task(run):
     other = replace(run, status="stopped", step=10, worked_s=50.0, spec=SPEC.with_(model="math-lm", task="math-chain"))
     failed = replace(run, status="failed", step=0, elapsed_s=None)
     assert time_left_s([done, other, failed, run]) == pytest.approx(20.0)
+
+
+def test_no_time_left_is_stated_while_the_speed_is_all_loading(run):
+    assert time_left_s([replace(run, status="running", step=2, elapsed_s=4.0)]) is None
+    assert time_left_s([replace(run, status="running", step=3, elapsed_s=4.0)]) is not None
+
+
+def test_an_estimate_is_a_range_around_what_it_rests_on():
+    measured = TimeEstimate(60.0, "measured", 0.25)
+    assert measured.low_s == pytest.approx(48.0)
+    assert measured.high_s == pytest.approx(75.0)
+    assert TimeEstimate(None, "unknown").to_dict()["seconds"] is None
+
+
+def test_equal_runs_take_turns_where_there_are_fewer_slots():
+    assert in_parallel(40.0, 4, 1) == 40.0
+    assert in_parallel(40.0, 4, 3) == 20.0
+    assert in_parallel(40.0, 4, 8) == 10.0

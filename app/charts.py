@@ -13,9 +13,10 @@ from typing import Any
 import altair as alt
 import plotly.graph_objects as go
 
-from app import theme, words
+from app import theme
+from cdka import formatting, palette
 
-METHOD_COLOURS = {"cdka": theme.R, "lora": theme.LORA, "lokr": theme.LOKR, "dora": theme.DORA}
+METHOD_COLOURS = palette.METHODS
 METHOD_DASHES = {"cdka": "solid", "lora": "dash", "lokr": "dashdot", "dora": "longdash", "full": "dot"}
 METHOD_SYMBOLS = {"cdka": "circle", "lora": "square", "lokr": "diamond", "dora": "cross", "full": "x"}
 
@@ -82,7 +83,7 @@ def log_axis(figure: go.Figure, axis: str, values: Sequence[float]) -> go.Figure
             f"{axis}axis": {
                 "type": "log",
                 "tickvals": inside,
-                "ticktext": [words.count(tick) for tick in inside],
+                "ticktext": [formatting.count(tick) for tick in inside],
                 "range": [low - margin, high + margin],
             }
         }

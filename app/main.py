@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import parts, terms, theme
+from app import theme, widgets
 
 VIEWS = Path(__file__).resolve().parent / "views"
 ROOMS = (  # in the order of a first visit: understand, choose, check, train, scale up, judge
@@ -20,8 +20,8 @@ ROOMS = (  # in the order of a first visit: understand, choose, check, train, sc
 
 
 def main() -> None:
-    st.set_page_config(page_title="CDKA Studio", page_icon=parts.favicon(), layout="wide")
-    st.logo(parts.favicon(), size="medium")
+    st.set_page_config(page_title="CDKA Studio", page_icon=widgets.favicon(), layout="wide")
+    st.logo(widgets.favicon(), size="medium")
     theme.apply()
     rooms = [st.Page(VIEWS / f"{stem}.py", title=title, url_path=stem) for stem, title in ROOMS]
 
@@ -29,9 +29,8 @@ def main() -> None:
         st.switch_page(rooms[0])
 
     page = st.navigation([st.Page(home, default=True, visibility="hidden"), *rooms], position="top")
-    with parts.errors_shown():
+    with widgets.errors_shown():
         page.run()
-    terms.foot(page.url_path)
 
 
 main()

@@ -14,6 +14,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import configurations
 from cdka.errors import CdkaError, unknown
 from cdka.solver import OBJECTIVES
 from cdka.tasks.catalogue import find_task
@@ -92,9 +93,8 @@ def _model(value: str) -> None:
 
 
 def _basket(value: tuple[str, ...]) -> None:
-    from app import basket
 
-    basket.check(value)
+    configurations.check(value)
 
 
 MOST = 65_536
@@ -206,7 +206,8 @@ def arrive(room: str) -> dict[str, Any]:
     A URL with something wrong in it is corrected first (widgets would take the bad text over), and the reader told.
     """
     given = {name: st.query_params.get_all(name) for name in table(room)}
-    values, notices = read_all(room, {name: texts for name, texts in given.items() if not _said_here(name)})
+    asked = {name: texts for name, texts in given.items() if not (_said_here(name) or _refused_here(name, texts))}
+    values, notices = read_all(room, asked)
     for name in filter(_said_here, given):
         with suppress(CdkaError):
             values[name] = _BY_NAME[name].read(given[name])
@@ -224,6 +225,17 @@ def _said_here(name: str) -> bool:
     if held is None:
         return False
     return st.query_params.get_all(name) == [str(item) for item in (held if isinstance(held, list) else [held])]
+
+
+def _refused_here(name: str, texts: list[str]) -> bool:
+    """True where the URL has what was just typed into a widget of this page and means nothing: told at the widget."""
+    if not texts or name not in st.session_state:
+        return False
+    try:
+        _BY_NAME[name].read(texts)
+    except CdkaError:
+        return True
+    return False
 
 
 def put(name: str, value: Any) -> None:

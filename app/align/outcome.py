@@ -6,22 +6,22 @@ import html
 
 import streamlit as st
 
-from app import data, parts, state
-from app.align import ask, figures
+from app import data, state, widgets
+from app.align import alignment_figures, request_form
 from cdka.align import PREDICTORS, AlignRecord, AlignRequest, does_it_predict
 from cdka.errors import CdkaError
 
 
 def show(request: AlignRequest, record: AlignRecord | None) -> None:
     """A sweep's configurations: final metric against a predictor, with the rank correlation and its interval."""
-    names = ask.sweeps(request)
+    names = request_form.sweeps(request)
     if record is None:
-        parts.show(
+        widgets.html_block(
             '<div class="cdka-why">So far this is theory. <b>Measure</b> backpropagates the frozen model once on real '
             "data and compares each option's first step with full fine-tuning's, layer by layer.</div>"
         )
     if not names:
-        parts.show(
+        widgets.html_block(
             '<div class="cdka-figure-title">Does it predict the final result?</div><div class="cdka-quiet">'
             f"Finish a sweep of four or more configurations of {html.escape(request.model)} on {request.task}: final "
             " accuracy against alignment, with a rank correlation and its interval, appears here.</div>"
@@ -37,11 +37,11 @@ def show(request: AlignRequest, record: AlignRecord | None) -> None:
     try:
         verdict = does_it_predict(runs, predictor=predictor, record=record, target_modules=request.target_modules)
     except CdkaError as reason:  # too few configurations, or runs that differ in more: no fault of the reader
-        return parts.quiet(str(reason))
-    drawn = figures.prediction(verdict.points, PREDICTORS[predictor], verdict.metric)
+        return widgets.remark(str(reason))
+    drawn = alignment_figures.prediction(verdict.points, PREDICTORS[predictor], verdict.metric)
     st.altair_chart(drawn, key="align-predicts", alt="Final accuracy against the predictor")
     first = runs.iloc[0]
-    parts.caption(
+    widgets.caption(
         f"{verdict.sentence()} After {first['steps']:,} steps at learning rate "
         f"{first['lr']:g}, alpha {first['alpha']:g}: another recipe may answer otherwise."
     )

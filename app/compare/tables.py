@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app import parts, words
+from app import widgets
 from app.compare import controls
+from cdka import formatting
 from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
 from cdka.compare.comparison import Comparison
 from cdka.formatting import estimate, signed
@@ -74,7 +75,7 @@ def verdicts(comparison: Comparison, shown: list[str]) -> None:
         alt="Verdicts of the paired comparisons",
         column_config={"p (Holm)": st.column_config.NumberColumn(format="%.2g")},
     )
-    parts.caption(
+    widgets.caption(
         "Intervals are for each pair alone; p is corrected over all pairs of the comparison (Holm), also those hidden "
         "here. Seeds needed: from the observed difference, at 80 % power."
     )
@@ -85,13 +86,13 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
     known = comparison.arms[comparison.arms["arm"].isin(shown)]
     choices = budgets(known)
     if not choices:
-        parts.show(
+        widgets.html_block(
             '<div class="cdka-quiet">No two methods here have budgets within 10 % of each other. Add a baseline of '
             "equal budget: Sweeps, baselines, or cdka sweep --baselines lora.</div>"
         )
         return
     told = controls.pick(
-        "budget_of", f"Budget in parameters, give or take {words.percent(TOLERANCE)}", [f"{c:,}" for c in choices]
+        "budget_of", f"Budget in parameters, give or take {formatting.percent(TOLERANCE)}", [f"{c:,}" for c in choices]
     )
     budget = int(told.replace(",", ""))
     frame = comparison.frame[comparison.frame["status"].isin(KEPT)]
@@ -118,8 +119,8 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
         key="compare-at-budget",
         alt="Methods at equal budget",
     )
-    parts.caption(
-        f"Of the arms within {words.percent(TOLERANCE)} of the budget, each method shows the one that was best by "
+    widgets.caption(
+        f"Of the arms within {formatting.percent(TOLERANCE)} of the budget, each method shows the one that was best by "
         f"{column.replace('_', ' ')}; the metric above played no part. cdka 1,1,r counts as LoRA, which it equals."
     )
 
@@ -129,9 +130,11 @@ def differences(comparison: Comparison, shown: list[str]) -> None:
     rows = {comparison.labels[arm]: dict(comparison.settings[arm]) for arm in shown}
     found = diff(rows)
     if len(rows) < 2 or found.empty:
-        parts.show('<div class="cdka-quiet">The shown arms differ in nothing but the seed.</div>')
+        widgets.html_block('<div class="cdka-quiet">The shown arms differ in nothing but the seed.</div>')
         return
     table = found.T.reset_index(names="arm") if len(rows) > 6 else found.reset_index()
     st.dataframe(table, hide_index=True, width="stretch", key="compare-diff", alt="Settings in which the arms differ")
     same = len(set().union(*rows.values())) - len(found)
-    parts.caption(f"{words.plural(len(found), 'setting')} differ; {same} others are the same for all shown arms.")
+    widgets.caption(
+        f"{formatting.plural(len(found), 'setting')} differ; {same} others are the same for all shown arms."
+    )

@@ -7,8 +7,8 @@ from functools import partial
 
 import streamlit as st
 
-from app import data, parts
-from app.finetune.again import order_again
+from app import data, widgets
+from app.finetune.repeat_run import order_again
 from cdka.engine.local import ensure_dispatcher
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
@@ -54,7 +54,7 @@ def _told(act: Callable[..., None]) -> Callable[..., None]:
     """``act`` as a callback whose refusal (a run that ended or was removed meanwhile, a full disk) is shown."""
 
     def callback(*args: object) -> None:
-        with parts.errors_shown():
+        with widgets.errors_shown():
             act(*args)
 
     return callback

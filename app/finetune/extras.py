@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import parts
+from app import widgets
 
 _KEY = "tune-extras"
 
@@ -22,7 +22,7 @@ def ask(model: str, task: str) -> dict[str, Any]:
     if not kept or kept["of"] != (model, task) or not kept["settings"]:
         return {}
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in kept["settings"].items())
-    parts.quiet(f"As in {kept['run']}: {told}")
+    widgets.remark(f"As in {kept['run']}: {told}")
     if st.button("Drop these", key="tune-drop", type="tertiary", on_click=_drop):
         return {}
     return dict(kept["settings"])

@@ -6,7 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
-from app.finetune.order import DOUBLE_CLICK_S
+from app.finetune.run_request import DOUBLE_CLICK_S
 from cdka.runs.store import Store
 from cdka.sweep.launch import launch
 from cdka.sweep.plan import Plan

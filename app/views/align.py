@@ -6,8 +6,8 @@ from functools import partial
 
 import streamlit as st
 
-from app import basket, parts, state
-from app.align import ask, figures, numbers, outcome
+from app import comparison_list, configurations, state, widgets
+from app.align import alignment_figures, alignment_tables, outcome, request_form
 from cdka import align
 
 state.arrive("align")
@@ -17,54 +17,54 @@ with st.container(key="align-body"):
     left, middle, right = st.columns([1.0, 2.05, 1.95], gap="medium")
 
 request = record = None
-with left, parts.errors_shown():
-    request = ask.request()
-    chosen = ask.components(request)
-    status = ask.measure(request)
+with left, widgets.errors_shown():
+    request = request_form.request()
+    chosen = request_form.components(request)
+    status = request_form.measure(request)
     record = align.load(request) if status.state == "done" else None
-    path = ask.LAYERS
+    path = request_form.LAYERS
     if record is not None:
         paths = record.spectra_frame()["path"].tolist()
-        path = st.selectbox("Map of", [ask.LAYERS, *paths], key="align-layer")
+        path = st.selectbox("Map of", [request_form.LAYERS, *paths], key="align-layer")
     if st.button("Open in Design", width="stretch", key="align-design", help="The option looked at, with its costs"):
         state.go("design", model=request.model, r1=chosen.r1, r2=chosen.r2, r=chosen.r)
     if st.button("Compare this option", width="stretch", key="align-add", help="Carried to Fine-tune"):
-        basket.add(basket.entry(chosen))
-        st.toast(f"{basket.pretty(basket.entry(chosen))} will be compared.")
+        comparison_list.add(str(chosen))
+        st.toast(f"{configurations.pretty(str(chosen))} will be compared.")
 
 if request is not None:
     if record is None:
-        rows = numbers.predicted(request)
-    elif path == ask.LAYERS:
+        rows = alignment_tables.predicted(request)
+    elif path == request_form.LAYERS:
         rows = record.overall_frame()
     else:
-        rows = numbers.layer_rows(record, path)
-    with middle, parts.errors_shown():
-        kinds = list(figures.KINDS) if record is not None else ["predicted"]
+        rows = alignment_tables.layer_rows(record, path)
+    with middle, widgets.errors_shown():
+        kinds = list(alignment_figures.KINDS) if record is not None else ["predicted"]
         kind = st.segmented_control(
             "Shown",
             kinds,
             default=kinds[min(1, len(kinds) - 1)],
             required=True,
-            format_func=figures.KINDS.get,
+            format_func=alignment_figures.KINDS.get,
             key=f"align-kind-{len(kinds)}",
             label_visibility="collapsed",
         )
         top = 1.0 if kind == "best" else float(rows[["predicted", "measured"]].max().max())
         st.altair_chart(
-            figures.map_of(rows, kind, request, chosen, top),
+            alignment_figures.map_of(rows, kind, request, chosen, top),
             key=MAP,
-            on_select=partial(ask.clicked, MAP),
+            on_select=partial(request_form.clicked, MAP),
             alt=f"{kind} alignment by r1 and r2",
         )
-        parts.caption(
+        widgets.caption(
             f"r = {chosen.r}. Colours from 0 to {top:.2f}; below each value, trainable parameters; along a white line, "
             "as many as LoRA of that rank. Click a cell to look closer."
         )
-        layers = numbers.layers(request, record, chosen)
-        st.altair_chart(figures.by_layer(layers, chosen), key="align-layers", alt="Alignment of each layer")
-        parts.caption(figures.layers_caption(record, layers))
-    with right, parts.errors_shown():
+        layers = alignment_tables.layers(request, record, chosen)
+        st.altair_chart(alignment_figures.by_layer(layers, chosen), key="align-layers", alt="Alignment of each layer")
+        widgets.caption(alignment_figures.layers_caption(record, layers))
+    with right, widgets.errors_shown():
         views = ["Predicted against measured", "What parameters buy"][record is None :]
         view = st.segmented_control(
             "Figure",
@@ -75,19 +75,19 @@ if request is not None:
             label_visibility="collapsed",
         )
         if view == views[-1]:
-            bought = figures.bargain(rows, numbers.lora(request, rows), chosen)
+            bought = alignment_figures.bargain(rows, alignment_tables.lora(request, rows), chosen)
             st.altair_chart(bought, key="align-cost", alt="Alignment against parameters by r")
-            parts.caption(
+            widgets.caption(
                 "Each coloured line starts at r2 = r1 and doubles r2/r1 from point to point; LoRA adds rank instead. "
                 "Higher at equal cost: the first step follows full fine-tuning's more closely."
             )
         else:
             st.altair_chart(
-                figures.agreement(rows, chosen, request.step),
+                alignment_figures.agreement(rows, chosen, request.step),
                 key="align-agree",
                 alt="Predicted against measured alignment",
             )
-            parts.caption(
+            widgets.caption(
                 f"Bold: r = {chosen.r}; ring: the option looked at; bars: spread over {request.inits} initialisations; "
                 f"{record.sampled_modules} of {record.target_modules} layers."
             )

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from app import parts, state
-from app.compare import closely, controls, drawings, exporting, selection, tables
+from app import state, widgets
+from app.compare import controls, export_panel, figure_panels, inspect_arms, sources, tables
 from cdka.formatting import plural
 from cdka.stats.paired import UNRESOLVED
 from cdka.stats.trend import sentence as trend_sentence
@@ -18,12 +18,12 @@ VIEWS = ("Curves", "Map", "Cost", "Differences", "Budget", "Settings", "Anatomy"
 
 def told(names: list[str], source) -> None:
     """That this is the example, or somebody's bundle, and the button that makes the reader's own."""
-    if names[0] != selection.EXAMPLE:
+    if names[0] != sources.EXAMPLE:
         return
     runs = source.frame()
     made = datetime.fromtimestamp(runs["created_at"].min(), UTC)
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="compare-example"):
-        parts.show(
+        widgets.html_block(
             f"<b>An example, not yours:</b> {plural(len(runs), 'run')} that this program trained on a CPU on "
             f"{made:%-d %B %Y}. Your own sweeps take its place; a claim bundle is imported under Export."
         )
@@ -35,7 +35,7 @@ def headline(comparison) -> None:
     """What was found, in sentences: the trends, the count of verdicts, and what is missing."""
     lines = [
         html.escape(trend_sentence(row, comparison.trend_header(row))).replace(
-            f" {row['factor']} ", f" {parts.letter_html(row['factor'])} ", 1
+            f" {row['factor']} ", f" {widgets.letter_html(row['factor'])} ", 1
         )
         for _, row in comparison.trends.iterrows()
     ]
@@ -54,24 +54,24 @@ def headline(comparison) -> None:
         lines.append(f"{rest}{': ' + told if told else ''}{hint}.")
     items = "".join(f"<li>{line}</li>" for line in lines)
     notes = "".join(f'<li class="cdka-quiet">{html.escape(note)}</li>' for note in comparison.missing())
-    parts.show(f'<ul style="margin:0;padding-left:1.1em;font-size:.93em">{items}{notes}</ul>')
+    widgets.html_block(f'<ul style="margin:0;padding-left:1.1em;font-size:.93em">{items}{notes}</ul>')
 
 
 def page() -> None:
     state.arrive("compare")
-    exporting.follow_import()
-    known = selection.options()
+    export_panel.follow_import()
+    known = sources.options()
     what, which, where, against = st.columns([2.2, 1.2, 1.2, 1.6])
     with what:
-        names = selection.widget(known)
-    chosen = selection.load(names)
+        names = sources.widget(known)
+    chosen = sources.load(names)
     told(names, chosen.source)
-    measure = controls.measure(chosen.source.frame(), selection.steps(chosen.source), which, where)
-    labels = selection.comparison(chosen, measure, None).arms["arm_label"].to_list()
+    measure = controls.measure(chosen.source.frame(), sources.steps(chosen.source), which, where)
+    labels = sources.comparison(chosen, measure, None).arms["arm_label"].to_list()
     with against:
-        comparison = selection.comparison(chosen, measure, controls.reference(labels))
+        comparison = sources.comparison(chosen, measure, controls.reference(labels))
     if chosen.live:
-        selection.watch(names, chosen.fingerprint)
+        sources.watch(names, chosen.fingerprint)
     view = (
         st.segmented_control(
             "View", VIEWS, default=VIEWS[0], required=True, label_visibility="collapsed", **state.bound("view")
@@ -83,10 +83,10 @@ def page() -> None:
         with st.expander("Show only, or hide"):
             shown = controls.shown(comparison)
         if len(shown) < len(comparison.arms):
-            parts.quiet(f"{len(shown)} of {plural(len(comparison.arms), 'arm')} shown; every number uses them all.")
+            widgets.remark(f"{len(shown)} of {plural(len(comparison.arms), 'arm')} shown; every number uses them all.")
         headline(comparison)
         tables.arms(comparison, shown)
-    with main, parts.errors_shown():
+    with main, widgets.errors_shown():
         if not shown:
             st.info("Every arm is hidden. Clear “Show only” or “Hide” on the right.")
             return
@@ -96,13 +96,13 @@ def page() -> None:
 def draw(view: str, chosen, comparison, shown: list[str]) -> None:
     """The chosen view."""
     if view == "Curves":
-        drawings.curve_panel(chosen, comparison, shown)
+        figure_panels.curve_panel(chosen, comparison, shown)
     elif view == "Map":
-        drawings.map_panel(chosen, comparison, shown)
+        figure_panels.map_panel(chosen, comparison, shown)
     elif view == "Cost":
-        drawings.cost_panel(comparison, shown)
+        figure_panels.cost_panel(comparison, shown)
     elif view == "Differences":
-        drawings.difference_panel(comparison, shown)
+        figure_panels.difference_panel(comparison, shown)
         if len(comparison.verdicts):
             tables.verdicts(comparison, shown)
     elif view == "Budget":
@@ -110,11 +110,11 @@ def draw(view: str, chosen, comparison, shown: list[str]) -> None:
     elif view == "Settings":
         tables.differences(comparison, shown)
     elif view == "Anatomy":
-        closely.anatomy_panel(chosen, comparison, shown)
+        inspect_arms.anatomy_panel(chosen, comparison, shown)
     elif view == "Examples":
-        closely.example_panel(chosen, comparison, shown)
+        inspect_arms.example_panel(chosen, comparison, shown)
     else:
-        exporting.panel(chosen, comparison, shown)
+        export_panel.panel(chosen, comparison, shown)
 
 
 page()

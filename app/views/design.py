@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import basket, data, parts, state
-from app.design import chosen, controls, look
+from app import comparison_list, configurations, data, state, widgets
+from app.design import budget_form, inspect_option, option_list
 
 state.arrive("design")
 
@@ -13,14 +13,14 @@ with st.container(key="design-body"):
     ask, see, detail = st.columns([1.05, 2.3, 1.55], gap="medium")
 
 solution = option = None
-with ask, parts.errors_shown():
-    shapes = controls.model()
-    modules = controls.modules(shapes)
-    budget = controls.budget(shapes, modules)
-    solution = data.solution(shapes, budget, modules, look.weights(), look.limits())
-    entries, usable = basket.widget(), False
-    with parts.errors_shown():
-        basket.check(entries)
+with ask, widgets.errors_shown():
+    shapes = budget_form.model()
+    modules = budget_form.modules(shapes)
+    budget = budget_form.budget(shapes, modules)
+    solution = data.solution(shapes, budget, modules, option_list.weights(), option_list.limits())
+    entries, usable = comparison_list.widget(), False
+    with widgets.errors_shown():
+        configurations.check(entries)
         usable = bool(entries)
     if st.button("Fine-tune these", width="stretch", type="primary", disabled=not usable, key="go-tune"):
         picked = tuple(st.session_state.get("modules") or state.default("modules"))
@@ -28,18 +28,18 @@ with ask, parts.errors_shown():
 
 if solution is not None:
     with detail:
-        option = chosen.steppers(solution)
+        option = inspect_option.steppers(solution)
         if option is not None:
-            chosen.numbers(option, solution)
-            chosen.actions(option, solution)
-            chosen.picture(option, solution)
-            chosen.explanation(option, solution)
+            inspect_option.numbers(option, solution)
+            inspect_option.actions(option, solution)
+            inspect_option.picture(option, solution)
+            inspect_option.explanation(option, solution)
     with see:
         with st.container(horizontal=True, horizontal_alignment="distribute"):
-            look.heights()
-            look.which()
-            look.weigh()
-        look.scatter(solution, option)
-        look.options(solution, option, modules)
+            option_list.heights()
+            option_list.which()
+            option_list.weigh()
+        option_list.scatter(solution, option)
+        option_list.options(solution, option, modules)
     if option is not None:
-        chosen.snippets(option, solution, modules, str(budget))
+        inspect_option.code_blocks(option, solution, modules, str(budget))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import data, parts, state
-from app.finetune import form, live, own_preview, preview
+from app import data, state, widgets
+from app.finetune import launch_preview, live_panel, run_form
 from cdka.engine import local
 
 values = state.arrive("finetune")
@@ -16,28 +16,28 @@ with st.container(key="tune-body"):
     ask, see, sight = st.columns([1.1, 2.75, 1.05], gap="medium")
 
 order = None
-with ask, parts.errors_shown():
-    order = form.ask()
+with ask, widgets.errors_shown():
+    order = run_form.ask()
 
-with sight, st.container(key="tune-preview", border=True), parts.errors_shown():
-    preview.show(order)
+with sight, st.container(key="tune-preview", border=True), widgets.errors_shown():
+    launch_preview.show(order)
 
 if order is not None and order.task.startswith("local-"):
-    with see, parts.errors_shown():
+    with see, widgets.errors_shown():
         asked = dict(order.settings)
-        own_preview.show(order.model, order.task, asked["task_options"], asked.get("max_length"))
+        launch_preview.show(order.model, order.task, asked["task_options"], asked.get("max_length"))
 
-with see, parts.errors_shown():
-    show = live.picker(store, values["show"])
-    if live.chosen_runs(store, show):
-        live.panel(store, show)
+with see, widgets.errors_shown():
+    show = live_panel.picker(store, values["show"])
+    if live_panel.chosen_runs(store, show):
+        live_panel.panel(store, show)
     else:
-        example = form.example()
-        parts.empty(
+        example = run_form.example()
+        widgets.empty_state(
             "Nothing has been trained here yet",
             "An example to start with: r1 2 · r2 8 · r 1 against LoRA of equal cost on flipped digits, one seed each. "
             "Curves appear here as soon as the first step is done.",
             f"Train the example, {len(example.plan().specs)} runs",
-            lambda: preview.launch(example),
+            lambda: launch_preview.launch(example),
             key="tune",
         )

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import parts, state
-from app.sweeps import builder, studies
+from app import state, widgets
+from app.sweeps import plan_builder, study_cards
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import ModelShapes
 from cdka.tasks.catalogue import TASKS, TaskInfo, find_task
 
 BUILD, STUDIES = "Build a sweep", "Studies"
-CSS = Path(builder.__file__).with_name("sweeps.css")
+CSS = Path(plan_builder.__file__).with_name("sweeps.css")
 
 
 def model() -> ModelShapes:
@@ -33,7 +33,7 @@ def model() -> ModelShapes:
     try:
         shapes = find_model(chosen or last)
     except CdkaError as refusal:
-        parts.error(f"{refusal} Showing {last} meanwhile.")
+        widgets.error(f"{refusal} Showing {last} meanwhile.")
         shapes = find_model(last)
     st.session_state["sweep-model-found"] = shapes.name
     return shapes
@@ -77,14 +77,14 @@ def page() -> None:
         shapes = model()
         info = task(shapes)
         sizes = ", ".join(f"{size:,} {split}" for split, size in info.examples.items())
-        parts.show(
-            f'<div class="cdka-quiet">{parts.count_html(shapes.base_params, "parameters")}. '
+        widgets.html_block(
+            f'<div class="cdka-quiet">{widgets.count_html(shapes.base_params, "parameters")}. '
             f"{info.title}: {sizes or 'sizes are known once it is loaded'}</div>"
         )
     if part == STUDIES:
-        studies.page(shapes.name, info.name)
+        study_cards.page(shapes.name, info.name)
     else:
-        builder.page(shapes, info)
+        plan_builder.page(shapes, info)
 
 
 page()

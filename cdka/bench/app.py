@@ -170,11 +170,11 @@ def _script() -> None:
     import streamlit as st
 
     from app import data
-    from app.finetune import live
+    from app.finetune import live_panel
 
-    live.ensure_dispatcher = lambda store: False  # nobody works on these runs, and nobody should
+    live_panel.ensure_dispatcher = lambda store: False  # nobody works on these runs, and nobody should
     started = time.thread_time()
-    live._panel(data.store(), "all", True)
+    live_panel._panel(data.store(), "all", True)
     st.session_state["took"] = time.thread_time() - started
 
 

@@ -10,10 +10,10 @@ import html
 import math
 from collections.abc import Callable, Sequence
 
+from cdka import palette
 from cdka.claims.factor_curve import Course
 
-COLOURS = {"r1": "#D55E00", "r2": "#0072B2", "r": "#009E73"}
-INK = "#7d7d7d"
+INK = palette.NEUTRAL
 WIDTH, PANEL, LEFT, TOP, HEIGHT = 860, 150, 58, 40, 196
 
 
@@ -23,7 +23,7 @@ def ladder_svg(factor: str, courses: Sequence[Course], metric: str = "accuracy")
     Every dot is a run; bars and bands are 95 % t intervals over seeds. The two kinds of panel keep their range over
     the regimes, as small multiples do.
     """
-    colour = COLOURS[factor]
+    colour = palette.FACTORS[factor]
     slot = (WIDTH - 10) / (2 * len(courses))
     body: list[str] = []
     ends = [v for c in courses for level in c.levels for v in (*c.values[level], *c.intervals[level])]

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
             f"Run: pip install {' '.join(missing)}"
         )
     sys.path.insert(0, str(studio_dir()))
-    from app.launch import launch
+    from app.server import launch
 
     if not is_loopback(args.host):
         print_message(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cdka.solver.explain import why_this
 from cdka.solver.feasible import Obstacle, check_fits, limiting_modules, nearest_values, obstacles
 from cdka.solver.objectives import OBJECTIVES, PARETO, Objective, parse_weights
 from cdka.solver.option import Option
@@ -9,7 +10,6 @@ from cdka.solver.patterns import MEASURES, Pattern, best_uniform, pattern, spend
 from cdka.solver.presets import PRESETS, Preset
 from cdka.solver.resources import resources
 from cdka.solver.search import Solution, as_shapes, cheapest, evaluate, explore, solve
-from cdka.solver.words import why_this
 
 __all__ = [
     "MEASURES",

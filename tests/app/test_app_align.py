@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.align import numbers
+from app.align import alignment_tables
 from cdka import align
 from cdka.align import AlignRecord, AlignRequest
 from cdka.align.files import record_file
@@ -23,7 +23,7 @@ def texts(app) -> str:
 @pytest.fixture
 def measured():
     """A record on the shelf whose measured values are recognisable."""
-    theory = numbers.predicted(REQUEST)
+    theory = alignment_tables.predicted(REQUEST)
     overall = []
     for row in theory.itertuples():
         known = dict(row._asdict(), measured=0.9 * row.predicted, measured_sd=0.01, best=0.97)
@@ -53,7 +53,7 @@ def test_theory_is_shown_before_anything_is_measured(room):
 
 
 def test_the_prediction_is_the_solvers_number():
-    rows = numbers.predicted(REQUEST).set_index(["r1", "r2", "r"])
+    rows = alignment_tables.predicted(REQUEST).set_index(["r1", "r2", "r"])
     for triple in ((1, 1, 1), (2, 8, 4), (16, 64, 2)):
         option = evaluate("digits-vit", Components(*triple))
         assert np.isclose(rows.loc[triple, "predicted"], option.alignment)
@@ -82,7 +82,7 @@ def test_the_button_starts_one_measurement(room, monkeypatch):
 def test_along_a_contour_the_parameters_are_those_of_lora(model, r):
     """The map is read back: where a line lies, r1 and r2 (between divisors too) cost what the label says."""
     asked = AlignRequest(model, "digits-flip" if model == "digits-vit" else "metamath-gsm8k").with_grid()
-    lines = numbers.contours(asked, r)
+    lines = alignment_tables.contours(asked, r)
     linears = select(asked.shapes(), "all-linear")
     outs, ins = (sum(s.count * getattr(s, name) for s in linears) for name in ("out_features", "in_features"))
     assert set(lines["branch"]) == {"wide", "tall"}
@@ -108,11 +108,13 @@ def test_the_map_picks_an_option_and_design_takes_it_over(room, measured):
 
 
 def test_layers_are_told_one_by_one_or_by_kind(measured):
-    one = numbers.layers(REQUEST, measured, Components(2, 8, 1))
+    one = alignment_tables.layers(REQUEST, measured, Components(2, 8, 1))
     assert list(one["layer"]) == ["layers.0.mlp.fc1"]
     assert one["measured"].item() == 0.123
     assert one["share"].item() == 1.0
-    theory = numbers.layers(AlignRequest("llama-2-7b", "metamath-gsm8k").with_grid(), None, Components(2, 8, 1))
+    theory = alignment_tables.layers(
+        AlignRequest("llama-2-7b", "metamath-gsm8k").with_grid(), None, Components(2, 8, 1)
+    )
     assert theory["count"].sum() == 224
     assert theory["predicted"].min() == Components(2, 8, 1).alignment(11008)
 
@@ -127,12 +129,12 @@ def test_a_grid_that_does_not_have_the_option_shows_the_nearest(room):
 
 
 def test_bargains_are_the_best_of_their_cost_among_the_map():
-    rows = numbers.predicted(REQUEST)
-    worth = numbers.bargains(rows)
+    rows = alignment_tables.predicted(REQUEST)
+    worth = alignment_tables.bargains(rows)
     for row in worth.itertuples():
         same = rows[(rows["r"] == row.r) & (rows["num_params"] <= row.num_params)]
         assert row.predicted >= same["predicted"].max() - 1e-12
-    lora = numbers.lora(REQUEST, rows)
+    lora = alignment_tables.lora(REQUEST, rows)
     assert (lora["num_params"] <= rows["num_params"].max()).all()
     assert evaluate("digits-vit", (1, 1, 8)).alignment in set(lora["predicted"])
 

@@ -9,9 +9,9 @@ import re
 
 import pytest
 
-from app import basket
-from app.design import controls, figures
-from app.design.picture import THINNEST, option_svg, scale_of
+from app import configurations
+from app.design import budget_form, option_scatter
+from app.design.factor_drawing import THINNEST, option_svg, scale_of
 from cdka.components import Components
 from cdka.models.catalogue import find_model
 from cdka.solver import evaluate, explore, pattern, spend_residual
@@ -54,14 +54,13 @@ def test_a_bad_url_tells_why_and_shows_the_default(room):
 
 def test_what_is_typed_wrong_is_told_in_place_and_not_blamed_on_the_address(room):
     app = room("design")
-    app.multiselect(key="basket").set_value(["2,8,1", "2,8"]).run()
     app.query_params["basket"] = ["2,8,1", "2,8"]  # as a browser has it after typing
-    app.run()
+    app.multiselect(key="basket").set_value(["2,8,1", "2,8"]).run()
     assert not app.exception
     assert not app.get("warning")
-    assert app.multiselect(key="basket").value == ["2,8,1", "2,8"]
+    assert app.multiselect(key="basket").value == ["2,8,1"], "what is no configuration never becomes a chip"
     assert "components must be three integers" in texts(app)
-    assert app.button(key="go-tune").disabled
+    assert not app.button(key="go-tune").disabled
 
 
 def test_a_value_that_does_not_divide_turns_red_with_reason_and_remedy(room):
@@ -97,7 +96,7 @@ def test_the_slider_and_the_ranks_set_the_same_budget(room):
     assert 'title="524,288 parameters"' in texts(app)
     app.text_input(key="budget").set_value("5%").run()
     assert app.select_slider(key="budget_slider").value == min(
-        controls.log_ticks(7_168, 524_288), key=lambda tick: abs(math.log(tick / 26_720))
+        budget_form.log_ticks(7_168, 524_288), key=lambda tick: abs(math.log(tick / 26_720))
     )
 
 
@@ -118,19 +117,19 @@ def test_points_carry_their_components_and_the_chosen_one_is_marked(room):
 
 def test_the_scatter_stays_bounded_and_keeps_what_matters_on_a_70b_model():
     solution = explore("llama-2-70b", "5%")
-    drawn = figures.options(solution, "alignment", solution.top(1)[0], []).data
+    drawn = option_scatter.options(solution, "alignment", solution.top(1)[0], []).data
     points = {text for trace in drawn if trace.customdata is not None for text in trace.customdata}
     assert len(solution) > 10_000
-    assert len(points) <= figures.MOST_POINTS + figures.MOST_LORA
+    assert len(points) <= option_scatter.MOST_POINTS + option_scatter.MOST_LORA
     places = {(o.num_params, o.alignment) for o in solution.options if o.pareto}
     shown = [evaluate("llama-2-70b", text, budget="5%") for text in points]
     assert places <= {(o.num_params, o.alignment) for o in shown}, "every unbeaten place has its point"
 
 
-@pytest.mark.parametrize("measure", list(figures.MEASURES))
+@pytest.mark.parametrize("measure", list(option_scatter.MEASURES))
 def test_a_point_stands_for_every_option_in_its_place(measure):
     solution = explore("digits-vit", "lora:4")
-    found = figures.places(solution, measure)
+    found = option_scatter.places(solution, measure)
     assert sum(place.number + 1 for place in found) == len(solution), "none is lost"
     for place in found:
         same = [
@@ -146,7 +145,7 @@ def test_a_point_stands_for_every_option_in_its_place(measure):
 
 
 def test_budget_ticks_are_even_rising_and_keep_both_ends():
-    ticks = controls.log_ticks(3_584, 524_288)
+    ticks = budget_form.log_ticks(3_584, 524_288)
     assert (ticks[0], ticks[-1]) == (3_584, 524_288)
     assert ticks == sorted(set(ticks))
     assert max(b / a for a, b in itertools.pairwise(ticks)) < 1.25
@@ -205,7 +204,7 @@ def test_the_picture_stays_within_its_frame_and_shows_the_blocks(components, siz
     ],
 )
 def test_basket_entries(text, means):
-    assert basket.settings(text) == means
+    assert configurations.run_settings(text) == means
 
 
 def test_guidelines_tell_their_reasons_and_can_be_looked_at(room):
@@ -259,7 +258,7 @@ def test_modules_are_picked_by_role_by_name_or_by_expression(room):
 
 def test_the_adapted_modules_go_along_to_fine_tune(room, monkeypatch):
     ordered = []
-    monkeypatch.setattr("app.finetune.preview.show", ordered.append)
+    monkeypatch.setattr("app.finetune.launch_preview.show", ordered.append)
     app = room("design", modules=["attention"])
     app.button(key="go-tune").click().run()
     assert not app.exception

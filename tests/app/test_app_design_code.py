@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from app.design import code
+from app.design import snippets
 from cdka.cli.main import main
 from cdka.components import Components
 from cdka.models.catalogue import find_model, list_models
@@ -33,9 +33,9 @@ def test_the_python_snippets_train_what_was_counted():
     layers = sorted({linear.path.split(".")[0] for linear in select(digits)})
     few = rf"{layers[0]}\..*\.[01]\..*"
     told = run_as_pasted(
-        code.python(digits, "all-linear", Components(2, 8, 4), 64),
-        code.python(digits, few, Components(2, 8, 1), 64),
-        code.python(find_model("math-lm"), "all-linear", found.default, 64, found.component_pattern()),
+        snippets.python(digits, "all-linear", Components(2, 8, 4), 64),
+        snippets.python(digits, few, Components(2, 8, 1), 64),
+        snippets.python(find_model("math-lm"), "all-linear", found.default, 64, found.component_pattern()),
     )
     for number in (
         evaluate(digits, "2,8,4").num_params,
@@ -71,7 +71,7 @@ def ordered(monkeypatch):
 )
 def test_the_command_lines_order_what_was_looked_at(ordered, model, modules, budget):
     shapes, components = find_model(model), Components(2, 8, 1)
-    spec = ordered(code.command_lines(shapes, modules, str(Budget.parse(budget)), components))
+    spec = ordered(snippets.command_lines(shapes, modules, str(Budget.parse(budget)), components))
     assert spec.components == components
     counted = sum(s.count for s in select(shapes, modules))
     assert sum(s.count for s in select(shapes, spec.target_modules)) == counted
@@ -80,12 +80,12 @@ def test_the_command_lines_order_what_was_looked_at(ordered, model, modules, bud
 def test_the_command_line_carries_a_pattern(ordered):
     found = pattern(explore("digits-vit", "lora:4"))
     shapes = find_model("digits-vit")
-    spec = ordered(code.command_lines(shapes, "all-linear", "lora:4", found.default, found.component_pattern()))
+    spec = ordered(snippets.command_lines(shapes, "all-linear", "lora:4", found.default, found.component_pattern()))
     assert spec.component_pattern == found.component_pattern()
 
 
 def test_every_model_with_a_fitting_task_gets_a_run_and_every_snippet_compiles():
     for shapes in list_models():
-        compile(code.python(shapes, "all-linear", Components(1, 1, 1), 64), shapes.name, "exec")
-        lines = code.command_lines(shapes, "all-linear", "lora:8", Components(1, 1, 1)).splitlines()
+        compile(snippets.python(shapes, "all-linear", Components(1, 1, 1), 64), shapes.name, "exec")
+        lines = snippets.command_lines(shapes, "all-linear", "lora:8", Components(1, 1, 1)).splitlines()
         assert len(lines) == (1 if shapes.kind == "image-text" else 2), shapes.name

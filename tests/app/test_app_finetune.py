@@ -9,9 +9,9 @@ import time
 import pandas as pd
 import pytest
 
-from app.finetune import curves, live, order, rows
+from app.finetune import live_panel, race_curves, run_request, run_rows
 from app.finetune.feed import Feed, Track
-from app.finetune.order import Launcher, Order
+from app.finetune.run_request import Launcher, Order
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
 from cdka.runs.resolve import spec_for
 from cdka.runs.states import RunState
@@ -23,7 +23,7 @@ from cdka.sweep.plan import plan
 def idle(monkeypatch):
     """No engine: what is launched stays in the queue."""
     started = []
-    for module in ("app.finetune.preview", "app.finetune.live", "app.finetune.actions"):
+    for module in ("app.finetune.launch_preview", "app.finetune.live_panel", "app.finetune.actions"):
         monkeypatch.setattr(f"{module}.ensure_dispatcher", lambda store: started.append(store) or True)
     return started
 
@@ -91,7 +91,7 @@ def test_a_double_click_launches_once_and_a_later_wish_again(monkeypatch):
     other = launcher.launch(store, Order("digits-vit", "digits-flip", ("4,8,1",)))
     assert other != first
     now = time.monotonic()
-    monkeypatch.setattr(order.time, "monotonic", lambda: now + 60)
+    monkeypatch.setattr(run_request.time, "monotonic", lambda: now + 60)
     assert launcher.launch(store, wish) not in (first, other)
 
 
@@ -123,9 +123,9 @@ def test_the_url_names_the_sweep_that_is_shown(room, idle):
         store.create_sweep(name, planned.document, planned.specs)
     first = next(sweep for sweep in store.sweeps() if sweep.name == "first")
     app = room("finetune", show=first.sweep_id)
-    assert app.selectbox(key=live.SHOW).value == first.sweep_id
+    assert app.selectbox(key=live_panel.SHOW).value == first.sweep_id
     assert "1 run: 1 waiting" in texts(app)
-    assert room("finetune", show="s-gone").selectbox(key=live.SHOW).value == "now"
+    assert room("finetune", show="s-gone").selectbox(key=live_panel.SHOW).value == "now"
 
 
 def test_the_feed_keeps_the_whole_history_and_draws_at_most_300_points():
@@ -156,17 +156,17 @@ def test_a_row_tells_state_progress_and_error_in_words():
     store = Store()
     (run_id,) = store.submit([SPEC])
     run = store.run(run_id)
-    html = rows.row_html(run, Track())
+    html = run_rows.row_html(run, Track())
     assert "waiting" in html
     assert "200 steps to do" in html
     assert "no evaluation yet" in html
     from dataclasses import replace
 
     live_run = replace(run, status="running", phase="training", step=120, elapsed_s=12.0, samples=7680)
-    assert "120/200: 0:12 &lt; 0:08" in rows.row_html(live_run, Track())
-    assert "640 samples/s" in rows.row_html(live_run, Track())
+    assert "120/200: 0:12 &lt; 0:08" in run_rows.row_html(live_run, Track())
+    assert "640 samples/s" in run_rows.row_html(live_run, Track())
     failed = replace(run, status="failed", error="out of memory <b>")
-    assert "out of memory &lt;b&gt;" in rows.row_html(failed, Track())
+    assert "out of memory &lt;b&gt;" in run_rows.row_html(failed, Track())
 
 
 def test_a_chart_stays_the_same_while_points_arrive_so_that_zoom_and_drawing_survive():
@@ -182,14 +182,14 @@ def test_a_chart_stays_the_same_while_points_arrive_so_that_zoom_and_drawing_sur
         drawn.append(
             json.dumps(
                 [
-                    curves.validation(("2,8,1",), ("#000000",), 200, 0.1),
-                    curves.training(("2,8,1",), ("#000000",), 200, curves.top_loss(training)),
+                    race_curves.validation(("2,8,1",), ("#000000",), 200, 0.1),
+                    race_curves.training(("2,8,1",), ("#000000",), 200, race_curves.top_loss(training)),
                 ]
             )
         )
     assert len(set(drawn)) == 1
     assert '"bind": "scales"' in drawn[0], "the charts can be zoomed"
-    points = curves.named(feed.validation(run_ids))
+    points = race_curves.named(feed.validation(run_ids))
     assert points["name"].dropna().tolist() == ["r1 2 · r2 8 · r 1"], "one name per configuration, at its last point"
     assert points.loc[points["name"].notna(), "step"].tolist() == [40]
 
@@ -198,10 +198,10 @@ def test_names_at_the_ends_of_curves_stay_apart_and_inside():
     points = pd.DataFrame(
         {"label": [f"{2**i},8,1" for i in range(6)], "run": list("abcdef"), "seed": 0, "step": 200, "accuracy": 0.99}
     )
-    heights = sorted(curves.named(points)["name_at"])
+    heights = sorted(race_curves.named(points)["name_at"])
     assert min(b - a for a, b in itertools.pairwise(heights)) > 0.08
     assert heights[-1] < 0.97
-    assert curves.named(points.iloc[:0])["name"].empty
+    assert race_curves.named(points.iloc[:0])["name"].empty
 
 
 def test_a_run_ordered_again_is_the_same_run(room, idle):
@@ -311,15 +311,15 @@ def test_a_resumed_run_shows_its_whole_curve():
 def test_runs_are_told_apart_by_what_differs_and_twins_by_their_name():
     store = Store()
     run_ids = store.submit([SPEC, SPEC.with_(lr=0.01), SPEC.with_(lr=0.01, seed=1), SPEC.with_(lr=0.01, seed=1)])
-    told = rows.apart(store.runs())
+    told = run_rows.apart(store.runs())
     assert [told[run_id] for run_id in run_ids] == [
         "lr 0.003",
         "lr 0.01",
         f"lr 0.01 · {run_ids[2]}",
         f"lr 0.01 · {run_ids[3]}",
     ]
-    assert set(rows.apart(store.runs(ids=run_ids[:1])).values()) == {""}
-    assert "200 steps to do · lr 0.01" in rows.row_html(store.run(run_ids[1]), Track(), told[run_ids[1]])
+    assert set(run_rows.apart(store.runs(ids=run_ids[:1])).values()) == {""}
+    assert "200 steps to do · lr 0.01" in run_rows.row_html(store.run(run_ids[1]), Track(), told[run_ids[1]])
 
 
 def test_a_worker_that_says_nothing_is_told():
@@ -328,6 +328,6 @@ def test_a_worker_that_says_nothing_is_told():
     from dataclasses import replace
 
     busy = replace(store.run(run_id), status="running", phase="training", heartbeat_at=time.time() - 20)
-    assert "silent" not in rows.row_html(busy, Track())
-    assert "silent for 2 min" in rows.row_html(replace(busy, heartbeat_at=time.time() - 130), Track())
-    assert "silent" not in rows.row_html(replace(busy, status="done", heartbeat_at=1.0), Track())
+    assert "silent" not in run_rows.row_html(busy, Track())
+    assert "silent for 2 min" in run_rows.row_html(replace(busy, heartbeat_at=time.time() - 130), Track())
+    assert "silent" not in run_rows.row_html(replace(busy, status="done", heartbeat_at=1.0), Track())

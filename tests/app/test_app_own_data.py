@@ -11,7 +11,7 @@ from cdka.runs.store import Store
 
 @pytest.fixture(autouse=True)
 def _idle(monkeypatch):
-    for module in ("app.finetune.preview", "app.finetune.live", "app.finetune.actions"):
+    for module in ("app.finetune.launch_preview", "app.finetune.live_panel", "app.finetune.actions"):
         monkeypatch.setattr(f"{module}.ensure_dispatcher", lambda store: True)
 
 
@@ -66,7 +66,7 @@ def test_the_tokens_and_the_mask_are_shown_on_demand_with_what_is_cut(room, sums
             "longer": {"train": 2, "validation": 0, "test": 1},
         }
 
-    monkeypatch.setattr("app.finetune.own_preview.token_preview", view)
+    monkeypatch.setattr("app.owndata.preview.token_preview", view)
     app = room("finetune", on="math-lm", task="local-instruct")
     app.text_input(key="data-path").set_value(str(sums)).run()
     by_label(app, "selectbox", "Answer").set_value("says").run()

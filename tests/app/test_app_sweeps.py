@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.sweeps import draft, figure, launching, studies, verdict
-from app.sweeps.progress import progress, progress_html
+from app.sweeps import arm_figure, launching, plan_document, study_cards, verdict_html
+from app.sweeps.sweep_progress import progress, progress_html
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.cli import sweep as sweep_command
 from cdka.cost.time import time_left_s
@@ -72,37 +72,37 @@ def plain(app) -> str:
 
 @pytest.mark.parametrize("arguments", [GRID, ARMS], ids=["grid", "arms"])
 def test_the_plan_file_plans_the_same_runs(arguments):
-    again = draft.read(draft.toml(arguments).encode())
-    assert draft.planned(again).specs == draft.planned(arguments).specs
-    assert draft.planned(again).name == arguments["name"]
+    again = plan_document.read(plan_document.toml(arguments).encode())
+    assert plan_document.planned(again).specs == plan_document.planned(arguments).specs
+    assert plan_document.planned(again).name == arguments["name"]
 
 
 def test_the_command_plans_the_same_runs():
     parser = argparse.ArgumentParser()
     sweep_command.add_arguments(parser)
-    program, word, *flags = shlex.split(draft.command(GRID).replace("\\\n", ""))
+    program, word, *flags = shlex.split(plan_document.command(GRID).replace("\\\n", ""))
     assert (program, word) == ("cdka", "sweep")
     by_command = sweep_command._planned(parser.parse_args(flags))
-    assert by_command.specs == draft.planned(GRID).specs
+    assert by_command.specs == plan_document.planned(GRID).specs
     assert by_command.name == GRID["name"]
 
 
 def test_a_list_of_arms_goes_by_its_plan_file():
-    assert draft.command(ARMS) == "cdka sweep plan.toml --wait"
+    assert plan_document.command(ARMS) == "cdka sweep plan.toml --wait"
 
 
 @pytest.mark.parametrize("arguments", [GRID, ARMS], ids=["grid", "arms"])
 def test_runs_are_counted_without_planning(arguments):
-    assert draft.most_runs(arguments) == len(draft.planned(arguments).specs)
+    assert plan_document.most_runs(arguments) == len(plan_document.planned(arguments).specs)
 
 
 def test_consent_is_asked_above_ten_thousand_runs_and_a_hundred_thousand_are_refused_at_once():
     many = {**GRID, "seeds": 1001}
-    assert draft.needs_consent(many) == 12_012
-    assert draft.needs_consent(GRID) is None
+    assert plan_document.needs_consent(many) == 12_012
+    assert plan_document.needs_consent(GRID) is None
     started = time.process_time()
     with pytest.raises(CdkaError, match=r"up to 100,000 runs at once: got 12,000,000,000"):
-        draft.planned({**GRID, "seeds": 10**9}, allow_many=True)
+        plan_document.planned({**GRID, "seeds": 10**9}, allow_many=True)
     assert time.process_time() - started < 1.0, "a billion seeds are not listed first"
 
 
@@ -123,7 +123,7 @@ def test_consent_is_asked_above_ten_thousand_runs_and_a_hundred_thousand_are_ref
 )
 def test_a_bad_plan_file_is_refused_in_the_librarys_words(content, told):
     with pytest.raises(CdkaError, match=told) as refusal:
-        draft.read(content, "../mine.toml")
+        plan_document.read(content, "../mine.toml")
     assert "/tmp" not in str(refusal.value)
 
 
@@ -136,7 +136,7 @@ def test_the_table_shows_the_mismatch_of_every_arm():
         budget=9000,
         seeds=1,
     )
-    rows = figure.table(made).set_index("method")
+    rows = arm_figure.table(made).set_index("method")
     counts = {arm.spec.method: arm.num_params for arm in made.arms}
     for method in ("cdka", "lora", "lokr"):
         assert rows.loc[method, "mismatch"] == pytest.approx((counts[method] - 9000) / 9000)
@@ -144,14 +144,14 @@ def test_the_table_shows_the_mismatch_of_every_arm():
     inputs = [s.in_features for s in select(find_model("digits-vit"), "all-linear") for _ in range(s.count)]
     if len(set(inputs)) == 1:
         assert rows.loc["cdka", "alignment"] == pytest.approx(math.sqrt(8 / (2 * inputs[0])))
-    assert figure.budget_of(made) == 9000
+    assert arm_figure.budget_of(made) == 9000
     assert rows.loc["cdka", "arm"] == "r1 2 · r2 8 · r 1"
 
 
 def test_what_varies_is_in_the_label_and_nothing_else():
     made = plan("digits-vit", "digits-flip", grid="r1=1,2;r2=4;r=1;alpha=8,16", seeds=1)
-    assert figure.table(made)["arm"].tolist()[:2] == ["r1 1 · r2 4 · r 1, alpha 8", "r1 1 · r2 4 · r 1, alpha 16"]
-    assert figure.table(made)["arm"].is_unique
+    assert arm_figure.table(made)["arm"].tolist()[:2] == ["r1 1 · r2 4 · r 1, alpha 8", "r1 1 · r2 4 · r 1, alpha 16"]
+    assert arm_figure.table(made)["arm"].is_unique
 
 
 # The builder -----------------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def test_more_than_ten_thousand_runs_ask_for_a_tick(room, idle):
 
 
 def test_a_job_larger_than_the_machine_is_told(room, idle, monkeypatch):
-    monkeypatch.setattr("app.sweeps.preview.gpus", tuple)
+    monkeypatch.setattr("app.sweeps.plan_preview.gpus", tuple)
     told = "needs more memory than this machine has"
     assert told in texts(room("sweeps", plan_model="llama-2-70b", plan_task="metamath-gsm8k"))
     assert told not in texts(room("sweeps"))
@@ -346,9 +346,9 @@ FOUND = Finding("r1", "early", SUPPORTED, "accuracy per doubling of r1", -0.0312
 
 
 def test_an_end_of_an_interval_that_decides_is_not_rounded_to_zero():
-    shown = verdict.effect_text(replace(FOUND, effect=0.054, ci_low=0.0049, ci_high=0.104))
+    shown = verdict_html.effect_text(replace(FOUND, effect=0.054, ci_low=0.0049, ci_high=0.104))
     assert "interval +0.005 to +0.104" in shown
-    shown = verdict.effect_text(replace(FOUND, effect=-0.001, ci_low=-0.16, ci_high=0.16))
+    shown = verdict_html.effect_text(replace(FOUND, effect=-0.001, ci_low=-0.16, ci_high=0.16))
     assert "<b>+0.00</b>" in shown, "no minus before a zero"
 
 
@@ -379,13 +379,13 @@ def test_an_end_of_an_interval_that_decides_is_not_rounded_to_zero():
     ],
 )
 def test_a_verdict_has_symbol_word_effect_interval_and_seeds(finding, told):
-    shown = verdict.verdicts_html([finding])
+    shown = verdict_html.verdicts_html([finding])
     for text in told:
         assert text in shown
 
 
 def test_the_interval_is_drawn_to_scale_around_zero():
-    svg = verdict.interval_svg(FOUND, reach=0.0412)
+    svg = verdict_html.interval_svg(FOUND, reach=0.0412)
     assert 'x1="6.0"' in svg, "the far end reaches 92 % of the half width"
     assert f'cx="{75 - 69 * 0.0312 / 0.0412:.1f}"' in svg
 
@@ -425,7 +425,7 @@ def test_one_click_runs_a_study_and_the_card_follows_it(room, idle):
 
 def test_finished_studies_show_the_verdicts_of_their_runs(room, idle, monkeypatch, tmp_path):
     """Accuracies written into the store by hand: falling with r1 in every seed, so the claim must be supported."""
-    monkeypatch.setattr("app.sweeps.shipped.assets_dir", lambda: tmp_path)
+    monkeypatch.setattr("app.sweeps.shipped_studies.assets_dir", lambda: tmp_path)
     store = Store()
     from cdka.claims import STUDIES, plan_study
 
@@ -467,7 +467,7 @@ def test_a_shipped_report_is_an_example_until_there_are_own_runs(room, idle, tmp
     (folder / "trends.md").write_text("# What was found: here\n\n![a figure](trends-r1.svg)\n\nA table.\n", "utf-8")
     (folder / "trends-r1.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' class='study-figure'></svg>")
     (folder / "trends.json").write_text(json.dumps(SHIPPED))
-    monkeypatch.setattr("app.sweeps.shipped.assets_dir", lambda: tmp_path / "assets")
+    monkeypatch.setattr("app.sweeps.shipped_studies.assets_dir", lambda: tmp_path / "assets")
     app = room("sweeps", part="Studies")
     asked = app.selectbox(key="shipped-report")
     assert asked.options == ["Does a larger r1 hurt? · digits-vit on digits-flip, 3 seeds"]
@@ -491,6 +491,6 @@ def test_the_report_of_own_studies_is_a_zip_with_figures(home):
     sweep_id = store.create_sweep(planned.name, planned.document, planned.specs)
     with store.database.write() as sql:
         sql.execute("UPDATE runs SET status = 'done', num_params = 1, metrics = '{\"accuracy\": 0.5}'")
-    packed = studies._zipped([store.sweep(sweep_id)])
+    packed = study_cards._zipped([store.sweep(sweep_id)])
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         assert archive.namelist() == ["studies-r.svg", "studies.json", "studies.md"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app import theme
+from cdka import palette
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = tomllib.loads((ROOT / "app" / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
@@ -49,38 +50,30 @@ def test_theme_and_settings_are_found(code, tmp_path):
     assert told[2:] in ([], ["127.0.0.1"]), "the loopback address unless told otherwise"
 
 
-def luminance(code: str) -> float:
-    channels = [int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_streamlits_own_theme_takes_its_colours_from_the_palette(dark):
+    colours, given = palette.theme(dark), SETTINGS["theme"]["dark" if dark else "light"]
+    assert given == {
+        "primaryColor": colours.primary,
+        "backgroundColor": colours.paper,
+        "secondaryBackgroundColor": colours.panel,
+        "textColor": colours.ink,
+        "borderColor": colours.border,
+        "linkColor": colours.link,
+        "dataframeHeaderBackgroundColor": colours.panel,
+    }
+    assert SETTINGS["theme"]["chartCategoricalColors"] == list(palette.SERIES)
+    assert SETTINGS["theme"]["chartSequentialColors"] == list(reversed(palette.SEQUENTIAL))
 
 
-def contrast(a: str, b: str) -> float:
-    high, low = sorted((luminance(a), luminance(b)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
-def inks() -> list[tuple[str, str, str]]:
-    """(name, light ink, dark ink) of every colour that text is set in."""
-    css = (ROOT / "app" / "studio.css").read_text(encoding="utf-8")
-    found = []
-    for name in ("r1", "r2", "r", "lora", "lokr", "quiet", "bad"):
-        start = css.index(f"--{name}: light-dark(") + len(f"--{name}: light-dark(")
-        light, dark = css[start : css.index(")", start)].split(", ")
-        found.append((name, light, dark))
-    return found
-
-
-@pytest.mark.parametrize(("name", "light", "dark"), inks(), ids=[name for name, *_ in inks()])
-def test_every_ink_of_meaning_can_be_read_on_both_papers(name, light, dark):
-    assert contrast(light, SETTINGS["theme"]["light"]["backgroundColor"]) >= 4.5
-    assert contrast(dark, SETTINGS["theme"]["dark"]["backgroundColor"]) >= 4.5
-
-
-@pytest.mark.parametrize("colour", [theme.R1, theme.R2, theme.R, theme.LORA, theme.LOKR])
-def test_every_mark_of_meaning_stands_out_on_both_papers(colour):
-    for paper in ("light", "dark"):
-        assert contrast(colour, SETTINGS["theme"][paper]["backgroundColor"]) >= 2.7
+def test_the_style_sheet_uses_no_variable_that_the_palette_lacks():
+    known = set(re.findall(r"--([\w-]+):", palette.css_variables()))
+    for sheet in (ROOT / "app").rglob("*.css"):
+        text = sheet.read_text(encoding="utf-8")
+        own = set(re.findall(r"--([\w-]+)\s*:", text))
+        used = {name for name in re.findall(r"var\(--([\w-]+)", text) if not name.startswith("st-")}  # Streamlit's own
+        given = {"w", "tint"}  # by the style of an element
+        assert used <= known | own | given, (sheet.name, used - known - own)
 
 
 def test_nothing_on_the_page_calls_another_host():

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from app import words
+from cdka import formatting
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,17 @@ from app import words
     ],
 )
 def test_counts_are_short(n, said):
-    assert words.count(n) == said
+    assert formatting.count(n) == said
 
 
 def test_what_is_missing_is_a_dash_never_zero():
-    assert words.count(None) == words.percent(math.nan) == words.duration(None) == words.ratio(math.nan) == "–"
+    assert (
+        formatting.count(None)
+        == formatting.percent(math.nan)
+        == formatting.duration(None)
+        == formatting.ratio(math.nan)
+        == "–"
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,18 +46,23 @@ def test_what_is_missing_is_a_dash_never_zero():
         (0.91234, 0.0123, 3, "0.912 ± 0.012 (3 seeds)"),
         (0.9, 0.0961, 3, "0.90 ± 0.10 (3 seeds)"),
         (55.3, 12.2, 4, "55 ± 12 (4 seeds)"),
-        (0.9, None, 1, "0.90 (1 seed)"),
+        (0.9, None, 1, "0.900 (1 seed)"),
     ],
 )
 def test_an_estimate_has_no_more_digits_than_its_interval_supports(mean, half, seeds, said):
-    assert words.estimate(mean, half, seeds) == said
+    low, high = (math.nan, math.nan) if half is None else (mean - half, mean + half)
+    assert formatting.estimate(mean, low, high, seeds) == said
 
 
 def test_durations_and_clocks():
-    assert [words.duration(s) for s in (8.4, 125, 4800)] == ["8 s", "2 min 05 s", "1 h 20 min"]
-    assert [words.clock(s) for s in (8, 125, 4800)] == ["0:08", "2:05", "1:20:00"]
+    assert [formatting.duration(s) for s in (8.4, 125, 4800)] == ["8 s", "2 min 05 s", "1 h 20 min"]
+    assert [formatting.clock(s) for s in (8, 125, 4800)] == ["0:08", "2:05", "1:20:00"]
 
 
 def test_sizes_and_shares():
-    assert (words.size(96_500), words.size(1.34e9), words.size(12)) == ("96.5 kB", "1.34 GB", "12 B")
-    assert (words.percent(0.0041), words.percent(0.125), words.percent(1)) == ("0.41 %", "12.5 %", "100 %")
+    assert (formatting.size(96_500), formatting.size(1.34e9), formatting.size(12)) == ("96.5 kB", "1.34 GB", "12 B")
+    assert (formatting.percent(0.0041), formatting.percent(0.125), formatting.percent(1)) == (
+        "0.41 %",
+        "12.5 %",
+        "100 %",
+    )

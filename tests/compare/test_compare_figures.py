@@ -15,9 +15,10 @@ from cdka.compare.exports import figures as exported
 from cdka.compare.figures.curves import curve_figure
 from cdka.compare.figures.heatmap import equal_parameter_lines, heatmap_figure
 from cdka.compare.figures.scatter import difference_figure, scatter_figure
-from cdka.compare.figures.style import Look, spread_labels
+from cdka.compare.figures.style import spread_labels
 from cdka.compare.untried import specs_for, untried_cells
 from cdka.components import Components
+from cdka.palette import DARK, LIGHT
 from cdka.runs.spec import RunSpec
 
 
@@ -46,18 +47,18 @@ def valid(figure: go.Figure) -> go.Figure:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_figure_is_valid_plotly(source, comparison, dark):
-    look = Look(dark=dark)
+    theme = DARK if dark else LIGHT
     shown = comparison.arms["arm"].to_list()
     curves = source.curves(comparison.frame["run_id"].to_list())
     cells, _ = untried_cells(comparison)
     for figure in (
         *(
-            curve_figure(curves, comparison, shown, facet=f, x=x, y=y, look=look)
+            curve_figure(curves, comparison, shown, facet=f, x=x, y=y, theme=theme)
             for f, x, y in ((None, "step", "accuracy"), ("r1", "elapsed_s", "loss"), ("r", "samples", "accuracy"))
         ),
-        heatmap_figure(comparison, shown, cells, look=look),
-        scatter_figure(comparison, shown, "seconds", look=look),
-        difference_figure(comparison, shown, look=look),
+        heatmap_figure(comparison, shown, cells, theme=theme),
+        scatter_figure(comparison, shown, "seconds", theme=theme),
+        difference_figure(comparison, shown, theme=theme),
     ):
         checked = valid(figure)
         assert checked.layout.title.text
@@ -102,11 +103,11 @@ def test_one_seed_is_hollow_and_says_so():
     source = FakeSource(grid(r1=(1, 2), r2=(2, 4), seeds=1), effect)
     found = compare(source)
     shown = found.arms["arm"].to_list()
-    look = Look()
-    line = curve_figure(source.curves(found.frame["run_id"]), found, shown, look=look).data[0]
-    assert line.marker.color == look.paper
+    theme = LIGHT
+    line = curve_figure(source.curves(found.frame["run_id"]), found, shown, theme=theme).data[0]
+    assert line.marker.color == LIGHT.paper
     assert "anecdotal" in line.hovertemplate
-    assert set(heatmap_figure(found, shown, look=look).data[0].marker.color) == {look.paper}
+    assert set(heatmap_figure(found, shown, theme=theme).data[0].marker.color) == {LIGHT.paper}
 
 
 def test_map_has_one_panel_per_r_and_cells_know_their_arm(comparison):

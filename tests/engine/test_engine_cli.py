@@ -182,10 +182,10 @@ def test_the_studio_tells_when_its_port_is_taken(cli):
 
 
 def test_the_studio_warns_when_others_can_reach_it(cli, monkeypatch):
-    import app.launch
+    import app.server
 
     calls = []
-    monkeypatch.setattr(app.launch, "launch", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(app.server, "launch", lambda *a, **k: calls.append((a, k)))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -199,7 +199,7 @@ def test_the_studio_warns_when_others_can_reach_it(cli, monkeypatch):
 
 def test_the_commands_are_free_of_torch():
     probe = (
-        "import sys, cdka.cli.run, cdka.cli.runs, cdka.cli.studio, app.launch; "
+        "import sys, cdka.cli.run, cdka.cli.runs, cdka.cli.studio, app.server; "
         "print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from cdka import palette
 from cdka.compare.comparison import Comparison
 from cdka.compare.report import provenance
 from cdka.compare.source import Source
@@ -95,7 +96,7 @@ def on_paper(figure: Figure, caption: str) -> Figure:
     """``figure`` (drawn in the light look) on white, with ``caption`` below it."""
     lines = textwrap.wrap(caption, 165)
     figure.update_layout(
-        paper_bgcolor="#FFFFFF",
+        paper_bgcolor=palette.WHITE,
         width=WIDTH,
         height=(figure.layout.height or 400) + 44 + 16 * len(lines),
         margin={"b": 64 + 16 * len(lines), "l": 24, "r": 24},
@@ -112,7 +113,7 @@ def on_paper(figure: Figure, caption: str) -> Figure:
         yshift=-56,
         align="left",
         showarrow=False,
-        font={"size": 11, "color": "#5B6470"},
+        font={"size": 11, "color": palette.LIGHT.quiet},
     )
     return figure
 

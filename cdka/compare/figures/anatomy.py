@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cdka import palette
 from cdka.compare.anatomy import Factors, effective_rank
-from cdka.compare.figures.style import DIVERGING, FACTOR_COLOURS, SEQUENTIAL, Look, dress, title
+from cdka.compare.figures.style import dress, title
 from cdka.formatting import plural
+from cdka.palette import LIGHT, Theme, configuration_colour
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -47,11 +49,10 @@ def _heat(matrix: np.ndarray, where: str, **more):
     )
 
 
-def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = None) -> Figure:
+def factor_figure(factors: Factors, component: int = 0, *, theme: Theme = LIGHT) -> Figure:
     """B_i and A_i of one component, delta W, and the norm of each of its blocks. Signed values are centred on zero."""
     from plotly.subplots import make_subplots
 
-    look = look or Look()
     r1, r2, r = factors.components
     b, a, delta, norms = factors.B[component], factors.A[component], factors.delta(), factors.block_norms()
     titles = [
@@ -63,15 +64,17 @@ def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = N
     figure = make_subplots(
         rows=1, cols=4, subplot_titles=titles, horizontal_spacing=0.06, column_widths=[1, 1.4, 1.8, 1]
     )
-    dress(figure, look, height=330)
+    dress(figure, theme, height=330)
     for column, matrix in enumerate((b, a, delta), start=1):
         top = float(np.abs(matrix).max()) or 1.0
-        signed = {"zmid": 0, "zmin": -top, "zmax": top, "colorscale": DIVERGING, "reversescale": True}
+        signed = {"zmid": 0, "zmin": -top, "zmax": top, "colorscale": list(palette.DIVERGING)}
         figure.add_trace(_heat(matrix, "row %{y}, column %{x}", **signed), row=1, col=column)
-    figure.add_trace(_heat(norms, "norm of block %{y}, %{x}", zmin=0, colorscale=list(SEQUENTIAL)), row=1, col=4)
+    figure.add_trace(
+        _heat(norms, "norm of block %{y}, %{x}", zmin=0, colorscale=list(palette.SEQUENTIAL)), row=1, col=4
+    )
     for q in range(1, r2):
         figure.add_vline(
-            x=q * delta.shape[1] / r2 - 0.5, line={"color": FACTOR_COLOURS["r2"], "width": 1}, row=1, col=3
+            x=q * delta.shape[1] / r2 - 0.5, line={"color": palette.FACTORS["r2"], "width": 1}, row=1, col=3
         )
     for column, matrix in enumerate((b, a, delta, norms), start=1):
         rows, columns = matrix.shape
@@ -82,26 +85,29 @@ def factor_figure(factors: Factors, component: int = 0, *, look: Look | None = N
     return figure
 
 
+def _colour(factors: Factors) -> str:
+    """The colour of the configuration that these factors belong to."""
+    components = factors.components if factors.method == "cdka" else None
+    return configuration_colour(factors.method, components, factors.components[2])
+
+
 def _tick(size: int) -> int:
     """A whole distance between ticks: about four of them, in a power of two."""
     return 1 << max(0, (size // 4).bit_length() - 1)
 
 
-def spectrum_figure(adapters: Mapping[str, Factors], *, look: Look | None = None) -> Figure:
+def spectrum_figure(adapters: Mapping[str, Factors], *, theme: Theme = LIGHT) -> Figure:
     """The singular values of delta W of one layer in several adapters, on a log scale, with their effective ranks."""
     import plotly.graph_objects as go
 
-    look = look or Look()
     figure = go.Figure()
-    dress(figure, look, height=300)
-    told = []
+    dress(figure, theme, height=300)
     for name, factors in adapters.items():
         values = factors.singular_values()
         values = values[values > values.max(initial=0.0) * 1e-12]
         lora = factors.components[:2] == (1, 1)
-        colour = look.method("lora" if lora else factors.method)
+        colour = _colour(factors)
         rank = effective_rank(values)
-        told.append(f"{name}: effective rank {rank:.1f}")
         figure.add_trace(
             go.Scatter(
                 x=np.arange(1, len(values) + 1),
@@ -117,28 +123,27 @@ def spectrum_figure(adapters: Mapping[str, Factors], *, look: Look | None = None
             figure.add_annotation(
                 x=len(values),
                 y=float(np.log10(values[-1])),
-                text=name,
+                text=f"{name}: effective rank {rank:.1f}",
                 showarrow=False,
-                xanchor="left",
-                xshift=8,
+                xanchor="right",
+                yshift=12,
                 font={"size": 11, "color": colour},
             )
-    figure.update_xaxes(title_text="; ".join(told))
+    figure.update_xaxes(title_text="index of the singular value")
     figure.update_yaxes(title_text="singular value", type="log", dtick=1, exponentformat="power")
     title(figure, "How many directions does ΔW use?")
     return figure
 
 
-def rank_figure(adapters: Mapping[str, list[Factors]], *, look: Look | None = None) -> Figure:
+def rank_figure(adapters: Mapping[str, list[Factors]], *, theme: Theme = LIGHT) -> Figure:
     """The effective rank of delta W in every layer, one line per adapter."""
     import plotly.graph_objects as go
 
-    look = look or Look()
     figure = go.Figure()
-    dress(figure, look, height=330)
+    dress(figure, theme, height=330)
     for name, layers in adapters.items():
         lora = layers[0].components[:2] == (1, 1)
-        colour = look.method("lora" if lora else layers[0].method)
+        colour = _colour(layers[0])
         ranks = [effective_rank(factors.singular_values()) for factors in layers]
         figure.add_trace(
             go.Scatter(

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from cdka import palette
 from cdka.compare.comparison import Comparison
 from cdka.compare.figures.lines import Grid, Line, grid, lines
 from cdka.compare.figures.style import (
-    DASHES,
-    FACTOR_COLOURS,
-    Look,
+    METHOD_DASHES,
+    arm_colour,
     axes,
     drawn,
-    faded,
     panels,
     spread_labels,
 )
+from cdka.palette import LIGHT, Theme
 from cdka.stats.intervals import band
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ CROWDED = 12
 PAGE_WIDTH = 900
 """Pixels that the figure is assumed to have, to leave room for labels."""
 LABELLED = 9
-"""Beyond this many lines in a panel the labels at their ends would not fit: hover tells."""
+"""Beyond this many lines in a panel the labels at their ends would not fit: a legend names them."""
 
 
 def factors_that_vary(arms: pd.DataFrame) -> list[str]:
     """Those of r1, r2 and r with more than one level among the cdka arms."""
     own = arms[arms["method"] == "cdka"]
-    return [factor for factor in FACTOR_COLOURS if own[factor].nunique() > 1]
+    return [factor for factor in palette.FACTORS if own[factor].nunique() > 1]
 
 
 def curve_figure(
@@ -55,13 +55,12 @@ def curve_figure(
     y: str = "accuracy",
     kind: str = "eval",
     facet: str | None = None,
-    look: Look | None = None,
+    theme: Theme = LIGHT,
 ) -> Figure:
     """The curves of the shown arms. ``facet`` is r1, r2, r or None; arms without components appear in every panel.
 
     ``curves`` is ``Store.curves``, or the ``grid`` of its x, y and kind where that is at hand.
     """
-    look = look or Look()
     points = curves if isinstance(curves, Grid) else grid(curves, x, y, kind)
     wanted = set(shown)
     arms = comparison.arms[comparison.arms["arm"].isin(wanted)].set_index("arm")
@@ -69,12 +68,12 @@ def curve_figure(
     levels = sorted(arms[facet].dropna().unique()) if facet else []
     level_of = arms[facet].to_dict() if facet else {}
     columns = min(4, max(1, len(levels)))
-    encoding = _encode(arms, facet, look)
+    encoding = _encode(arms, theme)
     limits = _range(found)
     what = ("training " if kind == "step" else "validation ") + y
     layout = panels(
         [f"{facet} = {level}" for level in levels] or [""],
-        look=look,
+        theme=theme,
         columns=columns,
         height=380,
         heading=_question(arms, what, facet),
@@ -82,14 +81,28 @@ def curve_figure(
         y={"title": {"text": what}, "range": list(limits)},
     )
     traces = []
+    crowd = False
     for i, level in enumerate(levels or [None]):
         here = [line for line in found if level is None or pd.isna(level_of[line.arm]) or level_of[line.arm] == level]
-        traces += [trace | axes(i) for line in here for trace in _traces(line, comparison, encoding, look, len(here))]
+        traces += [trace | axes(i) for line in here for trace in _traces(line, comparison, encoding, theme, len(here))]
         if 0 < len(here) <= LABELLED:
             _label(layout, here, encoding, limits, columns, axes(i))
+        crowd |= len(here) > LABELLED
+    if crowd:
+        _add_legend(layout, traces)
     if not found:
         layout["annotations"].append({"text": "no point yet", "showarrow": False, "font": {"size": 14}})
     return drawn(layout, traces)
+
+
+def _add_legend(layout: dict, traces: list[dict]) -> None:
+    """Name the lines beside the figure where a panel holds too many to name at their ends; a click hides one."""
+    named: set[str] = set()
+    for trace in traces:
+        is_mean = "markers" in trace["mode"]
+        trace |= {"legendgroup": trace["name"], "showlegend": is_mean and trace["name"] not in named}
+        named |= {trace["name"]} if is_mean else set()
+    layout |= {"showlegend": True, "legend": {"font": {"size": 11}, "tracegroupgap": 0, "itemsizing": "trace"}}
 
 
 def crowded(comparison: Comparison, shown: Sequence[str], facet: str | None) -> bool:
@@ -109,30 +122,20 @@ def _question(arms: pd.DataFrame, what: str, facet: str | None) -> str:
 
 @dataclass(frozen=True)
 class _Encoding:
-    """Colour, dash and label by arm: of the factors that vary within a panel, one is the shade, the next the dash."""
+    """Colour, dash and name by arm: the configuration's own colour, the method's dash."""
 
     colours: dict[str, str]
     dashes: dict[str, str]
     names: dict[str, str]
 
 
-def _encode(arms: pd.DataFrame, facet: str | None, look: Look) -> _Encoding:
-    varying = [factor for factor in factors_that_vary(arms) if factor != facet]
-    shade, second = (*varying, None, None)[:2]
-    own = arms[arms["method"] == "cdka"]
-    levels = {factor: sorted(own[factor].dropna().unique()) for factor in (shade, second) if factor}
-    ramp = dict(zip(levels[shade], look.ramp(shade, len(levels[shade])), strict=True)) if shade else {}
-    dash = {level: DASHES[i % len(DASHES)] for i, level in enumerate(levels[second])} if second else {}
-    keys = [factor for factor in (facet, *varying) if factor]
-    unique = bool(varying) and own.groupby(keys).size().max() == 1
-    colours, dashes, names = {}, {}, {}
-    for row in arms.reset_index().to_dict("records"):
-        arm, is_cdka = row["arm"], row["method"] == "cdka"
-        colours[arm] = ramp[row[shade]] if is_cdka and shade else look.method(row["method"])
-        dashes[arm] = dash[row[second]] if is_cdka and second else "dash" if row["method"] == "full" else "solid"
-        short = " ".join(f"{factor} {row[factor]}" for factor in varying)
-        names[arm] = short if is_cdka and unique else row["arm_label"]
-    return _Encoding(colours, dashes, names)
+def _encode(arms: pd.DataFrame, theme: Theme) -> _Encoding:
+    rows = arms.reset_index().to_dict("records")
+    return _Encoding(
+        colours={row["arm"]: arm_colour(row, theme) for row in rows},
+        dashes={row["arm"]: METHOD_DASHES[row["method"]] for row in rows},
+        names={row["arm"]: row["arm_label"] for row in rows},
+    )
 
 
 def _range(found: Sequence[Line]) -> tuple[float, float]:
@@ -142,11 +145,11 @@ def _range(found: Sequence[Line]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _traces(line: Line, comparison: Comparison, encoding: _Encoding, look: Look, count: int) -> list[dict]:
+def _traces(line: Line, comparison: Comparison, encoding: _Encoding, theme: Theme, count: int) -> list[dict]:
     """The traces of one arm: seeds, band and mean; beyond ``CROWDED`` arms the mean alone."""
     colour, dash, label = encoding.colours[line.arm], encoding.dashes[line.arm], comparison.labels[line.arm]
     if len(line.run_ids) == 1:
-        return [_single(line, label, colour, dash, look)]
+        return [_single(line, label, colour, dash, theme)]
     n, mean, _, low, high = band(line.seeds.T)
     whole = line.whole
     x, low, high, mean, n = (array[whole].astype(np.float32) for array in (line.x, low, high, mean, n))
@@ -171,11 +174,11 @@ def _traces(line: Line, comparison: Comparison, encoding: _Encoding, look: Look,
         "fill": "toself",
         "mode": "lines",
         "line": {"width": 0},
-        "fillcolor": faded(colour, 0.14),
+        "fillcolor": palette.faded(colour, 0.14),
         "hoverinfo": "skip",
         "name": label,
     }
-    return [_thin(line, comparison, label, faded(colour, 0.35)), around, bold]
+    return [_thin(line, comparison, label, palette.faded(colour, 0.35)), around, bold]
 
 
 def _thin(line: Line, comparison: Comparison, label: str, colour: str) -> dict:
@@ -195,7 +198,7 @@ def _thin(line: Line, comparison: Comparison, label: str, colour: str) -> dict:
     }
 
 
-def _single(line: Line, label: str, colour: str, dash: str, look: Look) -> dict:
+def _single(line: Line, label: str, colour: str, dash: str, theme: Theme) -> dict:
     return {
         "type": "scatter",
         "x": line.x.astype(np.float32),
@@ -203,7 +206,7 @@ def _single(line: Line, label: str, colour: str, dash: str, look: Look) -> dict:
         "name": label,
         "mode": "lines+markers",
         "line": {"color": colour, "width": 1.5, "dash": dash},
-        "marker": {"size": 6, "color": look.paper, "line": {"color": colour, "width": 1.5}},
+        "marker": {"size": 6, "color": theme.paper, "line": {"color": colour, "width": 1.5}},
         "hovertemplate": f"{label}: one seed, anecdotal<br>%{{y:.4f}} at %{{x}}<extra></extra>",
     }
 

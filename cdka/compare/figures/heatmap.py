@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from cdka import palette
 from cdka.compare.comparison import Comparison
-from cdka.compare.figures.style import FACTOR_COLOURS, SEQUENTIAL, Look, axes, drawn, panels, rgb
-from cdka.formatting import count_words, estimate
+from cdka.compare.figures.style import axes, drawn, panels
+from cdka.formatting import count, estimate
+from cdka.palette import LIGHT, Theme
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -23,47 +25,46 @@ SIZE = 0.94
 
 
 def heatmap_figure(
-    comparison: Comparison, shown: Sequence[str], untried: pd.DataFrame | None = None, *, look: Look | None = None
+    comparison: Comparison, shown: Sequence[str], untried: pd.DataFrame | None = None, *, theme: Theme = LIGHT
 ) -> Figure:
     """One panel per r; each cell's ``customdata`` is (r1, r2, r, arm), arm empty where nothing was tried.
 
     ``untried`` has columns r1, r2, r and num_params. Where several arms share a cell (other settings differ) the cell
     shows the one with most seeds, then the first. Colours span the shown values; a single seed is hollow.
     """
-    look = look or Look()
     cells = comparison.arms[(comparison.arms["method"] == "cdka") & comparison.arms["arm"].isin(shown)]
     cells = cells.sort_values("n", ascending=False, kind="stable").drop_duplicates(["r1", "r2", "r"])
     untried = pd.DataFrame(columns=["r1", "r2", "r", "num_params"]) if untried is None else untried
-    levels = {f: sorted({int(v) for v in [*cells[f].dropna(), *untried[f]]}) for f in FACTOR_COLOURS}
+    levels = {f: sorted({int(v) for v in [*cells[f].dropna(), *untried[f]]}) for f in palette.FACTORS}
     spots = {factor: {level: i for i, level in enumerate(levels[factor])} for factor in ("r1", "r2")}
     known = cells[cells["n"] > 0]
     limits = (float(known["mean"].min()), float(known["mean"].max())) if len(known) else (0.0, 1.0)
     everything = pd.concat([cells[untried.columns], untried]) if len(untried) else cells
     traces, notes = [], []
     for i, r in enumerate(levels["r"]):
-        traces.append(_tried(cells[cells["r"] == r], spots, limits, look) | axes(i))
+        traces.append(_tried(cells[cells["r"] == r], spots, limits, theme) | axes(i))
         rest = untried[untried["r"] == r]
         if len(rest):
-            traces.append(_hatched(rest, spots, look) | axes(i))
+            traces.append(_hatched(rest, spots, theme) | axes(i))
         for line in equal_parameter_lines(everything, r, levels):
-            traces.append(_line(line, levels, look) | axes(i))
-            notes += _line_label(traces[-1], line, look, i)
+            traces.append(_line(line, levels, theme) | axes(i))
+            notes += _line_label(traces[-1], line, theme, i)
         notes += _cell_labels(traces, i)
     layout = panels(
         [f"r = {r}" for r in levels["r"]] or [""],
-        look=look,
+        theme=theme,
         columns=3,
         height=120 + 62 * max(3, len(levels["r1"])),
         heading=f"Which r1 and r2 give the best {comparison.measure.header}?",
-        x=_axis("r2", levels["r2"], look),
-        y=_axis("r1", levels["r1"], look),
+        x=_axis("r2", levels["r2"], theme),
+        y=_axis("r1", levels["r1"], theme),
     )
     layout["annotations"] += notes
     return drawn(layout | {"barmode": "overlay", "bargap": 0, "clickmode": "event+select"}, traces)
 
 
-def _axis(factor: str, levels: list[int], look: Look) -> dict:
-    colour = {"color": look.text(factor)}
+def _axis(factor: str, levels: list[int], theme: Theme) -> dict:
+    colour = {"color": theme.text(factor)}
     return {
         "tickvals": list(range(len(levels))),
         "ticktext": [str(level) for level in levels],
@@ -86,17 +87,17 @@ def _bars(rows: pd.DataFrame, spots: dict, **more) -> dict:
     }
 
 
-def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], look: Look) -> dict:
+def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], theme: Theme) -> dict:
     text, hover, fill, edge = [], [], [], []
     for row in rows.to_dict("records"):
         words = estimate(row["mean"], row["ci_low"], row["ci_high"], row["n"])
         text.append(words.replace(" ± ", "<br>±").replace(" (", "<br>("))
-        hover.append(f"{row['arm_label']}<br>{words}<br>{count_words(row['num_params'])} parameters")
+        hover.append(f"{row['arm_label']}<br>{words}<br>{count(row['num_params'])} parameters")
         colour = _shade(row["mean"], limits)
         hollow = row["n"] < 2 or math.isnan(row["mean"])
-        fill.append(look.paper if hollow else colour)
-        edge.append(colour if row["n"] else look.quiet)
-    ink = [look.ink if f == look.paper else _readable(f) for f in fill]
+        fill.append(theme.paper if hollow else colour)
+        edge.append(colour if row["n"] else theme.grid)
+    ink = [theme.ink if f == theme.paper else palette.readable_on(f) for f in fill]
     return _bars(
         rows,
         spots,
@@ -109,20 +110,26 @@ def _tried(rows: pd.DataFrame, spots: dict, limits: tuple[float, float], look: L
     )
 
 
-def _hatched(rows: pd.DataFrame, spots: dict, look: Look) -> dict:
+def _hatched(rows: pd.DataFrame, spots: dict, theme: Theme) -> dict:
     return _bars(
         rows,
         spots,
         name="untried",
         hoverinfo="text",
         hovertext=[
-            f"r1 {r1}, r2 {r2}, r {r}: not tried<br>{count_words(count)} parameters<br>click to add it"
-            for r1, r2, r, count in rows[["r1", "r2", "r", "num_params"]].itertuples(index=False)
+            f"r1 {r1}, r2 {r2}, r {r}: not tried<br>{count(params)} parameters<br>click to add it"
+            for r1, r2, r, params in rows[["r1", "r2", "r", "num_params"]].itertuples(index=False)
         ],
         marker={
             "color": "rgba(0,0,0,0)",
-            "line": {"color": look.quiet, "width": 1},
-            "pattern": {"shape": "/", "size": 7, "solidity": 0.12, "fgcolor": look.quiet, "bgcolor": "rgba(0,0,0,0)"},
+            "line": {"color": theme.grid, "width": 1},
+            "pattern": {
+                "shape": "/",
+                "size": 7,
+                "solidity": 0.12,
+                "fgcolor": theme.grid,
+                "bgcolor": "rgba(0,0,0,0)",
+            },
         },
         customdata=rows[["r1", "r2", "r"]].assign(arm="").astype(object).to_numpy(),
     )
@@ -154,7 +161,7 @@ def equal_parameter_lines(cells: pd.DataFrame, r: int, levels: dict[str, list[in
     return found
 
 
-def _line(line: dict, levels: dict[str, list[int]], look: Look) -> dict:
+def _line(line: dict, levels: dict[str, list[int]], theme: Theme) -> dict:
     ends = [-0.5, len(levels["r1"]) - 0.5]
     rows = np.linspace(*ends, 60)
     log_r1, log_r2 = np.log2(levels["r1"]), np.log2(levels["r2"])
@@ -166,21 +173,21 @@ def _line(line: dict, levels: dict[str, list[int]], look: Look) -> dict:
         "y": np.where(inside, rows, np.nan),
         "mode": "lines",
         "hoverinfo": "skip",
-        "line": {"color": look.ink, "width": 1, "dash": "dot"},
+        "line": {"color": theme.ink, "width": 1, "dash": "dot"},
         "opacity": 0.6,
-        "name": f"{count_words(line['params'])} parameters",
+        "name": f"{count(line['params'])} parameters",
     }
 
 
-def _line_label(trace: dict, line: dict, look: Look, panel: int) -> list[dict]:
+def _line_label(trace: dict, line: dict, theme: Theme, panel: int) -> list[dict]:
     """The count of a line, near its upper end."""
     inside = np.flatnonzero(np.isfinite(trace["y"]))
     if not len(inside):
         return []
     at = inside[-min(4, len(inside))]
     return [
-        _note(trace["x"][at], trace["y"][at], count_words(line["params"]), panel, look.ink, size=10)
-        | {"bgcolor": look.paper, "opacity": 0.85, "borderpad": 1}
+        _note(trace["x"][at], trace["y"][at], count(line["params"]), panel, theme.ink, size=10)
+        | {"bgcolor": theme.paper, "opacity": 0.85, "borderpad": 1}
     ]
 
 
@@ -224,16 +231,6 @@ def _position(values: np.ndarray, logs: np.ndarray) -> np.ndarray:
 def _shade(value: float, limits: tuple[float, float]) -> str:
     """The colour of a value on the sequential scale."""
     if math.isnan(value):
-        return "rgb(128, 128, 128)"
+        return palette.NEUTRAL
     low, high = limits
-    share = 0.5 if high <= low else (value - low) / (high - low)
-    channels = [
-        np.interp(share * (len(SEQUENTIAL) - 1), range(len(SEQUENTIAL)), c)
-        for c in zip(*map(rgb, SEQUENTIAL), strict=True)
-    ]
-    return f"rgb({', '.join(str(round(float(channel))) for channel in channels)})"
-
-
-def _readable(colour: str) -> str:
-    red, green, blue = (float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3])
-    return "#1D232B" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#FFFFFF"
+    return palette.sequential(0.5 if high <= low else (value - low) / (high - low))

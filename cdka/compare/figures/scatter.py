@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from cdka import palette
 from cdka.compare.comparison import Comparison
-from cdka.compare.figures.style import METHOD_SYMBOLS, Look, dress, faded, title
-from cdka.formatting import count_words, estimate
+from cdka.compare.figures.style import METHOD_SYMBOLS, arm_colour, dress, title
+from cdka.formatting import count, estimate
+from cdka.palette import LIGHT, Theme
 from cdka.stats.paired import BETTER, WORSE, needs
 from cdka.stats.pareto import AMBIGUOUS, OFF, ON
 
@@ -31,7 +33,7 @@ PLOT_WIDTH, PLOT_HEIGHT = 800, 330
 
 
 def scatter_figure(
-    comparison: Comparison, shown: Sequence[str], cost: str = "num_params", *, look: Look | None = None
+    comparison: Comparison, shown: Sequence[str], cost: str = "num_params", *, theme: Theme = LIGHT
 ) -> Figure:
     """One mark per shown arm with its 95 % interval; ``customdata`` is the arm.
 
@@ -40,12 +42,11 @@ def scatter_figure(
     """
     import plotly.graph_objects as go
 
-    look = look or Look()
     status = comparison.pareto(cost)
     arms = comparison.arms[comparison.arms["arm"].isin(shown) & (comparison.arms["n"] > 0)]
     arms = arms[arms[cost].notna()].sort_values(cost)
     figure = go.Figure()
-    dress(figure, look, height=430)
+    dress(figure, theme, height=430)
     for _, front in arms[arms["arm"].map(status) == ON].groupby(["model", "task"], sort=False):
         if len(front) < 2:
             continue
@@ -55,15 +56,15 @@ def scatter_figure(
                 y=front["mean"],
                 mode="lines",
                 hoverinfo="skip",
-                line={"color": look.ink, "width": 1, "dash": "dot", "shape": "hv"},
+                line={"color": theme.ink, "width": 1, "dash": "dot", "shape": "hv"},
                 name="front",
             )
         )
     for kind, size, alpha in ((OFF, 7, 0.45), (AMBIGUOUS, 11, 0.85), (ON, 13, 1.0)):
         rows = arms[arms["arm"].map(status) == kind]
         if len(rows):
-            figure.add_trace(_marks(rows, comparison, cost, kind, size, alpha, look))
-    _label(figure, arms, cost, look)
+            figure.add_trace(_marks(rows, comparison, cost, kind, size, alpha, theme))
+    _label(figure, arms, cost, theme)
     ticks = _ticks(arms[cost].dropna().astype(float))
     figure.update_xaxes(title_text=COSTS[cost], type="log", tickvals=ticks, ticktext=[_amount(t, cost) for t in ticks])
     figure.update_yaxes(title_text=comparison.measure.header, range=_within(arms, comparison.measure.is_share))
@@ -81,7 +82,7 @@ def _within(arms: pd.DataFrame, share: bool) -> list[float] | None:
     return [max(float(low) - pad, -0.02), min(float(high) + pad, 1.02)]
 
 
-def _label(figure: Figure, arms: pd.DataFrame, cost: str, look: Look) -> None:
+def _label(figure: Figure, arms: pd.DataFrame, cost: str, theme: Theme) -> None:
     """Write each arm beside its mark where it covers no other label or mark; hover tells the rest."""
     if not 0 < len(arms) <= LABELLED:
         return
@@ -108,7 +109,7 @@ def _label(figure: Figure, arms: pd.DataFrame, cost: str, look: Look) -> None:
                     yshift=rise,
                     xanchor="left" if side > 0 else "right",
                     xshift=9 * side,
-                    font={"size": 11, "color": look.method(row["method"])},
+                    font={"size": 11, "color": arm_colour(row, theme)},
                 )
                 break
 
@@ -127,18 +128,20 @@ def _ticks(values: pd.Series) -> list[float]:
     return inside
 
 
-def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, size: int, alpha: float, look: Look):
+def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, size: int, alpha: float, theme: Theme):
     import plotly.graph_objects as go
 
-    colours = [look.method(method) for method in rows["family"]]
-    fills = [look.paper if n < 2 else faded(colour, alpha) for colour, n in zip(colours, rows["n"], strict=True)]
+    colours = [arm_colour(row, theme) for row in rows.to_dict("records")]
+    fills = [
+        theme.paper if n < 2 else palette.faded(colour, alpha) for colour, n in zip(colours, rows["n"], strict=True)
+    ]
     words = [
         f"{row['arm_label']}<br>{estimate(row['mean'], row['ci_low'], row['ci_high'], row['n'])}"
         f"<br>{_amount(row[cost], cost)}, {COSTS[cost]}<br>{_front(kind)}"
         for row in rows.to_dict("records")
     ]
     half = ((rows["ci_high"] - rows["ci_low"]) / 2).fillna(0).to_numpy()
-    ring = look.ink if kind == ON else None
+    ring = theme.ink if kind == ON else None
     return go.Scatter(
         x=rows[cost].astype(float),
         y=rows["mean"],
@@ -147,7 +150,7 @@ def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, siz
         hoverinfo="text",
         name=_front(kind),
         customdata=rows["arm"].to_numpy(dtype=object),
-        error_y={"array": half, "color": look.faint, "thickness": 1.2, "width": 3},
+        error_y={"array": half, "color": theme.faint, "thickness": 1.2, "width": 3},
         marker={
             "size": size,
             "color": fills,
@@ -161,36 +164,35 @@ def _amount(value: float, cost: str) -> str:
     """A cost in words: ``30.5 k``, ``612 MB``, ``13.2``."""
     if cost == "peak_bytes":
         return f"{value / 1e9:.3g} GB" if value >= 1e9 else f"{value / 1e6:.3g} MB"
-    return f"{value:,.0f}" if cost == "num_params" and value < 1e4 else count_words(value)
+    return f"{value:,.0f}" if cost == "num_params" and value < 1e4 else count(value)
 
 
 def _front(kind: str) -> str:
     return {ON: "on the front", OFF: "off the front", AMBIGUOUS: "front or not: these seeds cannot tell"}[kind]
 
 
-def difference_figure(comparison: Comparison, shown: Sequence[str], *, look: Look | None = None) -> Figure:
+def difference_figure(comparison: Comparison, shown: Sequence[str], *, theme: Theme = LIGHT) -> Figure:
     """The paired difference of each shown arm from the reference, with its 95 % interval and verdict.
 
     Filled: resolved after Holm; hollow: not. Arms without a shared seed are left out.
     """
     import plotly.graph_objects as go
 
-    look = look or Look()
     found = comparison.verdicts
     found = found[found["a"].isin(shown) & found["difference"].notna()]
     figure = go.Figure()
-    dress(figure, look, height=110 + 22 * max(4, len(found)))
+    dress(figure, theme, height=110 + 22 * max(4, len(found)))
     labels = comparison.labels
     names = [
         f"{labels[a]}" + (f" − {labels[b]}" if comparison.all_pairs else "")
         for a, b in zip(found["a"], found["b"], strict=True)
     ]
-    shade = {BETTER: "#0072B2", WORSE: "#D55E00"}
-    colours = [shade.get(verdict, look.method("lora")) for verdict in found["verdict"]]
+    shade = {BETTER: palette.BETTER, WORSE: palette.WORSE}
+    colours = [shade.get(verdict, theme.method("lora")) for verdict in found["verdict"]]
     notes = [row["verdict"] if row["verdict"] in shade else needs(row) for _, row in found.iterrows()]
     high = (found["ci_high"] - found["difference"]).fillna(0)
     low = (found["difference"] - found["ci_low"]).fillna(0)
-    figure.add_vline(x=0, line={"color": look.ink, "width": 1})
+    figure.add_vline(x=0, line={"color": theme.ink, "width": 1})
     figure.add_trace(
         go.Scatter(
             x=found["difference"],
@@ -199,14 +201,14 @@ def difference_figure(comparison: Comparison, shown: Sequence[str], *, look: Loo
             text=notes,
             hovertemplate="%{y}<br>%{x:+.4f}<br>%{text}<extra></extra>",
             customdata=found["a"].to_numpy(dtype=object),
-            error_x={"array": high, "arrayminus": low, "color": look.faint, "thickness": 1.5, "width": 3},
+            error_x={"array": high, "arrayminus": low, "color": theme.faint, "thickness": 1.5, "width": 3},
             marker={
                 "size": 10,
                 "line": {"color": colours, "width": 2},
                 "symbol": [
                     {BETTER: "triangle-right", WORSE: "triangle-left"}.get(v, "circle") for v in found["verdict"]
                 ],
-                "color": [c if v in shade else look.paper for c, v in zip(colours, found["verdict"], strict=True)],
+                "color": [c if v in shade else theme.paper for c, v in zip(colours, found["verdict"], strict=True)],
             },
         )
     )

@@ -1,101 +1,46 @@
-"""The look of Compare's figures: colours with one meaning, ramps for levels, panels, labels at the lines' ends."""
+"""What Compare's figures share: the colour of an arm, panels that zoom together, labels at the ends of lines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from cdka.palette import FACTORS, Theme, configuration_colour
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-FACTOR_COLOURS = {"r1": "#D55E00", "r2": "#0072B2", "r": "#009E73"}
-"""Okabe-Ito: vermillion, blue and bluish green mean r1, r2 and r everywhere."""
-FACTOR_INKS = {"r1": "#B34E00", "r2": "#00659E", "r": "#007A59"}
-FACTOR_INKS_DARK = {"r1": "#FF9147", "r2": "#5DB5EE", "r": "#3CCB9E"}
-METHOD_COLOURS = {"cdka": "#009E73", "lora": "#7A7F87", "lokr": "#CC79A7", "dora": "#A0825A"}
 METHOD_SYMBOLS = {"cdka": "circle", "lora": "square", "lokr": "diamond", "dora": "cross", "full": "x"}
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+METHOD_DASHES = {"cdka": "solid", "lora": "dash", "lokr": "dashdot", "dora": "longdash", "full": "dot"}
 FONT = "'Source Sans', 'Source Sans Pro', 'Segoe UI', sans-serif"
-SEQUENTIAL = (
-    "#433E85",
-    "#38588C",
-    "#2D708E",
-    "#25858E",
-    "#1E9B8A",
-    "#2AB07F",
-    "#52C569",
-    "#86D549",
-    "#C2DF23",
-    "#FDE725",
-)
-"""Low to high, viridis without its darkest end."""
-DIVERGING = "RdBu"
 
 
-@dataclass(frozen=True)
-class Look:
-    """The theme a figure is drawn for."""
+def arm_colour(row: Mapping[str, Any], theme: Theme) -> str:
+    """The colour of an arm: its configuration's own, wherever it is drawn; full fine-tuning in ink.
 
-    dark: bool = False
-
-    @property
-    def ink(self) -> str:
-        """Text, axes, and full fine-tuning."""
-        return "#E4E8EC" if self.dark else "#1D232B"
-
-    @property
-    def paper(self) -> str:
-        """The background of the page."""
-        return "#14181D" if self.dark else "#FDFDFB"
-
-    @property
-    def quiet(self) -> str:
-        """Grid and hatching."""
-        return "#3A424C" if self.dark else "#D5DAE0"
-
-    @property
-    def faint(self) -> str:
-        """Error bars: quieter than a mark, plainer than the grid."""
-        return "#77818C" if self.dark else "#98A1AB"
-
-    def method(self, name: str) -> str:
-        """The colour of a method; full fine-tuning is drawn in ink."""
-        if name == "full":
-            return self.ink
-        return "#A5ABB3" if self.dark and name == "lora" else METHOD_COLOURS.get(name, self.ink)
-
-    def text(self, factor: str) -> str:
-        """A factor's colour where it is read as text: dark enough on light paper, light enough on dark."""
-        return (FACTOR_INKS_DARK if self.dark else FACTOR_INKS)[factor]
-
-    def ramp(self, factor: str, count: int) -> list[str]:
-        """``count`` shades of a factor's colour, from its lowest level to its highest, apart from the paper."""
-        base = np.array(rgb(FACTOR_COLOURS[factor]), dtype=float)
-        # signed mixtures: with white above zero, with black below
-        low, high = (0.15, 0.72) if self.dark else (0.45, -0.38)
-        mixtures = np.linspace(low, high, count) if count > 1 else [0.15 if self.dark else 0.0]
-        return [_hex(base + ((255 if m > 0 else 0) - base) * abs(m)) for m in mixtures]
-
-
-def _hex(colour: np.ndarray) -> str:
-    return "#" + "".join(f"{round(float(channel)):02X}" for channel in colour)
-
-
-def rgb(colour: str) -> tuple[int, int, int]:
-    """The channels of a colour written ``#RRGGBB``."""
-    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
-
-
-def faded(colour: str, alpha: float) -> str:
-    """``colour`` as rgba with the given opacity."""
-    return f"rgba({', '.join(map(str, rgb(colour)))}, {alpha})"
+    ``row`` has method, r1, r2, r, rank and arm_label; what stands in the label behind the configuration is its variant.
+    """
+    if row["method"] == "full":
+        return theme.ink
+    components = None if row["method"] != "cdka" or row["r1"] != row["r1"] else tuple(int(row[f]) for f in FACTORS)
+    rank = row.get("rank")
+    return configuration_colour(
+        row["method"],
+        components,
+        None if rank is None or rank != rank else int(rank),
+        row["arm_label"].partition(" · ")[2],
+    )
 
 
 def panels(
-    titles: Sequence[str], *, look: Look, columns: int, height: int, heading: str, x: dict[str, Any], y: dict[str, Any]
+    titles: Sequence[str],
+    *,
+    theme: Theme,
+    columns: int,
+    height: int,
+    heading: str,
+    x: dict[str, Any],
+    y: dict[str, Any],
 ) -> dict[str, Any]:
     """The layout of small multiples that zoom together, one panel per title, at most ``columns`` in a row.
 
@@ -107,8 +52,13 @@ def panels(
     rows = -(-count // wide)
     across, down = 0.035, 0.2 / rows
     width, tall = (1 - across * (wide - 1)) / wide, (1 - down * (rows - 1)) / rows
-    look_of_axis = {"gridcolor": look.quiet, "linecolor": look.quiet, "zeroline": False, "automargin": True}
-    layout = _page(look, height=height if rows == 1 else 300 * rows + 60) | {"annotations": []}
+    look_of_axis = {
+        "gridcolor": theme.grid,
+        "linecolor": theme.grid,
+        "zeroline": False,
+        "automargin": True,
+    }
+    layout = _page(theme, height=height if rows == 1 else 300 * rows + 60) | {"annotations": []}
     layout["title"] = _heading(heading)
     if count > 1:
         layout["margin"] = layout["margin"] | {"t": 78}
@@ -134,7 +84,10 @@ def panels(
                     "showarrow": False,
                     "xanchor": "center",
                     "yanchor": "bottom",
-                    "font": {"size": 14, "color": look.text(factor) if factor in FACTOR_COLOURS else look.ink},
+                    "font": {
+                        "size": 14,
+                        "color": theme.text(factor) if factor in FACTORS else theme.ink,
+                    },
                 }
             )
     return layout
@@ -157,18 +110,18 @@ def drawn(layout: dict[str, Any], traces: list[dict]) -> Figure:
     return go.Figure(data=traces, layout=layout, _validate=False)
 
 
-def _page(look: Look, *, height: int) -> dict[str, Any]:
+def _page(theme: Theme, *, height: int) -> dict[str, Any]:
     return {
         "height": height,
         "margin": {"l": 12, "r": 12, "t": 44, "b": 12},
         "showlegend": False,
         "hovermode": "closest",
-        "font": {"color": look.ink, "size": 12, "family": FONT},
+        "font": {"color": theme.ink, "size": 12, "family": FONT},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "uirevision": "kept",
         "hoverlabel": {"align": "left"},
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": look.quiet, "activecolor": look.ink},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": theme.grid, "activecolor": theme.ink},
     }
 
 
@@ -176,11 +129,11 @@ def _heading(text: str) -> dict[str, Any]:
     return {"text": text, "x": 0, "xanchor": "left", "y": 0.99, "yanchor": "top", "font": {"size": 15}}
 
 
-def dress(figure: Figure, look: Look, *, height: int) -> None:
+def dress(figure: Figure, theme: Theme, *, height: int) -> None:
     """Our fonts, margins, grid and transparent ground."""
-    figure.update_layout(_page(look, height=height))
-    figure.update_xaxes(gridcolor=look.quiet, linecolor=look.quiet, zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor=look.quiet, linecolor=look.quiet, zeroline=False, automargin=True)
+    figure.update_layout(_page(theme, height=height))
+    figure.update_xaxes(gridcolor=theme.grid, linecolor=theme.grid, zeroline=False, automargin=True)
+    figure.update_yaxes(gridcolor=theme.grid, linecolor=theme.grid, zeroline=False, automargin=True)
 
 
 def title(figure: Figure, text: str) -> None:

@@ -1,0 +1,145 @@
+"""Asks whose gradient is measured and how; starts the measurement in a process of its own."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import data, state, widgets
+from app.align.alignment_figures import PICKED
+from cdka import align
+from cdka.align import AlignRequest, Status
+from cdka.align.verdict import LEAST_CONFIGURATIONS
+from cdka.components import Components
+from cdka.errors import CdkaError
+from cdka.models.catalogue import find_model, list_models
+from cdka.models.targets import ROLE_TARGETS, target_names
+from cdka.tasks.catalogue import TASKS
+
+LAYERS = "All layers"
+HELP = {
+    "r1": "rows of each A_i: costs alignment, buys rank",
+    "r2": "columns of each B_i: buys alignment",
+    "r": "components summed",
+}
+STEPS = {
+    "gradient": "plain gradient",
+    "projection": "best in the span of A",
+    "adam": "signs, as Adam's",
+}
+"""What counts as the first step."""
+
+
+def request() -> AlignRequest:
+    """The measurement asked for, with its grid filled in. Raises CdkaError for what cannot be measured."""
+    names = [shapes.name for shapes in list_models()]
+    model = st.selectbox(
+        "Model",
+        names,
+        index=names.index(state.default("align_model")),
+        accept_new_options=True,
+        **state.bound("align_model"),
+        help="Its weights must be on this machine; embedded models always are.",
+    ) or state.default("align_model")
+    fitting = [name for name, task in TASKS.items() if not task.models or model in task.models]
+    if not fitting:
+        raise CdkaError(f"no task in the catalogue fits {model!r}. Choose another model, or see: cdka tasks")
+    if st.session_state.get("align_task", fitting[0]) not in fitting:
+        st.session_state["align_task"] = fitting[0]
+    index = fitting.index(state.default("align_task")) if state.default("align_task") in fitting else 0
+    task = st.selectbox("Task", fitting, index=index, **state.bound("align_task"))
+    left, right = st.columns(2, gap="small")
+    batches = left.number_input("Batches", 1, 64, 1, key="align-batches", persist_state="session")
+    inits = right.number_input(
+        "Initialisations",
+        1,
+        50,
+        5,
+        key="align-inits",
+        persist_state="session",
+        help="Random draws of A for every option; their spread is shown.",
+    )
+    step = st.selectbox(
+        "First step",
+        list(STEPS),
+        format_func=STEPS.get,
+        key="align-step",
+        persist_state="session",
+        help="Which update is compared with full fine-tuning's.",
+    )
+    roles = [role for role in ROLE_TARGETS if role == ROLE_TARGETS[0] or role in target_names(find_model(model))]
+    modules = st.selectbox(
+        "Modules", roles, index=0, key="align-modules", persist_state="session", help="Whose gradients are measured."
+    )
+    return AlignRequest(
+        model=model, task=task, batches=int(batches), inits=int(inits), step=step, target_modules=modules
+    ).with_grid()
+
+
+def components(request: AlignRequest) -> Components:
+    """The option looked at: one value of each axis of the grid. A click on the map sets r1 and r2."""
+    chosen = {}
+    for name in ("r1", "r2", "r"):
+        key, values = f"align_{name}", list(getattr(request, f"{name}_values"))
+        wanted = st.session_state.get(key, st.query_params.get(key, state.default(key)))
+        nearest = min(values, key=lambda value, wanted=int(wanted): abs(value - wanted))
+        if key in st.session_state and st.session_state[key] != nearest:
+            st.session_state[key] = nearest
+        if len(values) == 1:
+            chosen[name] = values[0]
+            continue
+        given = {} if key in st.session_state else {"value": nearest}
+        chosen[name] = st.select_slider(name, values, **given, **state.bound(key), help=HELP[name])
+    return Components(**chosen)
+
+
+def clicked(key: str) -> None:
+    """Look at the cell of the map that was clicked."""
+    cells = st.session_state[key]["selection"].get(PICKED) or []
+    for cell in cells[:1]:
+        for name in ("r1", "r2"):
+            st.session_state[f"align_{name}"] = int(cell[name])
+
+
+def measure(request: AlignRequest) -> Status:
+    """The state of the measurement, with the button or the progress that belongs to it."""
+    now = align.status(request)
+    if now.state == "failed":
+        widgets.error(f"The measurement failed: {now.cause}")
+    if now.state in ("absent", "failed"):
+        st.button(
+            "Measure on a real gradient",
+            type="primary",
+            width="stretch",
+            on_click=_start,
+            args=(request,),
+            key="measure",
+            help="Backpropagates the frozen model once, in its own process, and keeps the gradients.",
+        )
+    elif now.state == "running":
+        st.fragment(_progress, run_every=0.7, key="align-progress")(request)
+    else:
+        widgets.remark("Measured; asking again costs nothing.")
+    return now
+
+
+def sweeps(request: AlignRequest) -> dict[str, str]:
+    """The sweeps whose runs may be held against alignment, id to name: on this model and task, many arms first."""
+    able = []
+    for sweep in data.store().sweeps()[:100]:
+        base = sweep.plan.get("base", sweep.plan)
+        if (base.get("model"), base.get("task")) == (request.model, request.task):
+            able.append(sweep)
+    able.sort(key=lambda sweep: len(sweep.plan.get("arms", ())) < LEAST_CONFIGURATIONS)
+    return {sweep.sweep_id: sweep.name for sweep in able}
+
+
+def _start(request: AlignRequest) -> None:
+    with widgets.errors_shown():
+        align.start(request)
+
+
+def _progress(request: AlignRequest) -> None:
+    now = align.status(request)
+    st.progress(min(1.0, now.share), text=now.phase or "starting")
+    if now.state != "running":
+        st.rerun()

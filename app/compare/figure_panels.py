@@ -1,0 +1,150 @@
+"""The figures of the Compare room: what each asks of the reader, and what a click on it does."""
+
+from __future__ import annotations
+
+import uuid
+
+import pandas as pd
+import streamlit as st
+
+from app import data, state, widgets
+from app.compare import controls
+from app.compare.figure_frame import draw, pure
+from app.compare.sources import Chosen, axes, curves
+from cdka import formatting
+from cdka.compare.comparison import Comparison
+from cdka.compare.figures.curves import CROWDED, X_TITLES, crowded, curve_figure, factors_that_vary
+from cdka.compare.figures.heatmap import heatmap_figure
+from cdka.compare.figures.scatter import COSTS, SHARED, difference_figure, scatter_figure
+from cdka.compare.report import provenance
+from cdka.compare.untried import specs_for, untried_cells
+
+CURVES = {
+    "validation accuracy": ("eval", "accuracy"),
+    "validation loss": ("eval", "loss"),
+    "training loss": ("step", "loss"),
+}
+_THIN = "Thin: one seed."
+_CROWDED = f"Seeds and bands are drawn in panels of up to {CROWDED} arms: show fewer to see them."
+
+
+def curve_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
+    """Accuracy and loss along the way, by step, samples, time or tokens, in panels."""
+    along = {X_TITLES[axis]: axis for axis in axes(chosen.source)}
+    which, across, panels = st.columns(3)
+    name = which.selectbox("Curve", list(CURVES), **state.bound("curve"))
+    controls.kept("axis", list(along))
+    axis = along[across.selectbox("Along", list(along), **state.bound("axis"))]
+    varying = factors_that_vary(comparison.arms)
+    options = [state.default("facet"), "none", *(f"by {factor}" for factor in varying)]
+    controls.kept("facet", options)
+    picked = panels.selectbox("Panels", options, **state.bound("facet"))
+    facet = (varying[0] if len(varying) > 1 else None) if picked == options[0] else picked.removeprefix("by ")
+    facet = None if facet == "none" else facet
+    kind, column = CURVES[name]
+    points = curves(chosen, axis, column, kind)
+    hidden = crowded(comparison, shown, facet)
+    draw(
+        pure(curve_figure, points, comparison, shown, x=axis, y=column, kind=kind, facet=facet),
+        "curves",
+        f"{name} by {X_TITLES[axis]}, one line per arm with its 95 % interval",
+        caption=f"{_CROWDED if hidden else _THIN} Bold: mean over seeds, ending where the first seed ends. Band: 95 % "
+        "interval of the mean. Hollow: a single seed, anecdotal.",
+        source=provenance(comparison, shown),
+    )
+
+
+def map_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
+    """The r1 x r2 map; a click on a hatched cell offers to launch it."""
+    within, shown = _one_group(comparison, shown)
+    cells, refusal = untried_cells(comparison, within)
+    hatched = "Hatched: fits the layers, not tried" + ("; click to launch it." if chosen.sweep_ids else " there.")
+    event = draw(
+        pure(heatmap_figure, comparison, shown, cells),
+        "map",
+        "Map of r1 by r2 per r with the metric and its interval",
+        caption=f"Colour: mean; in the cell, half of the 95 % interval. Hollow: one seed. {hatched} Dotted: equal "
+        f"parameters. {refusal or ''}",
+        source=provenance(comparison, shown),
+        on_select="rerun",
+        selection_mode="points",
+    )
+    picked = [point.get("customdata") for point in event["selection"]["points"] if point.get("customdata")]
+    cell = next((c for c in picked if len(c) == 4 and not c[3]), None)
+    if cell is not None and chosen.sweep_ids:
+        _offer(chosen, comparison, tuple(int(v) for v in cell[:3]), cells, within)
+
+
+def _one_group(comparison: Comparison, shown: list[str]) -> tuple[list[str], list[str]]:
+    """All arms, and the shown ones, of one model and task: a cell of the map has one value."""
+    groups = {
+        f"{group['model'].iloc[0]} on {group['task'].iloc[0]}": group["arm"].to_list()
+        for group in comparison.groups
+        if (group["method"] == "cdka").any()
+    }
+    if len(groups) < 2:
+        return next(iter(groups.values()), []), shown
+    within = groups[controls.pick("map_of", "Model and task", list(groups))]
+    return within, [arm for arm in shown if arm in within]
+
+
+def _offer(
+    chosen: Chosen, comparison: Comparison, cell: tuple[int, int, int], cells: pd.DataFrame, within: list[str]
+) -> None:
+    row = cells[(cells["r1"] == cell[0]) & (cells["r2"] == cell[1]) & (cells["r"] == cell[2])]
+    if row.empty:
+        return  # launched a moment ago: the click is still selected
+    specs = specs_for(comparison, cell, within)
+    seconds = pd.to_numeric(comparison.frame["seconds"], errors="coerce").mean()
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        cost = (
+            f"about {formatting.duration(len(specs) * seconds)} of training"
+            if pd.notna(seconds)
+            else "time not known yet"
+        )
+        count = widgets.count_html(int(row["num_params"].iloc[0]), "parameters")
+        widgets.html_block(f"{widgets.chip_html(cell)} {count} · {formatting.plural(len(specs), 'run')}, {cost}")
+        request = st.session_state.setdefault(f"launch-{cell}", uuid.uuid4().hex)
+        if st.button("Launch this cell", type="primary", key="compare-launch"):
+            from cdka.sweep.launch import launch_runs
+
+            store = data.store()
+            runs = comparison.frame[comparison.frame["arm"].isin(within)]
+            launch_runs(specs, store, sweep_id=runs["sweep_id"].iloc[0], request_id=request)
+            st.session_state.pop(f"launch-{cell}")
+            st.toast(f"{formatting.plural(len(specs), 'run')} queued.")
+            st.rerun()
+
+
+def cost_panel(comparison: Comparison, shown: list[str]) -> None:
+    """The metric against parameters, time or memory, with the front."""
+    known = {COSTS[c]: c for c in COSTS if c in comparison.arms and comparison.arms[c].notna().any()}
+    if not known:
+        widgets.html_block('<div class="cdka-quiet">No run has reported what it cost yet.</div>')
+        return
+    controls.kept("cost", list(known))
+    cost = known[st.selectbox("Cost", list(known), **state.bound("cost"))]
+    draw(
+        pure(scatter_figure, comparison, shown, cost),
+        "cost",
+        f"{comparison.measure.header} against {COSTS[cost]} with the Pareto front",
+        caption="Ringed: on the front, resolvedly better than everything as cheap. Pale: off it. Plain: these seeds "
+        f"cannot tell. Hollow: one seed. Bars: 95 % intervals. {'' if cost == 'num_params' else SHARED}",
+        source=provenance(comparison, shown),
+    )
+
+
+def difference_panel(comparison: Comparison, shown: list[str]) -> None:
+    """Paired differences from the reference."""
+    if comparison.verdicts.empty:
+        widgets.html_block(
+            '<div class="cdka-quiet">Nothing to compare yet: it takes two arms with a finished run each.</div>'
+        )
+        return
+    draw(
+        pure(difference_figure, comparison, shown),
+        "differences",
+        "Paired differences from the reference with 95 % intervals",
+        caption="Triangles: resolved after Holm. Hollow circles: not resolved. Bars: 95 % interval of that pair alone.",
+        source=provenance(comparison, shown),
+    )

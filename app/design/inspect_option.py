@@ -1,0 +1,173 @@
+"""The option looked at: steppers that say why a value does not fit, numbers, picture, why this one, the code."""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+
+from app import comparison_list, state, widgets
+from app.design import memory, snippets
+from app.design.factor_drawing import option_svg
+from app.design.memory import Cell
+from cdka import formatting
+from cdka.components import Components
+from cdka.solver import Option, Solution, evaluate, obstacles, why_this
+
+TIMES = {
+    "r1": "rows of each A_i; halves B_i, costs alignment, buys rank",
+    "r2": "columns of each B_i; shortens A_i, buys alignment",
+    "r": "components summed; costs parameters in proportion, with diminishing returns",
+}
+
+
+FROM_OPTION = "this option"
+"""What the mixture per module starts from when it spends what the option leaves."""
+UNBEATEN = "No other option is better in parameters, alignment or rank without being worse in another"
+
+
+def pick(components: Components) -> None:
+    """Look at this configuration: the steppers and the URL follow."""
+    for name, value in zip(("r1", "r2", "r"), components.as_tuple(), strict=True):
+        st.session_state[name] = value
+
+
+def steppers(solution: Solution) -> Option | None:
+    """Asks for r1, r2 and r; the option's numbers, or None after telling in red why it cannot be used."""
+    columns = st.columns(3, gap="small")
+    values = [
+        column.number_input(name, 1, state.MOST, state.default(name), step=1, help=TIMES[name], **state.bound(name))
+        for name, column in zip(("r1", "r2", "r"), columns, strict=True)
+    ]
+    components = Components(*(int(value) for value in values))
+    stuck = obstacles(solution.linears, components)
+    if stuck:
+        _mark_red([obstacle.name for obstacle in stuck])
+        for obstacle in stuck:
+            widgets.error(str(obstacle))
+            with st.container(horizontal=True):
+                for value in obstacle.nearest:
+                    st.button(
+                        f"Use {obstacle.name} = {value}",
+                        key=f"use-{obstacle.name}-{value}",
+                        on_click=_set,
+                        args=(obstacle.name, value),
+                    )
+        return None
+    option = solution.find(components) or evaluate(
+        solution.shapes, components, target_modules=[s.path for s in solution.linears], budget=solution.budget
+    )
+    if option.budget_used > 1:
+        _mark_red(["r"])
+        best = solution.preset("paper") or solution.top(1)[0]
+        widgets.error(
+            f"Over the budget by {_excess(option.budget_used)}: {option.num_params:,} of {solution.budget_params:,} "
+            "parameters."
+        )
+        c = best.components
+        st.button(f"Take r1 {c.r1} · r2 {c.r2} · r {c.r}, which fits", on_click=pick, args=(c,), key="take-fitting")
+    return option
+
+
+def numbers(option: Option, solution: Solution) -> None:
+    """The chip and the figures that decide: cost, share, alignment, rank, arithmetic, file, memory and its fit."""
+    hover = widgets.configuration_hover(
+        option.components, rank_bound=option.rank_bound, alignment=option.alignment, alpha=solution.alpha
+    )
+    over = option.budget_used > 1
+    cells = [
+        Cell(formatting.percent(option.num_params / solution.shapes.base_params), "of the model"),
+        Cell(formatting.percent(option.budget_used), "of the budget", bad=over),
+        Cell("none" if over else formatting.count(option.residual), "left over", f"{option.residual:,} parameters"),
+        Cell(f"{option.scaling:.3g}", "scaling", f"alpha / sqrt(r r2), alpha = {solution.alpha:g}"),
+        Cell(f"{option.alignment:.3f}", "alignment", "expected cosine of the first step with full fine-tuning's"),
+        Cell(f"{option.rank_bound:,}", "rank up to", "bound on the rank of ΔW, mean over the modules"),
+        Cell(formatting.percent(option.flops_overhead), "extra arithmetic", "of the base model's forward pass"),
+        Cell(f"{formatting.count(option.flops_per_token)}FLOP", "a token", "extra, forward; twice that backward"),
+        *memory.cells(option, solution),
+    ]
+    body = "".join(
+        f"<div{_title(cell.hover)}><b{_bad(cell)}>{html.escape(cell.value)}</b><span>{html.escape(cell.name)}</span></div>"
+        for cell in cells
+    )
+    mark = f' <span class="cdka-quiet" title="{UNBEATEN}">unbeaten</span>' if option.pareto else ""
+    widgets.html_block(
+        f'<div class="cdka-headline">{widgets.chip_html(option.components, hover)} '
+        f'{widgets.count_html(option.num_params, "parameters")}{mark}</div><div class="cdka-figures">{body}</div>'
+    )
+
+
+def actions(option: Option, solution: Solution) -> None:
+    """What can be done with the option: compare it, spend what it leaves, ask for the memory of another batch."""
+    compare, spend, batch = st.columns([1.25, 1.1, 1], gap="xsmall")
+    entry = str(option.components)
+    inside = entry in comparison_list.contents()
+    compare.button(
+        "Do not compare" if inside else "Compare this",
+        type="secondary" if inside else "primary",
+        width="stretch",
+        disabled=option.budget_used > 1 and not inside,
+        on_click=comparison_list.remove if inside else comparison_list.add,
+        args=(entry,),
+        key="add-chosen",
+        help="What is compared is carried to Fine-tune.",
+    )
+    spend.button(
+        "Use the rest",
+        on_click=_spend,
+        key="use-rest",
+        width="stretch",
+        disabled=option.residual <= 0,
+        help=f"{max(0, option.residual):,} parameters are left: give some modules more components.",
+    )
+    with batch:
+        memory.ask(solution)
+
+
+def picture(option: Option, solution: Solution) -> None:
+    """The shapes of the largest kind of layer, drawn to scale, LoRA of equal cost beside."""
+    layer = max(solution.linears, key=lambda s: (s.num_weights, s.count))
+    cost = option.components.num_params(layer.out_features, layer.in_features)
+    rank = cost // (layer.out_features + layer.in_features)
+    widgets.html_block(option_svg(option.components, layer.out_features, layer.in_features, rank, layer.name))
+    size = f"{layer.out_features:,} × {layer.in_features:,}"
+    widgets.caption(f"Layer {layer.name}, {size}, one of {formatting.plural(layer.count, 'layer')} like it.")
+
+
+def explanation(option: Option, solution: Solution) -> None:
+    """Why this one: two sentences from the numbers."""
+    widgets.html_block(f'<div class="cdka-why">{html.escape(why_this(option, solution))}</div>')
+
+
+def code_blocks(option: Option, solution: Solution, target_modules: snippets.Targets, budget: str) -> None:
+    """Python and command line, each with a copy button."""
+    left, right = st.columns(2, gap="medium")
+    c, alpha = option.components, solution.alpha
+    left.code(snippets.python(solution.shapes, target_modules, c, alpha), language="python")
+    right.code(snippets.command_lines(solution.shapes, target_modules, budget, c), language="bash", wrap_lines=True)
+
+
+def _spend() -> None:
+    st.session_state["list"] = "Per module"
+    st.session_state["pattern-start"] = FROM_OPTION
+
+
+def _excess(used: float) -> str:
+    return formatting.percent(used - 1) if used < 2 else f"{formatting.count(used - 1)} times"
+
+
+def _title(text: str) -> str:
+    return f' title="{html.escape(text, quote=True)}"' if text else ""
+
+
+def _bad(cell: Cell) -> str:
+    return ' class="bad"' if cell.bad else ""
+
+
+def _set(name: str, value: int) -> None:
+    st.session_state[name] = value
+
+
+def _mark_red(names: list[str]) -> None:
+    rules = ", ".join(f".st-key-{name} [data-testid=stNumberInputContainer]" for name in names)
+    st.html(f"<style>{rules} {{ border-color: var(--bad) !important; box-shadow: 0 0 0 1px var(--bad); }}</style>")

@@ -1,0 +1,200 @@
+"""Every option under the budget as a point: parameters against alignment or rank, with the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app import charts, theme
+from cdka import formatting, palette
+from cdka.components import Components
+from cdka.solver import Option, Solution
+
+MEASURES = {"alignment": "predicted alignment (cosine)", "rank_bound": "rank bound of ΔW"}
+MOST_POINTS, MOST_LORA = 1200, 60
+TOLD = 4
+"""How many of the options at one place are named."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One point of the scatter: the option that stands for it, and the others that cost and measure the same."""
+
+    option: Option
+    others: tuple[Components, ...] = ()
+    number: int = 0
+
+
+def places(solution: Solution, measure: str) -> list[Place]:
+    """Where the scatter has points: every place with an unbeaten option, and an even sample of the rest.
+
+    Many options cost and measure the same (alignment depends on r2/r1 and r only). The unbeaten one, else the best that
+    is no LoRA, stands for them all; the others are named when one points at it.
+    """
+    c = solution.columns
+    rows = np.arange(len(c))
+    lora = (c.r1 == 1) & (c.r2 == 1)
+    value = getattr(c, measure)
+    rows = np.lexsort((rows, lora, ~solution.pareto, value, c.num_params))
+    cost, value = c.num_params[rows], value[rows]
+    starts = np.flatnonzero(np.r_[True, (np.diff(cost) != 0) | (np.diff(value) != 0)])
+    ends = np.r_[starts[1:], len(rows)]
+    unbeaten = solution.pareto[rows[starts]]
+    front, rest = np.flatnonzero(unbeaten), np.flatnonzero(~unbeaten)
+    front = front[charts.thin(len(front), MOST_POINTS - 2)]
+    rest = rest[charts.thin(len(rest), max(2, MOST_POINTS - len(front)))]
+    kept = np.sort(np.r_[front, rest]).astype(np.int64)
+    found = []
+    for option, start, end in zip(solution.at(rows[starts[kept]]), starts[kept], ends[kept], strict=True):
+        more = rows[start + 1 : min(end, start + 1 + TOLD)]
+        others = tuple(Components(int(c.r1[i]), int(c.r2[i]), int(c.r[i])) for i in more)
+        found.append(Place(option, others, int(end - start - 1)))
+    return found
+
+
+def _lora(solution: Solution, measure: str, drawn: Sequence[Place]) -> list[Place]:
+    """The LoRA ranks within the budget, evenly thinned out, each with what shares its place."""
+    rows = np.flatnonzero((solution.columns.r1 == 1) & (solution.columns.r2 == 1))
+    there = {(p.option.num_params, getattr(p.option, measure)): p for p in drawn if not p.option.is_lora}
+    found = []
+    for option in solution.at(rows[charts.thin(len(rows), MOST_LORA)]):
+        place = there.get((option.num_params, getattr(option, measure)))
+        others = () if place is None else (place.option.components, *place.others)
+        others = tuple(c for c in others if c != option.components)[:TOLD]
+        found.append(Place(option, others, 0 if place is None else place.number))
+    return found
+
+
+def options(solution: Solution, measure: str, chosen: Option | None, basket: Sequence[Components]) -> go.Figure:
+    """The scatter of options. Points carry their components as customdata, so that a click can pick one."""
+    title = "Which options are unbeaten? Up is better, left is cheaper"
+    figure = charts.plotly(title, "trainable parameters", MEASURES[measure], height=345, revision=measure)
+    drawn, budget = places(solution, measure), solution.budget_params
+    everything = [*(place.option for place in drawn), *([chosen] if chosen else [])]
+    charts.log_axis(figure, "x", [*(option.num_params for option in everything), budget])
+    if measure == "rank_bound":
+        charts.log_axis(figure, "y", [option.rank_bound for option in everything])
+    lora = _lora(solution, measure, drawn)
+    squares = {(place.option.num_params, getattr(place.option, measure)) for place in lora}
+    rest = [  # a dot in a square would take the click; pointing at the square names who else is there
+        place
+        for place in drawn
+        if not place.option.is_lora
+        and not place.option.pareto
+        and (place.option.num_params, getattr(place.option, measure)) not in squares
+    ]
+    front = [place for place in drawn if not place.option.is_lora and place.option.pareto]
+    edge = _edge([place.option for place in drawn if place.option.pareto], measure)
+    figure.add_scatter(
+        x=_x(edge),
+        y=_y(edge, measure),
+        mode="lines",
+        line={"color": theme.accent(), "width": 1.2, "shape": "hv"},
+        opacity=0.6,
+        hoverinfo="skip",
+    )
+    for some, marker in (
+        (lora, {"size": 11, "symbol": "square-open", "color": theme.LORA, "line": {"width": 1.8}}),
+        (rest, {"size": 6, "opacity": 0.38, "color": theme.accent()}),
+        (front, {"size": 8, "color": theme.accent()}),
+    ):
+        figure.add_scatter(
+            x=_x([p.option for p in some]),
+            y=_y([p.option for p in some], measure),
+            mode="markers",
+            marker=marker,
+            hovertemplate="%{text}<extra></extra>",
+            text=[_hover(place) for place in some],
+            customdata=[str(place.option.components) for place in some],
+        )
+    compared = [option for c in basket if (option := solution.find(c)) is not None]
+    _rings(figure, compared, measure, size=13, width=1.2)
+    if chosen is not None:
+        _rings(figure, [chosen], measure, size=20, width=2.4)
+        figure.add_scatter(
+            x=_x([chosen]),
+            y=_y([chosen], measure),
+            mode="markers",
+            hovertemplate="%{text}<extra></extra>",
+            text=[_hover(Place(chosen))],
+            customdata=[str(chosen.components)],
+            marker={"size": 11, "color": theme.LORA if chosen.is_lora else theme.accent()},
+        )
+    figure.add_vline(x=budget, line={"color": palette.NEUTRAL, "width": 1, "dash": "dot"})
+    figure.add_annotation(
+        x=np.log10(budget),
+        y=0,
+        xref="x",
+        yref="paper",
+        text="budget ",
+        showarrow=False,
+        xanchor="right",
+        yanchor="bottom",
+        font={"size": 11, "color": palette.NEUTRAL},
+    )
+    if lora:
+        _name(figure, min((p.option for p in lora), key=lambda option: option.num_params), measure, "LoRA", theme.LORA)
+    best = [option for option in edge if not option.is_lora] or [place.option for place in front]
+    if best:
+        _name(figure, best[-1], measure, "unbeaten", theme.accent())
+    return figure
+
+
+def _rings(figure: go.Figure, some: Sequence[Option], measure: str, *, size: int, width: float) -> None:
+    figure.add_scatter(
+        x=_x(some),
+        y=_y(some, measure),
+        mode="markers",
+        hoverinfo="skip",
+        marker={"size": size, "symbol": "circle-open", "color": theme.ink(), "line": {"width": width}},
+    )
+
+
+def _name(figure: go.Figure, option: Option, measure: str, name: str, colour: str) -> None:
+    y = getattr(option, measure)
+    figure.add_annotation(
+        x=np.log10(option.num_params),
+        y=np.log10(y) if measure == "rank_bound" else y,
+        text=name,
+        showarrow=False,
+        xshift=-14 if name != "LoRA" else 0,
+        yshift=-15 if name == "LoRA" else 0,
+        font={"size": 12, "color": colour},
+        xanchor="center" if name == "LoRA" else "right",
+    )
+
+
+def _edge(front: list[Option], measure: str) -> list[Option]:
+    """The unbeaten options that are also best in this one measure for their cost."""
+    best, edge = float("-inf"), []
+    for option in sorted(front, key=lambda o: (o.num_params, -getattr(o, measure))):
+        if getattr(option, measure) > best:
+            best = getattr(option, measure)
+            edge.append(option)
+    return edge
+
+
+def _x(some: Sequence[Option]) -> np.ndarray:
+    return np.array([option.num_params for option in some], dtype=np.float32)
+
+
+def _y(some: Sequence[Option], measure: str) -> np.ndarray:
+    return np.array([getattr(option, measure) for option in some], dtype=np.float32)
+
+
+def _hover(place: Place) -> str:
+    option, c = place.option, place.option.components
+    more = ""
+    if place.number:
+        named = "; ".join(str(other) for other in place.others)
+        rest = place.number - len(place.others)
+        more = f"<br>in the same place: {named}" + (f" and {rest:,} more" if rest else "")
+    return (
+        f"<b>r1 {c.r1} · r2 {c.r2} · r {c.r}</b>{' unbeaten' if option.pareto else ''}<br>"
+        f"{option.num_params:,} parameters, {formatting.percent(option.budget_used)} of the budget<br>"
+        f"alignment {option.alignment:.3f}, rank up to {option.rank_bound:,}<br>"
+        f"scaling {option.scaling:.3g}, {formatting.percent(option.flops_overhead)} extra work{more}"
+    )

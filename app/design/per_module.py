@@ -1,0 +1,92 @@
+"""What stands in place of the table: guidelines with their reasons, and different components for different modules."""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+
+from app import data, widgets
+from app.design import inspect_option, snippets
+from cdka.cost import adapter as cost
+from cdka.solver import MEASURES, PRESETS, Option, Pattern, Solution, spend_residual
+
+HEIGHT = 340
+_FROM_NOTHING = "nothing"
+
+
+def guidelines(solution: Solution) -> None:
+    """Every guideline that something follows: what it picks, why one would follow it, and whose it is."""
+    with st.container(height=HEIGHT, border=True, key="design-guidelines"):
+        for name, option in solution.presets().items():
+            preset = PRESETS[name]
+            told, look = st.columns([7, 1], vertical_alignment="center")
+            with told:
+                widgets.html_block(
+                    f"<b>{html.escape(preset.title)}</b> {widgets.chip_html(option.components, _hover(option))} "
+                    f"{widgets.count_html(option.num_params, 'parameters')}<br>"
+                    f'<span class="cdka-quiet">{html.escape(preset.explanation)} ({preset.source})</span>'
+                )
+            look.button("Look", key=f"look-{name}", on_click=inspect_option.pick, args=(option.components,))
+
+
+def modules(solution: Solution, option: Option | None, target_modules: snippets.Targets) -> None:
+    """One budget, different components per module: what it maximises, what it gains over uniform, and the code."""
+    with st.container(height=HEIGHT, border=True, key="design-pattern"):
+        left, right = st.columns([1, 1], vertical_alignment="bottom")
+        measure = left.segmented_control(
+            "Maximise",
+            list(MEASURES),
+            default=MEASURES[0],
+            required=True,
+            key="pattern-measure",
+            help="balanced: the geometric mean of the modules' alignments, so that none is starved; overall: the root "
+            "mean square, the number that options carry.",
+        )
+        able = option is not None and option.residual > 0
+        st.session_state.setdefault("pattern-start", _FROM_NOTHING)
+        start = right.segmented_control(
+            "Start from",
+            [_FROM_NOTHING, inspect_option.FROM_OPTION],
+            required=True,
+            key="pattern-start",
+            help="From nothing: the best mixture. From the option looked at: what it leaves buys more components.",
+        )
+        if start == _FROM_NOTHING:
+            found = data.pattern(solution.shapes, solution.budget, target_modules, measure, solution.given_limits)
+        elif able:
+            found = spend_residual(solution, option, measure)
+        else:
+            return widgets.remark("The option looked at leaves nothing of the budget. Choose a cheaper one.")
+        _show(found, solution, target_modules)
+
+
+def _show(found: Pattern, solution: Solution, target_modules: snippets.Targets) -> None:
+    gain = found.value / found.uniform_value - 1
+    widgets.html_block(
+        f"{found.measure.capitalize()} alignment <b>{found.value:.3f}</b> against {found.uniform_value:.3f} for "
+        f"{widgets.chip_html(found.uniform.components)} everywhere: {gain:+.1%} with "
+        f"{widgets.count_html(found.num_params, 'parameters')}, {found.residual:,} left."
+    )
+    rows = "".join(
+        f"<tr><td>{html.escape(path)}</td><td>{widgets.chip_html(components)}</td>"
+        f"<td>{widgets.count_html(_params(solution, path, components))}</td></tr>"
+        for path, components in found.choices
+    )
+    widgets.html_block(f'<table class="cdka-costs">{rows}</table>')
+    pattern, default = found.component_pattern(), found.default
+    st.code(snippets.python(solution.shapes, target_modules, default, solution.alpha, pattern), language="python")
+    said = str(solution.budget)
+    st.code(
+        snippets.command_lines(solution.shapes, target_modules, said, default, pattern),
+        language="bash",
+        wrap_lines=True,
+    )
+
+
+def _params(solution: Solution, path: str, components) -> int:
+    return cost.num_params([linear for linear in solution.linears if linear.path == path], components)
+
+
+def _hover(option: Option) -> str:
+    return widgets.configuration_hover(option.components, rank_bound=option.rank_bound, alignment=option.alignment)

@@ -1,0 +1,148 @@
+"""Your own data in the order form: a path or an upload, what it is for, and which column means what."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import widgets
+from cdka.errors import CdkaError
+from cdka.paths import home_dir
+from cdka.tasks.files.columns import ROLES, guess, visible_columns
+from cdka.tasks.files.prepare import COMPARISONS, data_path
+from cdka.tasks.files.preview import task_for
+from cdka.tasks.files.split import SEED
+from cdka.tasks.files.table import FORMATS, read_table
+from cdka.tasks.prompts import INSTRUCTION
+
+LARGEST_UPLOAD_MB = 200
+_ROLE_WORDS = {
+    "text_column": "Text",
+    "label_column": "Label",
+    "prompt_column": "Instruction",
+    "answer_column": "Answer",
+}
+_BY_CHANCE = "(drawn at random)"
+_TEMPLATES = {"as instruction": INSTRUCTION, "as it is": "{prompt}"}
+
+
+def ask(task: str) -> dict[str, Any] | None:
+    """Draws the fields for a ``local-...`` task; returns its task options, None while no data are named.
+
+    Raises CdkaError for data that cannot be used.
+    """
+    path = _path(task)
+    if not path:
+        widgets.remark("Name your data to go on: rows, splits and tokens are shown before anything is trained.")
+        return None
+    given = _pictures() if task == "local-images" else _columns(task, path)
+    return _options(task, path, tuple(sorted(given.items())), _stamp(Path(path).expanduser()))
+
+
+def _path(task: str) -> str:
+    """The path typed, or that of the file uploaded: kept in the home folder under its digest, so that runs repeat."""
+    uploaded = None
+    if task != "local-images":
+        uploaded = st.file_uploader(
+            "Upload a file",
+            type=[ending.lstrip(".") for ending in FORMATS],
+            key="data-upload",
+            max_upload_size=LARGEST_UPLOAD_MB,
+            help="or give its path below; it never leaves this machine",
+        )
+    if uploaded is not None:
+        content = uploaded.getvalue()
+        folder = home_dir() / "data" / hashlib.sha256(content).hexdigest()[:16]
+        file = folder / Path(uploaded.name).name
+        if not file.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = file.with_name(file.name + ".partial")
+            partial.write_bytes(content)
+            os.replace(partial, file)
+        return str(file)
+    what = "Folder of pictures" if task == "local-images" else "or path of a file or folder on this machine"
+    return st.text_input(what, key="data-path", persist_state="session", placeholder="/path/to/data").strip()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes when the data do, so that what was read before is not shown again."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return (0, 0)
+    return (facts.st_mtime_ns, facts.st_size)
+
+
+@st.cache_data(show_spinner="Reading the file", max_entries=8)
+def _table(path: str, stamp: tuple[int, int]) -> pd.DataFrame:
+    return read_table(data_path({"data": path}, "local"))
+
+
+@st.cache_data(show_spinner="Reading the data", max_entries=16)
+def _options(task: str, path: str, given: tuple[tuple[str, Any], ...], stamp: tuple[int, int]) -> dict[str, Any]:
+    found, options = task_for(path, dict(given))
+    if found != task:
+        raise CdkaError(f"these data are for another task: choose {found} above.")
+    return options
+
+
+def _columns(task: str, path: str) -> dict[str, Any]:
+    """Which column plays which role, the split, and how answers compare."""
+    file = Path(path).expanduser()
+    table = _table(path, _stamp(file))
+    columns = visible_columns(table)
+    widgets.remark(f"{file.name}: {len(table):,} rows, {len(columns)} columns")
+    given: dict[str, Any] = {}
+    key = hashlib.sha256(f"{task}:{path}".encode()).hexdigest()[:8]
+    for role in ROLES[task]:
+        guessed = guess(table, role, tuple(given.values()))
+        rest = next((name for name in columns if name not in given.values()), columns[0])
+        given[role] = st.selectbox(
+            _ROLE_WORDS[role], columns, index=columns.index(guessed or rest), key=f"data-{role}-{key}"
+        )
+    split = guess(table, "split_column", tuple(given.values()))
+    place = 0 if split is None else 1 + columns.index(split)
+    chosen = st.selectbox(
+        "Split",
+        [_BY_CHANCE, *columns],
+        index=place,
+        key=f"data-split-{key}",
+        help="a column that says train, validation or test",
+    )
+    if chosen == _BY_CHANCE:
+        given["split_seed"] = _seed()
+    else:
+        given["split_column"] = chosen
+    if task == "local-instruct":
+        given["compare"] = st.segmented_control(
+            "Answers are right when equal as",
+            list(COMPARISONS),
+            default=COMPARISONS[0],
+            required=True,
+            key=f"data-compare-{key}",
+        )
+        around = st.segmented_control(
+            "Prompt",
+            list(_TEMPLATES),
+            default=next(iter(_TEMPLATES)),
+            required=True,
+            key=f"data-template-{key}",
+            help="what stands around the instruction",
+        )
+        given["template"] = _TEMPLATES[around]
+    if st.checkbox("Leave out rows that lack a value", key=f"data-drop-{key}"):
+        given["drop_missing"] = True
+    return given
+
+
+def _pictures() -> dict[str, Any]:
+    return {"split_seed": _seed()}
+
+
+def _seed() -> int:
+    return int(st.number_input("Seed of the split", 0, 10_000, SEED, key="data-seed", persist_state="session"))

@@ -1,0 +1,227 @@
+"""The studies: one card each, one click to run it, its verdicts once it has ended."""
+
+from __future__ import annotations
+
+import html
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import streamlit as st
+
+from app import data, widgets
+from app.sweeps import plan_preview, shipped_studies, sweep_card
+from app.sweeps.launching import Launcher
+from app.sweeps.sweep_progress import Progress, progress, progress_html
+from app.sweeps.verdict_html import verdicts_html
+from cdka import formatting
+from cdka.claims import GROUPS, STUDIES, Finding, judge, plan_study
+from cdka.claims.catalogue import Study
+from cdka.claims.factor_curve import courses_of
+from cdka.claims.figure import ladder_svg
+from cdka.claims.plan import DEFAULT_SEEDS, SEARCH, regimes
+from cdka.claims.report import report
+from cdka.engine import local
+from cdka.errors import CdkaError
+from cdka.runs.run import Sweep
+from cdka.runs.states import KEPT
+from cdka.runs.store import Store
+from cdka.sweep.launch import check_runs
+from cdka.sweep.plan import Plan
+
+SEEDS = "study-seeds"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What the studies are run on."""
+
+    model: str
+    task: str
+    seeds: int
+
+
+def page(model: str, task: str) -> None:
+    """Draws the studies for a model and a task."""
+    st.session_state.setdefault(SEEDS, DEFAULT_SEEDS)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="study-bar"):
+        seeds = st.number_input(
+            "Seeds",
+            2,
+            100,
+            key=SEEDS,
+            persist_state="session",
+            width=150,
+            help="A verdict needs at least two; three is the quickest that says anything.",
+        )
+        ask = Ask(model, task, int(seeds))
+        st.button(
+            "Run the three trend studies",
+            key="study-trends",
+            on_click=start,
+            args=(ask, GROUPS["trends"]),
+            disabled=any(refusal(name, ask) for name in GROUPS["trends"]),
+            help="r1, r2 and r, in both regimes",
+        )
+        finished = [sweep for sweep in newest(ask).values() if sweep.finished and _kept(sweep)]
+        if finished:
+            st.download_button(
+                f"Report of {formatting.plural(len(finished), 'finished study', 'finished studies')}",
+                data=lambda: _zipped(finished),
+                file_name=f"studies-{model.replace('/', '-')}.zip",
+                mime="application/zip",
+                key="study-report",
+                on_click="ignore",
+                help="Markdown with figures, and the verdicts as data",
+            )
+    busy = any(not sweep.finished for sweep in newest(ask).values())
+    st.fragment(_cards, run_every=sweep_card.EVERY_S if busy else None, key="study-cards")(ask, busy)
+    shipped_studies.reports()
+
+
+def _zipped(sweeps: Sequence[Sweep]) -> bytes:
+    found = report(data.store(), sweeps)
+    with TemporaryDirectory() as folder:
+        found.write(Path(folder) / "studies.md")
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(Path(folder).iterdir()):
+                archive.write(file, file.name)
+    return packed.getvalue()
+
+
+def _cards(ask: Ask, busy: bool) -> None:
+    known = newest(ask)
+    if any(not sweep.finished for sweep in known.values()):
+        local.ensure_dispatcher(data.store())
+    for pair in _pairs(list(STUDIES.values())):
+        for place, study in zip(st.columns(2, gap="medium"), pair, strict=False):
+            with place, st.container(border=True, key=f"study-{study.name}", height="stretch"), widgets.errors_shown():
+                _card(study, ask, known.get(study.name))
+    if busy != any(not sweep.finished for sweep in known.values()):
+        st.rerun()
+
+
+def _pairs(studies: list[Study]) -> list[list[Study]]:
+    return [studies[i : i + 2] for i in range(0, len(studies), 2)]
+
+
+def _card(study: Study, ask: Ask, sweep: Sweep | None) -> None:
+    widgets.html_block(
+        f'<div class="sweep-question">{html.escape(study.title)}</div>'
+        f"<div><b>Claim{'s' * (len(study.claims) > 1)}.</b> {html.escape(study.claim)} "
+        f'<span class="cdka-quiet">Source: {html.escape(study.source)}.'
+        f'</span></div><div class="cdka-quiet"><b>Design.</b> {html.escape(study.design)}</div>'
+    )
+    if (why := refusal(study.name, ask)) is not None:
+        widgets.html_block(f'<div class="sweep-note">Not with this model: {html.escape(why)}</div>')
+        return
+    planned = plan_of(study.name, ask)
+    found = plan_preview.seen(data.store(), f"{study.name}: {ask}", planned)
+    time = "" if found.time.seconds is None else f" · about {formatting.duration(found.time.seconds)}"
+    widgets.html_block(
+        f'<div class="cdka-quiet" title="{html.escape(found.time.basis, quote=True)}">{_regimes(study, ask.task)}'
+        f"<br>{formatting.plural(len(planned.specs), 'run')} in {formatting.plural(found.jobs, 'job')}{time}</div>"
+    )
+    standing = None if sweep is None else progress(data.store().runs(sweep_id=sweep.sweep_id))
+    if sweep is not None and standing is not None:
+        _result(sweep, standing)
+    else:
+        widgets.html_block(shipped_studies.example_html(study.name, ask.model, ask.task))
+    _buttons(study, ask, len(planned.specs), sweep, standing)
+
+
+def _regimes(study: Study, task: str) -> str:
+    told = []
+    for name in study.regimes:
+        knobs = regimes(task)[name]
+        rate = f"{len(SEARCH)} learning rates" if name == "searched" else f"lr {knobs['lr']:g}"
+        told.append(f"<b>{name}</b> ({knobs['steps']:,} steps, {rate}, alpha {knobs['alpha']:g})")
+    return f"Regime{'s' * (len(told) > 1)}: {' and '.join(told)}"
+
+
+def _result(sweep: Sweep, standing: Progress) -> None:
+    if not standing.ended:
+        widgets.html_block(progress_html(standing))
+        return
+    if standing.kept < standing.total:
+        widgets.html_block(progress_html(standing) + sweep_card.why_failed_html(sweep.sweep_id))
+    runs = data.store().runs(sweep_id=sweep.sweep_id)
+    mark = tuple((run.run_id, run.status, run.attempt) for run in runs)
+    widgets.html_block(verdicts_html(_judged(data.store(), sweep.sweep_id, mark)))
+    if svg := _figure(data.store(), sweep.sweep_id, mark):
+        with st.expander("Figure: level by level, and along training", key=f"figure-{sweep.sweep_id}"):
+            widgets.html_block(svg)
+            widgets.caption("Small dots: runs. Right of each pair: what a doubling changes on validation. Bars: 95 %.")
+
+
+@lru_cache(maxsize=64)
+def _judged(store: Store, sweep_id: str, mark: tuple) -> tuple[Finding, ...]:
+    return tuple(judge(store, store.sweep(sweep_id)))
+
+
+@lru_cache(maxsize=64)
+def _figure(store: Store, sweep_id: str, mark: tuple) -> str:
+    """The figure of a study of one factor; empty for the others."""
+    factor, courses = courses_of(store, store.sweep(sweep_id))
+    return ladder_svg(factor, courses) if courses else ""
+
+
+def _buttons(study: Study, ask: Ask, count: int, sweep: Sweep | None, standing: Progress | None) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if sweep is None or standing is None:
+            st.button(
+                f"Run {formatting.plural(count, 'run')}",
+                type="primary",
+                key=f"run-{study.name}",
+                on_click=start,
+                args=(ask, (study.name,)),
+            )
+            return
+        if standing.ended:
+            st.button("Run again", key=f"run-{study.name}", on_click=start, args=(ask, (study.name,)))
+        else:
+            st.button("Cancel the rest", key=f"cancel-{study.name}", on_click=sweep_card.cancel, args=(sweep.sweep_id,))
+        sweep_card.links(sweep)
+
+
+def start(ask: Ask, names: tuple[str, ...]) -> None:
+    """Launch these studies; a second click within moments launches nothing more."""
+    launcher: Launcher = st.session_state.setdefault("sweep-launcher", Launcher())
+    with widgets.errors_shown():
+        for name in names:
+            launcher.launch(data.store(), plan_of(name, ask), f"{name}: {ask}")
+
+
+def newest(ask: Ask) -> dict[str, Sweep]:
+    """The newest sweep of each study on this model and task."""
+    found: dict[str, Sweep] = {}
+    for sweep in data.store().sweeps():
+        if "study" in sweep.plan and (sweep.plan["model"], sweep.plan["task"]) == (ask.model, ask.task):
+            found.setdefault(sweep.plan["study"], sweep)
+    return found
+
+
+def _kept(sweep: Sweep) -> bool:
+    return any(sweep.counts.get(status) for status in KEPT)
+
+
+@lru_cache(maxsize=64)
+def plan_of(name: str, ask: Ask) -> Plan:
+    """The plan of a study. Raises CdkaError where this model or task cannot do it."""
+    planned = plan_study(STUDIES[name], ask.model, ask.task, seeds=ask.seeds)
+    check_runs(planned.runs[:1])
+    return planned
+
+
+def refusal(name: str, ask: Ask) -> str | None:
+    """Why a study cannot be run on this model and task; None where it can."""
+    try:
+        plan_of(name, ask)
+    except CdkaError as error:
+        return " ".join(str(error).replace(" with --model", " above").replace(" with --task", "").split())
+    return None

@@ -1,0 +1,70 @@
+"""A sweep that was started here: how far it is, and where to look at it."""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+
+from app import data, state, widgets
+from app.sweeps.sweep_progress import Progress, progress, progress_html
+from cdka import formatting
+from cdka.engine import local
+from cdka.errors import CdkaError
+from cdka.runs.run import Sweep
+from cdka.runs.states import RunState
+
+EVERY_S = 1.5
+
+
+def strip(sweep_id: str) -> None:
+    """The progress of one sweep with links; polls while it is under way."""
+    try:
+        sweep = data.store().sweep(sweep_id)
+    except CdkaError:
+        return
+    st.fragment(_strip, run_every=None if sweep.finished else EVERY_S, key="sweep-strip")(sweep_id, sweep.finished)
+
+
+def _strip(sweep_id: str, ended: bool) -> None:
+    with widgets.errors_shown(), st.container(border=True, key="sweep-started"):
+        store = data.store()
+        sweep, found = store.sweep(sweep_id), look(sweep_id)
+        if not found.ended:
+            local.ensure_dispatcher(store)
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            widgets.html_block(f"<b>{html.escape(sweep.name)}</b> {progress_html(found)}{why_failed_html(sweep_id)}")
+            links(sweep)
+    if found.ended != ended:
+        st.rerun()
+
+
+def why_failed_html(sweep_id: str) -> str:
+    """Why runs of a sweep failed or were lost: the first reason, and how many others there are; empty if none did."""
+    failed = [run for run in data.store().runs(sweep_id=sweep_id) if run.status in (RunState.FAILED, RunState.LOST)]
+    if not failed:
+        return ""
+    reasons = list(dict.fromkeys((run.error or "no reason was told").strip().splitlines()[-1] for run in failed))
+    more = f" And {formatting.plural(len(reasons) - 1, 'other reason')}." if len(reasons) > 1 else ""
+    shown = reasons[0] if len(reasons[0]) <= 240 else reasons[0][:239] + "…"
+    return f'<div class="sweep-note" title="{html.escape(reasons[0], quote=True)}">{html.escape(shown)}{more}</div>'
+
+
+def look(sweep_id: str) -> Progress:
+    """The progress of a sweep's runs."""
+    return progress(data.store().runs(sweep_id=sweep_id))
+
+
+def links(sweep: Sweep) -> None:
+    """Where to watch a sweep and where to compare its runs."""
+    with st.container(horizontal=True, width="content", gap="small"):
+        st.page_link("views/finetune.py", label="Watch live", query_params=state.query("finetune", show=sweep.sweep_id))
+        st.page_link("views/compare.py", label="Compare", query_params=state.query("compare", sweep=(sweep.sweep_id,)))
+
+
+def cancel(sweep_id: str) -> None:
+    """Take every run of a sweep that has not ended out of the queue or stop it; what is done stays."""
+    store = data.store()
+    for run in store.runs(sweep_id=sweep_id):
+        if not run.status.is_finished():
+            store.request_stop(run.run_id, keep=False)

@@ -1,0 +1,108 @@
+"""The pieces that look the same in every room: chip, number, error, empty state, caption."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from app.glossary import link_terms
+from cdka import formatting
+from cdka.components import Components
+from cdka.errors import CdkaError
+from cdka.paths import assets_dir
+from cdka.runs.spec import RunSpec
+
+
+def favicon() -> str:
+    """The path of the local icon (a ``:material/`` icon would call a font server)."""
+    return str(assets_dir() / "images" / "favicon.png")
+
+
+def _hover(text: str) -> str:
+    return f' title="{html.escape(text, quote=True)}"' if text else ""
+
+
+def chip_html(components: Components | tuple[int, int, int] | str, hover: str = "") -> str:
+    """A configuration as it looks everywhere: ``r1 2 · r2 8 · r 4`` in the three colours."""
+    c = Components.parse(components)
+    letters = " · ".join(
+        f'<span class="{name}"><i>{name}</i> {value}</span>'
+        for name, value in zip(("r1", "r2", "r"), c.as_tuple(), strict=True)
+    )
+    return f'<span class="cdka-chip"{_hover(hover)}>{letters}</span>'
+
+
+def method_chip_html(spec: RunSpec, hover: str = "") -> str:
+    """The chip of a run: its components, or ``LoRA 8``, or ``full``."""
+    if spec.components is not None:
+        return chip_html(spec.components, hover)
+    names = {"lora": "LoRA", "lokr": "LoKr", "dora": "DoRA", "full": "full fine-tuning"}
+    rank = "" if spec.rank is None else f" {spec.rank}"
+    return (
+        f'<span class="cdka-chip"{_hover(hover)}><span class="{spec.method}">{names[spec.method]}{rank}</span></span>'
+    )
+
+
+def configuration_hover(
+    components: Components, *, rank_bound: int | None = None, alignment: float | None = None, alpha: float | None = None
+) -> str:
+    """What a chip tells on hover: rank bound, alignment, scaling."""
+    told = []
+    if rank_bound is not None:
+        told.append(f"rank up to {rank_bound:,}")
+    if alignment is not None:
+        told.append(f"predicted alignment {alignment:.3f}")
+    if alpha is not None:
+        told.append(f"scaling {components.scaling(alpha):.3g} (alpha {alpha:g})")
+    return "; ".join(told)
+
+
+def count_html(n: int | None, unit: str = "") -> str:
+    """A count in short, with the exact number on hover."""
+    exact = "" if n is None else f"{n:,} {unit}".strip()
+    return f'<span class="cdka-number"{_hover(exact)}>{formatting.count(n)}{" " + unit if unit else ""}</span>'
+
+
+def letter_html(name: str) -> str:
+    """r1, r2 or r as a letter in its colour."""
+    return f'<span class="cdka-letter {name}">{name}</span>'
+
+
+def html_block(body: str) -> None:
+    """HTML made of the pieces above."""
+    st.markdown(f'<div class="cdka-block">{body}</div>', unsafe_allow_html=True)
+
+
+def remark(text: str) -> None:
+    """A remark beside the point, in a quiet colour; its terms are linked to the glossary."""
+    html_block(f'<div class="cdka-quiet">{link_terms(text)}</div>')
+
+
+def caption(text: str) -> None:
+    """The line under a figure: source, run ids, seeds; its terms are linked to the glossary."""
+    html_block(f'<div class="cdka-caption">{link_terms(text)}</div>')
+
+
+def error(text: str) -> None:
+    """A refusal: rule, value, next step."""
+    html_block(f'<div class="cdka-error" role="alert">{html.escape(text)}</div>')
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Shows the text of a CdkaError in place; anything else is a defect of ours and keeps its traceback."""
+    try:
+        yield
+    except CdkaError as refusal:
+        error(" ".join(str(refusal).split()))
+
+
+def empty_state(title: str, text: str, button: str, on_click: Callable[[], None], *, key: str) -> bool:
+    """An empty room: what would be here, and the one button that fills it. Returns whether it was pressed."""
+    with st.container(border=True, key=f"empty-{key}"):
+        st.markdown(f"#### {title}")
+        st.markdown(text)
+        return st.button(button, type="primary", on_click=on_click, key=f"fill-{key}")

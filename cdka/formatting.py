@@ -33,7 +33,12 @@ _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 def is_missing(value: float | None) -> bool:
     """True where there is no number: None, NaN, or pandas' NA."""
-    return value is None or value != value or (isinstance(value, float) and math.isnan(value))
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas' NA is neither equal nor unequal to itself
+        return True
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -187,7 +187,11 @@ def options() -> dict[str, Any]:
     found = {}
     for model, most in MODELS.items():
         for budget in BUDGETS:
-            table = cdka.solve(model, budget, max_r1=most, max_r2=most, max_r=most)
+            # in the order of 0.1.0: now those that align equally are ordered by arithmetic, for a reason
+            table = sorted(
+                cdka.solve(model, budget, max_r1=most, max_r2=most, max_r=most),
+                key=lambda o: (-o.alignment, -o.rank_bound, -o.r, o.num_params, o.flops_per_token),
+            )
             columns = {
                 name: [getattr(option, name) for option in table]
                 for name in ("r1", "r2", "r", "num_params", "rank_bound", "alignment")

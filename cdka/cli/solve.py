@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 
 from cdka.errors import CdkaError
-from cdka.solver import MEASURES, Option, explore, parse_weights, pattern, resources, why_this
+from cdka.formatting import count, percent, size
+from cdka.machine import Device, detect_device
+from cdka.solver import MEASURES, Option, Setting, advise, explore, parse_weights, pattern, resources, usual_setting
+from cdka.solver.advice import Advice, sentence
+from cdka.solver.resources import fitting_rows
+from cdka.solver.search import Solution
 from cdka.terminal import print_json, print_message, print_table
 
 HELP = "List the component options (r1, r2, r) that fit a parameter budget, with exact counts."
@@ -27,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="with --length: estimate the memory that training takes")
     parser.add_argument("--length", type=int, help="tokens per example (vision models know theirs)")
     parser.add_argument("--dtype", default="auto", help="of the frozen base: bfloat16 on a GPU, float32 on a CPU")
+    parser.add_argument("--gpu-memory", type=float, help="GB of the GPU to train on (default: this machine's memory)")
+    parser.add_argument("--max-export-rank", type=int, help="largest rank of the exact LoRA export, for a server")
     parser.add_argument("--top", type=int, help="how many options to list (default: 20 in the table, all in JSON)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
@@ -44,50 +51,87 @@ def run(args: argparse.Namespace) -> None:
         alpha=args.alpha,
         weights=parse_weights(args.weights) if args.weights else None,
     )
-    recommended = solution.preset("paper") or solution.top(1)[0]
+    device = detect_device() if args.gpu_memory is None else _gpu(args.gpu_memory)
+    setting = _setting(args, usual_setting(solution.shapes))
+    advice = advise(solution, setting=setting, device=device, max_export_rank=args.max_export_rank)
     extra = {}
     if args.per_module:
         extra["pattern"] = pattern(solution, args.per_module).to_dict()
     if args.batch_size is not None:
         extra["resources"] = resources(
-            solution, recommended, batch_size=args.batch_size, length=args.length, dtype=args.dtype
+            solution, advice.option, batch_size=args.batch_size, length=args.length, dtype=args.dtype, device=device
         )
     if args.json:
-        return print_json({**solution.to_json(args.top), **extra})
+        return print_json({**_document(solution, advice, args), **extra})
+    print_message(sentence(advice, solution))
     top = 20 if args.top is None else args.top
     options = solution.top(top)
     listed = {option.components for option in options}
     options += [option for option in solution.presets().values() if option.components not in listed]
-    _table(list(dict.fromkeys(options)))
+    _table(list(dict.fromkeys(options)), solution, advice)
     print_message(
         f"{solution.shapes.name}: {len(solution):,} options within {solution.budget_params:,} parameters on "
         f"{solution.num_modules} modules ({', '.join(solution.target_names)}); the first {min(top, len(solution))} and "
         "the guidelines are listed."
     )
-    print_message(why_this(recommended, solution))
+    for wish, option in advice.others.items():
+        print_message(
+            f"For {wish}: {option.components}, {count(option.num_params)} parameters, rank {option.rank_bound:,}."
+        )
     if "pattern" in extra:
         _say_pattern(extra["pattern"])
     if "resources" in extra:
         _say_resources(extra["resources"])
 
 
-def _table(options: list[Option]) -> None:
+def _gpu(gigabytes: float) -> Device:
+    if not 0 < gigabytes < 1e6:
+        raise CdkaError(f"--gpu-memory is a number of GB: got {gigabytes:g}. Example: --gpu-memory 24.")
+    return Device(f"a GPU of {gigabytes:g} GB", "cuda", int(gigabytes * 1e9), int(gigabytes * 1e9))
+
+
+def _setting(args: argparse.Namespace, usual: Setting) -> Setting:
+    dtype = usual.dtype if args.dtype == "auto" else args.dtype
+    return Setting(args.batch_size or usual.batch_size, args.length or usual.length, dtype)
+
+
+def _document(solution: Solution, advice: Advice, args: argparse.Namespace) -> dict:
+    """The options with what training each takes, and the advice."""
+    document = solution.to_json(args.top)
+    memory, able = fitting_rows(solution, advice.setting, advice.device)
+    for row, option in enumerate(document["options"]):  # the columns are in the order of the options
+        option["memory_bytes"] = None if memory is None else int(memory[row])
+        option["fits"] = None if able is None else bool(able[row])
+    return {**document, "advice": advice.to_dict()}
+
+
+def _table(options: list[Option], solution: Solution, advice: Advice) -> None:
+    names = ("r1", "r2", "r", "parameters", "used", "alignment", "rank", "export", "arithmetic", "memory", "file")
+    memory, able = fitting_rows(solution, advice.setting, advice.device)
+    rows = {option.components: row for row, option in enumerate(solution.top(len(solution)))} if len(options) else {}
+
+    def needs(option: Option) -> str:
+        if memory is None:
+            return "-"
+        row = rows[option.components]
+        return size(int(memory[row])) + ("" if able is None or able[row] else " (does not fit)")
+
     print_table(
-        ["r1", "r2", "r", "parameters", "used", "alignment", "rank", "scaling", "FLOPs", "file", "Pareto", "guideline"],
+        [*names, "guideline"],
         [
             [
                 o.r1,
                 o.r2,
                 o.r,
                 f"{o.num_params:,}",
-                f"{o.budget_used:.1%}",
+                percent(o.budget_used),
                 f"{o.alignment:.4f}",
                 o.rank_bound,
-                f"{o.scaling:.3g}",
-                f"{o.flops_overhead:.2%}",
-                f"{o.adapter_bytes / 1e6:,.2f} MB",
-                "yes" if o.pareto else "",
-                ", ".join(o.presets),
+                o.export_rank,
+                percent(o.flops_overhead),
+                needs(o),
+                size(o.adapter_bytes),
+                ", ".join([*(["take this"] if o.components == advice.option.components else []), *o.presets]),
             ]
             for o in options
         ],

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 
-def form_of(n: int, r1: int, r2: int, r: int, in_features: int, device_type: str) -> str:
-    """The cheapest form of one layer's product for n tokens, a name of ``adapter.forms.FORMS``.
+def form_of(n: int, r1: Any, r2: Any, r: Any, in_features: int, device_type: str) -> Any:
+    """The cheapest form of one layer's product for n tokens, a name of ``adapter.forms.FORMS``; of arrays, an array.
 
     The thresholds were measured on a CPU with one thread, fp32, layers of 128 to 4096 features. On other devices a
     kernel launch and a pass over memory cost more than arithmetic, so the expanded form is kept for longer; that
     side is an estimate.
     """
+    if isinstance(r1, np.ndarray):
+        transposed = (r1 >= 4) & (r2 * r * r1 >= max(128, in_features // 2))
+        blocked = (n <= 4) | ((device_type == "cpu") & (r1 >= 16) & (r2 * r <= r1))
+        return np.where(blocked, "blocked", np.where(transposed, "transposed", "expanded"))
     if n <= 4:
         return "blocked"
     if device_type == "cpu" and r1 >= 16 and r2 * r <= r1:

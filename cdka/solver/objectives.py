@@ -117,7 +117,8 @@ def _staircase(alignments: np.ndarray, ranks: np.ndarray) -> list[int]:
 
 
 def default_order(columns: Columns) -> np.ndarray:
-    """Row indices, best first: by alignment, then rank, then number of components, then fewer parameters and FLOPs."""
-    return np.lexsort(
-        (columns.flops_per_token, columns.num_params, -columns.r, -columns.rank_bound, -columns.alignment)
-    )
+    """Row indices, best first: by alignment; of options that align equally, those with least arithmetic first.
+
+    What arithmetic costs, memory costs too: both grow with r r1 r2 and with the inputs that an adapter keeps.
+    """
+    return np.lexsort((columns.num_params, -columns.rank_bound, columns.flops_per_token, -columns.alignment))

@@ -48,10 +48,15 @@ class Option(_Row):
         return Components(self.r1, self.r2, self.r)
 
     @property
+    def export_rank(self) -> int:
+        """The rank of the exact LoRA export, r r1 r2: what a server must be started for."""
+        return self.r * self.r1 * self.r2
+
+    @property
     def is_lora(self) -> bool:
         """True for LoRA of rank r with rsLoRA scaling."""
         return self.r1 == self.r2 == 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON and tables."""
-        return {**self._asdict(), "presets": list(self.presets)}
+        return {**self._asdict(), "presets": list(self.presets), "export_rank": self.export_rank}

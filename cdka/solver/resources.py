@@ -2,12 +2,93 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from cdka.cost.memory import fits, training_memory
+import numpy as np
+
+from cdka.components import Components
+from cdka.cost.adapter import ADAM_BYTES_PER_PARAM, ADAPTER_BYTES_PER_PARAM, GRADIENT_BYTES_PER_PARAM
+from cdka.cost.kernels import form_of
+from cdka.cost.memory import (
+    DTYPE_BYTES,
+    PROCESS_BYTES,
+    TOLERANCE,
+    fits,
+    training_memory,
+)
+from cdka.errors import CdkaError
 from cdka.machine import Device, detect_device
+from cdka.models.shapes import ModelShapes
 from cdka.solver.option import Option
 from cdka.solver.search import Solution
+
+USUAL_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What training memory is estimated for: batch size, tokens per example (None for images), the base's format."""
+
+    batch_size: int
+    length: int | None
+    dtype: str
+
+    def __str__(self) -> str:
+        tokens = "" if self.length is None else f" x {self.length:,} tokens"
+        return f"batch {self.batch_size}{tokens}, {self.dtype}"
+
+
+def usual_setting(shapes: ModelShapes) -> Setting:
+    """Batch 8 of 512 tokens in bfloat16; for an embedded model, which trains on a CPU, 64 in float32."""
+    details = dict(shapes.details)
+    length = None if "num_image_tokens" in details else min(USUAL_LENGTH, details.get("max_positions", USUAL_LENGTH))
+    return Setting(64, length, "float32") if shapes.embedded else Setting(8, length, "bfloat16")
+
+
+def training_bytes(solution: Solution, setting: Setting, device_type: str) -> np.ndarray:
+    """The estimated peak of training each option of ``solution`` alone, in bytes: ``training_memory``, all at once.
+
+    Raises CdkaError where the model's dimensions do not allow an estimate.
+    """
+    c, linears = solution.columns, solution.linears
+    one = training_memory(
+        solution.shapes,
+        linears,
+        Components(1, 1, 1),
+        batch_size=setting.batch_size,
+        length=setting.length,
+        dtype=setting.dtype,
+        device_type=device_type,
+    )
+    size = DTYPE_BYTES.get(setting.dtype, 2)
+    details = dict(solution.shapes.details)
+    tokens = setting.batch_size * (setting.length or details["num_image_tokens"])
+    per_param = ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + ADAM_BYTES_PER_PARAM
+    reduced = c.r * c.r1 * c.r2
+    total = one.total_bytes - one.adapter_bytes + c.num_params * per_param
+    total = total + (reduced - 1) * size * tokens * solution.num_modules
+    for s in linears:
+        expanded = form_of(tokens, c.r1, c.r2, c.r, s.in_features, device_type) == "expanded"
+        total = total + size * s.count * (s.out_features * c.r * c.r2 * c.r1 // np.where(expanded, 1, c.r1**2))
+        total = total + (size * s.count * (c.r * c.r1 * s.in_features // c.r2) if size < 4 else 0)
+    return total
+
+
+def fitting_rows(
+    solution: Solution, setting: Setting, device: Device | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The training memory of every option, and a mask of those that fit the device's free memory.
+
+    The first is None where the model's dimensions are not known; the second also without a device.
+    """
+    try:
+        memory = training_bytes(solution, setting, "cpu" if device is None else device.kind)
+    except CdkaError:
+        return None, None
+    if device is None:
+        return memory, None
+    return memory, memory * (1 + TOLERANCE) + PROCESS_BYTES <= device.free_bytes
 
 
 def resources(

@@ -163,7 +163,7 @@ def test_a_row_tells_state_progress_and_error_in_words():
     from dataclasses import replace
 
     live_run = replace(run, status="running", phase="training", step=120, elapsed_s=12.0, samples=7680)
-    assert "120/200: 0:12 &lt; 0:08" in run_rows.row_html(live_run, Track())
+    assert "step 120 of 200, 0:08 left" in run_rows.row_html(live_run, Track())
     assert "640 samples/s" in run_rows.row_html(live_run, Track())
     failed = replace(run, status="failed", error="out of memory <b>")
     assert "out of memory &lt;b&gt;" in run_rows.row_html(failed, Track())

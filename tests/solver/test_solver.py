@@ -147,10 +147,10 @@ def test_weighted_scores_rank_between_zero_and_one(layers, share, weights):
         assert best == sorted(best, reverse=True)
 
 
-def test_default_order_is_alignment_then_rank_then_components():
+def test_options_that_align_equally_are_ordered_by_arithmetic_not_by_rank():
     options = solve("digits-vit", "10%")
-    keys = [(o.alignment, o.rank_bound, o.r) for o in options]
-    assert keys == sorted(keys, reverse=True)
+    keys = [(-o.alignment, o.flops_per_token, -o.rank_bound, o.num_params) for o in options]
+    assert keys == sorted(keys)
 
 
 def test_limits_are_kept_and_nothing_else_is_lost():

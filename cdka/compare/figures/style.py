@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cdka.formatting import is_missing
 from cdka.palette import FACTORS, Theme, configuration_colour
 
 if TYPE_CHECKING:
@@ -22,14 +23,9 @@ def arm_colour(row: Mapping[str, Any], theme: Theme) -> str:
     """
     if row["method"] == "full":
         return theme.ink
-    components = None if row["method"] != "cdka" or row["r1"] != row["r1"] else tuple(int(row[f]) for f in FACTORS)
-    rank = row.get("rank")
-    return configuration_colour(
-        row["method"],
-        components,
-        None if rank is None or rank != rank else int(rank),
-        row["arm_label"].partition(" · ")[2],
-    )
+    components = tuple(int(row[factor]) for factor in FACTORS) if row["method"] == "cdka" else None
+    rank = None if is_missing(row.get("rank")) else int(row["rank"])
+    return configuration_colour(row["method"], components, rank, row["arm_label"].partition(" · ")[2])
 
 
 def panels(

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import data, state, widgets
 from app.finetune import launch_preview, live_panel, run_form
+from app.owndata.preview import show_data
 from cdka.engine import local
 
 values = state.arrive("finetune")
@@ -25,7 +26,7 @@ with sight, st.container(key="tune-preview", border=True), widgets.errors_shown(
 if order is not None and order.task.startswith("local-"):
     with see, widgets.errors_shown():
         asked = dict(order.settings)
-        launch_preview.show(order.model, order.task, asked["task_options"], asked.get("max_length"))
+        show_data(order.model, order.task, asked["task_options"], asked.get("max_length"))
 
 with see, widgets.errors_shown():
     show = live_panel.picker(store, values["show"])

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         alpha=args.alpha,
         weights=parse_weights(args.weights) if args.weights else None,
     )
-    device = detect_device() if args.gpu_memory is None else _gpu(args.gpu_memory)
+    device = None if args.gpu_memory is None else _gpu(args.gpu_memory)  # None: the choice looks at no device
     setting = _setting(args, usual_setting(solution.shapes))
     advice = advise(solution, setting=setting, device=device, max_export_rank=args.max_export_rank)
     extra = {}
@@ -75,9 +75,8 @@ def run(args: argparse.Namespace) -> None:
         "the guidelines are listed."
     )
     for wish, option in advice.others.items():
-        print_message(
-            f"For {wish}: {option.components}, {count(option.num_params)} parameters, rank {option.rank_bound:,}."
-        )
+        kind = f"{option.components}, {count(option.num_params)} parameters, rank {option.rank_bound:,}"
+        print_message(f"For {wish}: {kind}.")
     if "pattern" in extra:
         _say_pattern(extra["pattern"])
     if "resources" in extra:
@@ -98,22 +97,22 @@ def _setting(args: argparse.Namespace, usual: Setting) -> Setting:
 def _document(solution: Solution, advice: Advice, args: argparse.Namespace) -> dict:
     """The options with what training each takes, and the advice."""
     document = solution.to_json(args.top)
-    memory, able = fitting_rows(solution, advice.setting, advice.device)
+    memory, able = fitting_rows(solution, advice.setting, advice.device or detect_device())
     for row, option in enumerate(document["options"]):  # the columns are in the order of the options
         option["memory_bytes"] = None if memory is None else int(memory[row])
         option["fits"] = None if able is None else bool(able[row])
-    return {**document, "advice": advice.to_dict()}
+    chosen = solution.row(advice.option.components)
+    return {**document, "advice": {**advice.to_dict(), "fits": None if able is None else bool(able[chosen])}}
 
 
 def _table(options: list[Option], solution: Solution, advice: Advice) -> None:
     names = ("r1", "r2", "r", "parameters", "used", "alignment", "rank", "export", "arithmetic", "memory", "file")
-    memory, able = fitting_rows(solution, advice.setting, advice.device)
-    rows = {option.components: row for row, option in enumerate(solution.top(len(solution)))} if len(options) else {}
+    memory, able = fitting_rows(solution, advice.setting, advice.device or detect_device())
 
     def needs(option: Option) -> str:
         if memory is None:
             return "-"
-        row = rows[option.components]
+        row = solution.row(option.components)
         return size(int(memory[row])) + ("" if able is None or able[row] else " (does not fit)")
 
     print_table(

@@ -1,4 +1,4 @@
-"""Which option to take under a budget: one rule, the same in Python, on the command line and in the Studio. (ours)
+"""The option to take under a budget: one rule, the same in Python, on the command line and in the Studio. (ours)
 
 The first step decides what a budget buys, so only options count whose predicted alignment is within 2 % of the best
 that fits. LoRA is taken where it is among them, as the plainest. Otherwise the leanest of them sets the price: of those

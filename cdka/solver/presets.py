@@ -87,7 +87,7 @@ PRESETS = {
             "The highest expected alignment with full fine-tuning. It tends to a large r2 with few "
             "components; best where training is short.",
             "ours",
-            _by("-alignment", "-rank_bound", "flops_per_token"),
+            _by("-alignment", "flops_per_token", "-rank_bound"),
         ),
         Preset(
             "rank",

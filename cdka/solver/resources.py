@@ -28,7 +28,7 @@ USUAL_LENGTH = 512
 
 @dataclass(frozen=True)
 class Setting:
-    """What training memory is estimated for: batch size, tokens per example (None for images), the base's format."""
+    """A training setting to estimate memory for: batch size, tokens per example (None for images), the base's format."""
 
     batch_size: int
     length: int | None

@@ -72,9 +72,14 @@ class Solution:
 
     def find(self, components: Components) -> Option | None:
         """The option with these components; None where it is not among them."""
+        row = self.row(components)
+        return None if row is None else self.at([row])[0]
+
+    def row(self, components: Components) -> int | None:
+        """The place of these components among the options; None where they are not among them."""
         c, wanted = self.columns, components.as_tuple()
         rows = np.flatnonzero((c.r1 == wanted[0]) & (c.r2 == wanted[1]) & (c.r == wanted[2]))
-        return self.at(rows[:1])[0] if len(rows) else None
+        return int(rows[0]) if len(rows) else None
 
     def __len__(self) -> int:
         return len(self.columns)

@@ -30,7 +30,7 @@ QUANTIZED_BYTES = {"int8": 1.0, "nf4": 0.5625}
 """Bytes of a frozen weight of a linear layer, bitsandbytes' own block constants (one float32 for 64) included; the rest
 of the model stays in bfloat16."""
 TOLERANCE = 0.15
-"""How far the estimate may be from a measured peak, as a share of it: what the validation allows."""
+"""The allowed distance of the estimate from a measured peak, as a share of it: what the validation allows."""
 LOGITS_LIMIT_BYTES = 256 * 2**20
 """Our training loop makes the logits of a large vocabulary in pieces of this size (cdka/train/forward.py)."""
 _OUTPUT_NAMES = {"o_proj", "out_proj", "o", "dense", "c_proj", "wo", "down_proj", "fc2", "dense_4h_to_h", "Wo"}

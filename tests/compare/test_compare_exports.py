@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
+import random
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import nbformat
 import pandas as pd
@@ -16,6 +19,7 @@ from compare_synthetic import FakeSource, grid
 from nbclient import NotebookClient
 
 from cdka.compare import exports
+from cdka.compare.bundle.plain import check_metrics
 from cdka.compare.comparison import compare
 from cdka.compare.exports.script import notebook, script
 from cdka.compare.exports.tensorboard import write_tensorboard
@@ -79,6 +83,60 @@ def test_a_name_never_becomes_code(tmp_path):
         compile(text, "reproduce.py", "exec")
         exec(text[text.index("CLAIM = ") : text.index("def read(")], names)
         assert names["CLAIM"]["runs"][0]["spec"]["task_options"]["file"] == evil
+
+
+HOSTILE = (
+    'x"""\nimport os; os.system("true")\ndef z():\n    """y',
+    "'''\nraise SystemExit\n'''",
+    "{__import__('os')}",
+    "\\N{BULLET}\\u000aimport os",
+    "a\u2028import os\u2029",
+    "\x00\r\nimport os",
+    "`; import os #",
+    "=HYPERLINK(1)",
+)
+
+
+def statements(text: str) -> str:
+    """The program without the one literal that carries the data."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CLAIM":
+            assert ast.unparse(node.value.func) == "json.loads"
+            (literal,) = node.value.args
+            assert isinstance(literal, ast.Constant), "the data are one string"
+            node.value.args = []
+    return ast.dump(tree)
+
+
+def test_no_text_of_a_comparison_becomes_code():
+    """Names of metrics, arms, models, tasks, options and runs, each hostile in turn: the program stays the same."""
+    plain = FakeSource(grid(r1=(1, 2), seeds=1), lambda _: 0.8)
+    comparison = compare(plain)
+    template = statements(script(comparison, plain))
+    cells = statements("\n".join(_code(notebook(comparison, plain))))
+    rng = random.Random(2602)
+    for _ in range(200):
+        text = "".join(rng.choice(HOSTILE) for _ in range(rng.randint(1, 3)))
+        measure = replace(comparison.measure, metric=rng.choice((text, comparison.measure.metric)))
+        columns = [name for name in ("arm_label", "label", "model", "task") if rng.random() < 0.5]
+        made = replace(comparison, measure=measure, frame=comparison.frame.assign(**dict.fromkeys(columns, text)))
+        source = FakeSource(grid(r1=(1, 2), seeds=1, task_options={text: text}), lambda _: 0.8)
+        source.name = text
+        assert statements(script(made, source)) == template
+        assert statements("\n".join(_code(notebook(made, source)))) == cells
+        words = [cell for cell in json.loads(notebook(made, source))["cells"] if cell["cell_type"] == "markdown"]
+        assert not any(text in "".join(cell["source"]) for cell in words)
+
+
+def test_a_metric_with_a_name_that_is_no_name_is_refused():
+    def fail(path, rule):
+        return CdkaError(f"{path} {rule}")
+
+    for text in HOSTILE:
+        with pytest.raises(CdkaError, match="is no plain name of a metric"):
+            check_metrics({text: 1.0}, fail, "metrics")
+    check_metrics({"test/accuracy": 0.9, "balanced accuracy": 0.8}, fail, "metrics")
 
 
 def _code(text: str) -> list[str]:

@@ -12,6 +12,7 @@ LARGEST = 2**53
 MOST_TEXT = 100_000
 MOST_DEPTH = 32
 _SCALARS = (int, float, bool, str, type(None))
+_METRIC = re.compile(r"[A-Za-z][\w./ -]{0,99}")
 _PATTERN = re.compile(r"[\w.*+?^$|()\[\]\\-]{1,200}")
 _MOST_REPEATS = 3
 _UNREADABLE = re.compile("[\ud800-\udfff]")
@@ -52,8 +53,10 @@ def _check_scalar(value: Any, fail: Callable[[str, str], Exception], path: str) 
 
 
 def check_metrics(metrics: dict[str, Any], fail: Callable[[str, str], Exception], path: str) -> None:
-    """Raises ``fail`` where an accuracy or a loss is anything but a number or missing."""
+    """Raises ``fail`` for a metric without a plain name, and for an accuracy or a loss that is no number."""
     for name, value in metrics.items():
+        if not _METRIC.fullmatch(name):
+            raise fail(f"{path}.{name[:60]}", "is no plain name of a metric")
         if not isinstance(value, int | float | bool | str | None):
             raise fail(f"{path}.{name}", "must be a number or text")
         numeric = name.endswith(("accuracy", "loss", "step", "examples", "_s")) or name in ("steps_done", "unparsed")

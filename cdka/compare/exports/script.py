@@ -1,4 +1,7 @@
-"""A Python script, and the same as a notebook, that train the runs again and print the recorded table beside."""
+"""A Python script, and the same as a notebook, that train the runs again and print the recorded table beside.
+
+The code is the same for every comparison. What comes from runs, bundles or labels stands in one JSON string literal.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,9 @@ from cdka.train.data.load import load_task
 
 _READ = '''
 def read(events):
-    """The number compared: {header}."""
-    final = next((e["metrics"] for e in events if e["kind"] == "final"), {{}})
-    evaluations = {{e["step"]: e.get(CLAIM["metric"]) for e in events if e["kind"] == "eval"}}
+    """The number compared, which CLAIM["header"] describes."""
+    final = next((e["metrics"] for e in events if e["kind"] == "final"), {})
+    evaluations = {e["step"]: e.get(CLAIM["metric"]) for e in events if e["kind"] == "eval"}
     if CLAIM["aggregation"] == "step":
         return evaluations.get(CLAIM["step"])
     if CLAIM["aggregation"] == "best":
@@ -98,6 +101,7 @@ def claim(comparison: Comparison, source: Source) -> dict:
     kept = comparison.frame[comparison.frame["status"].isin(KEPT)]
     return finite(
         {
+            "header": measure.header,
             "metric": measure.metric,
             "aggregation": measure.at,
             "step": measure.step,
@@ -122,8 +126,7 @@ def _data(comparison: Comparison, source: Source) -> str:
 
 
 def _pieces(comparison: Comparison, source: Source) -> list[str]:
-    read = _READ.format(header=comparison.measure.header)
-    return [piece.strip("\n") + "\n" for piece in (_LOAD, _data(comparison, source), read, _RUN, _PEFT)]
+    return [piece.strip("\n") + "\n" for piece in (_LOAD, _data(comparison, source), _READ, _RUN, _PEFT)]
 
 
 def script(comparison: Comparison, source: Source) -> str:
@@ -142,7 +145,9 @@ def notebook(comparison: Comparison, source: Source) -> str:
             f"the recorded values beside. Needs: `pip install cdka-studio=={__version__}`",
         ),
         _cell("code", imports.replace("import sys\n", "")),
-        _cell("markdown", f"What was claimed: {comparison.measure.header}, with the specification of every run."),
+        _cell(
+            "markdown", 'What was claimed, with the specification of every run: `CLAIM["header"]` names the measure.'
+        ),
         _cell("code", data),
         *(_cell("code", piece) for piece in functions),
         _cell("markdown", "Train, and compare with what was recorded."),

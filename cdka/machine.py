@@ -12,7 +12,7 @@ from functools import lru_cache
 import psutil
 
 DETECTED_FOR_S = 20.0
-"""How long the free memory of a device counts as known: asking nvidia-smi takes tens of milliseconds."""
+"""Age up to which the free memory of a device is not asked again: nvidia-smi takes tens of milliseconds."""
 
 
 @lru_cache(maxsize=1)
@@ -40,7 +40,7 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Device:
-    """Where training would run: its name and how much memory it has, in bytes."""
+    """A place to train: its name and its memory in bytes."""
 
     name: str
     kind: str

@@ -20,7 +20,7 @@ from cdka.models.targets import select
 from cdka.solver import obstacles
 from cdka.solver.budget import Budget
 from cdka.solver.columns import common_values
-from cdka.sweep.iso import NEAR, iso_options
+from cdka.sweep.match import NEAR, iso_options
 from cdka.tasks.catalogue import TaskInfo
 
 GRID, EQUAL, FILE = "Grid", "Equal budget", "Plan file"

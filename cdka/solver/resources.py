@@ -28,7 +28,7 @@ USUAL_LENGTH = 512
 
 @dataclass(frozen=True)
 class Setting:
-    """A training setting to estimate memory for: batch size, tokens per example (None for images), the base's format."""
+    """The batch size, tokens per example (None for images) and base format that a memory estimate is for."""
 
     batch_size: int
     length: int | None

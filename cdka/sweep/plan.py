@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cdka.components import PAPER_DEFAULT, Components
@@ -17,10 +17,9 @@ from cdka.runs.spec import RunSpec
 from cdka.solver import obstacles
 from cdka.solver.budget import Budget
 from cdka.sweep.grid import cells, check_grid, parse_grid
-from cdka.sweep.iso import iso_options
-from cdka.sweep.match import Matched, match
+from cdka.sweep.match import Matched, iso_options, match
+from cdka.sweep.search import learning_rates, runs_of, with_search
 from cdka.sweep.settings import COMPONENT_AXES
-from cdka.tasks.catalogue import find_task
 
 MANY_RUNS = 10_000
 MOST_RUNS = 1_000_000
@@ -83,14 +82,14 @@ def plan(
     """The plan of a grid or a list of arms, with baselines matched to ``budget`` on every model and task.
 
     Without a budget, the baselines are matched to the largest arm. ``options`` adds as many CDKA options that use the
-    budget (``iso.iso_options``). ``tune_lr`` gives every arm the same learning rates, but one that names its own
+    budget (``match.iso_options``). ``tune_lr`` gives every arm the same learning rates, but one that names its own
     keeps it and counts as not tuned; the choice among them is made on validation data when the sweep is compared.
     Raises CdkaError for an empty plan (saying which constraint killed it), an unknown axis or setting, a search
     without validation data, or over 10,000 runs without ``allow_many``.
     """
     base = {key: value for key, value in (settings or {}).items() if value is not None}
     notes: list[str] = []
-    rates, seed_list = _rates(tune_lr), _seeds(seeds)
+    rates, seed_list = learning_rates(tune_lr), _seeds(seeds)
     axes = None if grid is None else parse_grid(grid) if isinstance(grid, str) else check_grid(grid)
     wanted = [dict(arm) for arm in arms]
     each = len(seed_list) * max(1, len(rates))
@@ -106,11 +105,11 @@ def plan(
     planned += _baseline_arms(model, task, baselines, limit, planned, base)
     planned = _merged(planned, notes)
     if rates:
-        planned = _searched(planned, base, notes)
+        planned = with_search(planned, base, notes)
     count = sum(1 if arm.tuned is False else max(1, len(rates)) for arm in planned) * len(seed_list)
     if count > MANY_RUNS and not allow_many:
         raise CdkaError(f"a sweep of over {MANY_RUNS:,} runs needs consent: got {count:,}. Add --yes, or fewer values.")
-    runs = tuple(_runs(planned, seed_list, rates))
+    runs = tuple(runs_of(planned, seed_list, rates))
     title = name or _title(model, task, grid, planned)
     document = {
         "name": title,
@@ -135,14 +134,6 @@ def plan(
         ],
     }
     return Plan(title, tuple(planned), runs, tuple(notes), document)
-
-
-def _runs(arms: Sequence[Arm], seeds: Sequence[int], rates: Sequence[float]) -> Iterable[ResolvedRun]:
-    """Every arm with every seed, and with every rate of the search that it takes part in."""
-    for seed in seeds:
-        for rate in rates:
-            yield from (arm.run.with_(seed=seed, lr=rate) for arm in arms if arm.tuned)
-        yield from (arm.run.with_(seed=seed) for arm in arms if not arm.tuned)
 
 
 def mismatch(arm: Arm, budget: int | None) -> float | None:
@@ -194,32 +185,6 @@ def _merged(arms: Sequence[Arm], notes: list[str]) -> list[Arm]:
     if merged := len(arms) - len(found):
         notes.append(f"merged {merged} duplicate {'cell' if merged == 1 else 'cells'}")
     return list(found.values())
-
-
-def _searched(arms: Sequence[Arm], base: Mapping[str, Any], notes: list[str]) -> list[Arm]:
-    """The arms, each told whether it takes part in the search. Raises CdkaError where no validation data are left."""
-    for task in dict.fromkeys(arm.spec.task for arm in arms):
-        known = find_task(task).examples
-        given = base.get("task_options") or {}
-        shares = [given.get(name) for name in ("validation_fraction", "validation_examples")]
-        if (known and not known.get("validation")) or any(_is_zero(share) for share in shares):
-            raise CdkaError(
-                f"a fair search chooses on validation data: task {task!r} has none here. Hold some examples out, or "
-                "give one learning rate and no search."
-            )
-    own = [arm for arm in arms if "lr" in arm.settings]
-    if own:
-        listed = ", ".join(dict.fromkeys(f"{arm.spec.label} at {arm.spec.lr:g}" for arm in own[:3]))
-        some = "1 arm names its" if len(own) == 1 else f"{len(own)} arms name their"
-        notes.append(f"not tuned: {some} own learning rate ({listed}{', ...' if len(own) > 3 else ''})")
-    return [replace(arm, tuned="lr" not in arm.settings) for arm in arms]
-
-
-def _is_zero(value: Any) -> bool:
-    try:
-        return value is not None and float(value) == 0
-    except (TypeError, ValueError):
-        return False
 
 
 def _option_arms(model: str, task: str, count: int, limit: int | None, base: dict[str, Any]) -> list[Arm]:
@@ -288,13 +253,6 @@ def _with_components(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _key(spec: RunSpec) -> str:
     return repr(sorted(spec.to_dict().items(), key=lambda item: item[0]))
-
-
-def _rates(values: Sequence[float]) -> list[float]:
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise CdkaError(f"tune_lr takes positive learning rates: got {value!r}. Example: 1e-3,3e-3,1e-2.")
-    return sorted({float(value) for value in values})
 
 
 def _seeds(seeds: int | Sequence[int]) -> Sequence[int]:

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_MIN_NAME_CHARS = 28
+"""Names in the first column of a table are kept whole up to this length."""
+
 
 def _plain(value: Any) -> Any:
     """JSON has no NaN or infinity: a missing number is null."""
@@ -28,7 +31,7 @@ def print_json(document: Any) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """An aligned table on stdout: numbers to the right, text to the left."""
+    """An aligned table on stdout: numbers to the right, text to the left; plain lines where it is piped."""
     body = [["" if cell is None else str(cell) for cell in row] for row in rows]
     numeric = [
         bool(body)
@@ -38,10 +41,30 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         )
         for i in range(len(header))
     ]
+    if sys.stdout.isatty():
+        return _draw_table(header, body, numeric)
     widths = [max(len(line[i]) for line in [list(header), *body]) for i in range(len(header))]
     for line in [list(header), *body]:
         cells = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
         print("  ".join(cells).rstrip())
+    return None
+
+
+def _draw_table(header: Sequence[str], body: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
+    """The table as wide as the terminal: long text wraps within its column."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, (title, right) in enumerate(zip(header, numeric, strict=True)):
+        longest = max(len(row[i]) for row in body) if body else 0
+        whole = longest if right else min(longest, _MIN_NAME_CHARS) if i == 0 else 1
+        table.add_column(Text(title), justify="right" if right else "left", min_width=whole, overflow="fold")
+    for row in body:
+        table.add_row(*map(Text, row))
+    Console().print(table)
 
 
 def print_message(message: str) -> None:

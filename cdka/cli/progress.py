@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import math
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING
 
 from cdka.cost.time import time_left_s
 from cdka.engine import local
@@ -15,6 +16,9 @@ from cdka.runs.run import Run
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
 from cdka.terminal import print_message
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _REDRAW_S = 0.2
 _PLAIN_LINE_S = 10.0
@@ -41,29 +45,43 @@ def describe(run: Run) -> str:
 
 
 class Bar:
-    """Draws one line for one run, or a count and the slowest remaining time for many."""
+    """Progress on stderr: a bar on a terminal, else a line now and then.
+
+    One run is described; of many, the count and the time left are shown. A context manager, called with the runs.
+    """
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._drawn = -1e9
+        self._bar: Progress | None = None
+        self._drawn = -math.inf
         self._last = ""
+
+    def __enter__(self) -> Bar:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = BarColumn(20), TextColumn("{task.description}", markup=False)
+            self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
+            self._bar.start()
+            self._bar.add_task("")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
     def __call__(self, runs: Sequence[Run]) -> None:
         now = time.monotonic()
         done = all(run.status.is_finished() for run in runs)
-        if not runs or (now - self._drawn < (_REDRAW_S if self._live else _PLAIN_LINE_S) and not done):
+        wait_s = _PLAIN_LINE_S if self._bar is None else _REDRAW_S
+        if not runs or (now - self._drawn < wait_s and not done):
             return
         self._drawn = now
-        steps = sum(run.spec.steps for run in runs)
-        made = sum(run.spec.steps if run.status.is_finished() else run.step for run in runs)
         line = self._text(runs)
-        if self._live:
-            filled = round(20 * made / steps)
-            width = shutil.get_terminal_size().columns - 1
-            line = f"[{'#' * filled}{'.' * (20 - filled)}] {line}"[:width]
-            sys.stderr.write("\r" + line.ljust(len(self._last)))
-            sys.stderr.write("\n" if done else "")
-            sys.stderr.flush()
+        if self._bar is not None:
+            steps = sum(run.spec.steps for run in runs)
+            made = sum(run.spec.steps if run.status.is_finished() else run.step for run in runs)
+            self._bar.update(self._bar.task_ids[0], description=line, total=steps, completed=made, refresh=True)
         elif line != self._last and not done:
             print_message(line)
         self._last = line
@@ -84,20 +102,20 @@ def follow(store: Store, run_ids: Sequence[str], *, quiet: bool = False) -> list
 
     Ctrl-C asks those at work to stop and keep what they have, and cancels the others; a second one cancels all.
     """
-    on_change = None if quiet else Bar()
-    asked = 0
-    while True:
-        try:
-            return local.wait(store, run_ids, on_change)
-        except KeyboardInterrupt:
-            asked += 1
-            if asked > 2:
-                raise
-            keep = asked == 1
-            print_message("\nstopping, keeping what there is; Ctrl-C again cancels" if keep else "\ncancelling")
-            for run in store.runs(ids=run_ids):
-                if not run.status.is_finished():
-                    store.request_stop(run.run_id, keep=keep and run.step > 0)
+    interrupts = 0
+    with nullcontext() if quiet else Bar() as on_change:
+        while True:
+            try:
+                return local.wait(store, run_ids, on_change)
+            except KeyboardInterrupt:
+                interrupts += 1
+                if interrupts > 2:
+                    raise
+                keep = interrupts == 1
+                print_message("\nstopping, keeping what there is; Ctrl-C again cancels" if keep else "\ncancelling")
+                for run in store.runs(ids=run_ids):
+                    if not run.status.is_finished():
+                        store.request_stop(run.run_id, keep=keep and run.step > 0)
 
 
 def tell_failures(store: Store, runs: Sequence[Run]) -> None:

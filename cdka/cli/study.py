@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--report", metavar="FILE.md", help="write the result as Markdown, with figures and data beside it")
     add("--json", action="store_true", help="one JSON document on stdout")
     add_data_arguments(parser)
-    add_spec_arguments(parser, without=("seed", "components", "method"))
+    add_spec_arguments(parser, without=("seed", "components", "component_pattern", "method"))
 
 
 def run(args: argparse.Namespace) -> int:

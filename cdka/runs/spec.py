@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any
 
 from cdka.components import INIT_WEIGHTS, PAPER_DEFAULT, SCALING_RULES, Components, scaling
@@ -34,6 +34,16 @@ SHARED = (
 _WITH_RANK = ("lora", "lokr", "dora")
 
 
+def setting(default: Any, help: str, **facts: Any) -> Any:
+    """A field of RunSpec: its default (a factory where it is callable), help text, and allowed values.
+
+    ``facts`` are ``choices``, ``least``, ``above`` and ``below`` for its values; ``flag`` and ``metavar`` where the
+    command line does not take the field's own name and NAME or N. Flags, plan files and checks are derived from them.
+    """
+    start = {"default_factory": default} if callable(default) else {"default": default}
+    return field(**start, metadata={"help": help, **facts})
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """One run: a method with its components or rank, one seed, on one model and task.
@@ -50,58 +60,48 @@ class RunSpec:
 
     model: str
     task: str
-    method: str = "cdka"
-    components: Components | None = None
-    rank: int | None = None
-    lokr_factor: int = -1
-    alpha: float = 64.0
-    scaling_rule: str = "sqrt_r_r2"
-    target_modules: str | tuple[str, ...] = "all-linear"
-    component_pattern: Mapping[str, Components] = field(default_factory=dict)
-    init_weights: str = "kaiming"
-    lr: float = 1e-3
-    steps: int = 200
-    batch_size: int = 64
-    seed: int = 0
-    eval_every: int = 20
-    schedule: str = "cosine"
-    warmup_ratio: float = 0.03
-    weight_decay: float = 5e-4
-    max_grad_norm: float = 1.0
-    gradient_accumulation: int = 1
-    gradient_checkpointing: bool = False
-    checkpoint_every: int = 0
-    num_processes: int = 1
-    max_length: int = 512
-    dtype: str = "auto"
-    device: str = "auto"
-    task_options: Mapping[str, Any] = field(default_factory=dict)
+    method: str = setting("cdka", "what is trained", choices=METHODS)
+    components: Components | None = setting(
+        None, "r1 divides the outputs, r2 the inputs; r components: 2,8,4", metavar="R1,R2,R"
+    )
+    rank: int | None = setting(None, "rank for lora, dora and lokr")
+    lokr_factor: int = setting(-1, "how LoKr splits each dimension (-1: near its square root)")
+    alpha: float = setting(64.0, "alpha; the scaling is alpha / sqrt(r r2)", above=0)
+    scaling_rule: str = setting("sqrt_r_r2", "how alpha becomes the scaling", choices=SCALING_RULES)
+    target_modules: str | tuple[str, ...] = setting(
+        "all-linear", "all-linear (default), attention, mlp, or names: q_proj,v_proj", metavar="NAMES"
+    )
+    component_pattern: Mapping[str, Components] = setting(
+        dict, "other components for one kind of module", flag="pattern", metavar="MODULE=R1,R2,R"
+    )
+    init_weights: str = setting("kaiming", "how the factors of cdka start", choices=INIT_WEIGHTS)
+    lr: float = setting(1e-3, "peak learning rate", above=0)
+    steps: int = setting(200, "optimiser steps", least=1)
+    batch_size: int = setting(64, "samples per step", least=1)
+    seed: int = setting(0, "fixes the data order and the initialisation", least=0)
+    eval_every: int = setting(20, "steps between two evaluations on the validation data", least=1)
+    schedule: str = setting("cosine", "learning rate after the warm-up", choices=SCHEDULES)
+    warmup_ratio: float = setting(0.03, "share of the steps in which the learning rate rises", least=0, below=1.0)
+    weight_decay: float = setting(5e-4, "weight decay of AdamW", least=0, below=math.inf)
+    max_grad_norm: float = setting(1.0, "gradient clipping", above=0)
+    gradient_accumulation: int = setting(1, "parts a batch is split into, to save memory", least=1)
+    gradient_checkpointing: bool = setting(False, "compute activations twice, keep fewer")
+    checkpoint_every: int = setting(0, "steps between checkpoints that a retry resumes from (0: none)", least=0)
+    num_processes: int = setting(
+        1, "processes that share each batch, one per GPU (several GPUs of this machine)", least=1
+    )
+    max_length: int = setting(512, "longest sequence in tokens", least=1)
+    dtype: str = setting("auto", "precision of the base model (int8 and nf4 need bitsandbytes)", choices=DTYPES)
+    device: str = setting("auto", "auto (default), cpu, or cuda:0")
+    task_options: Mapping[str, Any] = setting(
+        dict, "a setting of the task; may be repeated", flag="task-option", metavar="KEY=VALUE"
+    )
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise unknown("method", self.method, METHODS)
-        for name, choices in (
-            ("dtype", DTYPES),
-            ("schedule", SCHEDULES),
-            ("scaling_rule", SCALING_RULES),
-            ("init_weights", INIT_WEIGHTS),
-        ):
-            if getattr(self, name) not in choices:
-                raise CdkaError(f"{name} must be one of {', '.join(choices)}: got {getattr(self, name)!r}.")
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise CdkaError(f"{name} must be an integer of at least {least}: got {value!r}.")
-        if self.seed >= MOST_SEED:
+        for one in fields(self):
+            _check_value(one, getattr(self, one.name))
+        if self.seed >= MAX_SEED:
             raise CdkaError(f"seed must be below 2**63: got {self.seed}.")
-        for name in ("lr", "alpha", "max_grad_norm"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise CdkaError(f"{name} must be a positive number: got {value!r}.")
-        for name, above in (("warmup_ratio", 1.0), ("weight_decay", math.inf)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < above:
-                raise CdkaError(f"{name} must be at least 0 and below {above:g}: got {value!r}.")
         if self.method == "full" and self.dtype in QUANTIZED:
             raise CdkaError(
                 f"full fine-tuning trains the base itself, which {self.dtype} freezes: got dtype={self.dtype!r}. Use "
@@ -184,16 +184,23 @@ class RunSpec:
         return replace(self, **changes)
 
 
-MOST_SEED = 2**63
-"""What torch, NumPy and SQLite take as an integer."""
+MAX_SEED = 2**63
+"""Bound of what torch, NumPy and SQLite take as an integer."""
 FIELD_NAMES = tuple(f.name for f in fields(RunSpec))
-_LEAST = {
-    "steps": 1,
-    "batch_size": 1,
-    "seed": 0,
-    "eval_every": 1,
-    "gradient_accumulation": 1,
-    "checkpoint_every": 0,
-    "max_length": 1,
-    "num_processes": 1,
-}
+
+
+def _check_value(one: Field, value: Any) -> None:
+    """Raises CdkaError where the value is not among the field's choices, or outside its range."""
+    name, facts = one.name, one.metadata
+    if "choices" in facts and value not in facts["choices"]:
+        if name == "method":
+            raise unknown("method", value, METHODS)
+        raise CdkaError(f"{name} must be one of {', '.join(facts['choices'])}: got {value!r}.")
+    if one.type == "int" and "least" in facts and (type(value) is not int or value < facts["least"]):
+        raise CdkaError(f"{name} must be an integer of at least {facts['least']}: got {value!r}.")
+    if one.type == "float":
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if "above" in facts and not (is_number and facts["above"] < value < math.inf):
+            raise CdkaError(f"{name} must be a positive number: got {value!r}.")
+        if "below" in facts and not (is_number and facts["least"] <= value < facts["below"]):
+            raise CdkaError(f"{name} must be at least {facts['least']} and below {facts['below']:g}: got {value!r}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from cdka.components import Components
@@ -9,30 +10,10 @@ from cdka.errors import CdkaError, unknown
 from cdka.runs.spec import FIELD_NAMES, METHODS, RunSpec
 
 COMPONENT_AXES = ("r1", "r2", "r")
-INTEGERS = (
-    *COMPONENT_AXES,
-    "rank",
-    "steps",
-    "batch_size",
-    "eval_every",
-    "max_length",
-    "gradient_accumulation",
-    "checkpoint_every",
-    "num_processes",
-    "lokr_factor",
-)
-NUMBERS = ("lr", "alpha", "weight_decay", "warmup_ratio", "max_grad_norm")
-WORDS = (
-    "method",
-    "model",
-    "task",
-    "init_weights",
-    "scaling_rule",
-    "schedule",
-    "target_modules",
-    "dtype",
-    "device",
-)
+_TYPES = {one.name: str(one.type) for one in fields(RunSpec)}
+INTEGERS = (*COMPONENT_AXES, *(name for name, kind in _TYPES.items() if kind.startswith("int") and name != "seed"))
+NUMBERS = tuple(name for name, kind in _TYPES.items() if kind.startswith("float"))
+WORDS = tuple(name for name, kind in _TYPES.items() if kind.startswith("str"))
 SETTINGS = tuple(dict.fromkeys((*COMPONENT_AXES, *(name for name in FIELD_NAMES if name != "seed"))))
 """Every setting of an arm; seeds are given apart."""
 _BELONG_TO_A_METHOD = ("method", "components", "rank")

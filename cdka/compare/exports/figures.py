@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import os
 import re
-import shutil
-import subprocess
-import tempfile
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape as html_text
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any
 
 from cdka import palette
 from cdka.compare.comparison import Comparison
@@ -25,32 +19,17 @@ from cdka.errors import CdkaError
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-    "chrome",
-    "msedge",
-    "microsoft-edge",
-)
 IMAGES = ("png", "svg")
 KINDS = ("html", *IMAGES)
 WIDTH = 1100
-_DRAW = """<!doctype html><meta charset="utf-8"><script>{plotly}</script><body style="font:13px sans-serif"><script>
-Plotly.toImage({figure}, {{format: "{kind}", width: {width}, height: {height}, scale: {scale}}}).then({then})
-</script>"""
-_SHOW = """url => { document.body.innerHTML = ""; document.body.setAttribute("data-image", url); }"""
-_SAVE = """url => {
+_SAVING_PAGE = """<!doctype html><meta charset="utf-8"><script>{plotly}</script><body style="font:13px sans-serif">
+<script>
+Plotly.toImage({figure}, {{format: "{kind}", width: {width}, height: {height}, scale: {scale}}}).then(url => {{
   const link = document.createElement("a");
-  link.href = url; link.download = "%s"; document.body.append(link); link.click();
+  link.href = url; link.download = "{name}"; document.body.append(link); link.click();
   document.body.textContent = "Saved as " + link.download;
-}"""
-
-
-def browser() -> str | None:
-    """The Chromium or Chrome on the path, None where there is none."""
-    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+}})
+</script>"""
 
 
 def makers(
@@ -140,62 +119,47 @@ def saving_page(figure: Figure, kind: str, name: str) -> str:
 
     Nothing is needed on this machine but Plotly itself.
     """
-    return _page(figure, kind, _SAVE % f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}.{kind}")
-
-
-def _page(figure: Figure, kind: str, then: str) -> str:
     from plotly.offline import get_plotlyjs
 
-    if kind not in IMAGES:
-        raise CdkaError(f"a figure is exported as {' or '.join(IMAGES)}: got {kind!r}.")
     data = figure.to_json()
     for character in "<>&":  # no name in the figure can end the script it stands in
         data = data.replace(character, f"\\u{ord(character):04x}")
-    return _DRAW.format(
-        plotly=get_plotlyjs(),
-        figure=data,
-        kind=kind,
-        width=figure.layout.width or WIDTH,
-        height=figure.layout.height or 560,
-        scale=2 if kind == "png" else 1,
-        then=then,
-    )
+    file_name = f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}.{kind}"
+    return _SAVING_PAGE.format(plotly=get_plotlyjs(), figure=data, name=file_name, **_format(figure, kind))
+
+
+def _format(figure: Figure, kind: str) -> dict[str, Any]:
+    """The kind and size of an image; PNG has twice the pixels. Raises CdkaError for another kind."""
+    if kind not in IMAGES:
+        raise CdkaError(f"a figure is exported as {' or '.join(IMAGES)}: got {kind!r}.")
+    return {
+        "kind": kind,
+        "width": figure.layout.width or WIDTH,
+        "height": figure.layout.height or 560,
+        "scale": 2 if kind == "png" else 1,
+    }
 
 
 def image(figure: Figure, kind: str, *, timeout_s: float = 60.0) -> bytes:
-    """The figure as PNG (twice the pixels) or SVG, drawn by an installed Chromium or Chrome without any network.
+    """The figure as PNG (twice the pixels) or SVG, drawn by kaleido in an installed Chromium or Chrome, offline.
 
     Raises CdkaError where there is no such browser or it fails.
     """
-    page = _page(figure, kind, _SHOW)
-    program = browser()
-    if program is None:
+    import kaleido
+    from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError
+
+    options = _format(figure, kind)
+    options["format"] = options.pop("kind")
+    page = kaleido.PageGenerator(mathjax=False)  # MathJax would be fetched from the network
+    try:
+        return kaleido.calc_fig_sync(
+            figure.to_plotly_json(), opts=options, kopts={"timeout": timeout_s, "page_generator": page}
+        )
+    except ChromeNotFoundError:
         raise CdkaError(
             "PNG and SVG need Chromium or Chrome on the path: none was found. Use .html, or Save on the Compare page."
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "figure.html"
-        source.write_text(page, encoding="utf-8")
-        command = [
-            program,
-            "--headless",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={folder}/profile",
-            "--virtual-time-budget=20000",
-            "--dump-dom",
-            source.as_uri(),
-        ]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            command.insert(1, "--no-sandbox")  # Chromium refuses to start as root otherwise; the page is our own
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-        except subprocess.TimeoutExpired:
-            raise CdkaError(f"{Path(program).name} did not draw the figure within {timeout_s:g} s. Use HTML.") from None
-    found = re.search(r'data-image="data:image/[\w+]+(;base64)?,([^"]*)"', done.stdout)
-    if found is None:
-        raise CdkaError(f"{Path(program).name} could not draw the figure (exit {done.returncode}). Use HTML.")
-    return base64.b64decode(found[2]) if found[1] else unquote(found[2].replace("&amp;", "&")).encode()
+        ) from None
+    except TimeoutError:
+        raise CdkaError(f"the browser did not draw the figure within {timeout_s:g} s. Use HTML.") from None
+    except (BrowserClosedError, BrowserFailedError, KaleidoError) as error:
+        raise CdkaError(f"the browser could not draw the figure ({type(error).__name__}). Use HTML.") from error

@@ -177,6 +177,6 @@ def test_figures_become_png_and_svg(comparison):
 def test_without_a_browser_images_are_refused_in_a_line(comparison, monkeypatch):
     from cdka.errors import CdkaError
 
-    monkeypatch.setattr("choreographer.browsers.chromium.get_browser_path", lambda *_, **__: None)
+    monkeypatch.setattr("choreographer.browsers.chromium.Chromium.find_browser", classmethod(lambda *_, **__: None))
     with pytest.raises(CdkaError, match="need Chromium or Chrome"):
         exported.image(scatter_figure(comparison, comparison.arms["arm"].to_list()), "png")

@@ -25,7 +25,7 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
 
 def unknown(what: str, name: str, known: Iterable[str], *, where: str = "", next_step: str = "") -> CdkaError:
     """The error for a name that is not in ``known``, with the nearest spellings."""
-    known = list(known)
+    known = [str(candidate) for candidate in known]  # a member of an enum by its value
     close = nearest(name, known)
     if close:
         hint = "Did you mean " + " or ".join(repr(candidate) for candidate in close) + "?"

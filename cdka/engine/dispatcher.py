@@ -1,7 +1,7 @@
-"""Moves the queue: reserves runs, starts their workers, sees them end. One per home at a time, detached from everyone.
+"""Moves the queue: reserves runs, starts their workers, records how they end. One per home at a time, detached.
 
 It holds no state of its own: whatever it needs to know is in the store, so it may be killed at any moment and the
-next one carries on where it was. Its zygote starts that next one; SIGTERM ends both, and the runs at work go on.
+next one carries on where it was. Its forkserver starts that next one; SIGTERM ends both, and the runs at work go on.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from cdka.engine import local, process, slots
 from cdka.engine.failures import REBOOTED, outcome_of
 from cdka.engine.fingerprint import fingerprint
-from cdka.engine.spawn import Adopted, Child, Launcher
-from cdka.engine.worker import Order
+from cdka.engine.spawn import AdoptedWorker, WorkerProcess, WorkerStarter
+from cdka.engine.worker import JobSpec
 from cdka.errors import CdkaError
 from cdka.runs.database import StoreBusy, StoreFull
 from cdka.runs.job_queue import Job, LiveJob, anything_queued, conclude, live_jobs, requeue, reserve
@@ -29,9 +29,9 @@ TICK_S = 0.03
 IDLE_S = 900.0
 """Seconds that a dispatcher without work stays, with its forkserver, so that the next run starts at once."""
 CANCEL_GRACE_S = 3.0
-LEAVE_GRACE_S = 10.0
+EXIT_GRACE_S = 10.0
 """Seconds that a worker may take to leave after the last of its runs has ended."""
-LOOK_AT_CODE_S = 0.5
+CHECK_CODE_EVERY_S = 0.5
 NO_SLOT = "none"
 
 
@@ -39,9 +39,9 @@ NO_SLOT = "none"
 class _Work:
     """A job at work, and when each step towards ending it is due."""
 
-    order: Order
+    job_spec: JobSpec
     job: Job
-    child: Child
+    child: WorkerProcess
     terminate_at: float | None = None
     kill_at: float | None = None
 
@@ -49,19 +49,19 @@ class _Work:
 class Dispatcher:
     """The loop over one home. ``step()`` is one turn, which tests call themselves."""
 
-    def __init__(self, store: Store, launcher: Launcher, places: Sequence[slots.Slot] | None = None) -> None:
-        self.store, self.launcher = store, launcher
+    def __init__(self, store: Store, starter: WorkerStarter, places: Sequence[slots.Slot] | None = None) -> None:
+        self.store, self.starter = store, starter
         self.places = list(slots.detect() if places is None else places)
         self._work: dict[str, _Work] = {}
-        self._dismissed = False
+        self._leaving = False
         self._code = fingerprint()
-        self._looked_at_code = self._busy_at = time.monotonic()
+        self._code_checked_at = self._busy_at = time.monotonic()
 
     def run(self, idle_s: float = IDLE_S) -> str:
         """Work until there has been nothing to do for ``idle_s`` ("idle"), the code on disk has changed ("stale"), the
-        home is gone ("gone"), or ``leave`` was called ("dismissed")."""
+        home is gone ("gone"), or ``leave`` was called ("shut_down")."""
         database = self.store.database.path
-        while not self._dismissed:
+        while not self._leaving:
             try:
                 busy = self.step()
             except (StoreBusy, StoreFull) as error:
@@ -76,18 +76,18 @@ class Dispatcher:
             now = time.monotonic()
             if busy:
                 self._busy_at = now
-            elif now - max(self._busy_at, local.last_wanted(self.store.home)) > idle_s:
+            elif now - max(self._busy_at, local.last_warm_request(self.store.home)) > idle_s:
                 return "idle"
             time.sleep(TICK_S)
-        return "dismissed"
+        return "shut_down"
 
     def leave(self) -> None:
         """End ``run`` at its next turn; from a signal handler."""
-        self._dismissed = True
+        self._leaving = True
 
     def step(self) -> bool:
-        """See who has ended, end whom the user has cancelled, start what can start. True if there is anything to do."""
-        ready = self.launcher.ready()
+        """Conclude ended workers, end cancelled ones, start what can start. True if there is anything to do."""
+        ready = self.starter.ready()
         live = {entry.job.job_id: entry for entry in live_jobs(self.store.database)}
         for entry in live.values():
             if entry.job.job_id not in self._work:
@@ -99,11 +99,11 @@ class Dispatcher:
         return bool(self._work) or anything_queued(self.store.database)
 
     def _stale(self) -> bool:
-        """True once the code on disk is not what this process, and so its zygote, has imported."""
+        """True once the code on disk is not what this process, and so its forkserver, has imported."""
         now = time.monotonic()
-        if now - self._looked_at_code < LOOK_AT_CODE_S:
+        if now - self._code_checked_at < CHECK_CODE_EVERY_S:
             return False
-        self._looked_at_code = now
+        self._code_checked_at = now
         return fingerprint() != self._code
 
     def _slot_for(self, spec: RunSpec) -> str | None:
@@ -119,13 +119,13 @@ class Dispatcher:
             known = ", ".join(dict.fromkeys(slot.name for slot in self.places))
             self._fail(job, f"its device is not on this machine, which has: {known}.")
             return
-        order = Order(str(self.store.home), job.runs, place)
+        job_spec = JobSpec(str(self.store.home), job.runs, place)
         try:
-            child = self.launcher.start(order)
+            child = self.starter.start(job_spec)
         except OSError as error:
             self._fail(job, f"no process could be started: {error.strerror}. Retry the run.")
             return
-        self._work[job.job_id] = _Work(order, job, child)
+        self._work[job.job_id] = _Work(job_spec, job, child)
 
     def _fail(self, job: Job, reason: str) -> None:
         conclude(self.store.database, job.runs, RunState.FAILED, reason)
@@ -133,13 +133,13 @@ class Dispatcher:
     def _adopt(self, entry: LiveJob) -> None:
         """Take over a live job that this dispatcher has not started, or see that it is none."""
         job, identity = entry.job, entry.identity
-        order = Order(str(self.store.home), job.runs, slots.Slot(job.slot, None, 1))
+        job_spec = JobSpec(str(self.store.home), job.runs, slots.Slot(job.slot, None, 1))
         if identity is None:
             requeue(self.store.database, job.runs)  # its worker, if there is one, will find that it comes too late
         elif identity[2] != process.boot_id():
             conclude(self.store.database, job.runs, RunState.LOST, REBOOTED)
         else:
-            self._work[job.job_id] = _Work(order, job, Adopted(identity))
+            self._work[job.job_id] = _Work(job_spec, job, AdoptedWorker(identity))
 
     def _watch(self, work: _Work, live: LiveJob | None) -> None:
         """Conclude a worker that has ended; end one whose runs are all cancelled, or that does not leave."""
@@ -148,7 +148,7 @@ class Dispatcher:
             return
         now = time.monotonic()
         if work.terminate_at is None and (live is None or live.cancelled):
-            work.terminate_at = now + (LEAVE_GRACE_S if live is None else 0.0)
+            work.terminate_at = now + (EXIT_GRACE_S if live is None else 0.0)
         pid = work.child.pid
         if work.terminate_at is None or now < work.terminate_at or pid is None:
             return
@@ -159,13 +159,13 @@ class Dispatcher:
             process.signal_group(pid, signal.SIGKILL)
 
     def _end(self, work: _Work, live: LiveJob | None) -> None:
-        if live is not None and work.child.exit_status is None and not isinstance(work.child, Adopted):
-            # The zygote died with its word: what was not claimed starts again, what was is watched by identity.
+        if live is not None and work.child.exit_status is None and not isinstance(work.child, AdoptedWorker):
+            # The forkserver died before it reported: unclaimed runs start again, claimed ones are watched by identity.
             del self._work[work.job.job_id]
             self._adopt(live)
             return
         if live is not None:
-            log = log_tail(work.order.log_paths()[0])
+            log = log_tail(work.job_spec.log_paths()[0])
             conclude(self.store.database, live.job.runs, *outcome_of(work.child.exit_status, log))
         if work.child.pid is not None:
             process.reap_group(work.child.pid)
@@ -179,19 +179,19 @@ class Dispatcher:
 
 
 def main(
-    home: str, launcher: Launcher | None = None, *, command: Sequence[str] | None = None, idle_s: float = IDLE_S
+    home: str, starter: WorkerStarter | None = None, *, command: Sequence[str] | None = None, idle_s: float = IDLE_S
 ) -> None:
     """Be the dispatcher of ``home`` unless there is one; leave when there is nothing to do."""
     store = Store(home)
-    launcher = launcher or Launcher(store.home)
-    with local.only_one(store.home) as mine:
+    starter = starter or WorkerStarter(store.home)
+    with local.dispatcher_lock(store.home) as mine:
         if not mine:
             return
-        dispatcher = Dispatcher(store, launcher)
+        dispatcher = Dispatcher(store, starter)
         signal.signal(signal.SIGTERM, lambda number, frame: dispatcher.leave())
         reason = dispatcher.run(idle_s)
-        launcher.close()
-    if reason not in ("gone", "dismissed"):  # something may have been queued at the last moment, or the code is new
+        starter.close()
+    if reason not in ("gone", "shut_down"):  # something may have been queued at the last moment, or the code is new
         local.ensure_dispatcher(store, command=command)
 
 

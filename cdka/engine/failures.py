@@ -56,14 +56,14 @@ def cause_of(
 
 
 def outcome_of(exit_status: int | None, log: str) -> tuple[str, str]:
-    """(status, cause) of runs whose process ended without a last word, from ``returncode`` (negative: a signal).
+    """(status, cause) of runs whose process ended without a report, from ``returncode`` (negative: a signal).
 
     None means that the process is gone and nobody saw how.
     """
     last = next((line.strip()[:300] for line in reversed(log.splitlines()) if line.strip()), "")
     tail = f" The log ends with: {last}" if last else ""
     if exit_status is None:
-        return RunState.LOST, "its process is gone and left no last word. Retry the run."
+        return RunState.LOST, "its process is gone and left no report. Retry the run."
     if exit_status < 0:
         try:
             name = signal.Signals(-exit_status).name

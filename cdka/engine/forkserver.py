@@ -1,9 +1,9 @@
 """A process that has imported everything and does nothing: it forks a worker in milliseconds when one is needed.
 
 It belongs to one dispatcher, whose end of a socket pair it holds: when that closes it leaves, its workers go on. A
-dispatcher that went without a goodbye was killed: the zygote then starts another, so that a night's queue goes on with
-nobody looking. It only imports. One tensor operation here would start torch's thread pool, and the forked workers
-would hang in it; one CUDA call would leave them without a device.
+dispatcher that closed it without a shutdown message was killed: the forkserver then starts another, so that a night's
+queue goes on with nobody looking. It only imports. One tensor operation here would start torch's thread pool, and the
+forked workers would hang in it; one CUDA call would leave them without a device.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 
 from cdka.engine import local, slots
 from cdka.engine.process import reap_group
-from cdka.engine.spawn import GOODBYE
-from cdka.engine.worker import Order, execute, leave, yield_to_others
+from cdka.engine.spawn import SHUTDOWN
+from cdka.engine.worker import JobSpec, execute, exit_process, lower_priority
 from cdka.errors import CdkaError
 from cdka.runs.database import FILE_NAME
 from cdka.runs.store import Store
@@ -43,8 +43,8 @@ PRELOADED = (
 )
 """Much is imported lazily, models above all: what a worker should find ready must be named."""
 REAP_S = 0.05
-LET_GO_S = 5.0
-QUICK_DEATH_S, MOST_QUICK_DEATHS = 60.0, 3
+LOCK_RELEASE_S = 5.0
+QUICK_DEATH_S, MAX_QUICK_DEATHS = 60.0, 3
 """A dispatcher that dies this soon again and again has a reason to: it is left dead until somebody looks."""
 _DEATHS = "CDKA_QUICK_DEATHS"
 
@@ -58,38 +58,38 @@ def preload(names: Sequence[str] = PRELOADED) -> None:
     gc.freeze()
 
 
-def _become_worker(order: Order, run: Callable[[Order], int]) -> int:
+def _become_worker(job_spec: JobSpec, run: Callable[[JobSpec], int]) -> int:
     """In the fresh child: its own session, its own log, the slot's environment, then the job."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    log, nothing = order.open_log(), os.open(os.devnull, os.O_RDONLY)
+    log, nothing = job_spec.open_log(), os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nothing), (1, log), (2, log)):
         os.dup2(source, target)
-    os.environ.update(slots.environment(order.slot))
-    yield_to_others()
-    return run(order)
+    os.environ.update(slots.environment(job_spec.slot))
+    lower_priority()
+    return run(job_spec)
 
 
-def _fork(order: Order, channel: socket.socket, run: Callable[[Order], int]) -> int:
+def _fork(job_spec: JobSpec, channel: socket.socket, run: Callable[[JobSpec], int]) -> int:
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
         channel.close()
-        code = _become_worker(order, run)
+        code = _become_worker(job_spec, run)
     except BaseException:
         with suppress(OSError):
             traceback.print_exc()
     finally:
-        leave(code)  # never back into the zygote's loop
+        exit_process(code)  # never back into the forkserver's loop
 
 
-def serve(channel: socket.socket, run: Callable[[Order], int] = execute) -> bool:
+def serve(channel: socket.socket, run: Callable[[JobSpec], int] = execute) -> bool:
     """Fork a worker per line received, and tell of its pid and of its end, until the other side closes.
 
-    True if it said goodbye before.
+    True if it sent the shutdown message before.
     """
     children: dict[int, int] = {}
     received = b""
@@ -102,9 +102,9 @@ def serve(channel: socket.socket, run: Callable[[Order], int] = execute) -> bool
             *lines, received = (received + part).split(b"\n")
             for line in lines:
                 request = json.loads(line)
-                if request == GOODBYE:
+                if request == SHUTDOWN:
                     return True
-                pid = _fork(Order.from_json(request["order"]), channel, run)
+                pid = _fork(JobSpec.from_json(request["job_spec"]), channel, run)
                 children[pid] = request["number"]
                 _send(channel, {"number": request["number"], "pid": pid})
         for pid in list(children):
@@ -121,7 +121,7 @@ def _send(channel: socket.socket, message: dict) -> None:
 def main(
     descriptor: int,
     names: Sequence[str] = PRELOADED,
-    run: Callable[[Order], int] = execute,
+    run: Callable[[JobSpec], int] = execute,
     dispatcher: Sequence[str] | None = None,
 ) -> None:
     """Preload, then serve the socket inherited as ``descriptor``; ``dispatcher`` is the command that starts one."""
@@ -131,42 +131,42 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     preload(names)
     try:
-        dismissed = serve(channel, run)
+        shut_down = serve(channel, run)
     except (BrokenPipeError, ConnectionResetError):
-        dismissed = _was_dismissed(channel)
+        shut_down = _was_shut_down(channel)
     channel.close()
-    if not dismissed:
-        _wait_gone(former)
-        revive(time.monotonic() - started, dispatcher)
+    if not shut_down:
+        _wait_for_lock_release(former)
+        restart_dispatcher(time.monotonic() - started, dispatcher)
 
 
-def _was_dismissed(channel: socket.socket) -> bool:
+def _was_shut_down(channel: socket.socket) -> bool:
     """True where the shutdown message was among those sent before the other side closed."""
     received = b""
     with suppress(OSError):
         while part := channel.recv(65536):
             received += part
-    return json.dumps(GOODBYE).encode() in received.split(b"\n")
+    return json.dumps(SHUTDOWN).encode() in received.split(b"\n")
 
 
-def _wait_gone(dispatcher: int) -> None:
+def _wait_for_lock_release(dispatcher: int) -> None:
     """Wait until a killed dispatcher has let go of its lock: the system closes its socket first, as often as not."""
-    deadline = time.monotonic() + LET_GO_S
+    deadline = time.monotonic() + LOCK_RELEASE_S
     with suppress(OSError):  # the home is gone
         while local.dispatcher_pid(Path.cwd()) == dispatcher and time.monotonic() < deadline:
             time.sleep(REAP_S)
 
 
-def revive(lived_s: float, command: Sequence[str] | None = None) -> bool:
+def restart_dispatcher(lived_s: float, command: Sequence[str] | None = None) -> bool:
     """See that somebody moves the queue of this home, the working directory; True if a dispatcher was started."""
     deaths = int(os.environ.get(_DEATHS, "0")) + 1 if lived_s < QUICK_DEATH_S else 0
-    os.environ[_DEATHS] = str(deaths)  # the next zygote inherits it
+    os.environ[_DEATHS] = str(deaths)  # the next forkserver inherits it
     with suppress(CdkaError, OSError):  # the home is gone, or its store is in trouble: whoever looks is told
-        if deaths <= MOST_QUICK_DEATHS and (Path.cwd() / FILE_NAME).is_file():
+        if deaths <= MAX_QUICK_DEATHS and (Path.cwd() / FILE_NAME).is_file():
             return local.ensure_dispatcher(Store(Path.cwd()), command=command)
     return False
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
-    leave(0)
+    exit_process(0)

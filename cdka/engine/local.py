@@ -1,4 +1,4 @@
-"""The engine of this machine, as its users see it: see that the queue moves, keep it warm, wait for runs.
+"""The engine of this machine, as its users see it: ensure that the queue moves, keep it warm, wait for runs.
 
 The work is done by detached processes (``dispatcher.py``), so that it survives the program that asked for it.
 """
@@ -22,9 +22,9 @@ from cdka.runs.states import RunState
 from cdka.runs.store import Store
 
 DISPATCHER = (sys.executable, "-m", "cdka.engine.dispatcher")
-LOOK_AFTER_S = 2.0
-_MOST_LOG_BYTES = 1_000_000
-STARTING_S = 5.0
+CHECK_DISPATCHER_EVERY_S = 2.0
+_MAX_LOG_BYTES = 1_000_000
+START_LIMIT_S = 5.0
 """Seconds that a newly started dispatcher has to take the lock before another one is started."""
 _started: list[tuple[Path, float, subprocess.Popen]] = []
 
@@ -42,10 +42,10 @@ def engine_dir(home: Path) -> Path:
 
 
 @contextmanager
-def only_one(home: Path, patience_s: float = 1.0) -> Iterator[bool]:
-    """True inside for one process per home at a time, False for every other one that asks."""
+def dispatcher_lock(home: Path, wait_limit_s: float = 1.0) -> Iterator[bool]:
+    """True inside for the one process that holds the lock of the home, False for every other."""
     with open(engine_dir(home) / "dispatcher.lock", "a+") as file:
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + wait_limit_s
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,7 +73,7 @@ def dispatcher_pid(home: Path) -> int | None:
 
 
 def ensure_dispatcher(store: Store, *, command: Sequence[str] | None = None) -> bool:
-    """See that somebody moves the queue, if there is anything to do; True if a dispatcher was started for it.
+    """Start a dispatcher if there is anything to do and none is at work; True if one was started.
 
     Costs about a millisecond where nothing needs to be done: call it after every submit, and whenever you look.
     """
@@ -87,14 +87,14 @@ def warm(store: Store, *, command: Sequence[str] | None = None) -> bool:
     Call it when somebody is about to ask. It is kept for a quarter of an hour after the last call or run.
     """
     _reap()
-    (engine_dir(store.home) / "wanted").touch()
+    (engine_dir(store.home) / "warm-requested").touch()
     return _start(store, command)
 
 
-def last_wanted(home: Path) -> float:
+def last_warm_request(home: Path) -> float:
     """The time, on this process's monotonic clock, when ``warm`` was last called; 0 if never."""
     try:
-        age = time.time() - (home / "engine" / "wanted").stat().st_mtime
+        age = time.time() - (home / "engine" / "warm-requested").stat().st_mtime
     except OSError:
         return 0.0
     return time.monotonic() - max(0.0, age)
@@ -102,12 +102,12 @@ def last_wanted(home: Path) -> float:
 
 def _start(store: Store, command: Sequence[str] | None) -> bool:
     now = time.monotonic()
-    if any(home == store.home and now - since < STARTING_S for home, since, _ in _started):
+    if any(home == store.home and now - since < START_LIMIT_S for home, since, _ in _started):
         return False
     if dispatcher_pid(store.home) is not None:
         return False
     log = engine_dir(store.home) / "dispatcher.log"
-    new = not log.exists() or log.stat().st_size > _MOST_LOG_BYTES
+    new = not log.exists() or log.stat().st_size > _MAX_LOG_BYTES
     try:
         with log.open("wb" if new else "ab") as file:
             process = subprocess.Popen(
@@ -140,11 +140,11 @@ def wait(
 ) -> list[Run]:
     """The runs once all have finished, in the order of ``run_ids``; ``on_change`` is called with them as they go."""
     run_ids = list(run_ids)
-    looked_after, version = 0.0, None
+    dispatcher_checked_at, version = 0.0, None
     while True:
         now = time.monotonic()
-        if now - looked_after >= LOOK_AFTER_S:
-            looked_after = now
+        if now - dispatcher_checked_at >= CHECK_DISPATCHER_EVERY_S:
+            dispatcher_checked_at = now
             ensure_dispatcher(store, command=command)
         changes = store.database.changes()
         if changes != version:

@@ -13,7 +13,7 @@ from cdka.runs.store import Store
 
 FLUSH_S = 0.1
 RETRY_S = 1.0
-PATIENCE_S = 60.0
+STORE_WAIT_LIMIT_S = 60.0
 """Seconds that a locked database or a full disk is waited out before the worker gives up."""
 _ENDING = ("final", "failed", "cancelled")
 _AT_ONCE = ("phase", "start", "eval", *_ENDING)
@@ -22,8 +22,8 @@ _AT_ONCE = ("phase", "start", "eval", *_ENDING)
 class Recorder:
     """The events of the claimed runs ``(run_id, attempt)``, on their way into the store, in order and only once.
 
-    While the store cannot be written, events wait in memory and training goes on; after ``PATIENCE_S`` the store's
-    own error is raised. A run that the store refuses (given up in the meantime) is silent from then on.
+    While the store cannot be written, events wait in memory and training goes on; after ``STORE_WAIT_LIMIT_S`` the
+    store's own error is raised. A run that the store refuses (given up in the meantime) is silent from then on.
     """
 
     def __init__(self, store: Store, runs: Sequence[tuple[str, int]], checkpoint_every: int = 0) -> None:
@@ -79,7 +79,7 @@ class Recorder:
         except (StoreBusy, StoreFull):
             if self._failing_since is None:
                 self._failing_since = self._flushed
-            if self._flushed - self._failing_since > PATIENCE_S:
+            if self._flushed - self._failing_since > STORE_WAIT_LIMIT_S:
                 raise
             return
         self._failing_since = None
@@ -91,7 +91,7 @@ class Recorder:
                 self._open.discard(index)
 
     def close(self) -> None:
-        """Store the rest, waiting for a store that cannot be written as long as patience lasts."""
+        """Store the rest, waiting up to ``STORE_WAIT_LIMIT_S`` for a store that cannot be written."""
         while any(batch.events for batch in self._batches):
             self.flush()
             if self._failing_since is not None:

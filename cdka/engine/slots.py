@@ -9,7 +9,7 @@ from cdka.errors import CdkaError
 from cdka.machine import cores, gpus
 from cdka.runs.spec import RunSpec
 
-MOST_CPU_SLOTS = 4
+MAX_CPU_SLOTS = 4
 """More runs than this side by side on a CPU mostly fight for its memory bandwidth."""
 
 
@@ -30,7 +30,7 @@ def detect() -> list[Slot]:
     asked = os.environ.get("CDKA_SLOTS", "")
     if asked and (not asked.isdigit() or not 1 <= int(asked) <= 256):
         raise CdkaError(f"CDKA_SLOTS must be a number from 1 to 256: got {asked!r}. Unset it for the default.")
-    number = int(asked) if asked else min(cores(), MOST_CPU_SLOTS)
+    number = int(asked) if asked else min(cores(), MAX_CPU_SLOTS)
     threads = max(1, cores() // number)
     found = [Slot(f"cuda:{i}", gpu, max(1, cores() // len(gpus()))) for i, gpu in enumerate(gpus())]
     return found + [Slot(f"cpu:{i}", None, threads) for i in range(number)]

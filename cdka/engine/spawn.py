@@ -1,4 +1,4 @@
-"""Starts workers: warm from a zygote where possible, cold otherwise; either way detached, in a session of their own."""
+"""Starts workers: forked by a forkserver where possible, cold otherwise; each detached, in a session of its own."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from typing import Protocol
 from cdka.childproc import python_environment
 from cdka.engine import slots
 from cdka.engine.process import Identity, boot_id, is_alive, process_start, reap_group
-from cdka.engine.worker import Order
+from cdka.engine.worker import JobSpec
 
 WORKER = (sys.executable, "-m", "cdka.engine.worker")
-ZYGOTE = (sys.executable, "-m", "cdka.engine.forkserver")
-ZYGOTE_ENVIRONMENT = {
+FORKSERVER = (sys.executable, "-m", "cdka.engine.forkserver")
+FORKSERVER_ENVIRONMENT = {
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # "is there a GPU?" is answered without touching it
     "OMP_NUM_THREADS": "1",  # no thread pools that a fork would break; each worker sets its own number
     "TOKENIZERS_PARALLELISM": "false",
 }
 PRELOAD_S = 120.0
-"""A zygote that is not ready by then is given up: imports take 4 to 10 s."""
-MOST_FAILURES = 2
-GOODBYE = {"goodbye": True}
+"""A forkserver that is not ready by then is given up: imports take 4 to 10 s."""
+MAX_FAILURES = 2
+SHUTDOWN = {"shutdown": True}
 """The message that ends a forkserver which is no longer needed."""
 
 
-class Child(Protocol):
+class WorkerProcess(Protocol):
     """A worker process as its dispatcher sees it."""
 
     @property
@@ -48,20 +48,20 @@ class Child(Protocol):
         """The exit code (negative: ended by that signal); None where nobody saw it."""
 
 
-class Cold:
+class ColdWorker:
     """A worker that was started from nothing."""
 
-    def __init__(self, order: Order, command: Sequence[str]) -> None:
-        log = order.open_log()
+    def __init__(self, job_spec: JobSpec, command: Sequence[str]) -> None:
+        log = job_spec.open_log()
         try:
             self._process = subprocess.Popen(
-                [*command, order.to_json()],
+                [*command, job_spec.to_json()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=python_environment() | slots.environment(order.slot),
-                cwd=order.home,
+                env=python_environment() | slots.environment(job_spec.slot),
+                cwd=job_spec.home,
             )
         finally:
             os.close(log)
@@ -78,8 +78,8 @@ class Cold:
         return self._process.returncode
 
 
-class Adopted:
-    """A worker started by an earlier dispatcher, or by a zygote that has died: known by its identity only."""
+class AdoptedWorker:
+    """A worker started by an earlier dispatcher, or by a forkserver that has died: known by its identity only."""
 
     exit_status = None
 
@@ -94,12 +94,12 @@ class Adopted:
         return True
 
 
-class Warm:
-    """A worker forked by a zygote, which tells of its end. Without the zygote it is watched from afar."""
+class ForkedWorker:
+    """A worker forked by a forkserver, which reports its exit code. Without the forkserver its identity is watched."""
 
-    def __init__(self, zygote: Zygote) -> None:
-        self._zygote = zygote
-        self._adopted: Adopted | None = None
+    def __init__(self, forkserver: Forkserver) -> None:
+        self._forkserver = forkserver
+        self._adopted: AdoptedWorker | None = None
         self._over = False
         self.exit_status: int | None = None
 
@@ -107,24 +107,24 @@ class Warm:
     def pid(self) -> int | None:
         return self._adopted.pid if self._adopted else None
 
-    def hear(self, message: dict) -> None:
-        """Take the zygote's word: the pid of the worker, or its end."""
+    def receive(self, message: dict) -> None:
+        """Take a message of the forkserver: the pid of the worker, or its exit code."""
         if "pid" in message:
             start = process_start(message["pid"])
-            self._adopted = Adopted((message["pid"], start or "", boot_id()))
+            self._adopted = AdoptedWorker((message["pid"], start or "", boot_id()))
         else:
             self._over, self.exit_status = True, message["exit"]
 
     def ended(self) -> bool:
         if self._over:
             return True
-        if self._zygote.state != "dead":
+        if self._forkserver.state != "dead":
             return False
         return self._adopted is None or self._adopted.ended()
 
 
-class Zygote:
-    """One zygote process; ``state`` is "loading", "ready" or "dead"."""
+class Forkserver:
+    """One forkserver process; ``state`` is "loading", "ready" or "dead"."""
 
     def __init__(self, home: Path, command: Sequence[str]) -> None:
         self._channel, theirs = socket.socketpair()
@@ -135,31 +135,31 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 cwd=home,
-                env=python_environment() | ZYGOTE_ENVIRONMENT,
+                env=python_environment() | FORKSERVER_ENVIRONMENT,
             )
         self._channel.setblocking(False)
         self._received = b""
         self._numbers = itertools.count()
-        self._children: dict[int, Warm] = {}
+        self._children: dict[int, ForkedWorker] = {}
         self._deadline = time.monotonic() + PRELOAD_S
         self.state, self.has_forked = "loading", False
         self.pid = self._process.pid
 
-    def start(self, order: Order) -> Warm:
-        """Ask for a worker. Should the zygote be dead already, the worker simply turns out to be so."""
-        number, child = next(self._numbers), Warm(self)
+    def start(self, job_spec: JobSpec) -> ForkedWorker:
+        """Ask for a worker. Should the forkserver be dead already, the worker simply turns out to be so."""
+        number, child = next(self._numbers), ForkedWorker(self)
         self._children[number] = child
-        line = json.dumps({"number": number, "order": order.to_json()}).encode() + b"\n"
+        line = json.dumps({"number": number, "job_spec": job_spec.to_json()}).encode() + b"\n"
         try:
             self._channel.setblocking(True)
             self._channel.sendall(line)
             self._channel.setblocking(False)
         except OSError:
-            self._bury()
+            self._mark_dead()
         return child
 
-    def listen(self) -> None:
-        """Take in what the zygote has said since."""
+    def receive_messages(self) -> None:
+        """Read the messages that the forkserver has sent since the last call."""
         if self.state == "dead":
             return
         try:
@@ -171,15 +171,15 @@ class Zygote:
                         self.state = "ready"
                     else:
                         self.has_forked = True
-                        self._children[message["number"]].hear(message)
-            self._bury()
+                        self._children[message["number"]].receive(message)
+            self._mark_dead()
         except BlockingIOError:
             if self.state == "loading" and time.monotonic() > self._deadline:
-                self._bury()
+                self._mark_dead()
         except OSError:
-            self._bury()
+            self._mark_dead()
 
-    def _bury(self) -> None:
+    def _mark_dead(self) -> None:
         self.state = "dead"
         self._channel.close()
         if self._process.poll() is None:
@@ -191,38 +191,40 @@ class Zygote:
         if self.state != "dead":
             self.state = "dead"
             with suppress(OSError):
-                self._channel.sendall(json.dumps(GOODBYE).encode() + b"\n")
+                self._channel.sendall(json.dumps(SHUTDOWN).encode() + b"\n")
             self._channel.close()
 
 
-class Launcher:
-    """Starts workers, keeping one zygote ready. After ``MOST_FAILURES`` dead zygotes in a row it starts them cold."""
+class WorkerStarter:
+    """Starts workers, keeping one forkserver ready; cold after ``MAX_FAILURES`` dead forkservers in a row."""
 
-    def __init__(self, home: Path, *, worker: Sequence[str] = WORKER, zygote: Sequence[str] | None = ZYGOTE) -> None:
-        self._home, self._worker, self._command = home, worker, zygote
-        self._zygote: Zygote | None = None
+    def __init__(
+        self, home: Path, *, worker: Sequence[str] = WORKER, forkserver: Sequence[str] | None = FORKSERVER
+    ) -> None:
+        self._home, self._worker, self._command = home, worker, forkserver
+        self._forkserver: Forkserver | None = None
         self._failures = 0
 
     def ready(self) -> bool:
         """True when a worker can be started without waiting for imports that are under way. Call it often."""
-        if self._command is None or self._failures >= MOST_FAILURES:
+        if self._command is None or self._failures >= MAX_FAILURES:
             return True
-        if self._zygote is None:
-            self._zygote = Zygote(self._home, self._command)
-        self._zygote.listen()
-        if self._zygote.state == "dead":
-            self._failures = 1 if self._zygote.has_forked else self._failures + 1
-            self._zygote = None
+        if self._forkserver is None:
+            self._forkserver = Forkserver(self._home, self._command)
+        self._forkserver.receive_messages()
+        if self._forkserver.state == "dead":
+            self._failures = 1 if self._forkserver.has_forked else self._failures + 1
+            self._forkserver = None
             return self.ready()
-        return self._zygote.state == "ready"
+        return self._forkserver.state == "ready"
 
-    def start(self, order: Order) -> Child:
-        """Start a worker for ``order``."""
-        if self._zygote is not None and self._zygote.state == "ready":
-            return self._zygote.start(order)
-        return Cold(order, self._worker)
+    def start(self, job_spec: JobSpec) -> WorkerProcess:
+        """Start a worker for ``job_spec``."""
+        if self._forkserver is not None and self._forkserver.state == "ready":
+            return self._forkserver.start(job_spec)
+        return ColdWorker(job_spec, self._worker)
 
     def close(self) -> None:
-        """Let the zygote go."""
-        if self._zygote is not None:
-            self._zygote.close()
+        """Let the forkserver go."""
+        if self._forkserver is not None:
+            self._forkserver.close()

@@ -1,6 +1,6 @@
 """Executes one job, K >= 1 runs, in this process: claim, train, record, end.
 
-``python -m cdka.engine.worker JOB`` is the cold start; the zygote forks and calls ``execute`` itself.
+``python -m cdka.engine.worker JOB`` is the cold start; the forkserver forks and calls ``execute`` itself.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _NICENESS, _OOM_SCORE = 5, "500"
 
 
 @dataclass(frozen=True)
-class Order:
-    """All a worker needs to be told; the rest is in the store. Plain data, so that it can travel as JSON."""
+class JobSpec:
+    """The job of one worker: a home, runs with their attempts, a slot. Plain data that travels as JSON."""
 
     home: str
     runs: tuple[tuple[str, int], ...]
@@ -45,8 +45,8 @@ class Order:
         return json.dumps({"home": self.home, "runs": self.runs, "slot": vars(self.slot)})
 
     @classmethod
-    def from_json(cls, text: str) -> Order:
-        """The order that ``to_json`` wrote."""
+    def from_json(cls, text: str) -> JobSpec:
+        """The JobSpec that ``to_json`` wrote."""
         data = json.loads(text)
         runs = tuple((run_id, attempt) for run_id, attempt in data["runs"])
         return cls(data["home"], runs, slots.Slot(**data["slot"]))
@@ -74,21 +74,23 @@ def load_train() -> Train:
     return train
 
 
-def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
-    """Claim and train the runs of ``order``; returns the exit code of the process."""
-    store = Store(order.home)
+def execute(job_spec: JobSpec, load: Callable[[], Train] = load_train) -> int:
+    """Claim and train the runs of ``job_spec``; returns the exit code of the process."""
+    store = Store(job_spec.home)
     identity = own_identity()
-    claimed = [(run_id, attempt) for run_id, attempt in order.runs if claim(store.database, run_id, attempt, identity)]
+    claimed = [
+        (run_id, attempt) for run_id, attempt in job_spec.runs if claim(store.database, run_id, attempt, identity)
+    ]
     if not claimed:
         return 0  # cancelled or given to another worker in the meantime
-    specs = [slots.in_process(store.run(run_id).spec, order.slot) for run_id, _ in claimed]
+    specs = [slots.in_process(store.run(run_id).spec, job_spec.slot) for run_id, _ in claimed]
     directories = [run_directory(store.home, run_id) for run_id, _ in claimed]
     recorder = Recorder(store, claimed, specs[0].checkpoint_every)
     runs: list[ResolvedRun] = []
     try:
         runs = resolve_runs(specs)
         train = load()
-        _limit_threads(order.slot.threads)
+        _limit_threads(job_spec.slot.threads)
         for index, event in train(runs, directories, recorder.stop_requested):
             recorder.add(index, event)
             if event["kind"] == "eval":
@@ -106,8 +108,8 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
     return 0
 
 
-def yield_to_others() -> None:
-    """Training lets the Studio have the processor, and is what the system ends first when memory runs out."""
+def lower_priority() -> None:
+    """Give way to the Studio on the processor, and be the first to end when the system runs out of memory."""
     os.nice(_NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
@@ -129,11 +131,11 @@ def _device_type() -> str:
 
 def _limit_threads(number: int) -> None:
     torch = sys.modules.get("torch")
-    if torch is not None:  # a forked worker has read OMP_NUM_THREADS long ago, in the zygote
+    if torch is not None:  # a forked worker has read OMP_NUM_THREADS long ago, in the forkserver
         torch.set_num_threads(number)
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """End the process at once: tearing down torch takes a second and can hang, and everything is stored."""
     with suppress(OSError, ValueError):  # the disk of the log may be full, its file closed
         sys.stdout.flush()
@@ -142,10 +144,10 @@ def leave(code: int) -> NoReturn:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The cold start: the order comes as JSON in the one argument."""
-    yield_to_others()
-    return execute(Order.from_json(argv[0]))
+    """The cold start: the JobSpec comes as JSON in the one argument."""
+    lower_priority()
+    return execute(JobSpec.from_json(argv[0]))
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))

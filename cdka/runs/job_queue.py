@@ -205,7 +205,7 @@ def _store_batch(sql: sqlite3.Cursor, n: int, batch: Batch, worked_s: float) -> 
 
 
 def conclude(database: Database, runs: Iterable[tuple[str, int]], status: str, error: str) -> list[str]:
-    """End the attempts whose process is gone without a last word: ``failed`` or ``lost``; returns the ids ended.
+    """End the attempts whose process is gone without a report: ``failed`` or ``lost``; returns the ids ended.
 
     A run that was asked to be cancelled is ``cancelled``: that is what killed it.
     """

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class RunState(StrEnum):
-    """Where a run stands. ``stopped`` means stopped early and kept; ``lost``: its process went without a last word."""
+    """Where a run stands. ``stopped`` means stopped early and kept; ``lost``: its process ended without a report."""
 
     QUEUED = "queued"
     STARTING = "starting"

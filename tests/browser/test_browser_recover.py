@@ -14,7 +14,7 @@ from cdka.engine import local
 from cdka.runs.store import Store
 
 pytestmark = pytest.mark.browser
-PATIENCE_S = 240.0
+STORE_WAIT_LIMIT_S = 240.0
 
 
 def open_room(context, settled, url: str):
@@ -26,7 +26,7 @@ def open_room(context, settled, url: str):
 
 
 def launch(page, settled, steps: int = 40) -> None:
-    """Order the default comparison, short."""
+    """JobSpec the default comparison, short."""
     page.get_by_label("Steps", exact=True).fill(str(steps))
     page.keyboard.press("Enter")
     page.get_by_text(f"{steps} steps each").wait_for()
@@ -36,7 +36,7 @@ def launch(page, settled, steps: int = 40) -> None:
 
 def ended(store: Store):
     """The runs of the home once all have ended."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + STORE_WAIT_LIMIT_S
     while not (runs := store.runs()) or any(not run.status.is_finished() for run in runs):
         assert time.monotonic() < deadline, runs
         time.sleep(0.2)
@@ -44,7 +44,7 @@ def ended(store: Store):
 
 
 def orphans(store: Store) -> list[str]:
-    """Processes of this home beside its dispatcher and that one's zygote, once they have had time to leave."""
+    """Processes of this home beside its dispatcher and that one's forkserver, once they have had time to leave."""
     deadline = time.monotonic() + 10.0
     while True:
         pid = local.dispatcher_pid(store.home)

@@ -99,8 +99,8 @@ class Engine:
                 continue
         return found
 
-    def zygotes(self) -> list[psutil.Process]:
-        return [p for p in self.processes() if "zygote" in p.cmdline() and p.ppid() == self.dispatcher()]
+    def forkservers(self) -> list[psutil.Process]:
+        return [p for p in self.processes() if "forkserver" in p.cmdline() and p.ppid() == self.dispatcher()]
 
     def dispatcher(self) -> int | None:
         return local.dispatcher_pid(self.home)
@@ -121,7 +121,7 @@ class Engine:
         self.store.remove(run_id)
         self.asked.discard(run_id)
 
-    def audit(self, patience_s: float = 10.0) -> Damage:
+    def audit(self, wait_limit_s: float = 10.0) -> Damage:
         """What is wrong now, after any fault: runs, events, processes, adapters."""
         damage, runs = Damage(), self.store.runs()
         damage.lost = [f"{run_id} is not in the record" for run_id in self.asked - {run.run_id for run in runs}]
@@ -142,7 +142,7 @@ class Engine:
                 whole = run.metrics["accuracy"] == 0.5 and self._files(run.adapter_dir) == ["one", "two"]
             if not whole:
                 damage.halves.append(f"{run.run_id} is {run.status} with {run.metrics}, {self._files(run.adapter_dir)}")
-        damage.orphans = [f"orphan {process}" for process in self._orphans(patience_s)]
+        damage.orphans = [f"orphan {process}" for process in self._orphans(wait_limit_s)]
         return damage
 
     @staticmethod
@@ -151,12 +151,12 @@ class Engine:
 
     def _orphans_now(self) -> list[psutil.Process]:
         live = [self.worker_pid(run.run_id) for run in self.store.runs(status=LIVE)]
-        known = {self.dispatcher(), *(p.pid for p in self.zygotes()), *live}
+        known = {self.dispatcher(), *(p.pid for p in self.forkservers()), *live}
         return [process for process in self.processes() if process.pid not in known]
 
-    def _orphans(self, patience_s: float = 10.0) -> list[psutil.Process]:
-        """Processes that belong to no dispatcher, no zygote of its, and no live run; a moment to leave is theirs."""
-        deadline = time.monotonic() + patience_s
+    def _orphans(self, wait_limit_s: float = 10.0) -> list[psutil.Process]:
+        """Processes that belong to no dispatcher, no forkserver of its, and no live run, after a moment to leave."""
+        deadline = time.monotonic() + wait_limit_s
         while (left := self._orphans_now()) and time.monotonic() < deadline:
             time.sleep(0.05)
         return left
@@ -180,7 +180,7 @@ class Engine:
             return
         for _ in range(100):
             pid = self.dispatcher()
-            for process in self.zygotes():
+            for process in self.forkservers():
                 process.suspend()  # or it would start another dispatcher
             if pid:
                 os.kill(pid, signal.SIGKILL)

@@ -1,6 +1,6 @@
 """The real engine around a training loop that needs no torch and misbehaves on request.
 
-``python fake_engine.py dispatcher HOME``, ``... worker ORDER``, ``... zygote FD``: the roles of the real processes.
+``python fake_engine.py dispatcher HOME``, ``... worker ORDER``, ``... forkserver FD``: the roles of the real processes.
 What a run does is in its ``task_options``: ``pace_s`` per step, and ``act`` at step ``at``.
 """
 
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cdka.engine import dispatcher, forkserver, recorder, worker
-from cdka.engine.spawn import Launcher
+from cdka.engine.spawn import WorkerStarter
 
 HERE = Path(__file__).resolve()
 
@@ -138,24 +138,24 @@ def command(role: str) -> list[str]:
     return [sys.executable, str(HERE), role]
 
 
-def execute(order: worker.Order) -> int:
+def execute(job_spec: worker.JobSpec) -> int:
     """The real worker around the fake loop, with little patience for a full disk."""
-    recorder.PATIENCE_S, recorder.RETRY_S = 1.0, 0.1
-    return worker.execute(order, lambda: train)
+    recorder.STORE_WAIT_LIMIT_S, recorder.RETRY_S = 1.0, 0.1
+    return worker.execute(job_spec, lambda: train)
 
 
 if __name__ == "__main__":
     role, argument = sys.argv[1:]
     if role == "worker":
-        worker.leave(execute(worker.Order.from_json(argument)))
-    elif role == "zygote":
+        worker.exit_process(execute(worker.JobSpec.from_json(argument)))
+    elif role == "forkserver":
         forkserver.main(int(argument), names=(), run=execute, dispatcher=command("dispatcher"))
-    elif role == "broken-zygote":
+    elif role == "broken-forkserver":
         sys.exit(3)
     else:
-        warm = command("broken-zygote" if "broken" in role else "zygote")
+        warm = command("broken-forkserver" if "broken" in role else "forkserver")
         # "The code on disk" is this one file: somebody who edits ours while tests run must not replace dispatchers.
         marker = Path(os.environ.get("FAKE_CODE", "/nowhere"))
         dispatcher.fingerprint = lambda: hash(marker.exists())
-        launcher = Launcher(Path(argument), worker=command("worker"), zygote=None if "cold" in role else warm)
-        dispatcher.main(argument, launcher, command=command(role), idle_s=float(os.environ.get("FAKE_IDLE_S", "60")))
+        starter = WorkerStarter(Path(argument), worker=command("worker"), forkserver=None if "cold" in role else warm)
+        dispatcher.main(argument, starter, command=command(role), idle_s=float(os.environ.get("FAKE_IDLE_S", "60")))

@@ -30,7 +30,7 @@ def test_fifty_submits_and_cancels_end_as_asked(engine, seed):
         if turn in (15, 35) and (pid := engine.dispatcher()):
             os.kill(pid, signal.SIGKILL)
         if turn == 25:
-            for process in engine.zygotes():
+            for process in engine.forkservers():
                 process.kill()
     for run_id, wishes in asked.items():
         if "long" in wishes and wishes == {"long"}:

@@ -108,27 +108,27 @@ def test_kill_of_the_dispatcher_at_several_moments_loses_nothing(engine):
     engine.check()
 
 
-def test_kill_of_the_zygote_at_several_moments_loses_nothing(engine):
+def test_kill_of_the_forkserver_at_several_moments_loses_nothing(engine):
     (first,) = engine.submit(engine.spec(steps=3))
     engine.wait(first)
-    assert engine.zygotes(), "workers should come from a zygote here"
+    assert engine.forkservers(), "workers should come from a forkserver here"
     run_ids = engine.submit(*[engine.spec(steps=20, pace_s=0.01) for _ in range(5)])
     for pause in (0.0, 0.02, 0.1, 0.3):
         time.sleep(pause)
-        for process in engine.zygotes():
-            engine.fault("kill -9 of the zygote")
+        for process in engine.forkservers():
+            engine.fault("kill -9 of the forkserver")
             process.kill()
     runs = engine.wait(*run_ids)
     assert [run.status for run in runs] == ["done"] * 5, [run.error for run in runs]
     engine.check()
 
 
-def test_cold_workers_do_the_same_when_zygotes_cannot_live(make_engine):
+def test_cold_workers_do_the_same_when_forkservers_cannot_live(make_engine):
     engine = make_engine("broken-dispatcher")
-    engine.fault("zygote that cannot start")
+    engine.fault("forkserver that cannot start")
     run_ids = engine.submit(*[engine.spec(steps=3) for _ in range(3)])
     assert [run.status for run in engine.wait(*run_ids)] == ["done"] * 3
-    assert engine.zygotes() == []
+    assert engine.forkservers() == []
     engine.check()
 
 
@@ -145,7 +145,7 @@ def test_kill_of_everything_at_once_is_a_reboot_without_one(engine):
         engine.at_step(run_id)
         engine.store.request_stop(run_id, keep=False)
     assert [run.status for run in engine.wait(*run_ids)] == ["lost", "lost", "cancelled", "cancelled"]
-    assert all("left no last word" in run.error for run in engine.store.runs(status="lost"))
+    assert all("left no report" in run.error for run in engine.store.runs(status="lost"))
     engine.check()
 
 

@@ -1,4 +1,4 @@
-"""On a GPU: workers forked from the zygote must find it, each its own, as cold ones do."""
+"""On a GPU: workers forked from the forkserver must find it, each its own, as cold ones do."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cdka.runs.resolve import spec_for
 from cdka.runs.store import Store
 
 COLD = (
-    "import sys; from cdka.engine import dispatcher, launch; from pathlib import Path;"
-    "dispatcher.main(sys.argv[1], launch.Launcher(Path(sys.argv[1]), zygote=None))"
+    "import sys; from cdka.engine import dispatcher, spawn; from pathlib import Path;"
+    "dispatcher.main(sys.argv[1], spawn.WorkerStarter(Path(sys.argv[1]), forkserver=None))"
 )
 
 

@@ -19,8 +19,8 @@ from cdka.engine.dispatcher import Dispatcher
 from cdka.engine.failures import cause_of, outcome_of
 from cdka.engine.recorder import Recorder
 from cdka.engine.slots import Slot
-from cdka.engine.spawn import Launcher
-from cdka.engine.worker import Order
+from cdka.engine.spawn import WorkerStarter
+from cdka.engine.worker import JobSpec
 from cdka.errors import CdkaError
 from cdka.runs.database import StoreFull
 from cdka.runs.job_queue import claim, reserve
@@ -210,7 +210,7 @@ def test_events_wait_in_memory_while_the_disk_is_full(recorded, monkeypatch):
     full[0] = True
     clock[0] += 1.1
     collects.add(0, step(302))
-    clock[0] += recorder.PATIENCE_S - 1
+    clock[0] += recorder.STORE_WAIT_LIMIT_S - 1
     collects.add(0, step(303))
     clock[0] += 2
     with pytest.raises(StoreFull):
@@ -231,15 +231,15 @@ def test_a_refused_run_is_silent_and_told_to_leave(recorded):
 
 
 def test_an_order_travels_as_text():
-    order = Order("/a home", (("r-1", 2), ("r-2", 1)), Slot("cuda:0", "3", 4))
-    assert Order.from_json(order.to_json()) == order
-    assert order.log_paths()[0] == Path("/a home/runs/r-1/attempt-2.log")
+    job_spec = JobSpec("/a home", (("r-1", 2), ("r-2", 1)), Slot("cuda:0", "3", 4))
+    assert JobSpec.from_json(job_spec.to_json()) == job_spec
+    assert job_spec.log_paths()[0] == Path("/a home/runs/r-1/attempt-2.log")
 
 
 def test_a_device_that_is_not_here_fails_the_run_and_not_the_queue(tmp_path):
     store = Store(tmp_path)
     run_id, other = store.submit([SPEC.with_(device="cuda:5"), SPEC.with_(device="cpu")])
-    dispatcher = Dispatcher(store, Launcher(tmp_path, worker=("true",), zygote=None), [Slot("cpu:0", None, 1)])
+    dispatcher = Dispatcher(store, WorkerStarter(tmp_path, worker=("true",), forkserver=None), [Slot("cpu:0", None, 1)])
     dispatcher.step()
     assert store.run(run_id).status == "failed"
     assert "not on this machine, which has: cpu:0" in store.run(run_id).error
@@ -326,7 +326,7 @@ def test_the_audit_after_faults_sees_each_kind_of_damage(engine):
     orphan = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=engine.home)
     try:
         engine.until(engine._orphans_now)
-        damage = engine.audit(patience_s=0.5)
+        damage = engine.audit(wait_limit_s=0.5)
     finally:
         orphan.kill()
         orphan.wait()

@@ -1,4 +1,4 @@
-"""Kills at random moments: of workers, zygotes, the dispatcher, and the program that asked for the runs."""
+"""Kills at random moments: of workers, forkservers, the dispatcher, and the program that asked for the runs."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def test_random_kills_lose_nothing(engine, seed):
     for _ in range(10):
         time.sleep(rng.random() * 0.3)
         engine.ensure()
-        kind = rng.choice(["worker", "zygote", "dispatcher"])
+        kind = rng.choice(["worker", "forkserver", "dispatcher"])
         try:
             if kind == "worker" and (at_work := engine.store.runs(status="running")):
                 victim = rng.choice(at_work).run_id
                 killed.add(victim)
                 engine.fault("random kill -9 of a worker")
                 os.kill(engine.worker_pid(victim), signal.SIGKILL)
-            elif kind == "zygote":
-                for process in engine.zygotes():
-                    engine.fault("random kill -9 of the zygote")
+            elif kind == "forkserver":
+                for process in engine.forkservers():
+                    engine.fault("random kill -9 of the forkserver")
                     process.kill()
             elif kind == "dispatcher" and (pid := engine.dispatcher()):
                 engine.fault("random kill -9 of the dispatcher")
@@ -134,7 +134,7 @@ def test_a_night_s_queue_goes_on_when_the_dispatcher_is_killed_and_nobody_looks(
     for pause in (0.1, 0.6, 0.6):
         time.sleep(pause)
         deadline = time.monotonic() + 20
-        while not ((pid := engine.dispatcher()) and pid not in killed and engine.zygotes()):
+        while not ((pid := engine.dispatcher()) and pid not in killed and engine.forkservers()):
             assert time.monotonic() < deadline, engine.log()
             time.sleep(0.02)
         killed.add(pid)
@@ -163,6 +163,6 @@ def test_a_dispatcher_that_keeps_dying_is_not_revived_for_ever(engine, monkeypat
     monkeypatch.chdir(engine.home)
     monkeypatch.setenv("CDKA_QUICK_DEATHS", "0")
     monkeypatch.setattr(forkserver.local, "ensure_dispatcher", lambda store, command=None: started.append(1) or True)
-    assert [forkserver.revive(1.0) for _ in range(5)] == [True, True, True, False, False]
-    assert forkserver.revive(3600.0), "one that has lived long is another matter"
+    assert [forkserver.restart_dispatcher(1.0) for _ in range(5)] == [True, True, True, False, False]
+    assert forkserver.restart_dispatcher(3600.0), "one that has lived long is another matter"
     assert len(started) == 4

@@ -1,9 +1,12 @@
-"""Paths of the assets that ship with the package and of the home of all state; a file written all or nothing."""
+"""Paths of the assets that ship with the package and of the home of all state; paths as people paste them."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import platformdirs
 
@@ -51,3 +54,40 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`", "<": ">"}
+_HUB_PAGE = re.compile(
+    r"(?:https?://)?(?:[\w-]+\.)*(?:huggingface|hf|hf-mirror)\.\w+/(?:datasets/|models/)?"
+    r"(?P<id>[\w.-]+/[\w.-]+?)(?:/(?:tree|blob|resolve|viewer|discussions)\b.*)?/?(?:[?#].*)?"
+)
+
+
+def pasted(text: str) -> str:
+    """The path or Hub id that a pasted text means: without quotes, ``file://`` and the address of a Hub page.
+
+    Separators of Windows become ``/``, and a shell's ``\\ `` a space, where only that names something that exists.
+    Anything else comes back as it is.
+    """
+    text = text.strip()
+    while len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
+        text = text[1:-1].strip()
+    if text.lower().startswith("file:"):
+        address = urlsplit(text)
+        host = "" if address.netloc.lower() in ("", "localhost") else f"//{address.netloc}"
+        text = host + url2pathname(address.path)
+        if re.match(r"/[A-Za-z]:[/\\]", text):
+            text = text[1:]
+    elif page := _HUB_PAGE.fullmatch(text):
+        return page["id"]
+    if "\\" in text and not Path(text).expanduser().exists():
+        for other in (re.sub(r"\\(.)", r"\1", text), text.replace("\\", "/"), _in_wsl(text)):
+            if other and Path(other).expanduser().exists():
+                return other
+    return text
+
+
+def _in_wsl(text: str) -> str:
+    """Where Windows' subsystem for Linux mounts ``C:\\Users``: ``/mnt/c/Users``."""
+    drive = re.match(r"([A-Za-z]):[\\/]", text)
+    return f"/mnt/{drive[1].lower()}/{text[3:]}".replace("\\", "/") if drive else ""

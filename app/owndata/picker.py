@@ -7,26 +7,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from app import widgets
-from cdka.errors import CdkaError
 from cdka.paths import home_dir
-from cdka.tasks.files.columns import ROLES, guess, visible_columns
-from cdka.tasks.files.prepare import COMPARISONS, data_path
+from cdka.tasks.files.columns import NONE, SPLIT, guess, roles_for
+from cdka.tasks.files.digest import stamp
+from cdka.tasks.files.instructions import COMPARISONS
+from cdka.tasks.files.prepare import data_path, load_table
 from cdka.tasks.files.preview import task_for
 from cdka.tasks.files.split import SEED
-from cdka.tasks.files.table import FORMATS, read_table
+from cdka.tasks.files.table import FORMATS
 from cdka.tasks.prompts import INSTRUCTION
 
 LARGEST_UPLOAD_MB = 200
-_ROLE_WORDS = {
-    "text_column": "Text",
-    "label_column": "Label",
-    "prompt_column": "Instruction",
-    "answer_column": "Answer",
-}
 _BY_CHANCE = "(drawn at random)"
 _TEMPLATES = {"as instruction": INSTRUCTION, "as it is": "{prompt}"}
 
@@ -41,7 +35,8 @@ def ask(task: str) -> dict[str, Any] | None:
         widgets.remark("Name your data to go on: rows, splits and tokens are shown before anything is trained.")
         return None
     given = _pictures() if task == "local-images" else _columns(task, path)
-    return _options(task, path, tuple(sorted(given.items())), _stamp(Path(path).expanduser()))
+    file = data_path({"data": path}, task)
+    return _options(task, path, tuple(sorted(given.items())), stamp(file) if file.exists() else ())
 
 
 def _path(task: str) -> str:
@@ -69,47 +64,32 @@ def _path(task: str) -> str:
     return st.text_input(what, key="data-path", persist_state="session", placeholder="/path/to/data").strip()
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Changes when the data do, so that what was read before is not shown again."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return (0, 0)
-    return (facts.st_mtime_ns, facts.st_size)
-
-
-@st.cache_data(show_spinner="Reading the file", max_entries=8)
-def _table(path: str, stamp: tuple[int, int]) -> pd.DataFrame:
-    return read_table(data_path({"data": path}, "local"))
-
-
 @st.cache_data(show_spinner="Reading the data", max_entries=16)
-def _options(task: str, path: str, given: tuple[tuple[str, Any], ...], stamp: tuple[int, int]) -> dict[str, Any]:
-    found, options = task_for(path, dict(given))
-    if found != task:
-        raise CdkaError(f"these data are for another task: choose {found} above.")
-    return options
+def _options(task: str, path: str, given: tuple[tuple[str, Any], ...], changed: tuple) -> dict[str, Any]:
+    return task_for(path, dict(given), task)[1]
 
 
 def _columns(task: str, path: str) -> dict[str, Any]:
     """Which column plays which role, the split, and how answers compare."""
-    file = Path(path).expanduser()
-    table = _table(path, _stamp(file))
-    columns = visible_columns(table)
-    widgets.remark(f"{file.name}: {len(table):,} rows, {len(columns)} columns")
+    file = data_path({"data": path}, task)
+    table = load_table(file)
+    widgets.remark(f"{file.name}: {len(table):,} rows, {len(table.names)} columns")
     given: dict[str, Any] = {}
     key = hashlib.sha256(f"{task}:{path}".encode()).hexdigest()[:8]
-    for role in ROLES[task]:
-        guessed = guess(table, role, tuple(given.values()))
-        rest = next((name for name in columns if name not in given.values()), columns[0])
-        given[role] = st.selectbox(
-            _ROLE_WORDS[role], columns, index=columns.index(guessed or rest), key=f"data-{role}-{key}"
-        )
-    split = guess(table, "split_column", tuple(given.values()))
-    place = 0 if split is None else 1 + columns.index(split)
+    for role in roles_for(task, table, {}):
+        guessed = guess(table, role, given)
+        if role.optional:
+            choices = [NONE, *table.names]
+            place = 0 if guessed is None else choices.index(guessed)
+        else:
+            choices = table.names
+            place = choices.index(guessed or next((n for n in choices if n not in given.values()), choices[0]))
+        given[role.option] = st.selectbox(role.title, choices, index=place, key=f"data-{role.option}-{key}")
+    split = guess(table, SPLIT, given)
+    place = 0 if split is None else 1 + table.names.index(split)
     chosen = st.selectbox(
         "Split",
-        [_BY_CHANCE, *columns],
+        [_BY_CHANCE, *table.names],
         index=place,
         key=f"data-split-{key}",
         help="a column that says train, validation or test",

@@ -19,6 +19,7 @@ HELP = (
 )
 EXAMPLE = "cdka data reviews.csv --model minilm-l6 --label-column stars"
 _BAR = 40
+_FIRST = 300
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +52,8 @@ def document(seen: Preview, options: dict[str, Any], tokens: dict[str, Any] | No
         "task_options": options,
         "columns": list(seen.columns),
         "roles": dict(seen.roles),
+        "unused": list(seen.unused),
+        "first": dict(seen.first),
         "rows": seen.head.to_dict("records"),
         "examples": dict(seen.examples),
         "labels": {split: counts.to_dict() for split, counts in seen.labels.items()},
@@ -69,6 +72,10 @@ def _show(seen: Preview, options: dict[str, Any]) -> None:
         list(map(str, seen.head.columns)),
         [[textwrap.shorten(str(value), width) for value in row] for row in seen.head.itertuples(index=False)],
     )
+    if seen.first:
+        print("\nthe first training example")
+        for name, text in seen.first.items():
+            print(f"  {name}: {textwrap.shorten(text, _FIRST, placeholder=' ...')!r}")
     if len(seen.labels):
         print()
         print_table(["label", *SPLITS], [[name, *row[list(SPLITS)]] for name, row in seen.labels.iterrows()])

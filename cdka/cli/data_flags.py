@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from cdka.errors import CdkaError
+from cdka.paths import pasted
 from cdka.tasks.catalogue import TASKS
-from cdka.tasks.files.prepare import COMPARISONS
-from cdka.tasks.files.table import FORMATS
+from cdka.tasks.files.instructions import COMPARISONS
+from cdka.tasks.files.table import format_of
 
 _COLUMNS = (
     ("text-column", "the column to classify"),
+    ("pair-column", "the second text of a pair, such as a hypothesis (none: no second text)"),
     ("label-column", "the column with its label"),
+    ("number-column", "the column with a number to predict: a regression"),
     ("prompt-column", "the column with the instruction"),
+    ("input-column", "the column with the instruction's input, as in Alpaca (none: no input)"),
+    ("system-column", "the column with a system prompt (none: no system prompt)"),
     ("answer-column", "the column with the answer to learn"),
+    ("messages-column", "the column with conversations (lists of turns), in place of prompt and answer"),
     ("split-column", "the column that says train, validation or test"),
 )
 _NUMBERS: tuple[tuple[str, type, str], ...] = (
@@ -65,11 +71,9 @@ def task_and_options(args: argparse.Namespace) -> tuple[str | None, dict[str, An
         raise CdkaError(f"--data makes its own task: got --task {task!r} beside it. Leave --task out.")
     from cdka.tasks.files.preview import task_for
 
-    found, options = task_for(path, given)
-    if task is not None and task != found:
-        raise CdkaError(f"the data are for {found!r}: got --task {task!r}. Leave --task out, or name other columns.")
-    return found, options
+    return task_for(path, given, task)
 
 
 def _looks_like_data(text: str) -> bool:
-    return Path(text).suffix.lower() in FORMATS or Path(text).expanduser().exists()
+    path = Path(pasted(text))
+    return format_of(path) is not None or path.expanduser().exists()

@@ -1,15 +1,10 @@
-"""From a picture to a model's input, as its preprocessor_config.json says. Free of torch; needs Pillow.
-
-Resize, crop, rescale and normalise cover ViT, CLIP, DINO, BEiT, DeiT, Swin and ConvNeXT; they are done here because
-the processors of transformers need torchvision.
-"""
+"""Open a picture as it is meant to be seen, and make a model's input of it. Free of torch; needs Pillow."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,12 +14,62 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BICUBIC, BILINEAR = 3, 2
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def open_picture(file: Path) -> Image:
+    """The whole picture in 8 bits, upright: decoded, turned as its EXIF says, 16 bits brought to 8.
+
+    Raises OSError and others of Pillow's for a file that cannot be decoded.
+    """
+    from PIL import Image
+
+    with Image.open(file) as image:
+        image.load()
+        return upright(image)
+
+
+def upright(image: Image) -> Image:
+    """The picture turned as its EXIF orientation says, in a mode of 8 bits a channel."""
+    from PIL import ImageOps
+
+    frames = getattr(image, "n_frames", 1)
+    turned = eight_bits(ImageOps.exif_transpose(image))
+    if frames > 1:
+        turned.n_frames = frames
+    return turned
+
+
+def eight_bits(image: Image) -> Image:
+    """The picture with 8 bits a channel. 16-bit grey is divided by 257, so that its whole range is kept.
+
+    Grey in 32 bits counts as 16-bit where its values fit, and as 8-bit where those do; floats in [0, 1] are scaled.
+    Raises CdkaError for other ranges: scaling each picture by its own would make them incomparable.
+    """
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F" and low >= 0 and high <= 1:
+        values = values * 255
+    elif low >= 0 and high <= 65535:
+        if image.mode.startswith("I;16") or high > 255:
+            values = values / 257
+    else:
+        raise CdkaError(f"its values go from {low:g} to {high:g}: they must lie in 0 to 65,535, or be floats in 0 to 1")
+    return Image.fromarray(np.rint(values).astype(np.uint8), "L")
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """How pictures become arrays. ``shortest`` resizes the shorter edge and keeps the proportions; ``resize`` gives
-    (height, width); ``crop`` is cut from the middle afterwards; ``channels`` is 3 (colour) or 1 (grey)."""
+    """How pictures become arrays where a model says no more than its size.
+
+    ``shortest`` resizes the shorter edge and keeps the proportions; ``resize`` gives (height, width); ``crop`` is cut
+    from the middle afterwards; ``channels`` is 3 (colour), 1 (grey), 4 (colour with transparency) or another number,
+    for which the picture must have just as many.
+    """
 
     resize: tuple[int, int] | None
     shortest: int | None
@@ -36,8 +81,8 @@ class Pixels:
     channels: int
 
     def array(self, image: Image) -> np.ndarray:
-        """(channels, height, width) in float32."""
-        image = image.convert("RGB" if self.channels == 3 else "L")
+        """(channels, height, width) in float32. Raises CdkaError for a number of channels that no picture has."""
+        image = with_channels(upright(image), self.channels)
         if self.shortest is not None:
             ratio = self.shortest / min(image.size)
             width, height = (self.shortest if edge == min(image.size) else int(edge * ratio) for edge in image.size)
@@ -49,47 +94,15 @@ class Pixels:
             left, top = (image.width - width) // 2, (image.height - height) // 2
             image = image.crop((left, top, left + width, top + height))
         values = np.asarray(image, dtype=np.float32)
-        values = values[None] if self.channels == 1 else values.transpose(2, 0, 1)
+        values = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
         mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
         return (values * np.float32(self.scale) - mean) / std
 
 
-def _sides(value: Any) -> tuple[int, int] | None:
-    if isinstance(value, int):
-        return value, value
-    if isinstance(value, dict) and "height" in value:
-        return int(value["height"]), int(value["width"])
-    return None
-
-
-def read_pixels(folder: Path, config: Any) -> Pixels:
-    """How the model in ``folder`` wants its pictures; without a preprocessor_config.json, from its configuration:
-    squares of its image size, scaled to [-1, 1]. Raises CdkaError for one that cannot be used."""
-    vision = getattr(config, "vision_config", None) or config
-    channels = int(getattr(vision, "num_channels", 3))
-    side = _sides(getattr(vision, "image_size", None)) or (224, 224)
-    file = folder / "preprocessor_config.json"
-    if not file.is_file():
-        half = (0.5,) * channels
-        return Pixels(side, None, None, BILINEAR, 1 / 255, half, half, channels)
-    try:
-        given = json.loads(file.read_text(encoding="utf-8"))
-        size = given.get("size", side[0])
-        shortest = size.get("shortest_edge") if isinstance(size, dict) else None
-        if isinstance(size, int) and given.get("do_center_crop"):
-            shortest = size
-        normalise = given.get("do_normalize", True)
-        mean = tuple(given.get("image_mean") or (0.5,) * channels) if normalise else (0.0,) * channels
-        std = tuple(given.get("image_std") or (0.5,) * channels) if normalise else (1.0,) * channels
-        return Pixels(
-            resize=_sides(size) if given.get("do_resize", True) and shortest is None else None,
-            shortest=int(shortest) if shortest and given.get("do_resize", True) else None,
-            crop=_sides(given.get("crop_size")) if given.get("do_center_crop") else None,
-            resample=int(given.get("resample", BILINEAR)),
-            scale=float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 1.0,
-            mean=mean,
-            std=std,
-            channels=channels,
+def with_channels(image: Image, channels: int) -> Image:
+    """The picture with 1, 3 or 4 channels. Raises CdkaError for another number."""
+    if channels not in _MODES:
+        raise CdkaError(
+            f"a picture has 1, 3 or 4 channels: the model takes {channels}. Choose a model for colour pictures."
         )
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CdkaError(f"preprocessor_config.json in {str(folder)!r} cannot be used: {error}.") from None
+    return image.convert(_MODES[channels])

@@ -54,7 +54,17 @@ class Labelled:
     pair: str | None = None
 
 
-Row = TypeVar("Row", Instruction, Labelled)
+@dataclass(frozen=True)
+class Measured:
+    """A text, or a pair of texts, and the number to predict."""
+
+    text: str
+    value: float
+    id: int
+    pair: str | None = None
+
+
+Row = TypeVar("Row", Instruction, Labelled, Measured)
 SplitRows = Mapping[str, Sequence[Row]]
 """The rows of each split: train, validation, test."""
 
@@ -80,6 +90,15 @@ class LabelledRows:
     splits: SplitRows[Labelled]
     label_names: tuple[str, ...]
     prefix: str = ""
+    scores: Scores | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasuredRows:
+    """Texts with numbers: a regression."""
+
+    splits: SplitRows[Measured]
     scores: Scores | None = None
     notes: tuple[str, ...] = ()
 
@@ -120,4 +139,4 @@ class PixelRows:
     notes: tuple[str, ...] = ()
 
 
-TaskRows = InstructionRows | LabelledRows | PictureRows | PixelRows
+TaskRows = InstructionRows | LabelledRows | MeasuredRows | PictureRows | PixelRows

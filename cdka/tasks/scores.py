@@ -6,9 +6,13 @@ The binary metrics read label numbers; an unparsed answer is None and counts as 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -60,3 +64,46 @@ def matthews(answers: Answers) -> dict[str, float]:
     hit, false_alarm, missed, rejected = _table(answers)
     below = math.sqrt((hit + false_alarm) * (hit + missed) * (rejected + false_alarm) * (rejected + missed))
     return {"matthews": (hit * rejected - false_alarm * missed) / below if below else 0.0}
+
+
+def label_scores(answers: Answers) -> dict[str, float]:
+    """Of a classification beside its accuracy, so that a rare label is not overlooked.
+
+    ``{"balanced_accuracy", "macro_f1", "majority_accuracy"}``: the mean of the labels' recalls, the mean of their F1
+    scores, and the accuracy of always giving the commonest label. The means are over the labels that occur as a right
+    answer or (F1) as a prediction, as in scikit-learn; an answer that could not be parsed counts as wrong.
+    """
+    counts, given, right = Counter(answers.label), Counter(answers.predicted), Counter()
+    for wanted, predicted in zip(answers.label, answers.predicted, strict=True):
+        right[wanted] += predicted is not None and predicted == wanted
+    recalls = [right[label] / number for label, number in counts.items()]
+    labels = [label for label in {**counts, **given} if label is not None]
+    f1 = [2 * right[label] / (counts[label] + given[label]) for label in labels]
+    return {
+        "balanced_accuracy": sum(recalls) / len(recalls),
+        "macro_f1": sum(f1) / len(f1),
+        "majority_accuracy": max(counts.values()) / len(answers.label),
+    }
+
+
+def number_scores(answers: Answers) -> dict[str, float]:
+    """Of a regression: ``{"mse", "mae", "spearman", "pearson", "mean_mse"}``.
+
+    ``mean_mse`` is the squared error of always giving the mean of the right answers. A correlation is left out where
+    the predictions or the answers are all the same, for it is not defined there.
+    """
+    wanted, given = np.asarray(answers.label, dtype=np.float64), np.asarray(answers.predicted, dtype=np.float64)
+    found = {
+        "mse": float(np.mean((given - wanted) ** 2)),
+        "mae": float(np.mean(np.abs(given - wanted))),
+        "mean_mse": float(np.var(wanted)),
+    }
+    if len(wanted) > 1 and np.ptp(wanted) > 0 and np.ptp(given) > 0:
+        found["spearman"] = float(np.corrcoef(rankdata(wanted), rankdata(given))[0, 1])
+        found["pearson"] = float(np.corrcoef(wanted, given)[0, 1])
+    return found
+
+
+def together(*scores: Scores | None) -> Scores:
+    """One function that returns the metrics of several; None counts as none."""
+    return lambda answers: {name: value for score in scores if score for name, value in score(answers).items()}

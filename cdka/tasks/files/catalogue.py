@@ -13,8 +13,23 @@ LOCAL = (
         kind="text-classification",
         metric="accuracy",
         description=(
-            "A CSV, JSONL or Parquet file with a text column and a label column. Encoders and decoders get a new head, "
-            "encoder-decoders write the label."
+            "A CSV, JSONL or Parquet file with a text column (or a pair of them) and a label column. Encoders and "
+            "decoders get a new head, or keep one that knows the labels; encoder-decoders write the label."
+        ),
+        module="cdka.tasks.files.read",
+        recipe=MappingProxyType(
+            {"steps": 200, "lr": 1e-3, "alpha": 16.0, "batch_size": 32, "eval_every": 20, "max_length": 128}
+        ),
+        source="your file",
+    ),
+    TaskInfo(
+        name="local-regress",
+        title="Your texts, measured",
+        kind="text-regression",
+        metric="spearman",
+        description=(
+            "A CSV, JSONL or Parquet file with a text column (or a pair of them) and a column of numbers. Encoders and "
+            "decoders get a new head with one output; judged by rank correlation (Spearman) and squared error."
         ),
         module="cdka.tasks.files.read",
         recipe=MappingProxyType(
@@ -28,7 +43,8 @@ LOCAL = (
         kind="causal-lm",
         metric="accuracy",
         description=(
-            "A CSV, JSONL or Parquet file with a prompt column and an answer column. The loss counts the answer only; "
+            "A CSV, JSONL or Parquet file with a prompt column and an answer column (Alpaca's input too), or with "
+            "conversations (messages, ShareGPT). The loss counts the answer only; "
             "accuracy is the share of answers that come out exactly (as text, as a number, or as an option)."
         ),
         module="cdka.tasks.files.read",

@@ -1,4 +1,4 @@
-"""Which column means what: guessed from names, or said by the user, then checked row by row."""
+"""Which column plays which role in a task: named by the user, or found by its usual name and its values."""
 
 from __future__ import annotations
 
@@ -6,135 +6,208 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from cdka.errors import CdkaError, unknown
-from cdka.tasks.files.table import LINE, SPLIT
-
-ROLES = {
-    "local-classify": ("text_column", "label_column"),
-    "local-instruct": ("prompt_column", "answer_column"),
-}
-"""The columns that each task needs, as task options."""
-_USUAL = {
-    "text_column": ("text", "sentence", "review", "content", "body", "comment", "message", "document", "input"),
-    "label_column": ("label", "labels", "class", "category", "target", "sentiment", "intent", "tag"),
-    "prompt_column": ("prompt", "instruction", "question", "query", "input", "problem"),
-    "answer_column": ("answer", "response", "output", "completion", "target", "solution", "reply"),
-    "split_column": ("split", "partition", "fold"),
-}
-MOST_LABELS = 1000
+from cdka.tasks.files.chats import holds_turns
+from cdka.tasks.files.table import Table
+from cdka.tasks.files.values import are_measurements, are_numbers
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """A table with its columns told apart. ``roles`` maps each role (``text_column`` ...) to a column's name."""
+class Role:
+    """What a column can be for a task. ``option`` is the task option that names the column, ``title`` its heading."""
 
-    table: pd.DataFrame
-    roles: Mapping[str, str]
+    option: str
+    title: str
+    usual: tuple[str, ...]
+    optional: bool = False
 
-    def values(self, role: str) -> list[Any]:
-        """The column that plays ``role``, row by row."""
-        return self.table[self.roles[role]].tolist()
-
-
-def visible_columns(table: pd.DataFrame) -> list[str]:
-    """The columns of the user's own."""
-    return [name for name in table.columns if name not in (LINE, SPLIT)]
+    @property
+    def noun(self) -> str:
+        """The role in a sentence: ``text``, ``label``."""
+        return self.option.removesuffix("_column")
 
 
-def guess(table: pd.DataFrame, role: str, taken: Sequence[str] = ()) -> str | None:
-    """The column whose name says that it plays ``role``; None where no name does."""
-    by_folded = {name.strip().casefold(): name for name in visible_columns(table) if name not in taken}
-    return next((by_folded[usual] for usual in _USUAL[role] if usual in by_folded), None)
+TEXT = Role(
+    "text_column",
+    "Text",
+    (
+        *("text", "sentence", "review", "content", "body", "comment", "message", "document", "tweet", "input"),
+        *("sentence1", "sentence_1", "premise", "question1", "question_1", "text1", "text_1", "text_a", "sentence_a"),
+        *("question", "query"),
+    ),
+)
+_SECOND = {
+    **dict.fromkeys(("sentence1", "text1", "question1", "premise1"), ("sentence2", "text2", "question2", "premise2")),
+    **dict.fromkeys(("sentence_1", "text_1", "question_1"), ("sentence_2", "text_2", "question_2")),
+    **dict.fromkeys(("text_a", "sentence_a"), ("text_b", "sentence_b")),
+    "premise": ("hypothesis",),
+    "question": ("passage", "context", "sentence", "document"),
+    "query": ("passage", "document", "context", "text"),
+    "text": ("text_pair", "text2"),
+    "sentence": ("sentence_pair", "sentence2"),
+}
+"""The names under which the second text of a pair stands beside the first."""
+PAIR = Role("pair_column", "Second text", tuple(dict.fromkeys(n for names in _SECOND.values() for n in names)), True)
+LABEL = Role(
+    "label_column",
+    "Label",
+    ("label", "labels", "class", "category", "target", "sentiment", "intent", "tag", "gold_label", "label_text"),
+)
+NUMBER = Role(
+    "number_column",
+    "Number",
+    ("score", "number", "value", "rating", "similarity", "similarity_score", "stars", "label", "labels", "target", "y"),
+)
+PROMPT = Role(
+    "prompt_column", "Instruction", ("prompt", "instruction", "question", "query", "input", "problem", "user", "human")
+)
+ANSWER = Role(
+    "answer_column",
+    "Answer",
+    ("answer", "response", "output", "completion", "target", "solution", "reply", "assistant", "chosen"),
+)
+INPUT = Role("input_column", "Input", ("input", "context", "passage"), True)
+SYSTEM = Role("system_column", "System prompt", ("system", "system_prompt"), True)
+MESSAGES = Role(
+    "messages_column",
+    "Conversation",
+    ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns"),
+)
+SPLIT = Role("split_column", "Split", ("split", "partition", "fold"), True)
+
+TASK_ROLES: Mapping[str, tuple[Role, ...]] = {
+    "local-classify": (TEXT, PAIR, LABEL),
+    "local-regress": (TEXT, PAIR, NUMBER),
+    "local-instruct": (PROMPT, INPUT, SYSTEM, ANSWER),
+}
+"""The roles of each task's table. A table of conversations has ``MESSAGES`` in place of the instruction's roles."""
+ROLES = {task: tuple(role.option for role in roles if not role.optional) for task, roles in TASK_ROLES.items()}
+"""The columns that each task needs, as task options."""
+NONE = "none"
+"""The value of an optional role that no column is to play."""
 
 
-def suggest(table: pd.DataFrame) -> tuple[str, dict[str, str]]:
-    """(task name, roles) that fit the table best: what the Studio and the flags start from.
+def roles_for(task: str, table: Table, options: Mapping[str, Any]) -> tuple[Role, ...]:
+    """The roles that ``task`` gives to the columns of ``table``: those of a conversation where it holds one."""
+    if task != "local-instruct":
+        return TASK_ROLES[task]
+    if options.get(MESSAGES.option):
+        return (MESSAGES,)
+    asked = any(options.get(role.option) for role in TASK_ROLES[task])
+    return (MESSAGES,) if not asked and guess(table, MESSAGES) else TASK_ROLES[task]
 
-    Raises CdkaError where neither task's columns can be told by their names.
+
+def guess(table: Table, role: Role, taken: Mapping[str, str] | None = None) -> str | None:
+    """The column whose name is usual for ``role`` and whose values can play it; None without one.
+
+    ``taken`` holds the columns of the other roles: none plays two, and a pair is a pair by both its names.
     """
-    for task in ("local-instruct", "local-classify"):
-        roles: dict[str, str] = {}
-        for role in ROLES[task]:
-            found = guess(table, role, tuple(roles.values()))
-            if found is not None:
-                roles[role] = found
-        if len(roles) == len(ROLES[task]):
-            return task, roles
+    taken = taken or {}
+    by_folded = {name.strip().casefold(): name for name in table.names if name not in taken.values()}
+    usual: Sequence[str] = role.usual
+    if role is PAIR:
+        usual = _SECOND.get(taken.get(TEXT.option, "").strip().casefold(), ())
+    for name in usual:
+        column = by_folded.get(name)
+        if column is not None and _can_play(table.columns[column], role):
+            return column
+    return None
+
+
+def _can_play(values: Sequence[Any], role: Role) -> bool:
+    first = next((value for value in values if value is not None), None)
+    if role is MESSAGES:
+        return holds_turns(first)
+    if role is NUMBER:
+        return are_numbers(values)
+    if role in (PROMPT, ANSWER):
+        return not isinstance(first, dict | bytes) and (not isinstance(first, list) or holds_turns(first))
+    if first is None:
+        return role in (INPUT, SYSTEM, PAIR)
+    return not isinstance(first, dict | list | bytes)
+
+
+def suggest(table: Table, given: Mapping[str, Any] | None = None) -> str:
+    """The task that the columns fit best, those in ``given`` (options) being set by the user.
+
+    A label column of numbers that are not all whole makes it a regression. Raises CdkaError where no task fits.
+    """
+    given = {key: value for key, value in (given or {}).items() if value is not None}
+    named = {
+        task
+        for task, roles in {**TASK_ROLES, "local-instruct": (*TASK_ROLES["local-instruct"], MESSAGES)}.items()
+        for role in roles
+        if role.option in given and role not in (TEXT, PAIR)
+    }
+    if len(named) > 1:
+        raise CdkaError(
+            "columns of two tasks are named: give --label-column, --number-column, or --prompt-column and "
+            "--answer-column, not both."
+        )
+    if named:
+        return named.pop()
+    texts = TEXT.option in given or PAIR.option in given
+    if not texts and (guess(table, MESSAGES) or _complete(table, (PROMPT, ANSWER))):
+        return "local-instruct"
+    found = {TEXT.option: str(given[TEXT.option])} if TEXT.option in given else {}
+    text = found.get(TEXT.option) or guess(table, TEXT)
+    if text is not None:
+        label = guess(table, LABEL, {TEXT.option: text})
+        if label is not None:
+            return "local-regress" if are_measurements(table.columns[label]) else "local-classify"
+        number = guess(table, NUMBER, {TEXT.option: text})
+        if number is not None and are_measurements(table.columns[number]):
+            return "local-regress"
     raise CdkaError(
-        "the columns must be told: none are called text and label, or prompt and answer; the file has "
-        f"{', '.join(visible_columns(table))}. Use --text-column and --label-column, or --prompt-column and "
+        "the columns must be told: none are called text and label, prompt and answer, or messages; the file has "
+        f"{', '.join(table.names)}. Use --text-column and --label-column (or --number-column), or --prompt-column and "
         "--answer-column."
     )
 
 
-def map_columns(table: pd.DataFrame, task: str, options: Mapping[str, Any], *, source: str = "the file") -> Mapped:
-    """The table with the task's columns found: as the options say, else by their usual names.
+def _complete(table: Table, roles: Sequence[Role]) -> bool:
+    taken: dict[str, str] = {}
+    for role in roles:
+        found = guess(table, role, taken)
+        if found is None:
+            return False
+        taken[role.option] = found
+    return True
 
-    Rows where one of them is empty are an error that names the first lines, unless the option ``drop_missing`` is
-    set. Raises CdkaError for a column that is not there or cannot play its role.
+
+def find_columns(table: Table, task: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """The column of each role, by option: as the options say, else by its usual name.
+
+    Raises CdkaError for a column that is not there, plays two roles, or is needed and not found.
     """
-    roles: dict[str, str] = {}
-    columns = visible_columns(table)
-    for role in (*ROLES[task], "split_column"):
-        given = options.get(role)
-        if given is not None and str(given) not in columns:
-            raise unknown("column", str(given), columns, where=f"in {source}", next_step=_flag(role))
-        found = str(given) if given is not None else guess(table, role, tuple(roles.values()))
-        if found is not None:
-            roles[role] = found
-        elif role != "split_column":
+    roles = (*roles_for(task, table, options), SPLIT)
+    found: dict[str, str] = {}
+    for role in roles:
+        given = options.get(role.option)
+        if given is None or (role.optional and str(given) == NONE and NONE not in table.columns):
+            continue
+        if str(given) not in table.columns:
+            raise unknown("column", str(given), table.names, where=f"in {table.source}", next_step=_flag(role))
+        if str(given) in found.values():
+            raise CdkaError(f"two roles cannot be played by one column: got {given!r} twice for {table.source}.")
+        found[role.option] = str(given)
+    for role in roles:
+        if role.option in found or options.get(role.option) is not None:
+            continue
+        column = guess(table, role, found)
+        if column is not None:
+            found[role.option] = column
+        elif not role.optional:
             raise CdkaError(
-                f"the {role.removesuffix('_column')} column must be told: {source} has {', '.join(columns)}. "
-                f"{_flag(role)}"
+                f"the {role.noun} column must be told: {table.source} has {', '.join(table.names)}. {_flag(role)}"
             )
-    needed = [roles[role] for role in ROLES[task]]
-    if len(set(needed)) < len(needed):
-        raise CdkaError(f"two roles cannot be played by one column: got {needed[0]!r} twice for {source}.")
-    return Mapped(table, roles)
+    return found
 
 
-def missing_rows(mapped: Mapped, task: str) -> pd.Series:
-    """(n,) True where a column that the task needs is empty."""
-    absent = pd.Series(False, index=mapped.table.index)
-    for role in ROLES[task]:
-        values = mapped.table[mapped.roles[role]]
-        absent |= values.map(
-            lambda value: (
-                value is None
-                or (isinstance(value, float) and value != value)
-                or (isinstance(value, str) and not value.strip())
-            )
-        )
-    return absent
+def unused(table: Table, roles: Mapping[str, str]) -> list[str]:
+    """The columns that play no role."""
+    return [name for name in table.names if name not in roles.values()]
 
 
-def label_numbers(mapped: Mapped, source: str = "the file") -> tuple[list[int], list[str]]:
-    """(the number of each row's label, the labels' names in order). Numbers sort as numbers, words as words.
-
-    Raises CdkaError for a column that holds one label only, measurements, or more than 1,000 labels.
-    """
-    values = mapped.values("label_column")
-    column = mapped.roles["label_column"]
-    for value, line in zip(values, mapped.table[LINE], strict=True):
-        if not isinstance(value, str | int | bool) and not (isinstance(value, float) and value.is_integer()):
-            raise CdkaError(
-                f"{source}, line {line}: a label is a word or a whole number: got {value!r} in {column!r}. Choose "
-                "another label column."
-            )
-    words = [str(int(value)) if isinstance(value, float) else str(value).strip() for value in values]
-    names = sorted(set(words), key=lambda word: (0, int(word), "") if word.lstrip("-").isdecimal() else (1, 0, word))
-    if len(names) < 2:
-        raise CdkaError(f"column {column!r} of {source} holds one label only ({names[0]!r}). Two or more are needed.")
-    if len(names) > MOST_LABELS or (len(names) > 20 and len(names) > len(words) / 2):
-        raise CdkaError(
-            f"column {column!r} of {source} holds {len(names)} labels in {len(words)} rows: it is no label column. "
-            "Choose another with --label-column."
-        )
-    numbers = {name: number for number, name in enumerate(names)}
-    return [numbers[word] for word in words], names
-
-
-def _flag(role: str) -> str:
-    return f"Use --{role.replace('_', '-')} NAME."
+def _flag(role: Role) -> str:
+    return f"Use --{role.option.replace('_', '-')} NAME."

@@ -2,157 +2,224 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cdka.errors import CdkaError
+from cdka.formatting import plural
+from cdka.paths import pasted
 from cdka.tasks.files import split as splitting
-from cdka.tasks.files.columns import Mapped, label_numbers, map_columns, missing_rows
-from cdka.tasks.files.table import LINE, SPLIT, read_table
-from cdka.tasks.options import check_known, choice, fraction, switch, whole_number
-from cdka.tasks.prompts import INSTRUCTION
-from cdka.tasks.rows import SPLITS, Instruction, Labelled
+from cdka.tasks.files.columns import MESSAGES, PAIR, TASK_ROLES, TEXT, find_columns, roles_for, unused
+from cdka.tasks.files.digest import check_unchanged, stamp
+from cdka.tasks.files.folder import read_table
+from cdka.tasks.files.instructions import COMPARISONS, read_conversations, read_instructions
+from cdka.tasks.files.table import Table
+from cdka.tasks.files.values import are_numbers, labels_of, numbers_of, texts_of
+from cdka.tasks.options import check_known, fraction, switch, whole_number
+from cdka.tasks.rows import SPLITS, Instruction, Labelled, Measured
 
-SHARED_OPTIONS = ("data", "sha256", "split_column", "validation_fraction", "test_fraction", "split_seed")
+SPLIT_OPTIONS = ("split_column", "validation_fraction", "test_fraction", "split_seed")
+SHARED_OPTIONS = ("data", "sha256", *SPLIT_OPTIONS, "drop_missing")
 OPTIONS = {
-    "local-classify": (*SHARED_OPTIONS, "text_column", "label_column", "drop_missing"),
-    "local-instruct": (
-        *SHARED_OPTIONS,
-        "prompt_column",
-        "answer_column",
-        "drop_missing",
-        "template",
-        "compare",
-        "max_new_tokens",
-    ),
-    "local-images": ("data", "sha256", "validation_fraction", "test_fraction", "split_seed"),
+    **{task: (*SHARED_OPTIONS, *(role.option for role in roles)) for task, roles in TASK_ROLES.items()},
+    "local-images": ("data", "sha256", *SPLIT_OPTIONS[1:], "label_column"),
 }
-COMPARISONS = ("text", "number")
-"""How an answer of the model is compared: as text with white space made single, or as the number it declares."""
+OPTIONS["local-instruct"] += (MESSAGES.option, "template", "compare", "max_new_tokens")
+MAX_LABELS = 1000
+RULING_SHARE = 0.9
+"""From this share of the examples on, one label is said to rule: always giving it looks like success."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The rows of each split, ready for a model. ``label_names`` is empty for instructions."""
+    """The rows of each split, ready for a model. ``label_names`` is empty but for a classification.
+
+    ``lines`` holds the line of the file by the example's number; ``unused`` the columns that play no role.
+    """
 
     task: str
     source: str
-    rows: Mapping[str, list[Labelled] | list[Instruction]]
+    rows: Mapping[str, list[Labelled] | list[Measured] | list[Instruction]]
     roles: Mapping[str, str]
     label_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lines: Mapping[int, int] = field(default_factory=dict)
-    """The line of the file by the example's number."""
+    unused: tuple[str, ...] = ()
 
 
 def data_path(options: Mapping[str, Any], task: str) -> Path:
     """The file or folder that the options name. Raises CdkaError where they name none."""
     if not options.get("data"):
         raise CdkaError(f"task {task!r} needs your data. Use --data FILE (a CSV, JSONL or Parquet file, or a folder).")
-    return Path(str(options["data"])).expanduser()
+    return Path(pasted(str(options["data"]))).expanduser()
 
 
-def digest(path: Path) -> str:
-    """The SHA-256 of a file, or of the names and sizes in a folder: tells whether data are still what they were."""
-    sha = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            sha.update(f"{file.relative_to(path)}:{file.stat().st_size}\n".encode())
-    else:
-        with path.open("rb") as content:
-            while block := content.read(1 << 20):
-                sha.update(block)
-    return sha.hexdigest()
+def load_table(path: Path) -> Table:
+    """The table at ``path``, read once while its files stay as they are. Raises CdkaError as ``read_table``."""
+    return _table(path, stamp(path) if path.exists() else ())
 
 
-def check_unchanged(path: Path, options: Mapping[str, Any]) -> None:
-    """Raises CdkaError where the data are not those that the run was planned with."""
-    if options.get("sha256") and path.exists() and digest(path) != options["sha256"]:
-        raise CdkaError(
-            f"{path.name} has changed since this run was planned, so its results would not compare. Put the old data "
-            "back, or start a new run."
-        )
+@lru_cache(maxsize=2)
+def _table(path: Path, _stamp: tuple) -> Table:
+    return read_table(path)
 
 
 def prepare(task: str, options: Mapping[str, Any]) -> Prepared:
-    """Read, map, check and split the user's table for ``task``. Raises CdkaError with the line and the fix."""
+    """Read, map, check and split the user's table for ``task``. Raises CdkaError with the line and the fix.
+
+    The answer is kept while the files stay as they are, so that preview, launch and training read them once.
+    """
     check_known(options, OPTIONS[task], task)
     path = data_path(options, task)
     check_unchanged(path, options)
-    mapped = map_columns(read_table(path), task, options, source=path.name)
-    mapped, notes = _without_missing(mapped, task, options, path.name)
+    settings = {key: value for key, value in options.items() if key not in ("data", "sha256")}
+    key = json.dumps(settings, sort_keys=True, default=str)
+    return _prepared(task, path, key, stamp(path) if path.exists() else ())
+
+
+@lru_cache(maxsize=4)
+def _prepared(task: str, path: Path, settings: str, _stamp: tuple) -> Prepared:
+    options = json.loads(settings)
+    table = load_table(path)
+    roles = find_columns(table, task, options)
+    table, notes = _without_unlabelled(table, task, roles)
+    table, more = _without_missing(table, task, roles, options)
+    left_out = unused(table, roles)
+    notes = (*table.notes, *notes, *more)
+    if left_out:
+        notes += (
+            f"not used: {plural(len(left_out), 'column')} ({', '.join(left_out[:8])}{', ...' * (len(left_out) > 8)}).",
+        )
+    names: tuple[str, ...] = ()
+    strata: list[int] | None = None
     if task == "local-classify":
-        labels, names = label_numbers(mapped, path.name)
-        texts = [str(text) for text in mapped.values("text_column")]
-        every: list[Any] = [Labelled(text, label, i) for i, (text, label) in enumerate(zip(texts, labels, strict=True))]
-        strata, keys = labels, texts
+        every, names = _labelled(table, roles)
+        strata = [row.label for row in every]
+        keys = [(row.text, row.pair) for row in every]
+    elif task == "local-regress":
+        every = _measured(table, roles)
+        keys = [(row.text, row.pair) for row in every]
+    elif MESSAGES.option in roles:
+        every, origins, told = read_conversations(table, roles[MESSAGES.option], options)
+        table, notes = table.take(origins), (*notes, *told)
+        keys = [next(turn.content for turn in row.messages if turn.role == "user") for row in every]
     else:
-        names, strata = [], None
-        keys = [str(prompt) for prompt in mapped.values("prompt_column")]
-        every = _instructions(mapped, options, path.name)
-    parts, more = _split(mapped, strata, keys, options, path.name)
+        every = read_instructions(table, roles, options)
+        keys = [row.prompt for row in every]
+    parts, told = _split(table, roles, strata, keys, options)
     rows = {split: [every[row] for row in parts[split]] for split in SPLITS}
-    notes += (*more, *_leaks(rows), *_rare(rows, names))
-    lines = dict(enumerate(int(line) for line in mapped.table[LINE]))
-    return Prepared(task, path.name, rows, mapped.roles, tuple(names), tuple(notes), lines)
+    notes += (*told, *_leaks(rows), *_absent_labels(rows, names), *_ruling_label(rows, names))
+    return Prepared(task, path.name, rows, roles, names, notes, dict(enumerate(table.lines)), tuple(left_out))
+
+
+def _without_unlabelled(table: Table, task: str, roles: Mapping[str, str]) -> tuple[Table, tuple[str, ...]]:
+    """The table without validation or test splits that hold no labels: all empty or, as GLUE writes it, all -1."""
+    target = {"local-classify": "label_column", "local-regress": "number_column", "local-instruct": "answer_column"}
+    column = roles.get(target.get(task, ""))
+    if column is None:
+        return table, ()
+    splits = table.splits
+    if splits is None and "split_column" in roles:
+        splits = [
+            splitting.NAMES.get(str(name).strip().casefold(), "train") for name in table.columns[roles["split_column"]]
+        ]
+    if splits is None:
+        return table, ()
+    absent = (None, "-1", -1) if task == "local-classify" else (None,)
+    dropped, notes = set(), []
+    for split in ("validation", "test"):
+        values = [value for value, of in zip(table.columns[column], splits, strict=True) if of == split]
+        if values and all(value in absent for value in values):
+            dropped.add(split)
+            notes.append(f"the {plural(len(values), f'{split} row')} have no {target[task].split('_')[0]}: set aside.")
+    kept = [row for row, split in enumerate(splits) if split not in dropped]
+    return (table.take(kept) if dropped else table), tuple(notes)
 
 
 def _without_missing(
-    mapped: Mapped, task: str, options: Mapping[str, Any], source: str
-) -> tuple[Mapped, tuple[str, ...]]:
-    absent = missing_rows(mapped, task)
-    if not absent.any():
-        return mapped, ()
-    lines = mapped.table[LINE][absent].tolist()
+    table: Table, task: str, roles: Mapping[str, str], options: Mapping[str, Any]
+) -> tuple[Table, tuple[str, ...]]:
+    needed = [role.option for role in roles_for(task, table, roles) if not role.optional]
+    columns = [table.columns[roles[option]] for option in needed]
+    absent = [row for row in range(len(table)) if any(values[row] is None for values in columns)]
+    if not absent:
+        return table, ()
+    lines = [table.lines[row] for row in absent]
     where = ", ".join(map(str, lines[:5])) + (" and more" if len(lines) > 5 else "")
     if not switch(options, "drop_missing"):
         raise CdkaError(
-            f"{source}: {len(lines)} rows lack a value that is needed (line {where}). Fill them in, or leave them out "
-            "with --drop-missing."
+            f"{table.source}: {len(lines)} rows lack a value that is needed (line {where}). Fill them in, or leave "
+            "them out with --drop-missing."
         )
-    if absent.all():
-        raise CdkaError(f"{source}: every row lacks a value that is needed. Choose other columns.")
-    kept = Mapped(mapped.table[~absent].reset_index(drop=True), mapped.roles)
+    if len(absent) == len(table):
+        raise CdkaError(f"{table.source}: every row lacks a value that is needed. Choose other columns.")
+    gone = set(absent)
+    kept = table.take([row for row in range(len(table)) if row not in gone])
     return kept, (f"{len(lines)} rows without a value were left out (line {where}).",)
 
 
-def _instructions(mapped: Mapped, options: Mapping[str, Any], source: str) -> list[Instruction]:
-    from cdka.tasks.answers import final_number, read_text
+def _texts(table: Table, roles: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    texts = texts_of(roles[TEXT.option], table.columns[roles[TEXT.option]], table.place)
+    if PAIR.option not in roles:
+        return [(text, None) for text in texts]
+    pairs = texts_of(roles[PAIR.option], table.columns[roles[PAIR.option]], table.place)
+    return [(text, pair or "") for text, pair in zip(texts, pairs, strict=True)]
 
-    template = str(options.get("template", INSTRUCTION))
-    if "{prompt}" not in template:
-        raise CdkaError(f"a template must contain {{prompt}}: got {template[:60]!r}.")
-    read = read_text if choice(options, "compare", COMPARISONS, "text") == "text" else final_number
-    rows = []
-    prompts, answers = mapped.values("prompt_column"), mapped.values("answer_column")
-    for number, (prompt, answer, line) in enumerate(zip(prompts, answers, mapped.table[LINE], strict=True)):
-        reference = read(str(answer))
-        if reference is None:
-            raise CdkaError(
-                f"{source}, line {line}: the answer {str(answer)[-40:]!r} declares no number. Compare as text, or end "
-                "it with '#### NUMBER'."
-            )
-        rows.append(Instruction(template.replace("{prompt}", str(prompt)), str(answer), reference, number))
-    return rows
+
+def _labelled(table: Table, roles: Mapping[str, str]) -> tuple[list[Labelled], tuple[str, ...]]:
+    """(rows, label names): the names sort as numbers where they are numbers, else as words."""
+    column, source = roles["label_column"], table.source
+    words = labels_of(column, table.columns[column], table.place)
+    names = sorted(set(words), key=lambda word: (0, int(word), "") if word.lstrip("-").isdecimal() else (1, 0, word))
+    if len(names) < 2:
+        raise CdkaError(f"column {column!r} of {source} holds one label only ({names[0]!r}). Two or more are needed.")
+    if len(names) > MAX_LABELS or (len(names) > 20 and len(names) > len(words) / 2):
+        hint = f", or --number-column {column} to predict the number" if are_numbers(table.columns[column]) else ""
+        raise CdkaError(
+            f"column {column!r} of {source} holds {len(names)} labels in {len(words)} rows: it is no label column. "
+            f"Choose another with --label-column{hint}."
+        )
+    numbers = {name: number for number, name in enumerate(names)}
+    rows = [
+        Labelled(text, numbers[word], i, pair)
+        for i, ((text, pair), word) in enumerate(zip(_texts(table, roles), words, strict=True))
+    ]
+    return rows, tuple(names)
+
+
+def _measured(table: Table, roles: Mapping[str, str]) -> list[Measured]:
+    column = roles["number_column"]
+    values = numbers_of(column, table.columns[column], table.place)
+    if len(set(values)) < 2:
+        raise CdkaError(f"column {column!r} of {table.source} holds one number only ({values[0]:g}). Choose another.")
+    return [
+        Measured(text, value, i, pair)
+        for i, ((text, pair), value) in enumerate(zip(_texts(table, roles), values, strict=True))
+    ]
 
 
 def _split(
-    mapped: Mapped, strata: list[int] | None, keys: list[str], options: Mapping[str, Any], source: str
+    table: Table,
+    roles: Mapping[str, str],
+    strata: list[int] | None,
+    keys: Sequence[Any],
+    options: Mapping[str, Any],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    lines = mapped.table[LINE].tolist()
-    if SPLIT in mapped.table.columns:
-        return splitting.complete(splitting.by_column(mapped.table[SPLIT].tolist(), lines, source), strata, source)
-    if "split_column" in mapped.roles:
-        return splitting.complete(splitting.by_column(mapped.values("split_column"), lines, source), strata, source)
-    parts = splitting.at_random(keys, strata, **split_settings(options))
-    seed = split_settings(options)["seed"]
-    found, notes = splitting.complete(parts, strata, source)
-    return found, (f"{source} has no split column: split at random with seed {seed}.", *notes)
+    named = table.splits
+    if named is None and "split_column" in roles:
+        named = table.columns[roles["split_column"]]
+    if named is not None:
+        return splitting.complete(splitting.by_name(named, table.place), strata, table.source, keys)
+    settings = split_settings(options)
+    found, notes = splitting.complete(splitting.at_random(keys, strata, **settings), strata, table.source, keys)
+    return found, (f"{table.source} has no split column: split at random with seed {settings['seed']}.", *notes)
 
 
 def split_settings(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,8 +238,8 @@ def split_settings(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _leaks(rows: Mapping[str, list[Any]]) -> tuple[str, ...]:
-    def key(row: Labelled | Instruction) -> str:
-        return row.text if isinstance(row, Labelled) else row.prompt
+    def key(row: Labelled | Measured | Instruction) -> Any:
+        return (row.prompt, row.messages) if isinstance(row, Instruction) else (row.text, row.pair)
 
     trained = {key(row) for row in rows["train"]}
     shared = sum(key(row) in trained for row in rows["test"])
@@ -181,9 +248,34 @@ def _leaks(rows: Mapping[str, list[Any]]) -> tuple[str, ...]:
     )
 
 
-def _rare(rows: Mapping[str, list[Any]], names: list[str]) -> tuple[str, ...]:
+def _absent_labels(rows: Mapping[str, list[Any]], names: Sequence[str]) -> tuple[str, ...]:
+    """A note for each split whose labels no training example has: no model can learn to give them."""
     if not names:
         return ()
     trained = {row.label for row in rows["train"]}
-    absent = [name for number, name in enumerate(names) if number not in trained]
-    return (f"no training example has the label {', '.join(absent)}.",) if absent else ()
+    notes = []
+    for split in ("validation", "test"):
+        strange = Counter(names[row.label] for row in rows[split] if row.label not in trained)
+        if strange:
+            notes.append(
+                f"{sum(strange.values())} of {len(rows[split])} {split} examples cannot be answered right: no training "
+                f"example has the label {', '.join(strange)}."
+            )
+    return tuple(notes)
+
+
+def _ruling_label(rows: Mapping[str, list[Any]], names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    counts = Counter(row.label for row in rows["train"])
+    label, number = counts.most_common(1)[0]
+    share = number / len(rows["train"])
+    if share < RULING_SHARE:
+        return ()
+    return (
+        f"{share:.1%} of the training examples are {names[label]!r}: always saying so has about that accuracy. Read "
+        "balanced_accuracy and macro_f1 beside it.",
+    )
+
+
+__all__ = ["COMPARISONS", "OPTIONS", "Prepared", "data_path", "load_table", "prepare", "split_settings"]

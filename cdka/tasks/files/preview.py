@@ -14,11 +14,11 @@ import pandas as pd
 
 from cdka import childproc
 from cdka.errors import CdkaError
-from cdka.tasks.files.columns import ROLES, suggest, visible_columns
-from cdka.tasks.files.pictures import prepare_pictures
-from cdka.tasks.files.prepare import COMPARISONS, Prepared, data_path, digest, prepare
-from cdka.tasks.files.table import read_table
-from cdka.tasks.rows import SPLITS
+from cdka.tasks.files.columns import suggest
+from cdka.tasks.files.digest import digest
+from cdka.tasks.files.pictures import holds_pictures, prepare_pictures
+from cdka.tasks.files.prepare import COMPARISONS, Prepared, data_path, load_table, prepare
+from cdka.tasks.rows import SPLITS, Instruction, Measured
 
 if TYPE_CHECKING:
     from cdka.runs.spec import RunSpec
@@ -28,8 +28,12 @@ LIMIT_S = 120.0
 
 @dataclass(frozen=True)
 class Preview:
-    """What a file holds. ``lengths`` are characters, split by split; ``examples`` counts the rows of each split;
-    ``labels`` counts the rows of each label, by split (empty for instructions)."""
+    """What a file holds, and what training makes of it.
+
+    ``lengths`` are characters, split by split; ``examples`` counts the rows of each split; ``labels`` counts the rows
+    of each label, by split (empty but for classifications); ``first`` is the first training example, field by field,
+    as a model will get it; ``unused`` are the columns that play no role.
+    """
 
     task: str
     columns: tuple[str, ...]
@@ -39,31 +43,27 @@ class Preview:
     labels: pd.DataFrame
     lengths: Mapping[str, list[int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    first: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
 
-def task_for(path: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tuple[str, dict[str, Any]]:
     """(task name, task options) for ``path`` and the options that the user has given, the rest guessed.
 
-    The options hold everything that repeating the run takes, the digest of the data included. Raises CdkaError where
-    the columns cannot be told, or the data cannot be read.
+    The options hold everything that repeating the run takes, the digest of the data included. ``task`` is the
+    user's choice where one was made. Raises CdkaError where the columns cannot be told, or the data cannot be read.
     """
     options = {key: value for key, value in given.items() if value is not None}
-    folder = data_path({"data": path}, "local")
-    options["data"] = str(folder.resolve())
-    if folder.is_dir() and not any(folder.glob("train.*")):
+    place = data_path({"data": path}, task or "local").resolve()
+    options["data"] = str(place)
+    if place.is_dir() and holds_pictures(place):
+        task = task or "local-images"
         prepare_pictures(options)
-        return "local-images", {**options, "sha256": digest(folder)}
-    table = read_table(folder)
-    tasks = [task for task, roles in ROLES.items() if any(role in options for role in roles)]
-    if len(tasks) > 1:
-        raise CdkaError("give --text-column and --label-column, or --prompt-column and --answer-column, not both.")
-    if tasks:
-        task = tasks[0]
-    else:
-        task, roles = suggest(table)
-        options = {**roles, **options}
+        return task, {**options, "sha256": digest(place)}
+    table = load_table(place)
+    task = task or suggest(table, options)
     prepared = prepare(task, options)
-    return task, {**options, **prepared.roles, "sha256": digest(folder)}
+    return task, {**options, **prepared.roles, "sha256": digest(place)}
 
 
 def preview(task: str, options: Mapping[str, Any], *, rows: int = 20) -> Preview:
@@ -71,22 +71,35 @@ def preview(task: str, options: Mapping[str, Any], *, rows: int = 20) -> Preview
     if task == "local-images":
         return _preview_pictures(options, rows)
     prepared = prepare(task, options)
-    table = read_table(data_path(options, task))
-    head = table[visible_columns(table)].head(rows)
+    table = load_table(data_path(options, task))
     return Preview(
         task=task,
-        columns=tuple(visible_columns(table)),
+        columns=tuple(table.names),
         roles=prepared.roles,
-        head=head,
+        head=table.head(rows),
         examples={split: len(prepared.rows[split]) for split in SPLITS},
         labels=_label_counts(prepared),
         lengths={split: [_characters(row) for row in prepared.rows[split]] for split in SPLITS},
         notes=prepared.notes,
+        first=_fields(prepared, prepared.rows["train"][0]),
+        unused=prepared.unused,
     )
 
 
+def _fields(prepared: Prepared, row: Any) -> dict[str, str]:
+    """A row as a model gets it, by the names of its fields."""
+    if isinstance(row, Instruction):
+        turns = {f"{turn.role} (turn {i})": turn.content for i, turn in enumerate(row.messages, start=1)}
+        return {**turns, "prompt": row.prompt, "answer": row.answer}
+    pair = {} if row.pair is None else {"second text": row.pair}
+    target = {"number": f"{row.value:g}"} if isinstance(row, Measured) else {"label": prepared.label_names[row.label]}
+    return {"text": row.text, **pair, **target}
+
+
 def _characters(row: Any) -> int:
-    return len(row.text) if hasattr(row, "text") else len(row.prompt) + len(row.answer)
+    if isinstance(row, Instruction):
+        return len(row.prompt) + len(row.answer)
+    return len(row.text) + len(row.pair or "")
 
 
 def histogram(lengths: Sequence[int], bins: int = 12) -> list[tuple[int, int, int]]:

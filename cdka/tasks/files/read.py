@@ -9,7 +9,7 @@ from cdka.tasks.files.pictures import prepare_pictures
 from cdka.tasks.files.prepare import prepare
 from cdka.tasks.info import TaskInfo
 from cdka.tasks.options import whole_number
-from cdka.tasks.rows import SPLITS, InstructionRows, LabelledRows, PictureRows, PictureSplit
+from cdka.tasks.rows import SPLITS, InstructionRows, LabelledRows, MeasuredRows, PictureRows, PictureSplit
 from cdka.tasks.scores import judged_by
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cdka.tasks.files.pictures import Pictures
 
 
-def read(info: TaskInfo, spec: RunSpec) -> InstructionRows | LabelledRows | PictureRows:
+def read(info: TaskInfo, spec: RunSpec) -> InstructionRows | LabelledRows | MeasuredRows | PictureRows:
     """The data that ``spec.task_options`` name. Raises CdkaError with line and fix."""
     if info.name == "local-images":
         found = prepare_pictures(spec.task_options)
@@ -29,6 +29,8 @@ def read(info: TaskInfo, spec: RunSpec) -> InstructionRows | LabelledRows | Pict
     prepared = prepare(info.name, spec.task_options)
     if info.name == "local-classify":
         return LabelledRows(prepared.rows, prepared.label_names, notes=prepared.notes)
+    if info.name == "local-regress":
+        return MeasuredRows(prepared.rows, notes=prepared.notes)
     compare = read_text if spec.task_options.get("compare", "text") == "text" else final_number
     most = whole_number(spec.task_options, "max_new_tokens", None)
     return InstructionRows(prepared.rows, judged_by(compare), most, notes=prepared.notes)

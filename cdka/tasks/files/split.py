@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,28 @@ NAMES = {
     "valid": "validation",
     "val": "validation",
     "dev": "validation",
+    "eval": "validation",
+    "evaluation": "validation",
     "test": "test",
     "testing": "test",
 }
+_WORD = re.compile(rf"(?:^|[-._ ])({'|'.join(NAMES)})(?=$|[-._ \d])")
 SEED, VALIDATION, TEST = 0, 0.15, 0.2
 
 
-def by_column(values: Sequence[Any], lines: Sequence[int], source: str) -> dict[str, np.ndarray]:
-    """Row numbers by split, from a column of names. Raises CdkaError, with the line, for a name that is no split."""
+def split_named(name: str) -> str | None:
+    """The split that a file or folder is named after (``train-00000-of-00002``, ``my_test``), if it is just one."""
+    found = {NAMES[word] for word in _WORD.findall(name.casefold())}
+    return found.pop() if len(found) == 1 else None
+
+
+def by_name(names: Sequence[Any], place: Callable[[int], str]) -> dict[str, np.ndarray]:
+    """Row numbers by split, from each row's split name. Raises CdkaError, with the line, for a name that is none."""
     found: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for row, (value, line) in enumerate(zip(values, lines, strict=True)):
-        split = NAMES.get(str(value).strip().casefold())
+    for row, name in enumerate(names):
+        split = NAMES.get(str(name).strip().casefold())
         if split is None:
-            raise CdkaError(f"{source}, line {line}: split {value!r} must be train, validation or test.")
+            raise CdkaError(f"{place(row)}: split {name!r} must be train, validation or test.")
         found[split].append(row)
     return {split: np.array(rows, dtype=np.int64) for split, rows in found.items()}
 
@@ -67,19 +77,22 @@ def at_random(
 
 
 def complete(
-    parts: Mapping[str, np.ndarray], strata: Sequence[Hashable] | None, source: str
+    parts: Mapping[str, np.ndarray],
+    strata: Sequence[Hashable] | None,
+    source: str,
+    groups: Sequence[Hashable] | None = None,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The splits with what is missing taken from the others, and notes that say so.
 
-    Without a validation split one is held out of train; without a test split the validation split is halved.
-    Raises CdkaError where nothing is left to train or to judge on.
+    Without a validation split one is held out of train, rows of one group together; without a test split the
+    validation split is halved. Raises CdkaError where nothing is left to train or to judge on.
     """
     found = {split: np.asarray(parts.get(split, ()), dtype=np.int64) for split in SPLITS}
     notes = []
     if not len(found["validation"]) and len(found["train"]):
         rows = found["train"]
         chosen = at_random(
-            rows.tolist(),
+            rows.tolist() if groups is None else [groups[row] for row in rows],
             None if strata is None else [strata[row] for row in rows],
             validation=VALIDATION,
             test=0.0,

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig
+import transformers
+from transformers import AutoConfig, AutoImageProcessor
 
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
-from cdka.tasks.pixels import Pixels, read_pixels
+from cdka.tasks.pixels import BILINEAR, Pixels, upright, with_channels
 from cdka.tasks.rows import PictureRows, PictureSplit, PixelRows
 from cdka.train.data.objectives import Classification
 from cdka.train.data.splits import LazySplit, Split
 from cdka.train.data.task_data import TaskData
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from cdka.runs.spec import RunSpec
+
+Preprocess = Callable[[Sequence["Image"]], np.ndarray]
+"""Pictures as the model's input: (n, channels, height, width) in float32."""
+SETTINGS = "preprocessor_config.json"
+_ABOUT = ("image_processor_type", "feature_extractor_type", "processor_class", "_valid_processor_keys", "auto_map")
+"""Keys of the file that are no settings of the preprocessing."""
 
 
 def pixel_data(task: PixelRows) -> TaskData:
@@ -31,10 +43,10 @@ def pixel_data(task: PixelRows) -> TaskData:
 
 def picture_data(task: PictureRows, spec: RunSpec) -> TaskData:
     """Pictures prepared as the run's model wants them. Raises CdkaError for a model that does not take pictures."""
-    pixels = pixels_for(spec.model)
-    splits = {name: _lazy(part, pixels) for name, part in task.splits.items()}
+    preprocess = preprocess_for(spec.model)
+    splits = {name: _lazy(part, preprocess) for name, part in task.splits.items()}
     return TaskData(
-        objective=Classification(),
+        objective=Classification(task.scores),
         num_labels=len(task.label_names),
         notes=task.notes,
         label_names=task.label_names,
@@ -42,17 +54,80 @@ def picture_data(task: PictureRows, spec: RunSpec) -> TaskData:
     )
 
 
-def _lazy(part: PictureSplit, pixels: Pixels) -> LazySplit:
+def _lazy(part: PictureSplit, preprocess: Preprocess) -> LazySplit:
     def read(chosen: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"pixel_values": torch.from_numpy(np.stack([pixels.array(part.open(i)) for i in chosen.tolist()]))}
+        return {"pixel_values": torch.from_numpy(preprocess([part.open(i) for i in chosen.tolist()]))}
 
     return LazySplit(torch.tensor(part.labels, dtype=torch.long), part.ids, read)
 
 
-def pixels_for(model: str) -> Pixels:
-    """The preprocessing of the model called ``model``. Raises CdkaError for one that does not take pictures."""
+def preprocess_for(model: str) -> Preprocess:
+    """The preprocessing of the model called ``model``: transformers' own, as its preprocessor_config.json says.
+
+    Without that file: squares of the model's image size, scaled to [-1, 1]. Every picture is upright, 8 bits a channel
+    and has the model's number of channels. Raises CdkaError for a model that does not take pictures, for a setting
+    that its image processor does not know, and for pictures that cannot be made into its input.
+    """
     folder = locate(model)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    if not (getattr(config, "image_size", None) or getattr(config, "vision_config", None)):
+    vision = getattr(config, "vision_config", None) or config
+    if not (getattr(vision, "image_size", None) or getattr(vision, "num_channels", None) or _has_settings(folder)):
         raise CdkaError(f"an image task needs a model that takes pictures: got {model!r} ({config.model_type}).")
-    return read_pixels(folder, config)
+    channels = int(getattr(vision, "num_channels", None) or 3)
+    if not (folder / SETTINGS).is_file():
+        half = (0.5,) * channels
+        pixels = Pixels(_sides(getattr(vision, "image_size", 224)), None, None, BILINEAR, 1 / 255, half, half, channels)
+        return lambda pictures: np.stack([pixels.array(picture) for picture in pictures])
+    processor = _processor(folder, model)
+
+    def preprocess(pictures: Sequence[Image]) -> np.ndarray:
+        ready = [with_channels(upright(picture), channels) for picture in pictures]
+        try:
+            return np.asarray(processor(ready, return_tensors="np")["pixel_values"], dtype=np.float32)
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise CdkaError(
+                f"{SETTINGS} of {model!r} does not make its input of these pictures: {reason}. Correct its settings."
+            ) from None
+
+    return preprocess
+
+
+def _has_settings(folder: Path) -> bool:
+    return (folder / SETTINGS).is_file()
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, dict):
+        return int(size["height"]), int(size["width"])
+    return int(size[0]), int(size[1])
+
+
+def _processor(folder: Path, model: str) -> Any:
+    """transformers' image processor (the one that needs Pillow alone). Raises CdkaError for an unknown setting."""
+    try:
+        given = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        kind = str(given.get("image_processor_type") or given.get("feature_extractor_type") or "")
+        # Before transformers 4.27 the class was called a feature extractor.
+        renamed = getattr(transformers, kind.replace("FeatureExtractor", "ImageProcessorPil"), None)
+        if "FeatureExtractor" in kind and renamed is not None:
+            loaded = renamed.from_pretrained(folder, local_files_only=True)
+        else:
+            loaded = AutoImageProcessor.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True, backend="pil"
+            )
+    except (ValueError, TypeError, AttributeError, OSError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CdkaError(f"{SETTINGS} of {model!r} cannot be used: {reason}. Save it again with transformers.") from None
+    known = {*type(loaded).valid_kwargs.__annotations__, *dir(type(loaded)), *_ABOUT}
+    for base in type(loaded).valid_kwargs.__mro__:
+        known |= set(getattr(base, "__annotations__", ()))
+    strange = [name for name in given if name not in known]
+    if strange:
+        raise CdkaError(
+            f"{SETTINGS} of {model!r} has settings that {type(loaded).__name__} does not know: {', '.join(strange)}. "
+            "Remove them, or give the image processor that they are for."
+        )
+    return loaded

@@ -96,6 +96,8 @@ def _columns(task: str, path: str) -> dict[str, Any]:
     )
     if chosen == _BY_CHANCE:
         given["split_seed"] = _seed()
+        if split is not None:
+            given["split_column"] = NONE
     else:
         given["split_column"] = chosen
     if task == "local-instruct":

@@ -16,6 +16,8 @@ from cdka.paths import home_dir, write_atomically
 FETCH_LIMIT_S = 2.7
 """Time that the Hub may take to give a config.json before it counts as unreachable."""
 BUILD_LIMIT_S = 120.0
+READING = 2
+"""Raised whenever a config.json is read differently, so that what was kept before is not used."""
 _NEXT_STEP = "Give a local directory with a config.json, or a catalogue name (cdka models)."
 
 
@@ -67,7 +69,7 @@ def _build(config: Path, name: str, hub_id: str | None) -> ModelShapes:
         raise CdkaError(
             f"config.json must be a JSON object: got something else in {name!r}. Save the model again."
         ) from None
-    kept = _cache_dir() / f"shapes-{FORMAT}-{hashlib.sha256(content).hexdigest()[:24]}.json"
+    kept = _cache_dir() / f"shapes-{FORMAT}.{READING}-{hashlib.sha256(content).hexdigest()[:24]}.json"
     if kept.is_file():
         answer = json.loads(kept.read_text(encoding="utf-8"))
     else:

@@ -141,6 +141,14 @@ def _count_matching(pattern: re.Pattern[str], linear: LinearShape) -> int:
     return sum(any(pattern.fullmatch(path) for path in variants) for variants in paths_of(linear))
 
 
+def experts_note(expert_params: int, base_params: int) -> str:
+    """The sentence that says which part of a mixture of experts an adapter does not reach."""
+    return (
+        f"the experts are not adapted: {expert_params / base_params:.0%} of the weights lie in fused expert layers, "
+        "which are not linear layers; the adapter reaches the rest."
+    )
+
+
 def _no_match(shapes: ModelShapes, name: str) -> CdkaError:
     names = list(dict.fromkeys([*ROLE_TARGETS, *(linear.name for linear in shapes.linears)]))
     known = f"Known: {', '.join(names)}."

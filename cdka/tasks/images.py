@@ -12,6 +12,7 @@ from cdka.tasks import hub
 from cdka.tasks.catalogue import TaskInfo
 from cdka.tasks.options import check_known
 from cdka.tasks.rows import PictureRows, PictureSplit
+from cdka.tasks.scores import label_scores
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -80,7 +81,7 @@ def read(info: TaskInfo, spec: RunSpec) -> PictureRows:
         rows = np.sort(rows)
         labels = np.asarray(table[label])[rows].tolist()
         splits[name] = PictureSplit(labels, rows + start, _opener(table, image, rows))
-    return PictureRows(splits, tuple(words), notes)
+    return PictureRows(splits, tuple(words), label_scores, notes)
 
 
 def _opener(table: Any, column: str, rows: np.ndarray) -> Callable[[int], Image]:

@@ -118,6 +118,7 @@ class PictureRows:
 
     splits: Mapping[str, PictureSplit]
     label_names: tuple[str, ...]
+    scores: Scores | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cdka.runs.spec import RunSpec
 from cdka.train import distributed
 from cdka.train.member import Member
+
+LABELS_FILE = "labels.json"
+"""Beside an adapter's weights: ``{"id2label": {"0": "dry", ...}}``, as a model's config.json has it."""
 
 
 def _replace(finished: Path, destination: Path) -> None:
@@ -52,8 +56,18 @@ def save_adapter(model: torch.nn.Module, member: Member, destination: Path) -> P
             inner.rmdir()
     else:
         model.save_pretrained(partial)
+    _save_labels(model, partial)
     _replace(partial, destination)
     return destination
+
+
+def _save_labels(model: torch.nn.Module, folder: Path) -> None:
+    """Writes which output is which label beside an adapter of a classifier; a whole model has it in its config."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    names = getattr(base.config, "id2label", None)
+    if isinstance(model, PeftModel) and type(base).__name__.endswith("Classification") and names:
+        labels = {"id2label": {str(number): name for number, name in names.items()}}
+        (folder / LABELS_FILE).write_text(json.dumps(labels, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def save_checkpoint(member: Member, destination: Path) -> None:
@@ -71,7 +85,7 @@ def save_checkpoint(member: Member, destination: Path) -> None:
         "spec": member.spec.to_dict(),
         "step": member.step,
         "tokens": member.tokens,
-        "best_accuracy": member.best_accuracy,
+        "best_accuracy": member.best_quality,
         "best_step": member.best_step,
     }
     (partial / "state.json").write_text(json.dumps(facts))
@@ -109,16 +123,30 @@ class Checkpoints:
         self._next = ended + max(self.AT_LEAST_S, (ended - started) / self.SHARE)
 
 
+class DamagedCheckpoint(Exception):
+    """A checkpoint that cannot be read whole (a power cut, a full disk); nothing of it has been used."""
+
+
 def resume(member: Member, source: Path) -> bool:
-    """Continue ``member`` from a checkpoint of the same spec; False where there is none."""
+    """Continue ``member`` from a checkpoint of the same spec; False where there is none.
+
+    Raises DamagedCheckpoint for one that cannot be read; the member is then as it was before.
+    """
     if not source.exists():
         source = source.with_name(source.name + ".old")  # killed while the newer one was put in its place
     if not (source / "state.json").is_file():
         return False
-    facts = json.loads((source / "state.json").read_text())
-    if facts["spec"] != json.loads(json.dumps(member.spec.to_dict())) or "tokens" not in facts:
-        return False
-    tensors = load_file(source / "state.safetensors")
+    try:
+        facts = json.loads((source / "state.json").read_text())
+        if facts["spec"] != json.loads(json.dumps(member.spec.to_dict())) or "tokens" not in facts:
+            return False
+        tensors = load_file(source / "state.safetensors")
+        for name, parameter in _named(member):
+            if tensors[f"parameter.{name}"].shape != parameter.shape:
+                raise ValueError(f"{name} has another shape")
+        step, best_quality, best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise DamagedCheckpoint(" ".join(str(error).split())[:120] or type(error).__name__) from None
     with torch.no_grad():
         for name, parameter in _named(member):
             parameter.copy_(tensors[f"parameter.{name}"])
@@ -127,9 +155,9 @@ def resume(member: Member, source: Path) -> bool:
                 for key, value in tensors.items()
                 if key.startswith("optimizer.") and key.split(".", 2)[2] == name
             }
-    for _ in range(facts["step"]):
+    for _ in range(step):
         next(member.order)
-    member.step, member.best_accuracy, member.best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
+    member.step, member.best_quality, member.best_step = step, best_quality, best_step
     member.tokens = facts.get("tokens")
     return True
 

@@ -20,15 +20,20 @@ from cdka.train.member import Member
 class Evaluation:
     """What one run scored on one split. ``loss`` is per judged position; ``unparsed`` answers count as wrong.
 
-    ``scores`` are the task's further metrics, by name.
+    ``accuracy`` is None where answers are not just right or wrong; ``scores`` are the task's further metrics, by name.
     """
 
-    accuracy: float
+    accuracy: float | None
     loss: float
     examples: int
     unparsed: int
     answers: Answers
     scores: Mapping[str, float]
+
+    @property
+    def quality(self) -> float:
+        """What the best evaluation is chosen by: the accuracy, or the negative loss where there is none."""
+        return -self.loss if self.accuracy is None else self.accuracy
 
 
 @torch.no_grad()
@@ -69,7 +74,8 @@ def evaluate(
         )
         scores = objective.scores(said) if objective.scores else {}
         mean = sum(part[1][i] for part in judged) / max(1, count)
-        results.append(Evaluation(said.accuracy, mean, len(split), said.unparsed, said, scores))
+        accuracy = said.accuracy if objective.has_accuracy else None
+        results.append(Evaluation(accuracy, mean, len(split), said.unparsed, said, scores))
     return results
 
 

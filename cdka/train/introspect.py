@@ -42,6 +42,11 @@ def linear_sizes(module: nn.Module) -> tuple[int, int] | None:
     return (module.out_features, module.in_features) if isinstance(module, nn.Linear) else None
 
 
+def fused_expert_params(model: nn.Module) -> int:
+    """The weights of experts that are one parameter for all (3 dimensions): no linear layers, so never adapted."""
+    return sum(p.numel() for name, p in model.named_parameters() if p.dim() == 3 and "expert" in name)
+
+
 def shapes_of(model: nn.Module, name: str, *, family: str = "", kind: str = "", **facts: object) -> ModelShapes:
     """The shapes of every linear layer of ``model``, counted by path template and size.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
+from cdka.train.heads import head_labels, name_outputs, without_head
 from cdka.train.tokenizer import ModelTokenizer, load_tokenizer
 
 AUTO_CLASSES = {
@@ -26,6 +27,7 @@ AUTO_CLASSES = {
     "causal-lm": "AutoModelForCausalLM",
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
+HEADED = ("image-classification", "text-classification")
 _LAYER = re.compile(r"\.(layers?|blocks?|h|stages)\.\d+\.")
 HEAD_SEED = 2602
 """A new head starts the same in every run, like the rest of the base: seeds, methods and packs stay comparable."""
@@ -89,14 +91,15 @@ def load_model(
     *,
     dtype: torch.dtype = torch.float32,
     num_labels: int | None = None,
+    label_names: Sequence[str] = (),
     quantization: str | None = None,
     device: torch.device | None = None,
 ) -> Loaded:
     """The pre-trained model for a task of ``kind``, on the CPU (quantized: on ``device``).
 
     ``quantization`` is None, ``int8`` or ``nf4``. ``num_labels`` replaces the head of a classifier that has another
-    number of labels. Raises CdkaError, in one line, when the model cannot be had, is broken, is not for this kind of
-    task, or has no weights for it.
+    number of labels, ``label_names`` (in the order of the outputs) one that knows other labels. Raises CdkaError, in
+    one line, when the model cannot be had, is broken, is not for this kind of task, or has no weights for it.
     """
     folder = str(locate(name))
     if not any(Path(folder).glob("*.safetensors")):
@@ -107,7 +110,7 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         _without_dropout(config)
-        _fit_head(config, name, kind, num_labels)
+        replaced = _fit_head(config, name, kind, num_labels, label_names)
         with _quietly(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(HEAD_SEED)
             model, report = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
@@ -119,20 +122,37 @@ def load_model(
                 local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=num_labels is not None,
+                key_mapping=replaced,
                 **_quantized(quantization, dtype, device),
             )
     except CdkaError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
         raise CdkaError(f"model {name!r} cannot be loaded for {kind}: {_reason(error, kind)}") from error
-    return Loaded(model, _fresh_modules(model, report, name, kind))
+    fresh = _fresh_modules(model, report, name, kind)
+    if replaced and not fresh:
+        raise CdkaError(
+            f"model {name!r} is a classifier with other labels, and its head cannot be told from the rest. Give the "
+            "model it was made from."
+        )
+    return Loaded(model, fresh)
 
 
-def _fit_head(config: Any, name: str, kind: str, num_labels: int | None) -> None:
-    if num_labels is not None and config.num_labels != num_labels:
-        config.num_labels = num_labels
+def _fit_head(
+    config: Any, name: str, kind: str, num_labels: int | None, label_names: Sequence[str]
+) -> dict[str, str] | None:
+    """Sets the number and names of the outputs; returns how to rename the tensors of a head that is to be replaced."""
+    replaced = None
+    if kind in HEADED:
+        kept = not label_names or head_labels(config, label_names).kept
+        replaced = None if kept else without_head()
+        if num_labels is not None and config.num_labels != num_labels:
+            config.num_labels = num_labels
+        if label_names:
+            name_outputs(config, label_names)
     if kind == "text-classification" and config.pad_token_id is None:
         config.pad_token_id = load_tokenizer(name).pad_id  # a decoder's head reads the last token before the padding
+    return replaced
 
 
 def _fresh_modules(model: PreTrainedModel, report: dict[str, Any], name: str, kind: str) -> tuple[str, ...]:

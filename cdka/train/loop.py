@@ -22,13 +22,14 @@ from cdka.runs.resolve import ResolvedRun
 from cdka.runs.spec import QUANTIZED, SHARED, RunSpec
 from cdka.runs.versions import versions
 from cdka.train import distributed
-from cdka.train.checkpoint import Checkpoints, resume, save_adapter
+from cdka.train.checkpoint import Checkpoints, DamagedCheckpoint, resume, save_adapter
 from cdka.train.data.load import fetch_task, load_task
 from cdka.train.data.task_data import TaskData
 from cdka.train.device import peak_memory_bytes, resolve_device, resolve_dtype
 from cdka.train.evaluate import Evaluation, evaluate
 from cdka.train.forward import forward, routing
 from cdka.train.gradient_init import start_from_gradient
+from cdka.train.limits import notes_on_targets
 from cdka.train.load_model import load_model
 from cdka.train.member import Member
 from cdka.train.methods import adapter_name, attach, trainable
@@ -110,6 +111,7 @@ def _prepare(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: 
         data.kind or task.kind,
         dtype=dtype,
         num_labels=data.num_labels,
+        label_names=data.label_names,
         quantization=quantization,
         device=device,
     )
@@ -120,7 +122,7 @@ def _prepare(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: 
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     yield from _for_all(len(specs), {"kind": "phase", "phase": "preparing data"})
-    for note in data.notes:
+    for note in (*data.notes, *notes_on_targets(loaded.model, spec)):
         yield from _for_all(len(specs), {"kind": "note", "text": note})
     members = []
     for index, (one, directory) in enumerate(zip(specs, directories, strict=True)):
@@ -138,9 +140,16 @@ def _prepare(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: 
                 "pack_size": len(specs),
                 "versions": versions(),
                 "num_params": sum(p.numel() for p in member.parameters.values()),
+                "label_names": list(data.label_names),
             },
         )
-        if resume(member, member.directory / "checkpoint"):
+        resumed = False
+        try:
+            resumed = resume(member, member.directory / "checkpoint")
+        except DamagedCheckpoint as damage:
+            text = f"the checkpoint cannot be read ({damage}): training starts anew."
+            yield index, {"kind": "note", "text": text}
+        if resumed:
             yield index, {"kind": "resumed", "step": member.step}
         elif one.init_weights == "gradient":
             note = start_from_gradient(model, member, data.train, data.objective, device)
@@ -325,7 +334,7 @@ def _finish(pack: _Pack, member: Member) -> Iterator[tuple[int, Event]]:
                 "validation_accuracy": validation.accuracy,
                 "validation_loss": validation.loss,
                 "validation_examples": validation.examples,
-                "best_validation_accuracy": member.best_accuracy,
+                "best_validation_accuracy": None if validation.accuracy is None else member.best_quality,
                 "best_step": member.best_step,
                 "train_loss": member.last_train_loss,
                 "steps_done": member.step,

@@ -74,7 +74,7 @@ class Member:
     order: Iterator[torch.Tensor]
     step: int = 0
     tokens: int | None = None
-    best_accuracy: float | None = None
+    best_quality: float | None = None
     best_step: int | None = None
     last_train_loss: float | None = None
     last_good: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -104,8 +104,8 @@ class Member:
 
     def remember(self, result: Evaluation) -> None:
         """Note an evaluation: the best so far, and the parameters to fall back on if the run diverges later."""
-        if self.best_accuracy is None or result.accuracy > self.best_accuracy:
-            self.best_accuracy, self.best_step = result.accuracy, self.step
+        if self.best_quality is None or result.quality > self.best_quality:
+            self.best_quality, self.best_step = result.quality, self.step
         self.last_evaluation = result
         self.last_good_step = self.step
         self.last_good = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}

@@ -13,15 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cdka.errors import CdkaError
+from cdka.models.kinds import kind_of
 from cdka.models.shapes import ModelShapes, to_json
 
-_KINDS = {
-    "ForCausalLM": "causal-lm",
-    "LMHeadModel": "causal-lm",
-    "ForConditionalGeneration": "seq2seq",
-    "ForSequenceClassification": "text-classification",
-    "ForImageClassification": "image-classification",
-}
 _DIMENSIONS = {
     "hidden_size": ("hidden_size", "d_model", "n_embd", "dim"),
     "num_layers": ("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
@@ -37,13 +31,10 @@ _DIMENSIONS = {
 }
 
 
-def kind_of(architecture: str) -> str:
-    """What a transformers class is for, judged by its name; "other" where that says nothing."""
-    return next((kind for ending, kind in _KINDS.items() if architecture.endswith(ending)), "other")
-
-
 def details_of(config: Any, model: Any) -> tuple[tuple[str, int], ...]:
     """The dimensions that memory estimates need, under one set of names; what a model does not have is left out."""
+    from cdka.train.introspect import fused_expert_params
+
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     found: dict[str, int] = {}
     for name, spellings in _DIMENSIONS.items():
@@ -62,7 +53,7 @@ def details_of(config: Any, model: Any) -> tuple[tuple[str, int], ...]:
         # a language model that sees: how long its sequences are, and what its tower takes, dimensions do not say
         for name in ("num_image_tokens", "num_layers"):
             del found[name]
-    experts = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 3 and "expert" in name)
+    experts = fused_expert_params(model)
     if experts:  # fused experts are parameters, not linear layers: no adapter reaches them, but they cost FLOPs
         found["expert_params"] = experts
     else:
@@ -103,7 +94,7 @@ def shapes_from_config(
         model,
         name,
         family=family or model_type,
-        kind=kind or kind_of(architecture),
+        kind=kind or kind_of({**built.to_dict(), "architectures": [architecture]}),
         details=details_of(built, model),
         **facts,
     )

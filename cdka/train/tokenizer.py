@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
+from cdka.models.kinds import kind_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class ModelTokenizer:
     hf_tokenizer: Any
     pad_id: int
     decoder_start_id: int
+    config: Any = None
 
     @property
     def eos_id(self) -> int:
@@ -70,15 +72,16 @@ class ModelTokenizer:
 
 
 def kind_of_config(config: Any) -> str:
-    """The kind of model that a configuration describes, for choosing how its data are laid out."""
-    architecture = (getattr(config, "architectures", None) or [""])[0]
+    """The kind of model that a configuration describes, for choosing how its data are laid out.
+
+    A text model without a head, or with one for another task, counts as an encoder to put a head on.
+    """
+    kind = kind_of(config.to_dict())
+    if kind == "image-text":
+        return kind
     if getattr(config, "is_encoder_decoder", False):
         return "seq2seq"
-    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
-        return "causal-lm"
-    if getattr(config, "image_size", None) or getattr(config, "vision_config", None):
-        return "image-classification"
-    return "text-classification"
+    return kind if kind in ("causal-lm", "image-classification") else "text-classification"
 
 
 @lru_cache(maxsize=4)
@@ -91,7 +94,7 @@ def load_tokenizer(name: str) -> ModelTokenizer:
         raise CdkaError(f"config.json of {name!r} cannot be used: {' '.join(str(error).split())[:200]}") from error
     kind = kind_of_config(config)
     if kind == "image-classification":
-        return ModelTokenizer(name, kind, None, 0, 0)
+        return ModelTokenizer(name, kind, None, 0, 0, config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -102,4 +105,4 @@ def load_tokenizer(name: str) -> ModelTokenizer:
     if pad is None:
         pad = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
     start = getattr(config, "decoder_start_token_id", None)
-    return ModelTokenizer(name, kind, tokenizer, pad, pad if start is None else start)
+    return ModelTokenizer(name, kind, tokenizer, pad, pad if start is None else start, config)

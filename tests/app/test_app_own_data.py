@@ -81,7 +81,7 @@ def test_the_tokens_and_the_mask_are_shown_on_demand_with_what_is_cut(room, sums
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("text,label\na,b\nc\n", "line 3: 1 fields where the first line names 2"),
+        ("text,label\na,b\nc\n", "line 3: 1 field where the first line names 2"),
         ("text,label\na,x\nb,x\nc,x\n", "holds one label only"),
         (None, "a data file must exist"),
     ],

@@ -62,7 +62,7 @@ def test_the_line_of_each_row_is_the_line_of_the_file(tmp_path):
 
 
 BAD = [
-    ("d.csv", "text,label\na,b\nc\n", "d.csv, line 3: 1 fields where the first line names 2"),
+    ("d.csv", "text,label\na,b\nc\n", "d.csv, line 3: 1 field where the first line names 2"),
     ("d.csv", 'text,label\na,b\n"c\n', "line"),
     ("d.csv", "text,text\na,b\n", "line 1: two columns are called 'text'"),
     ("d.csv", "", "holds no rows|no column names"),

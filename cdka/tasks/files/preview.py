@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cdka import childproc
-from cdka.errors import CdkaError
 from cdka.tasks.files.columns import suggest
 from cdka.tasks.files.digest import digest
 from cdka.tasks.files.pictures import holds_pictures, prepare_pictures

@@ -10,7 +10,7 @@ from cdka.tasks.files.prepare import prepare
 from cdka.tasks.info import TaskInfo
 from cdka.tasks.options import whole_number
 from cdka.tasks.rows import SPLITS, InstructionRows, LabelledRows, MeasuredRows, PictureRows, PictureSplit
-from cdka.tasks.scores import judged_by
+from cdka.tasks.scores import judged_by, label_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,11 +24,14 @@ def read(info: TaskInfo, spec: RunSpec) -> InstructionRows | LabelledRows | Meas
     if info.name == "local-images":
         found = prepare_pictures(spec.task_options)
         return PictureRows(
-            {split: _pictures(found, found.parts[split]) for split in SPLITS}, found.label_names, found.notes
+            {split: _pictures(found, found.parts[split]) for split in SPLITS},
+            found.label_names,
+            label_scores,
+            found.notes,
         )
     prepared = prepare(info.name, spec.task_options)
     if info.name == "local-classify":
-        return LabelledRows(prepared.rows, prepared.label_names, notes=prepared.notes)
+        return LabelledRows(prepared.rows, prepared.label_names, scores=label_scores, notes=prepared.notes)
     if info.name == "local-regress":
         return MeasuredRows(prepared.rows, notes=prepared.notes)
     compare = read_text if spec.task_options.get("compare", "text") == "text" else final_number

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cdka.tasks.info import TaskInfo
-from cdka.tasks.rows import InstructionRows, LabelledRows, PictureRows
+from cdka.tasks.rows import InstructionRows, LabelledRows, MeasuredRows, PictureRows, PixelRows
 from cdka.train.data.pictures import picture_data, pixel_data
 from cdka.train.data.task_data import TaskData
-from cdka.train.data.text import classification_data, instruction_data
+from cdka.train.data.text import classification_data, instruction_data, regression_data
+from cdka.train.limits import check_tokens, within_positions
 
 if TYPE_CHECKING:
     from cdka.runs.spec import RunSpec
@@ -26,13 +28,25 @@ def fetch_task(task: TaskInfo, spec: RunSpec) -> Iterator[dict[str, Any]]:
         yield from module.fetch(task, spec)
 
 
-def load_task(task: TaskInfo, spec: RunSpec) -> TaskData:
-    """The data that ``spec`` trains and is judged on. Raises CdkaError for unusable data."""
+_LAYOUTS = {
+    InstructionRows: instruction_data,
+    LabelledRows: classification_data,
+    MeasuredRows: regression_data,
+}
+"""How each kind of rows with text becomes tokens."""
+
+
+def load_task(task: TaskInfo, spec: RunSpec, *, uncut: bool = False) -> TaskData:
+    """The data that ``spec`` trains and is judged on, within the positions of its model (not if ``uncut``).
+
+    Raises CdkaError for unusable data.
+    """
     rows = import_module(task.module).read(task, spec)
-    if isinstance(rows, InstructionRows):
-        return instruction_data(rows, spec)
-    if isinstance(rows, LabelledRows):
-        return classification_data(rows, spec)
     if isinstance(rows, PictureRows):
         return picture_data(rows, spec)
-    return pixel_data(rows)
+    if isinstance(rows, PixelRows):
+        return pixel_data(rows)
+    longest, notes = (spec.max_length, ()) if uncut else within_positions(spec.model, spec.max_length)
+    data = _LAYOUTS[type(rows)](rows, spec.with_(max_length=longest))
+    check_tokens(data, spec.model)
+    return replace(data, notes=(*notes, *data.notes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,8 @@ class Objective(Protocol):
     """None: ``answers`` reads the logits. Else the answers are judged on text that the model writes itself."""
 
     scores: Scores | None
+    has_accuracy: ClassVar[bool]
+    """False where answers are never just right or wrong: a regression."""
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The summed loss over all judged positions, a scalar in float32 (float64 stays)."""
@@ -60,6 +62,7 @@ class Classification:
 
     scores: Scores | None = None
     generation: None = field(default=None, init=False)
+    has_accuracy: ClassVar[bool] = True
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Summed cross-entropy."""
@@ -75,6 +78,34 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class Regression:
+    """One number per example: logits (n, 1), labels (n,). The model learns numbers of mean 0 and spread 1.
+
+    ``mean`` and ``spread`` (standard deviation) are those of the training numbers; answers are in the data's unit, the
+    loss is in units of the spread.
+    """
+
+    mean: float
+    spread: float
+    scores: Scores | None = None
+    generation: None = field(default=None, init=False)
+    has_accuracy: ClassVar[bool] = False
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Summed squared error of the standardised numbers."""
+        outputs = _at_least_float32(logits)[:, 0]
+        return F.mse_loss(outputs, ((labels - self.mean) / self.spread).to(outputs.dtype), reduction="sum")
+
+    def count(self, labels: torch.Tensor) -> int:
+        """The number of examples."""
+        return len(labels)
+
+    def answers(self, logits: torch.Tensor, labels: torch.Tensor) -> Answers:
+        """The predicted number of each example."""
+        return Answers(labels.tolist(), (logits[:, 0].double() * self.spread + self.mean).tolist())
+
+
+@dataclass(frozen=True)
 class NextToken:
     """The next token at every judged position: logits (n, length, vocabulary), labels (n, length).
 
@@ -85,6 +116,7 @@ class NextToken:
     ahead: int
     generation: Generation
     scores: Scores | None = None
+    has_accuracy: ClassVar[bool] = True
 
     def aligned(self, values: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``values`` (n, length, anything) and labels, cut so that each position faces the token it speaks of."""

@@ -14,11 +14,13 @@ from transformers import AutoConfig, AutoImageProcessor
 
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
+from cdka.models.kinds import takes_pictures
 from cdka.tasks.pixels import BILINEAR, Pixels, upright, with_channels
 from cdka.tasks.rows import PictureRows, PictureSplit, PixelRows
 from cdka.train.data.objectives import Classification
 from cdka.train.data.splits import LazySplit, Split
 from cdka.train.data.task_data import TaskData
+from cdka.train.heads import head_labels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,21 +46,27 @@ def pixel_data(task: PixelRows) -> TaskData:
 def picture_data(task: PictureRows, spec: RunSpec) -> TaskData:
     """Pictures prepared as the run's model wants them. Raises CdkaError for a model that does not take pictures."""
     preprocess = preprocess_for(spec.model)
-    splits = {name: _lazy(part, preprocess) for name, part in task.splits.items()}
+    head = head_labels(_config(locate(spec.model)), task.label_names)
+    numbers = [head.names.index(name) for name in task.label_names]
+    splits = {name: _lazy(part, preprocess, numbers) for name, part in task.splits.items()}
     return TaskData(
         objective=Classification(task.scores),
-        num_labels=len(task.label_names),
-        notes=task.notes,
-        label_names=task.label_names,
+        num_labels=len(head.names),
+        notes=(*task.notes, *filter(None, [head.note])),
+        label_names=head.names,
         **splits,
     )
 
 
-def _lazy(part: PictureSplit, preprocess: Preprocess) -> LazySplit:
+def _config(folder: Path) -> Any:
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def _lazy(part: PictureSplit, preprocess: Preprocess, numbers: Sequence[int]) -> LazySplit:
     def read(chosen: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"pixel_values": torch.from_numpy(preprocess([part.open(i) for i in chosen.tolist()]))}
 
-    return LazySplit(torch.tensor(part.labels, dtype=torch.long), part.ids, read)
+    return LazySplit(torch.tensor([numbers[label] for label in part.labels], dtype=torch.long), part.ids, read)
 
 
 def preprocess_for(model: str) -> Preprocess:
@@ -69,9 +77,9 @@ def preprocess_for(model: str) -> Preprocess:
     that its image processor does not know, and for pictures that cannot be made into its input.
     """
     folder = locate(model)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    config = _config(folder)
     vision = getattr(config, "vision_config", None) or config
-    if not (getattr(vision, "image_size", None) or getattr(vision, "num_channels", None) or _has_settings(folder)):
+    if not takes_pictures(config.to_dict()):
         raise CdkaError(f"an image task needs a model that takes pictures: got {model!r} ({config.model_type}).")
     channels = int(getattr(vision, "num_channels", None) or 3)
     if not (folder / SETTINGS).is_file():
@@ -91,10 +99,6 @@ def preprocess_for(model: str) -> Preprocess:
             ) from None
 
     return preprocess
-
-
-def _has_settings(folder: Path) -> bool:
-    return (folder / SETTINGS).is_file()
 
 
 def _sides(size: Any) -> tuple[int, int]:

@@ -11,12 +11,13 @@ import torch
 
 from cdka.errors import CdkaError
 from cdka.tasks.answers import read_option
-from cdka.tasks.rows import Instruction, InstructionRows, Labelled, LabelledRows
-from cdka.tasks.scores import Answers
-from cdka.train.data.objectives import Classification, Generation, NextToken
+from cdka.tasks.rows import Instruction, InstructionRows, Labelled, LabelledRows, Measured, MeasuredRows
+from cdka.tasks.scores import Answers, number_scores, together
+from cdka.train.data.objectives import Classification, Generation, NextToken, Regression
 from cdka.train.data.ragged import Ragged
 from cdka.train.data.splits import TextSplit
 from cdka.train.data.task_data import TaskData
+from cdka.train.heads import head_labels
 from cdka.train.load_model import ModelTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -94,15 +95,49 @@ def classification_data(task: LabelledRows, spec: RunSpec) -> TaskData:
     if tokenizer.kind == "seq2seq":
         return _in_words(task, tokenizer, spec)
     cut = _Cut()
-    splits = {name: _classified(part, name, tokenizer, spec, cut) for name, part in task.splits.items()}
+    head = head_labels(tokenizer.config, task.label_names)
+    splits = {
+        name: _classified(_renumbered(part, task.label_names, head.names), name, tokenizer, spec, cut)
+        for name, part in task.splits.items()
+    }
     return TaskData(
         objective=Classification(task.scores),
-        num_labels=len(task.label_names),
+        num_labels=len(head.names),
         kind="text-classification",
-        notes=(*task.notes, *cut.notes(spec.max_length)),
-        label_names=task.label_names,
+        notes=(*task.notes, *filter(None, [head.note]), *cut.notes(spec.max_length)),
+        label_names=head.names,
         **splits,
     )
+
+
+def regression_data(task: MeasuredRows, spec: RunSpec) -> TaskData:
+    """The data of a regression: a head with one output on an encoder or decoder. Raises CdkaError for other models."""
+    tokenizer = load_tokenizer(spec.model)
+    if tokenizer.kind not in ("text-classification", "causal-lm"):
+        raise CdkaError(
+            f"task {spec.task!r} puts one output on a text encoder or decoder: got {spec.model!r}, which is for "
+            f"{tokenizer.kind}. Choose another model."
+        )
+    cut = _Cut()
+    splits = {name: _classified(part, name, tokenizer, spec, cut) for name, part in task.splits.items()}
+    numbers = np.array([row.value for row in task.splits["train"]])
+    mean, spread = float(numbers.mean()), float(numbers.std()) or 1.0
+    return TaskData(
+        objective=Regression(mean, spread, together(number_scores, task.scores)),
+        num_labels=1,
+        kind="text-classification",
+        notes=(
+            *task.notes,
+            *cut.notes(spec.max_length),
+            f"the model learns (number - {mean:g}) / {spread:g}, the training numbers' mean and standard deviation.",
+        ),
+        **splits,
+    )
+
+
+def _renumbered(rows: Sequence[Labelled], before: Sequence[str], after: Sequence[str]) -> list[Labelled]:
+    numbers = [after.index(name) for name in before]
+    return [replace(row, label=numbers[row.label]) for row in rows]
 
 
 def _in_words(task: LabelledRows, tokenizer: ModelTokenizer, spec: RunSpec) -> TaskData:
@@ -123,7 +158,7 @@ def _in_words(task: LabelledRows, tokenizer: ModelTokenizer, spec: RunSpec) -> T
     return replace(data, label_names=names)
 
 
-def _ids(rows: Sequence[Instruction | Labelled]) -> np.ndarray:
+def _ids(rows: Sequence[Instruction | Labelled | Measured]) -> np.ndarray:
     return np.array([row.id for row in rows], dtype=np.int64)
 
 
@@ -174,7 +209,9 @@ def _instruction_split(
     )
 
 
-def _classified(rows: Sequence[Labelled], split: str, tokenizer: ModelTokenizer, spec: RunSpec, cut: _Cut) -> TextSplit:
+def _classified(
+    rows: Sequence[Labelled | Measured], split: str, tokenizer: ModelTokenizer, spec: RunSpec, cut: _Cut
+) -> TextSplit:
     pairs = [row.pair for row in rows] if any(row.pair is not None for row in rows) else None
     tokens, segments, shortened = tokenizer.encode_texts([row.text for row in rows], pairs, spec.max_length)
     if shortened:
@@ -184,6 +221,6 @@ def _classified(rows: Sequence[Labelled], split: str, tokenizer: ModelTokenizer,
         source=Ragged.of(tokens),
         ids=_ids(rows),
         pad_id=tokenizer.pad_id,
-        classes=torch.tensor([row.label for row in rows]),
+        classes=torch.tensor([row.label if isinstance(row, Labelled) else row.value for row in rows]),
         segments=None if segments is None else Ragged.of(segments),
     )

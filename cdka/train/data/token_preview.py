@@ -44,7 +44,7 @@ def _texts_of(spec: RunSpec, examples: Sequence[int]) -> dict[str, str]:
 
 def _view(spec: RunSpec, examples: int) -> dict[str, Any]:
     task = find_task(spec.task)
-    whole = load_task(task, spec.with_(max_length=UNLIMITED))
+    whole = load_task(task, spec.with_(max_length=UNLIMITED), uncut=True)
     if not isinstance(whole.train, TextSplit):
         raise CdkaError(f"task {spec.task!r} has no tokens to show: it is about images.")
     cut = load_task(task, spec)

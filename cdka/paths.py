@@ -88,6 +88,6 @@ def pasted(text: str) -> str:
 
 
 def _in_wsl(text: str) -> str:
-    """Where Windows' subsystem for Linux mounts ``C:\\Users``: ``/mnt/c/Users``."""
+    """The folder ``/mnt/c/Users`` in which the Linux subsystem of Windows mounts ``C:\\Users``."""
     drive = re.match(r"([A-Za-z]):[\\/]", text)
     return f"/mnt/{drive[1].lower()}/{text[3:]}".replace("\\", "/") if drive else ""

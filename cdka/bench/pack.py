@@ -106,7 +106,7 @@ def _cases(device: torch.device, quick: bool) -> dict[str, Callable[[], tuple[Lo
 def _embedded(model: str, task: str, batch: int) -> tuple[Loaded, RunSpec, Any, Any]:
     spec = spec_for(model, task, batch_size=batch, dtype="float32")
     data = load_task(find_task(spec.task), spec)
-    loaded = load_model(model, find_task(task).kind, num_labels=data.num_labels)
+    loaded = load_model(model, find_task(task).kind, num_labels=data.num_labels, label_names=data.label_names)
     return loaded, spec, data.train, data.objective
 
 

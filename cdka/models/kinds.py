@@ -1,4 +1,4 @@
-"""What a model can be trained for, judged by its configuration. Free of torch."""
+"""The kinds of task that a model can be trained for, judged by its configuration. Free of torch."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ _ENDINGS = {
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
-    """The kind of task that a config.json's model is for; "other" for a text encoder without a head.
+    """The kind of task that a config.json's model is for; "other" for one that reads neither text nor pictures.
 
-    A model that sees and writes is ``image-text``. A backbone that takes pictures (ViT, DINOv2, the vision tower of
-    CLIP) is ``image-classification``: a head can be put on it.
+    A model that sees and writes is ``image-text``. A backbone without a head is of the kind of the head that can be put
+    on it: ``image-classification`` for one that takes pictures (ViT, DINOv2, the vision tower of CLIP), else
+    ``text-classification``.
     """
     architecture = str((config.get("architectures") or [""])[0])
     kind = next((kind for ending, kind in _ENDINGS.items() if architecture.endswith(ending)), "other")
-    vision = config.get("vision_config") or {}
-    if vision and kind in GENERATIVE:
+    if config.get("vision_config") and kind in GENERATIVE:
         return "image-text"
-    if kind == "other" and takes_pictures(config):
+    if config.get("is_encoder_decoder") and kind != "image-text":
+        return "seq2seq"
+    if kind != "other":
+        return kind
+    if takes_pictures(config):
         return "image-classification"
-    return kind
+    text = config.get("text_config") or config
+    return "text-classification" if text.get("vocab_size") else "other"
 
 
 def takes_pictures(config: Mapping[str, Any]) -> bool:

@@ -64,7 +64,7 @@ def eight_bits(image: Image) -> Image:
 
 @dataclass(frozen=True)
 class Pixels:
-    """How pictures become arrays where a model says no more than its size.
+    """The preprocessing of a model that says no more of its pictures than their size.
 
     ``shortest`` resizes the shorter edge and keeps the proportions; ``resize`` gives (height, width); ``crop`` is cut
     from the middle afterwards; ``channels`` is 3 (colour), 1 (grey), 4 (colour with transparency) or another number,

@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 
 
 ROLES = ("system", "user", "assistant")
-"""Who speaks in a conversation, as chat templates name them."""
+"""The speakers of a conversation, as chat templates name them."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from cdka.tasks.info import TaskInfo
 MODEL_KINDS = {
     "image-classification": ("image-classification",),
     "text-classification": ("text-classification", "causal-lm", "seq2seq"),
+    "text-regression": ("text-classification", "causal-lm"),
     "causal-lm": ("causal-lm", "seq2seq"),
     "seq2seq": ("seq2seq",),
 }

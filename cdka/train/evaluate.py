@@ -32,7 +32,7 @@ class Evaluation:
 
     @property
     def quality(self) -> float:
-        """What the best evaluation is chosen by: the accuracy, or the negative loss where there is none."""
+        """The figure that the best evaluation is chosen by: the accuracy, or the negative loss where there is none."""
         return -self.loss if self.accuracy is None else self.accuracy
 
 

@@ -40,7 +40,7 @@ def mean_gradients(
     info = find_task(task)
     data = load_task(info, spec)
     kind = data.kind or info.kind
-    model = load_model(model_name, kind, num_labels=data.num_labels).model
+    model = load_model(model_name, kind, num_labels=data.num_labels, label_names=data.label_names).model
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     model.to(device).eval().requires_grad_(False)
     chosen = _chosen_modules(model, peft_targets(shapes_of(model, model_name), target_modules))

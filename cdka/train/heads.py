@@ -17,7 +17,7 @@ HEAD_NAMES = (
     "fc",
     "out_proj",
 )
-"""What transformers calls the modules that make the logits of a classifier."""
+"""Names that transformers gives to the modules that make the logits of a classifier."""
 CLASSIFIER_ENDINGS = ("ForSequenceClassification", "ForImageClassification", "ForImageClassificationWithTeacher")
 _UNNAMED = re.compile(r"label[_ ]?\d+")
 _LISTED = 4

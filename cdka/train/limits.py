@@ -1,4 +1,4 @@
-"""What a model cannot take: longer sequences than it has positions, tokens that it has no embedding for."""
+"""Limits of a model: the positions it can number, the tokens it has embeddings for, the layers no adapter reaches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POSITIONS = re.compile(r"(^|\.)(wpe|position_embeddings|embed_positions|positio
 
 @dataclass(frozen=True)
 class Positions:
-    """How many tokens a model can number. ``learned``: a longer sequence cannot be read at all."""
+    """The number of tokens that a model can number. ``learned``: a longer sequence cannot be read at all."""
 
     limit: int
     learned: bool

@@ -71,19 +71,6 @@ class ModelTokenizer:
         return self.hf_tokenizer(list(texts), second, truncation=False, verbose=False, **options)["input_ids"]
 
 
-def kind_of_config(config: Any) -> str:
-    """The kind of model that a configuration describes, for choosing how its data are laid out.
-
-    A text model without a head, or with one for another task, counts as an encoder to put a head on.
-    """
-    kind = kind_of(config.to_dict())
-    if kind == "image-text":
-        return kind
-    if getattr(config, "is_encoder_decoder", False):
-        return "seq2seq"
-    return kind if kind in ("causal-lm", "image-classification") else "text-classification"
-
-
 @lru_cache(maxsize=4)
 def load_tokenizer(name: str) -> ModelTokenizer:
     """The encoder of a model known by name, directory or Hub id. Raises CdkaError where it cannot be had."""
@@ -92,7 +79,7 @@ def load_tokenizer(name: str) -> ModelTokenizer:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise CdkaError(f"config.json of {name!r} cannot be used: {' '.join(str(error).split())[:200]}") from error
-    kind = kind_of_config(config)
+    kind = kind_of(config.to_dict())
     if kind == "image-classification":
         return ModelTokenizer(name, kind, None, 0, 0, config)
     try:

@@ -80,7 +80,9 @@ def open_adapter(run, folder):
     """The adapter of a run on its base model, loaded by stock PEFT."""
     spec = RunSpec.from_dict(run["spec"])
     task = find_task(spec.task)
-    base = load_model(spec.model, task.kind, num_labels=load_task(task, spec).num_labels).model
+    data = load_task(task, spec)
+    labels = {"num_labels": data.num_labels, "label_names": data.label_names}
+    base = load_model(spec.model, data.kind or task.kind, **labels).model
     return PeftModel.from_pretrained(base, folder / run["run_id"] / "adapter")
 '''
 

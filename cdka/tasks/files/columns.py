@@ -1,4 +1,4 @@
-"""Which column plays which role in a task: named by the user, or found by its usual name and its values."""
+"""The columns' roles in a task: named by the user, or found by a column's usual name and its values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cdka.tasks.files.values import are_measurements, are_numbers
 
 @dataclass(frozen=True)
 class Role:
-    """What a column can be for a task. ``option`` is the task option that names the column, ``title`` its heading."""
+    """A part that a column can play in a task: ``option`` is the task option that names it, ``title`` its heading."""
 
     option: str
     title: str
@@ -139,7 +139,7 @@ def suggest(table: Table, given: Mapping[str, Any] | None = None) -> str:
         for role in roles
         if role.option in given and role not in (TEXT, PAIR)
     }
-    if len(named) > 1:
+    if len(named) > 1 or ("local-instruct" in named and (TEXT.option in given or PAIR.option in given)):
         raise CdkaError(
             "columns of two tasks are named: give --label-column, --number-column, or --prompt-column and "
             "--answer-column, not both."

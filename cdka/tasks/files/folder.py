@@ -12,7 +12,7 @@ from cdka.tasks.files.table import Table, format_of, read_file
 from cdka.tasks.rows import SPLITS
 
 DEBRIS = ("__macosx", "thumbs.db", "desktop.ini", ".ds_store", "icon\r", "@eadir")
-"""What operating systems leave in folders."""
+"""Files that operating systems leave in folders."""
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json")
 """Descriptions that stand beside the Hub's data files."""
 

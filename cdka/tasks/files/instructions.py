@@ -17,7 +17,7 @@ from cdka.tasks.prompts import INSTRUCTION, INSTRUCTION_WITH_INPUT
 from cdka.tasks.rows import Instruction, Message
 
 COMPARISONS = ("text", "number")
-"""How an answer of the model is compared: as text with white space made single, or as the number it declares."""
+"""Ways to compare an answer of the model: as text with white space made single, or as the number it declares."""
 _FIELDS = re.compile(r"\{(prompt|input)\}")
 
 

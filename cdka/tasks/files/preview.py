@@ -27,7 +27,7 @@ LIMIT_S = 120.0
 
 @dataclass(frozen=True)
 class Preview:
-    """What a file holds, and what training makes of it.
+    """The content of a file, and what training makes of it.
 
     ``lengths`` are characters, split by split; ``examples`` counts the rows of each split; ``labels`` counts the rows
     of each label, by split (empty but for classifications); ``first`` is the first training example, field by field,
@@ -66,7 +66,7 @@ def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tu
 
 
 def preview(task: str, options: Mapping[str, Any], *, rows: int = 20) -> Preview:
-    """What training on the file would see; no model is needed. Raises CdkaError as ``prepare`` does."""
+    """The rows as training on the file would see them; no model is needed. Raises CdkaError as ``prepare`` does."""
     if task == "local-images":
         return _preview_pictures(options, rows)
     prepared = prepare(task, options)

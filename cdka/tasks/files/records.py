@@ -1,4 +1,4 @@
-"""What a reader of one format returns: columns of raw values, and the line of each row."""
+"""Columns of raw values and the line of each row: the answer of every format's reader."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _LAYOUTS = {
     LabelledRows: classification_data,
     MeasuredRows: regression_data,
 }
-"""How each kind of rows with text becomes tokens."""
+"""The function that makes tokens of each kind of rows with text."""
 
 
 def load_task(task: TaskInfo, spec: RunSpec, *, uncut: bool = False) -> TaskData:

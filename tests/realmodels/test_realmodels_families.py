@@ -80,9 +80,9 @@ def test_images_are_learnt(tiny, shades, tmp_path):
 @pytest.mark.parametrize(
     ("family", "task", "data", "said"),
     [
-        ("bert", "local-instruct", "sums", "needs a generative model"),
-        ("vit", "local-classify", "moods", "is about text"),
-        ("bert", "local-images", "shades", "needs a model that takes pictures"),
+        ("bert", "local-instruct", "sums", "the model must suit the task"),
+        ("vit", "local-classify", "moods", "the model must suit the task"),
+        ("bert", "local-images", "shades", "the model must suit the task"),
     ],
 )
 def test_a_model_that_does_not_suit_the_data_is_refused_in_words(family, task, data, said, tiny, request, tmp_path):

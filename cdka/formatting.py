@@ -142,9 +142,10 @@ def places(half_width: float) -> int:
 
 
 def estimate(mean: float | None, low: float | None, high: float | None, seeds: int) -> str:
-    """``0.912 ± 0.006 (5 seeds)``: the mean and half of its 95 % interval, no more digits than the interval supports.
+    """``0.912 ± 0.006 (5 seeds)``: the mean and half of its 95 % interval, no more digits than the interval supports;
+    ``0.98, 0.91 to 1.00 (3 seeds)`` where the interval is cut off at a bound.
 
-    One seed has no interval and says so.
+    One seed has no interval and says so; seeds that agree to the last digit have none either.
     """
     if seeds == 0 or is_missing(mean):
         return "no value yet"
@@ -156,6 +157,8 @@ def estimate(mean: float | None, low: float | None, high: float | None, seeds: i
     if half <= 0:
         return f"{mean:.3f} ± 0 ({seeds} seeds)"
     digits = places(half)
+    if not math.isclose(mean - low, high - mean, rel_tol=1e-4, abs_tol=1e-9):
+        return f"{mean:.{digits}f}, {low:.{digits}f} to {high:.{digits}f} ({seeds} seeds)"
     return f"{mean:.{digits}f} ± {half:.{digits}f} ({seeds} seeds)"
 
 

@@ -38,7 +38,7 @@ def weigh() -> None:
     """Asks how much each objective counts for the order of the table, and for limits."""
     changed = bool(weights() or limits())
     with st.popover("Weigh ●" if changed else "Weigh", help="Order the options by your own mixture, and limit them."):
-        st.caption("All zero: by alignment, then rank bound, then number of components.")
+        st.caption("All zero: by alignment, of equals the cheapest.")
         for name, objective in OBJECTIVES.items():
             st.slider(
                 _NAMES.get(name, name.capitalize()),

@@ -35,9 +35,9 @@ class AlignRecord:
     """The measured alignments: rows by OVERALL_COLUMNS, LAYER_COLUMNS and SPECTRUM_COLUMNS.
 
     ``predicted`` weighs every module the same, as the solver does; the others weigh it by its gradient's energy.
-    ``expected_step`` is the finer formula sqrt(r / (N + r)) for a plain gradient step; ``measured`` is the mean over
-    initialisations, ``measured_sd`` their spread; ``best`` is the largest capture that any A_i could have (SVD of the
-    rearranged gradient).
+    ``expected_step`` is the finer formula for a plain gradient step (``expected_step_alignment``); ``measured`` is the
+    mean over initialisations, ``measured_sd`` their spread; ``best`` is the largest capture that any A_i could have
+    (SVD of the rearranged gradient).
     """
 
     request: AlignRequest

@@ -18,7 +18,7 @@ from cdka.compare import Measure, StoreSource, compare
 from cdka.runs.run import Run, Sweep
 from cdka.runs.store import Store
 from cdka.stats.intervals import band
-from cdka.stats.trend import gains, ladders, slopes
+from cdka.stats.trend import find_series, gains, slopes
 
 FACTORS = {"falls": "r1", "rises": "r2", "rises_with_r": "r"}
 """The factor that a rule looks at."""
@@ -59,7 +59,7 @@ def course(store: Store, runs: Sequence[Run], regime: str, factor: str, metric: 
         return None
     source = StoreSource(store, run_ids=own)
     found = compare(source, Measure(metric=metric))
-    rungs = ladders(found.arms, factor, found.settings)
+    rungs = find_series(found.arms, factor, found.settings)
     if not rungs or not found.table.notna().any(axis=None):
         return None
     rows = found.arms.set_index("arm").loc[rungs[0]]

@@ -14,10 +14,10 @@ import numpy as np
 
 from cdka.claims.catalogue import STUDIES, Claim
 from cdka.claims.rules import MARGIN, RULES, Case
-from cdka.compare import t_interval
 from cdka.errors import CdkaError
 from cdka.runs.run import Run, Sweep
 from cdka.runs.store import Store
+from cdka.stats import interval
 
 SUPPORTED, CONTRADICTED, UNRESOLVED = "supported", "contradicted", "not resolved"
 
@@ -119,14 +119,14 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
             claim.text,
             evidence.remark.strip(),
         )
-    interval = t_interval(values)
-    verdict = SUPPORTED if interval.low > 0 else CONTRADICTED if interval.high < 0 else UNRESOLVED
+    found = interval(values)
+    verdict = SUPPORTED if found.low > 0 else CONTRADICTED if found.high < 0 else UNRESOLVED
     agreed = ""
     if n == 2 and verdict != UNRESOLVED and np.ptp(values) <= 1e-9 * np.abs(values).max():
         verdict, agreed = UNRESOLVED, " Both seeds agree to the last digit, and that may be chance."
-    low, high = np.clip(sorted((told(interval.low), told(interval.high))), -evidence.bound, evidence.bound).tolist()
+    low, high = np.clip(sorted((told(found.low), told(found.high))), -evidence.bound, evidence.bound).tolist()
     text = (
-        f"{claim.text} {verdict.capitalize()} in the {regime} regime: {evidence.unit} {signed(told(interval.mean))} "
+        f"{claim.text} {verdict.capitalize()} in the {regime} regime: {evidence.unit} {signed(told(found.mean))} "
         f"(95 % interval {signed(low)} to {signed(high)}, {n} seeds).{agreed}{evidence.remark}"
     )
     return Finding(
@@ -134,7 +134,7 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
         regime,
         verdict,
         evidence.unit,
-        told(interval.mean),
+        told(found.mean),
         low,
         high,
         n,

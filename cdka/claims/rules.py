@@ -22,7 +22,7 @@ from cdka.models.targets import select
 from cdka.runs.run import Run
 from cdka.runs.states import KEPT, RunState
 from cdka.runs.store import Store
-from cdka.stats.trend import gains, ladders, slopes
+from cdka.stats.trend import find_series, gains, slopes
 from cdka.theory.alignment import combine
 
 SMOOTH = 5
@@ -70,7 +70,7 @@ class Case:
 def _slope(factor: str, sign: float) -> Callable[[Case], Evidence]:
     def rule(case: Case) -> Evidence:
         found = case.compared()
-        rungs = ladders(found.arms, factor, found.settings)
+        rungs = find_series(found.arms, factor, found.settings)
         levels = {row.arm: int(getattr(row, factor)) for row in found.arms[found.arms["method"] == "cdka"].itertuples()}
         values = slopes(found.table, rungs, levels).to_numpy(dtype=float) if rungs else np.empty(0)
         remark = _course(found, rungs, levels, factor) if rungs else ""
@@ -111,7 +111,7 @@ def _way(step: dict) -> int:
 def _diminishes(case: Case) -> Evidence:
     """The first doubling's gain minus the last one's."""
     found = case.compared()
-    rungs = ladders(found.arms, "r", found.settings)
+    rungs = find_series(found.arms, "r", found.settings)
     unit = f"gain in {case.metric} of the first doubling of r over that of the last"
     if not rungs or len(rungs[0]) < 3:
         return Evidence(np.empty(0), unit)

@@ -33,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a claim bundle (.zip), a table (.csv, .parquet), what makes it again (.py, .ipynb), or the figure "
         "that FILE is named after: map.svg, front.png, accuracy-curves.html",
     )
+    parser.add_argument(
+        "--looks",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how often these runs are looked at, decided before the first look: one planned top-up makes 2, and each "
+        "look is held to 5 %% / N (default 1)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -40,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
     from cdka.compare.bundle import Bundle
     from cdka.compare.comparison import compare
     from cdka.compare.measure import Measure
+    from cdka.compare.new_examples import with_new_examples
     from cdka.compare.report import document
 
     source, choose_lr = _source(args.sweep)
@@ -51,8 +60,9 @@ def run(args: argparse.Namespace) -> None:
         measure = Measure(
             args.metric or "accuracy", args.aggregation or (FINAL if args.step is None else STEP), args.step
         )
-    comparison = compare(source, measure, reference, choose_lr=args.choose_lr or choose_lr)
+    comparison = compare(source, measure, reference, choose_lr=args.choose_lr or choose_lr, looks=args.looks)
     found = document(comparison)
+    with_new_examples(found, comparison, source)
     if args.export:
         from cdka.compare.exports import export
 
@@ -93,15 +103,15 @@ def _print(found: dict) -> None:
     if found["verdicts"]:
         print("\nVerdicts: differences over shared seeds, 95 % interval of each pair alone, Holm over all pairs")
         print_table(
-            ["arm", "against", "verdict", "difference", "interval", "Holm p", "seeds", ""], map(_row, found["verdicts"])
+            ["arm", "against", "verdict", "difference", "new seeds", "and new examples", "Holm p", "seeds", ""],
+            map(_row, found["verdicts"]),
         )
     if found["trends"]:
         print("\nTrends: one slope per seed, the other two held fixed")
         for item in found["trends"]:
             print(f"  {item['text']}")
-    if found["missing"]:
-        print()
-    for note in found["missing"]:
+    print()
+    for note in [*found["missing"], *found["scope"]]:
         print(note)
 
 
@@ -116,6 +126,7 @@ def _row(item: dict) -> list:
         item["verdict"],
         None if item["difference"] is None else signed(item["difference"]),
         f"{signed(item['ci_low'])} to {signed(item['ci_high'])}" if known else "",
+        "" if item["crossed_low"] is None else f"{signed(item['crossed_low'])} to {signed(item['crossed_high'])}",
         f"{item['p_holm']:.2g}" if known else "",
         f"{item['n']}{welch}",
         item["needs"],

@@ -9,10 +9,8 @@ from cdka.compare.comparison import ALL_PAIRS, Comparison, compare
 from cdka.compare.measure import Measure
 from cdka.compare.report import document, methods_paragraph
 from cdka.compare.source import Source, StoreSource
-from cdka.stats.intervals import Interval, holm, seeds_needed, t_interval
-from cdka.stats.mcnemar import McNemar, mcnemar
-from cdka.stats.paired import compare_pairs, verdicts
-from cdka.stats.pareto import pareto
+from cdka.stats import Interval, McNemar, compare_pairs, holm, mcnemar, pareto, seeds_needed, verdicts
+from cdka.stats import interval as t_interval  # by this name in scripts that 0.1.0 exported
 from cdka.stats.trend import trends
 
 __all__ = [

@@ -15,7 +15,7 @@ import pandas as pd
 from cdka.compare.measure import Measure
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import ENDED_BADLY, KEPT, WAITING, RunState
-from cdka.stats.intervals import band
+from cdka.stats.intervals import UNBOUNDED, band
 
 COLUMN_SETTINGS = ("model", "task", "method", "r1", "r2", "r", "rank", "alpha", "lr", "steps", "batch_size")
 """The settings that ``Store.frame`` shows; the whole specification is used where it is given."""
@@ -142,16 +142,17 @@ def seed_table(frame: pd.DataFrame) -> pd.DataFrame:
 def arms(frame: pd.DataFrame, measure: Measure, curves: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per arm: settings, num_params, seeds, n, mean, sd, ci_low, ci_high, and what is missing.
 
-    Intervals are 95 % Student t over seeds, NaN for a single seed (``anecdotal``). Only kept runs count;
+    Intervals are 95 % Student t over seeds, NaN for a single seed (``anecdotal``) and where all seeds agree to the last
+    digit; those of a share stay within 0 and 1. Only kept runs count;
     ``waiting`` and ``failed`` count the others. ``frame`` needs ``arm`` (see ``identify``) and is not changed.
     """
     frame = with_values(frame if "arm" in frame.columns else identify(frame), measure, curves)
-    return summary(frame, seed_table(frame))
+    return summary(frame, seed_table(frame), measure.bounds)
 
 
-def summary(frame: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """What ``arms`` returns, from runs that have their ``value`` and the ``seed_table`` of those values."""
-    n, mean, sd, low, high = band(table.to_numpy())
+def summary(frame: pd.DataFrame, table: pd.DataFrame, bounds: tuple[float, float] = UNBOUNDED) -> pd.DataFrame:
+    """The frame that ``arms`` returns, from runs that have their ``value`` and the ``seed_table`` of those values."""
+    n, mean, sd, low, high = band(table.to_numpy(), bounds=bounds)
     first = frame.drop_duplicates("arm").set_index("arm").loc[table.index]
     first["family"] = [family(row) for row in first.to_dict("records")]
     shown = [name for name in ("arm_label", "family", *COLUMN_SETTINGS) if name in first.columns]

@@ -15,9 +15,9 @@ from cdka.compare.source import Source
 from cdka.errors import CdkaError, unknown
 from cdka.formatting import plural
 from cdka.runs.states import KEPT, WAITING
-from cdka.stats.intervals import holm
-from cdka.stats.paired import ALPHA, reference_pairs, verdicts
+from cdka.stats.paired import ALPHA, TOP_UP, reference_pairs, verdicts
 from cdka.stats.pareto import pareto
+from cdka.stats.significance import holm
 from cdka.stats.trend import DEGRADES, IMPROVES, UNRESOLVED, trends
 
 ALL_PAIRS = "all-pairs"
@@ -44,6 +44,8 @@ class Comparison:
     references: tuple[str, ...]
     all_pairs: bool = False
     chosen_lr: bool = False
+    looks: int = 1
+    """Number of times that the runs are looked at altogether, decided beforehand: each look is held to 5 % / looks."""
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -64,7 +66,9 @@ class Comparison:
             reference = next((arm for arm in self.references if arm in known), None)
             if self.all_pairs or reference is not None:
                 pairs += reference_pairs(known, None if self.all_pairs else reference)
-        return verdicts(self.table, pairs, higher_is_better=self.measure.higher_is_better)
+        found = verdicts(self.table, pairs, higher_is_better=self.measure.higher_is_better, looks=self.looks)
+        lost = self.frame["status"].isin(("failed", "lost")).groupby(self.frame["arm"]).sum()
+        return found.assign(**{f"lost_{side}": found[side].map(lost).astype("Int64") for side in "ab"})
 
     @cached_property
     def trends(self) -> pd.DataFrame:
@@ -93,13 +97,38 @@ class Comparison:
         """``on``, ``off`` or ``ambiguous`` per arm, within its model and task."""
         if cost not in self._fronts:
             higher = self.measure.higher_is_better
-            found = [pareto(group, self.table, cost, higher_is_better=higher) for group in self.groups]
+            found = [
+                pareto(self.table.loc[group["arm"]], group.set_index("arm")[cost], higher_is_better=higher)
+                for group in self.groups
+            ]
             self._fronts[cost] = pd.concat(found) if found else pd.Series(dtype=object)
         return self._fronts[cost]
 
     @cached_property
     def _fronts(self) -> dict[str, pd.Series]:
         return {}
+
+    def scope(self) -> list[str]:
+        """The population of the intervals and the families of the tests, a line each, whatever was found."""
+        tested = self.frame["test_examples"].dropna() if "test_examples" in self.frame else pd.Series(dtype=float)
+        count = f"these {int(tested.iloc[0]):,} test" if tested.nunique() == 1 else "the same test"
+        pairs, tests = len(self.verdicts), len(self.trends)
+        lines = [
+            f"Intervals are over seeds (start of the adapter and order of the data): new seeds on {count} examples and "
+            "this base model. They say nothing about other data or another base."
+        ]
+        if pairs or tests:
+            family = " and ".join(
+                ([plural(pairs, "pair")] if pairs else []) + ([plural(tests, "trend")] if tests else [])
+            )
+            error = "5 %" if self.looks == 1 else f"5 % / {self.looks} (look 1 of {self.looks}, or a later one)"
+            lines.append(
+                f"Tests: {family}, Holm within each of these families at {error}; the Pareto front at 5 % per arm. "
+                "Intervals are for each number alone, bands along training pointwise."
+            )
+        if pairs and "more_seeds" in self.verdicts and self.verdicts["more_seeds"].notna().any():
+            lines.append(TOP_UP)
+        return lines
 
     def missing(self) -> list[str]:
         """What the numbers leave out, a line each: waiting, failed and valueless runs, arms with one seed."""
@@ -197,13 +226,19 @@ def not_searched(asked: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def compare(
-    source: Source, measure: Measure | None = None, reference: str | None = None, *, choose_lr: bool = False
+    source: Source,
+    measure: Measure | None = None,
+    reference: str | None = None,
+    *,
+    choose_lr: bool = False,
+    looks: int = 1,
 ) -> Comparison:
     """The comparison of all runs of ``source`` under ``measure`` (accuracy at the end unless told otherwise).
 
     ``reference`` names the arm that others are compared with (id or label), or ``all-pairs``; by default LoRA where
-    there is one. ``choose_lr`` keeps each configuration only at its best learning rate (``best_rates``). Raises
-    CdkaError for an unknown metric or arm, and where there are no runs.
+    there is one. ``choose_lr`` keeps each configuration only at its best learning rate (``best_rates``). ``looks`` is
+    the number of times that these runs are looked at, planned top-ups included (``stats.verdicts``). Raises CdkaError
+    for an unknown metric or arm, and where there are no runs.
     """
     measure = measure or Measure()
     frame = source.frame()
@@ -223,10 +258,12 @@ def compare(
         frame[measure.metric] = float("nan")  # nothing has ended yet: an empty comparison, not a misspelt metric
     frame = with_values(frame, measure, curves)
     table = seed_table(frame)
-    by_arm = summary(frame, table)
+    by_arm = summary(frame, table, measure.bounds)
     if reference is None or reference == ALL_PAIRS:
         groups = by_arm.groupby(["model", "task"], sort=False)
         chosen = tuple(arm for _, group in groups if (arm := default_reference(group)) is not None)
     else:
         chosen = (find_arm(by_arm, reference),)
-    return Comparison(source.name, measure, frame, by_arm, table, rows, chosen, reference == ALL_PAIRS, choose_lr)
+    return Comparison(
+        source.name, measure, frame, by_arm, table, rows, chosen, reference == ALL_PAIRS, choose_lr, looks
+    )

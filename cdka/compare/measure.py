@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cdka.errors import CdkaError, unknown
+from cdka.stats.intervals import SHARE, UNBOUNDED
 
 FINAL, BEST, STEP = "final", "best", "step"
 AGGREGATIONS = (FINAL, BEST, STEP)
@@ -94,6 +95,11 @@ class Measure:
     def is_share(self) -> bool:
         """True for what lies between 0 and 1."""
         return self.metric.endswith("accuracy")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The values that the measure can take."""
+        return SHARE if self.is_share else UNBOUNDED
 
     @property
     def header(self) -> str:

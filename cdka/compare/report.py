@@ -60,7 +60,21 @@ def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]
             "b": labels[row["b"]],
             **{
                 key: row[key]
-                for key in ("verdict", "difference", "ci_low", "ci_high", "p", "p_holm", "n", "test", "more_seeds")
+                for key in (
+                    "verdict",
+                    "difference",
+                    "ci_low",
+                    "ci_high",
+                    "p",
+                    "p_holm",
+                    "n",
+                    "test",
+                    "more_seeds",
+                    "more_seeds_low",
+                    "more_seeds_high",
+                    "lost_a",
+                    "lost_b",
+                )
             },
             "needs": "" if row["verdict"] != UNRESOLVED else needs(row),
             "text": verdict_sentence(row, labels),
@@ -80,6 +94,8 @@ def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]
             "header": comparison.measure.header,
             "higher_is_better": comparison.measure.higher_is_better,
             "interval": "95 % Student t over seeds",
+            "scope": comparison.scope(),
+            "looks": comparison.looks,
             "references": [labels[arm] for arm in comparison.references],
             "all_pairs": comparison.all_pairs,
             "arms": arms,
@@ -130,10 +146,12 @@ def methods_paragraph(comparison: Comparison, source: Source) -> str:
         f"All ran with {_list(rows, 'schedule')} schedule, {_list(rows, 'steps')} steps, batch size "
         f"{_list(rows, 'batch_size')}, learning rate {_list(rows, 'lr')}, alpha {_list(rows, 'alpha')}, weight decay "
         f"{_list(rows, 'weight_decay')}, target modules {_list(rows, 'target_modules')}.",
-        "The same seed gives the same data order and splits to every configuration."
+        "The same seed gives the same order of the data to every configuration; the splits and the base model are the "
+        "same for all seeds."
         + (" Learning rates were chosen per configuration on validation data." if comparison.chosen_lr else ""),
         f"We report {comparison.measure.header} as mean and sample standard deviation over seeds with 95 % Student t "
         f"intervals, and compare {against} with paired t-tests over shared seeds at a family-wise error of 5 % (Holm).",
+        *comparison.scope()[:2],
     ]
     if versions:
         sentences.append(

@@ -213,7 +213,7 @@ def explore(
 ) -> Solution:
     """Every (r1, r2, r) that divides all target modules and costs at most ``budget``, best first.
 
-    Without ``weights`` the order is alignment, then rank bound, then number of components; with ``weights`` (names
+    Without ``weights`` the order is alignment, of equals the cheapest (``default_order``); with ``weights`` (names
     of OBJECTIVES) it is the weighted score. Raises CdkaError for an unknown model or module, and for a budget that is
     below the cheapest option or above full fine-tuning of the same modules.
     """

@@ -1,45 +1,52 @@
-"""The Pareto front under uncertainty: on it, off it, or not told by these seeds."""
+"""The Pareto front under uncertainty: on it, off it, or not decided by these seeds."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from cdka.stats.intervals import holm
 from cdka.stats.paired import ALPHA, compare_pairs
+from cdka.stats.significance import holm
 
 ON, OFF, AMBIGUOUS = "on", "off", "ambiguous"
 
 
-def pareto(
-    arms: pd.DataFrame, table: pd.DataFrame, cost: str = "num_params", *, higher_is_better: bool = True
-) -> pd.Series:
-    """``on``, ``off`` or ``ambiguous`` per arm (indexed by arm); None where value or cost is missing.
+def pareto(scores: pd.DataFrame, cost: Mapping[str, float] | pd.Series, *, higher_is_better: bool = True) -> pd.Series:
+    """``on``, ``off`` or ``ambiguous`` per arm; None where an arm has no score or no cost.
 
-    Off: an arm that costs no more is resolvedly better. On: resolvedly better than every arm that costs no more
-    (the cheapest arm is always on). Ambiguous: anything else; with one seed that is all but the cheapest. Each arm's
-    status is wrong in at most 5 % of cases: Holm over its rivals for off; for on, every one of them must be beaten at
-    5 % (an intersection-union test, which needs no adjustment). ``cost`` is taken at its mean.
+    ``scores`` holds one row per arm and one column per seed; ``cost`` is one number per arm, less is better.
+    Off: an arm that costs no more is better, and resolved so. On: better than every arm that costs no more, each
+    resolved (the cheapest arm is always on). Ambiguous: anything else; with one seed that is all but the cheapest.
+    *Each arm's* status is wrong in at most 5 % of cases, not the whole front's: Holm over its rivals for off; for on,
+    every one of them must be beaten at 5 % (an intersection-union test, which needs no adjustment).
+
+    >>> scores = pd.DataFrame(
+    ...     [[0.80, 0.81, 0.79], [0.90, 0.91, 0.90], [0.85, 0.86, 0.84]], index=["small", "middle", "large"]
+    ... )
+    >>> pareto(scores, {"small": 1e4, "middle": 2e4, "large": 4e4}).to_dict()
+    {'small': 'on', 'middle': 'on', 'large': 'off'}
     """
-    known = arms[arms["mean"].notna() & arms[cost].notna()].sort_values(cost, kind="stable")
-    names, costs = known["arm"].to_list(), known[cost].to_numpy(dtype=float)
+    price = pd.Series(dict(cost), dtype=float).reindex(scores.index)
+    known = price[price.notna() & scores.notna().any(axis=1)].sort_values(kind="stable")
+    names, costs = known.index.to_list(), known.to_numpy()
     pairs = [
         (names[i], names[j])
         for i in range(len(names))
         for j in range(len(names))
         if i != j and (costs[j] < costs[i] or (costs[j] == costs[i] and j < i))
     ]
-    out = pd.Series([None] * len(arms), index=arms["arm"], dtype=object)
+    out = pd.Series([None] * len(scores), index=scores.index, dtype=object)
     if not names:
         return out
-    found = compare_pairs(table, pairs)
+    found = compare_pairs(scores, pairs)
     up = ((found["difference"] > 0) == higher_is_better).to_numpy()
     p = found["p"].to_numpy()
     against: dict[str, list[tuple[float, bool]]] = {name: [] for name in names}
-    cost_of = dict(zip(names, costs, strict=True))
     for (a, b), p_of_pair, better in zip(pairs, p, up, strict=True):
         against[a].append((p_of_pair, better))
-        if cost_of[a] == cost_of[b]:  # arms of equal cost are each other's rivals
+        if known[a] == known[b]:  # arms of equal cost are each other's rivals
             against[b].append((p_of_pair, not better))
     for name in names:
         out[name] = _status(np.array(against[name], dtype=float).reshape(-1, 2))

@@ -1,22 +1,68 @@
-"""Does a metric rise or fall with r1, r2 or r, the other two held fixed? One slope per seed, tested across seeds."""
+"""The slope of a metric over a factor that doubles, one per seed, tested across seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
-from cdka.formatting import plural, signed
-from cdka.stats.intervals import LEVEL, band, holm, t_test
+from cdka.errors import CdkaError
+from cdka.formatting import p_value, plural, signed
+from cdka.stats.intervals import LEVEL, band
+from cdka.stats.significance import holm, t_test
 
 FACTORS = ("r1", "r2", "r")
-COLUMNS = ["factor", "levels", "ladders", "n", "slope", "sd", "ci_low", "ci_high", "p", "gains"]
 IMPROVES, DEGRADES, UNRESOLVED = "improves", "degrades", "not resolved"
+_MEASURED = ["n", "slope", "sd", "ci_low", "ci_high", "p"]
+_COLUMNS = ["factor", "levels", "series", *_MEASURED, "gains", "slopes", "interaction_p"]
 
 
-def ladders(arms: pd.DataFrame, factor: str, settings: Mapping[str, Mapping]) -> list[list[str]]:
+@dataclass(frozen=True)
+class Trend:
+    """The change of a score per doubling of a factor: mean over ``n`` seeds, SD, 95 % interval and p."""
+
+    n: int
+    slope: float
+    sd: float
+    low: float
+    high: float
+    p: float
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.low):
+            return f"{self.slope:+.3f} per doubling (no interval, n = {self.n})"
+        ends = f"{self.low:+.3f} to {self.high:+.3f}"
+        return f"{self.slope:+.3f} per doubling (95 % interval {ends}, {p_value(self.p)}, n = {self.n})"
+
+
+def trend(levels: Sequence[float] | np.ndarray, scores: np.ndarray | pd.DataFrame) -> Trend:
+    """The slope of ``scores`` (levels, seeds) over log2 of ``levels``, least squares in each seed, t over seeds.
+
+    Seeds are what is counted, not runs: the runs of a seed share their data order. A seed counts where it has every
+    level. Raises CdkaError unless there is a row per level, at least two levels, all positive.
+
+    >>> print(trend([1, 2, 4, 8], [[0.83, 0.84], [0.79, 0.78], [0.75, 0.76], [0.70, 0.69]]))
+    -0.045 per doubling (95 % interval -0.070 to -0.020, p = 0.028, n = 2)
+    """
+    x, values = np.asarray(levels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if values.ndim != 2 or x.shape != values.shape[:1] or len(x) < 2 or (x <= 0).any() or np.ptp(x) == 0:
+        raise CdkaError(
+            f"trend takes two or more different positive levels and a row of scores for each: got levels {x.tolist()} "
+            f"and scores of shape {values.shape}."
+        )
+    x = np.log2(x)
+    x = x - x.mean()
+    per_seed = x @ values / (x @ x)
+    n, mean, sd, low, high = (value.item() for value in band(per_seed))
+    return Trend(n, mean, sd, low, high, float(t_test(per_seed)))
+
+
+def find_series(arms: pd.DataFrame, factor: str, settings: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Groups of at least two arms that differ in ``factor`` only, each in ascending order of it.
 
     ``settings`` maps arms to what they were asked to do (``arms.settings``). Only method cdka has factors.
@@ -30,21 +76,21 @@ def ladders(arms: pd.DataFrame, factor: str, settings: Mapping[str, Mapping]) ->
     return [[arm for _, arm in sorted(group)] for group in groups.values() if len({v for v, _ in group}) > 1]
 
 
-def slopes(table: pd.DataFrame, ladders: Sequence[Sequence[str]], levels: Mapping[str, int]) -> pd.Series:
-    """Per seed, the change of the metric per doubling of the factor: least squares with an intercept per ladder.
+def slopes(table: pd.DataFrame, series: Sequence[Sequence[str]], levels: Mapping[str, int]) -> pd.Series:
+    """Per seed, the change of the metric per doubling of the factor: least squares with an intercept per series.
 
-    A seed counts a ladder only where it has every rung, so that no slope leans on a missing run; NaN where none is
+    A seed counts a series only where it has every level, so that no slope leans on a missing run; NaN where none is
     whole. ``levels`` maps arms to the factor's value.
     """
     values = _Rows(table)
     top = np.zeros(table.shape[1])
     bottom = np.zeros(table.shape[1])
-    for ladder in ladders:
-        x = np.log2([levels[arm] for arm in ladder])
+    for arms in series:
+        x = np.log2([levels[arm] for arm in arms])
         x = x - x.mean()
-        rungs = values[ladder]
-        whole = np.isfinite(rungs).all(axis=0)
-        top += np.where(whole, x @ np.where(whole, rungs, 0.0), 0.0)
+        scores = values[arms]
+        whole = np.isfinite(scores).all(axis=0)
+        top += np.where(whole, x @ np.where(whole, scores, 0.0), 0.0)
         bottom += np.where(whole, x @ x, 0.0)
     return pd.Series(top / np.where(bottom > 0, bottom, np.nan), index=table.columns)
 
@@ -63,28 +109,31 @@ class _Rows:
 def trends(
     arms: pd.DataFrame,
     table: pd.DataFrame,
-    settings: Mapping[str, Mapping],
+    settings: Mapping[str, Mapping[str, Any]],
     *,
     higher_is_better: bool = True,
 ) -> pd.DataFrame:
     """One row per factor that varies: slope per doubling with its 95 % t interval over seeds, p, p_holm, finding.
 
     Each seed gives one slope (``slopes``), so seeds, not runs, are what is counted: runs of one seed share their
-    data order and are not independent. ``gains`` lists the mean change from each level to the next one tried.
+    data order and are not independent. ``gains`` lists the mean change from each level to the next one tried;
+    ``slopes`` the slope of each series alone, with what it holds fixed; ``interaction_p`` is the p that the slopes of
+    the series are alike (``interaction``).
     """
     rows = []
     for factor in FACTORS:
-        found = ladders(arms, factor, settings)
+        found = find_series(arms, factor, settings)
         if not found:
             continue
         levels = {row.arm: int(getattr(row, factor)) for row in arms[arms["method"] == "cdka"].itertuples()}
         per_seed = slopes(table, found, levels)
+        by_series = np.array([slopes(table, [one], levels) for one in found])
         n, mean, sd, low, high = band(per_seed.to_numpy())
         rows.append(
             {
                 "factor": factor,
-                "levels": sorted({levels[arm] for ladder in found for arm in ladder}),
-                "ladders": len(found),
+                "levels": sorted({levels[arm] for one in found for arm in one}),
+                "series": len(found),
                 "n": int(n),
                 "slope": float(mean),
                 "sd": float(sd),
@@ -92,26 +141,59 @@ def trends(
                 "ci_high": float(high),
                 "p": float(t_test(per_seed.to_numpy())),
                 "gains": gains(table, found, levels),
+                "slopes": _of_each(arms, found, factor, by_series),
+                "interaction_p": interaction(by_series),
             }
         )
-    out = pd.DataFrame(
-        rows, columns=["factor", "levels", "ladders", "n", "slope", "sd", "ci_low", "ci_high", "p", "gains"]
-    )
+    out = pd.DataFrame(rows, columns=_COLUMNS)
     out["p_holm"] = holm(out["p"])
     up = (out["slope"] > 0) == higher_is_better
     out["finding"] = np.where(out["p_holm"] < 1 - LEVEL, np.where(up, IMPROVES, DEGRADES), UNRESOLVED)
     return out
 
 
-def gains(table: pd.DataFrame, ladders: Sequence[Sequence[str]], levels: Mapping[str, int]) -> list[dict]:
-    """The change of the metric over each rung, averaged over ladders within a seed, with its interval over seeds."""
-    values = _Rows(table)
-    rungs: dict[tuple[int, int], list[np.ndarray]] = {}
-    for ladder in ladders:
-        for below, above in pairwise(ladder):
-            rungs.setdefault((levels[below], levels[above]), []).append(np.subtract(*values[[above, below]]))
+def _of_each(arms: pd.DataFrame, series: Sequence[Sequence[str]], factor: str, by_series: np.ndarray) -> list[dict]:
+    """The slope of each series with its interval, and the values of the two factors that it holds fixed."""
+    rows = arms.drop_duplicates("arm").set_index("arm")
+    others = [name for name in FACTORS if name != factor]
     out = []
-    for (low_level, high_level), changes in sorted(rungs.items()):
+    for one, values in zip(series, by_series, strict=True):
+        n, mean, _, low, high = band(values)
+        held = {name: int(rows.loc[one[0], name]) for name in others}
+        out.append({**held, "n": int(n), "slope": float(mean), "ci_low": float(low), "ci_high": float(high)})
+    return out
+
+
+def interaction(by_series: np.ndarray) -> float:
+    """The p that the slopes of several series are alike, from their slopes (series, seeds); NaN below two of either.
+
+    The F test of the series in a layout of series by seeds, over the seeds that have every series.
+    """
+    values = by_series[:, np.isfinite(by_series).all(axis=0)]
+    count, seeds = values.shape
+    if count < 2 or seeds < 2:
+        return float("nan")
+    means = values.mean(axis=1, keepdims=True)
+    residual = values - means - values.mean(axis=0) + values.mean()
+    freedom = count - 1, (count - 1) * (seeds - 1)
+    between = seeds * np.sum((means - values.mean()) ** 2) / freedom[0]
+    within = np.sum(residual**2) / freedom[1]
+    if within <= 0:
+        return float("nan")
+    return float(special.fdtrc(*freedom, between / within))
+
+
+def gains(table: pd.DataFrame, series: Sequence[Sequence[str]], levels: Mapping[str, int]) -> list[dict]:
+    """The change of the metric over each step from level to level, averaged over series within a seed, with its
+    interval over seeds.
+    """
+    values = _Rows(table)
+    steps: dict[tuple[int, int], list[np.ndarray]] = {}
+    for arms in series:
+        for below, above in pairwise(arms):
+            steps.setdefault((levels[below], levels[above]), []).append(np.subtract(*values[[above, below]]))
+    out = []
+    for (low_level, high_level), changes in sorted(steps.items()):
         n, mean, _, low, high = band(np.mean(changes, axis=0))
         out.append(
             {
@@ -127,15 +209,28 @@ def gains(table: pd.DataFrame, ladders: Sequence[Sequence[str]], levels: Mapping
 
 
 def sentence(row: pd.Series, header: str) -> str:
-    """A trend in words: what happens to the metric as the factor doubles."""
+    """A trend in words: the change of the metric as the factor doubles, and whether the series agree about it."""
     factor, seeds = row["factor"], plural(row["n"], "seed")
     if row["n"] == 0:
         return f"No trend over {factor} yet: no seed has finished every level."
     if pd.isna(row["p"]):
         return f"No trend over {factor} yet: one seed has no spread to judge by, two are needed."
-    ends = f"{signed(row['ci_low'])} to {signed(row['ci_high'])}"
     levels = ", ".join(map(str, row["levels"]))
-    size = f"{signed(row['slope'])} per doubling (95 % interval {ends}, {seeds}, levels {levels})"
+    ends = "" if pd.isna(row["ci_low"]) else f"95 % interval {signed(row['ci_low'])} to {signed(row['ci_high'])}, "
+    size = f"{signed(row['slope'])} per doubling ({ends}{seeds}, levels {levels})"
+    apart = _apart(row)
     if row["finding"] == UNRESOLVED:
-        return f"No resolved trend over {factor} in {header}: {size}."
-    return f"A larger {factor} {row['finding']} {header}: {size}."
+        return f"No resolved trend over {factor} in {header}: {size}{apart}."
+    return f"A larger {factor} {row['finding']} {header}: {size}{apart}."
+
+
+def _apart(row: pd.Series) -> str:
+    """The slope of each series, where their slopes differ by more than seeds explain (5 %, not adjusted)."""
+    p = row.get("interaction_p")
+    if pd.isna(p) or p >= 1 - LEVEL:
+        return ""
+    others = [name for name in FACTORS if name != row["factor"]]
+    each = ", ".join(
+        f"{signed(one['slope'])} at " + " and ".join(f"{name} {one[name]}" for name in others) for one in row["slopes"]
+    )
+    return f". Not the same everywhere (interaction {p_value(p)}): {each}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cdka.theory.alignment import (
+    ADAM_SHARE,
     AlignmentReport,
     alignment_curve,
     best_capture,
@@ -26,6 +27,7 @@ from cdka.theory.spectrum import (
 from cdka.theory.stability import EXPERIMENT, FirstStep, factored_forward, first_step_rms, stability_experiment
 
 __all__ = [
+    "ADAM_SHARE",
     "EXPERIMENT",
     "SPECTRA",
     "AlignmentReport",

@@ -1,7 +1,11 @@
-"""Alignment of CDKA's first step with full fine-tuning's: predicted, measured on a gradient, best possible.
+"""The cosine between CDKA's first step and full fine-tuning's: predicted, measured on a gradient, best possible.
 
 With ``N = r1 * in / r2`` and A the (r, N) matrix of the flattened A_i, the first gradient step from B = 0 moves
 R(delta W) along ``R(G) A^T A``; full fine-tuning moves along R(G). Everything below compares these two. (ours)
+
+Three kinds of step have three cosines. The projection of R(G) on the span of A has ``predicted_alignment``; the plain
+gradient step has ``expected_step_alignment``, a few per cent less at usual budgets and far less near 1; the step of
+Adam, which moves by the gradient's signs, has about ``ADAM_SHARE`` of the plain one's.
 """
 
 from __future__ import annotations
@@ -17,8 +21,12 @@ from cdka.errors import CdkaError
 from cdka.theory.rearrange import rearrange
 
 STEPS = ("gradient", "projection", "adam")
-"""Kinds of first step of CDKA: plain gradient descent; the best step within the span of the A_i; Adam's signs
+"""Kinds of first step: plain gradient descent; the best step within the span of the A_i; Adam's signs
 (compared with the signs of full fine-tuning)."""
+
+ADAM_SHARE = 0.58
+"""Alignment of Adam's first step as a share of the plain gradient step's: the median of 168 cells on the gradients of
+digits-vit (ours). The order of configurations stays, rank correlation 0.995. For a Gaussian gradient it is 2 / pi."""
 
 
 def predicted_alignment(components: Components, in_features: int) -> float:
@@ -27,13 +35,14 @@ def predicted_alignment(components: Components, in_features: int) -> float:
 
 
 def expected_step_alignment(components: Components, in_features: int) -> float:
-    """sqrt(r / (N + r)) with N = r1 in / r2: the cosine of the plain gradient step for random A. (ours)
+    """sqrt((r N + 0.8) / (N (N + r - 0.2))) with N = r1 in / r2: the cosine of the plain gradient step. (ours)
 
-    The A_i are not orthogonal, which the simpler ``predicted_alignment`` neglects; the two agree while r is small
-    beside N. For a gradient without structure, tr(A^T A)^2 / (N tr((A^T A)^2)) = r / (N + r) on average.
+    For a gradient without structure cos^2 is tr(A^T A)^2 / (N tr((A^T A)^2)); this is the ratio of the exact moments of
+    both for the uniform A of the initialisation (0.8 is its kurtosis minus 1). ``predicted_alignment`` neglects that
+    the A_i are not orthogonal; the two agree while r is small beside N.
     """
-    width = components.r1 * in_features / components.r2
-    return math.sqrt(components.r / (width + components.r))
+    width, r = components.r1 * in_features / components.r2, components.r
+    return min(1.0, math.sqrt((r * width + 0.8) / (width * (width + r - 0.2))))
 
 
 def measured_alignment(
@@ -71,19 +80,22 @@ def alignment_curve(
     if norm == 0.0:  # a layer without gradient: nothing to align with
         return result
     for row in range(inits):
-        A = rng.uniform(-1.0, 1.0, size=(max(r_values), R.shape[1])).astype(R.dtype)  # the scale cancels in a cosine
+        A = rng.uniform(-1.0, 1.0, size=(max(r_values), R.shape[1]))  # the scale cancels in a cosine
+        if step == "projection":
+            # Orthonormal rows that span A_1..A_i for every i; a Gram matrix would be singular where r > N.
+            basis = np.linalg.qr(A.T)[0].astype(R.dtype)  # (N, min(r, N))
+            captured = np.cumsum(np.square(R @ basis, dtype=np.float64).sum(axis=0))
+            result[row] = np.sqrt([captured[min(r, len(captured)) - 1] for r in r_values]) / norm
+            continue
+        A = A.astype(R.dtype)
         moves = R @ A.T
         if step == "adam":
             moves = np.sign(moves)
         overlap = moves.T @ (moves if step != "adam" else target @ A.T)
         energy, gram = moves.T @ moves, A @ A.T
         for column, r in enumerate(r_values):
-            if step == "projection":
-                captured = np.trace(np.linalg.lstsq(gram[:r, :r], overlap[:r, :r], rcond=None)[0])
-                result[row, column] = math.sqrt(max(captured, 0.0)) / norm
-            else:
-                length = math.sqrt(max(float(np.sum(energy[:r, :r] * gram[:r, :r])), 0.0))
-                result[row, column] = float(np.trace(overlap[:r, :r])) / (length * norm) if length else 0.0
+            length = math.sqrt(max(float(np.sum(energy[:r, :r] * gram[:r, :r])), 0.0))
+            result[row, column] = float(np.trace(overlap[:r, :r])) / (length * norm) if length else 0.0
     return np.clip(result, -1.0, 1.0)
 
 

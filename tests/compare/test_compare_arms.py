@@ -121,14 +121,14 @@ def test_measures_say_what_they_are():
 def test_trend_over_r1_is_found_and_a_flat_one_is_not():
     comparison = compare(FakeSource(grid(r1=(1, 2, 4, 8), r2=(2, 4), seeds=4), falls_with_r1))
     r1, r2 = comparison.trends.to_dict("records")
-    assert (r1["factor"], r1["finding"], r1["n"], r1["ladders"]) == ("r1", "degrades", 4, 2)
+    assert (r1["factor"], r1["finding"], r1["n"], r1["series"]) == ("r1", "degrades", 4, 2)
     assert r1["slope"] == pytest.approx(-0.05, abs=0.01)
     assert r1["ci_low"] < -0.05 < r1["ci_high"]
     assert [(gain["from"], gain["to"]) for gain in r1["gains"]] == [(1, 2), (2, 4), (4, 8)]
     assert (r2["factor"], r2["finding"]) == ("r2", "not resolved")
 
 
-def test_a_slope_is_least_squares_with_an_intercept_per_ladder():
+def test_a_slope_is_least_squares_with_an_intercept_per_series():
     source = FakeSource(grid(r1=(1, 2, 8), r2=(2, 4), seeds=2), falls_with_r1)
     comparison = compare(source)
     frame = source.frame()

@@ -28,6 +28,7 @@ from cdka.solver import (
 )
 from cdka.solver.columns import Columns
 from cdka.solver.objectives import pareto_mask
+from cdka.theory import ADAM_SHARE, combine, expected_step_alignment
 
 SIZES = st.sampled_from([1, 2, 3, 5, 6, 7, 8, 12, 16, 24, 30, 36])
 LAYERS = st.lists(st.tuples(SIZES, SIZES), min_size=1, max_size=4)
@@ -211,14 +212,18 @@ def test_prime_dimensions_leave_only_one_and_the_prime():
     assert solution.r2_values == (1, 17)
 
 
-def test_why_this_is_two_sentences_with_the_numbers_of_the_option():
+def test_why_this_is_three_sentences_with_the_numbers_of_the_option():
     solution = explore("llama-2-7b", "lora:8")
     for option in [*solution.presets().values(), *solution.options[:20]]:
         text = why_this(option, solution)
-        assert text.count(". ") == 1, text
+        assert text.count(". ") == 2, text
         assert text.endswith(".")
         assert f"{option.num_params:,}" in text
-        assert f"{option.alignment:.3f}" in text
+        inputs = [s.in_features for s in solution.linears for _ in range(s.count)]
+        step = combine(expected_step_alignment(option.components, n) for n in inputs)
+        assert f"plain gradient step is expected to align {step:.3f} with" in text
+        assert f"aligns about {ADAM_SHARE * step:.3f}" in text
+        assert step <= option.alignment
         assert str(option.components) in text
         assert f"rank {option.rank_bound:,}" in text or "same rank" in text, text
     paper = why_this(solution.preset("paper"), solution)
@@ -228,15 +233,15 @@ def test_why_this_is_two_sentences_with_the_numbers_of_the_option():
 
 def test_why_this_tells_equal_worse_and_too_dear_apart():
     digits = explore("digits-vit", "lora:4")
-    assert "aligns as well (0.169) and can reach rank 16 instead of 4" in why_this(
+    assert "aligns as well (0.167) and can reach rank 16 instead of 4" in why_this(
         digits.find(Components(2, 8, 1)), digits
     )
     assert "the best that fits." in why_this(digits.preset("alignment"), digits)
     worse = why_this(digits.find(Components(2, 2, 1)), digits)
-    assert "aligns less well (LoRA: 0.169)" in worse
+    assert "aligns less well (LoRA: 0.167)" in worse
     dear = why_this(evaluate("digits-vit", "2,8,4", budget="lora:4"), digits)
     assert dear.startswith("2,8,4 costs 2.1 times the budget")
-    assert "the best that fits, 8,16,3, reaches 0.207" in dear  # not called the best itself
+    assert "the best that fits, 1,2,3, reaches 0.203" in dear  # not called the best itself
 
 
 def test_an_option_is_plain_data():

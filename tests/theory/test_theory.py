@@ -8,6 +8,7 @@ import pytest
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.theory import (
+    ADAM_SHARE,
     alignment_curve,
     best_capture,
     capture_curve,
@@ -110,6 +111,36 @@ def test_predictions_hold_on_average_within_three_percent(c):
     assert np.sqrt(np.mean(projected**2)) == pytest.approx(predicted_alignment(components, 128), rel=0.03)
     stepped = measured_alignment(G, components, 11, inits=400)
     assert stepped.mean() == pytest.approx(expected_step_alignment(components, 128), rel=0.03)
+
+
+@pytest.mark.parametrize(("N", "r"), [(1, 1), (2, 1), (2, 2), (4, 8), (16, 3), (16, 16), (64, 4)])
+def test_the_plain_steps_expectation_is_right_from_the_smallest_space_on(N, r):
+    """sqrt(r / (N + r)) gave 0.707 where the space has one dimension and the cosine is 1."""
+    A = np.random.default_rng(N + r).uniform(-1, 1, size=(4000, r, N))
+    G = np.random.default_rng(1).standard_normal((60, N))
+    moves = G @ np.swapaxes(A, 1, 2) @ A
+    cosines = np.sum(moves * G, axis=(1, 2)) / np.linalg.norm(moves, axis=(1, 2)) / np.linalg.norm(G)
+    predicted = expected_step_alignment(Components(1, 1, r), N)
+    assert np.sqrt(np.mean(cosines**2)) == pytest.approx(predicted, rel=0.04)
+    if r == 1:
+        assert predicted == pytest.approx(1 / np.sqrt(N))
+
+
+@pytest.mark.parametrize("c", [(1, 64, 4), (1, 64, 8), (2, 64, 8), (1, 32, 8)])
+def test_the_projection_of_a_float32_gradient_is_whole_where_the_span_is(c):
+    """A singular float32 Gram matrix gave 0 to 1 at random where r is above N."""
+    G = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    components = Components(*c)
+    assert components.r > components.r1 * 64 // components.r2
+    np.testing.assert_allclose(measured_alignment(G, components, 0, step="projection"), 1.0, atol=1e-6)
+
+
+def test_adams_first_step_aligns_about_six_tenths_of_the_plain_one():
+    G = np.random.default_rng(2).standard_normal((128, 128))
+    for c in (Components(1, 1, 8), Components(2, 8, 4), Components(4, 8, 2)):
+        plain, adam = (measured_alignment(G, c, 3, inits=40, step=step).mean() for step in ("gradient", "adam"))
+        assert adam / plain == pytest.approx(2 / np.pi, abs=0.05)
+    assert abs(ADAM_SHARE - 2 / np.pi) < 0.06
 
 
 def test_more_r2_or_r_aligns_better_and_more_r1_worse():

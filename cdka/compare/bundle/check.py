@@ -36,6 +36,7 @@ from cdka.runs.frames import CURVE_COLUMNS
 from cdka.runs.ids import check_id
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
+from cdka.stats.intervals import FLAT, UNBOUNDED
 
 _RUN_FIELDS = {
     "run_id": str,
@@ -265,9 +266,21 @@ def _recompute(bundle: Bundle, claimed: Any) -> None:
     except (CdkaError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise refuse(COMPARISON, "", f"the comparison cannot be computed again ({error})") from None
     for part, keys in _FOLLOWS.items():
-        where = first_difference(_only(ours[part], keys), _only(claimed.get(part), keys), part)
+        bounds = bundle.measure().bounds if part == "arms" else UNBOUNDED
+        theirs = _with_bounds(_only(claimed.get(part), keys), bounds)
+        where = first_difference(_only(ours[part], keys), theirs, part)
         if where is not None:
             raise refuse(COMPARISON, where, "does not follow from the runs")
+
+
+def _with_bounds(rows: Any, bounds: tuple[float, float]) -> Any:
+    """Claims of version 0.1.0, whose intervals could leave 0 to 1, or have no width, with ends as they are today."""
+    for row in rows if isinstance(rows, list) else ():
+        ends = [row.get("ci_low"), row.get("ci_high")] if isinstance(row, dict) else []
+        if len(ends) == 2 and all(type(end) is float for end in ends):
+            flat = ends[1] - ends[0] <= FLAT * max(map(abs, ends))
+            row["ci_low"], row["ci_high"] = (None if flat else min(max(end, bounds[0]), bounds[1]) for end in ends)
+    return rows
 
 
 def _only(rows: Any, keys: tuple[str, ...]) -> Any:

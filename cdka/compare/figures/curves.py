@@ -151,6 +151,8 @@ def _traces(line: Line, comparison: Comparison, encoding: _Encoding, theme: Them
     if len(line.run_ids) == 1:
         return [_single(line, label, colour, dash, theme)]
     n, mean, _, low, high = band(line.seeds.T)
+    alike = (n > 1) & np.isnan(low)  # before the first step, say: the band closes where the seeds agree
+    low, high = np.where(alike, mean, low), np.where(alike, mean, high)
     whole = line.whole
     x, low, high, mean, n = (array[whole].astype(np.float32) for array in (line.x, low, high, mean, n))
     ends = "95 % interval %{customdata[0]:.4f} to %{customdata[1]:.4f}<br>%{customdata[2]:.0f} seeds"

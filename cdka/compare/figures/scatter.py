@@ -74,7 +74,7 @@ def scatter_figure(
 
 
 def _within(arms: pd.DataFrame, share: bool) -> list[float] | None:
-    """The range of the intervals, cut at what a share can be, as a t interval knows no bounds; None for Plotly."""
+    """The range of the intervals, a little wider, and cut near what a share can be; None for Plotly."""
     if not share or arms.empty:
         return None
     low, high = np.nanmin([arms["ci_low"], arms["mean"]]), np.nanmax([arms["ci_high"], arms["mean"]])
@@ -140,7 +140,8 @@ def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, siz
         f"<br>{_amount(row[cost], cost)}, {COSTS[cost]}<br>{_front(kind)}"
         for row in rows.to_dict("records")
     ]
-    half = ((rows["ci_high"] - rows["ci_low"]) / 2).fillna(0).to_numpy()
+    above = (rows["ci_high"] - rows["mean"]).fillna(0).to_numpy()
+    below = (rows["mean"] - rows["ci_low"]).fillna(0).to_numpy()
     ring = theme.ink if kind == ON else None
     return go.Scatter(
         x=rows[cost].astype(float),
@@ -150,7 +151,7 @@ def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, siz
         hoverinfo="text",
         name=_front(kind),
         customdata=rows["arm"].to_numpy(dtype=object),
-        error_y={"array": half, "color": theme.faint, "thickness": 1.2, "width": 3},
+        error_y={"array": above, "arrayminus": below, "color": theme.faint, "thickness": 1.2, "width": 3},
         marker={
             "size": size,
             "color": fills,

@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cdka.stats.intervals import band, holm, seeds_needed, t_interval, t_test
+from cdka.errors import CdkaError
+from cdka.stats import holm, interval, paired, seeds_needed, t_test
+from cdka.stats.intervals import band
 from cdka.stats.paired import compare_pairs, needs, reference_pairs, sentence, verdicts
 
 
-def test_interval_is_scipys_student_interval():
+def test_interval_is_scipys_studeninterval():
     values = [0.91, 0.88, 0.93, 0.90, 0.86]
-    ours = t_interval(values)
+    ours = interval(values)
     theirs = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
     assert ours.n == 5
     np.testing.assert_allclose((ours.low, ours.high), theirs, rtol=1e-12)
@@ -21,16 +23,16 @@ def test_interval_is_scipys_student_interval():
 
 
 def test_one_value_has_a_mean_and_nothing_else():
-    one = t_interval([0.9])
+    one = interval([0.9])
     assert (one.n, one.mean) == (1, 0.9)
     assert np.isnan([one.sd, one.low, one.high]).all()
-    assert np.isnan(t_interval([]).mean)
+    assert np.isnan(interval([]).mean)
 
 
 def test_missing_values_do_not_count():
     with_gap = band(np.array([[0.1, np.nan, 0.3], [0.1, 0.2, 0.3]]))
     assert with_gap[0].tolist() == [2, 3]
-    assert t_interval([0.1, 0.3]).low == pytest.approx(with_gap[3][0])
+    assert interval([0.1, 0.3]).low == pytest.approx(with_gap[3][0])
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
@@ -108,26 +110,60 @@ def test_seeds_not_shared_fall_back_on_welch_and_say_so():
     assert "Welch" in row["test"]
 
 
-def test_seeds_needed_reaches_80_percent_power_in_simulation():
-    needed = seeds_needed(0.01, 0.012)
-    rng = np.random.default_rng(1)
-    draws = rng.normal(0.01, 0.012, size=(6000, needed))
-    assert np.mean(t_test(draws) < 0.05) == pytest.approx(0.8, abs=0.06)
-    assert np.mean(t_test(draws[:, : needed - 3]) < 0.05) < 0.8
-
-
-def test_seeds_needed_gives_up_on_nothing():
-    assert seeds_needed(0.0, 0.01) is None
-    assert seeds_needed(1e-6, 0.01) is None
-    assert seeds_needed(0.01, 0.0) == 6  # the sign-flip test's least p is 2 / 2^n
-
-
 def test_unresolved_verdict_says_how_many_more_seeds():
     table = pd.DataFrame([[0.90, 0.92, 0.91], [0.89, 0.88, 0.92]], index=["a", "b"])
     row = verdicts(table, [("a", "b")]).iloc[0]
     assert row["verdict"] == "not resolved"
     assert row["more_seeds"] == seeds_needed(row["difference"], row["sd"]) - 3
-    assert f"needs about {row['more_seeds']} more seeds" in sentence(row)
+    assert row["more_seeds_low"] < row["more_seeds"]
+    assert pd.isna(row["more_seeds_high"]), "zero lies within the interval of the effect"
+    assert f"needs about {row['more_seeds']} more seeds ({row['more_seeds_low']} to over 1,000)" in sentence(row)
+
+
+def test_no_evidence_of_a_difference_is_not_evidence_of_none():
+    """0.1.0 said "no difference to speak of" beside an interval of +-0.05."""
+    table = pd.DataFrame([[0.90, 0.94, 0.8601, 0.90], [0.90, 0.90, 0.90, 0.90]], index=["a", "b"])
+    row = verdicts(table, [("a", "b")]).iloc[0]
+    assert pd.isna(row["more_seeds"])
+    assert needs(row) == "differences up to 0.052 are not excluded"
+
+
+def test_equal_scores_get_no_interval_rather_than_one_of_no_width():
+    found = interval([0.968, 0.968, 0.968])
+    assert (found.n, found.sd) == (3, 0.0)
+    assert np.isnan([found.low, found.high]).all()
+    table = pd.DataFrame([[0.91, 0.92], [0.90, 0.91]], index=["a", "b"])
+    row = compare_pairs(table, [("a", "b")]).iloc[0]
+    assert row["p"] == 0.5
+    assert np.isnan(row["ci_low"])
+    assert "agree to the last digit" in sentence(verdicts(table, [("a", "b")]).iloc[0])
+
+
+def test_the_interval_of_an_accuracy_stays_among_accuracies():
+    scores = [0.72, 0.45, 0.99]
+    assert interval(scores).high > 1
+    assert interval(scores, bounds=(0, 1)).high == 1
+    assert interval(scores, bounds=(0, 1)).low == max(0, interval(scores).low)
+
+
+def test_arrays_and_frames_give_the_same():
+    frame = pd.DataFrame([[0.9, 0.8, 0.85], [0.7, np.nan, 0.75]], index=["a", "b"])
+    table = interval(frame)
+    for arm in frame.index:
+        one = interval(frame.loc[arm])
+        np.testing.assert_array_equal(table.loc[arm], [one.n, one.mean, one.sd, one.low, one.high])
+    with pytest.raises(CdkaError, match="one score per seed: got an array of shape"):
+        interval(frame.to_numpy())
+
+
+def test_two_arms_are_paired_by_seed_and_the_missing_seed_does_not_count():
+    a, b = pd.Series([0.9, 0.8, 0.7], index=[0, 1, 2]), pd.Series([0.6, 0.85, 0.88], index=[2, 0, 1])
+    ours, theirs = paired(a, b), stats.ttest_rel(a, b.loc[[0, 1, 2]])
+    assert (ours.n, ours.p) == (3, pytest.approx(theirs.pvalue))
+    np.testing.assert_allclose((ours.low, ours.high), theirs.confidence_interval())
+    assert paired(a, b.drop(1)).n == 2
+    with pytest.raises(CdkaError, match="in the same order"):
+        paired([0.9, 0.8], [0.9])
 
 
 def test_single_seed_asks_for_two():

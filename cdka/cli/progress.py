@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cdka.cost.time import time_left_s
 from cdka.engine import local
 from cdka.errors import CdkaError
+from cdka.runs.metrics import EVAL_ACCURACY
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
@@ -39,8 +40,8 @@ def describe(run: Run) -> str:
     if run.remaining_s is not None:
         parts[0] += f": {clock(run.elapsed_s)} < {clock(run.remaining_s)}"
         parts.append(f"{run.samples_per_s:,.0f} samples/s")
-    if run.last_eval.get("accuracy") is not None:
-        parts.append(f"validation accuracy {run.last_eval['accuracy']:.3f}")
+    if (accuracy := run.last_eval.get(EVAL_ACCURACY)) is not None:
+        parts.append(f"validation accuracy {accuracy:.3f}")
     return ", ".join(parts)
 
 

@@ -9,6 +9,7 @@ from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, spec_settings
 from cdka.errors import CdkaError
+from cdka.runs.metrics import TEST_ACCURACY, with_old_names
 from cdka.runs.resolve import spec_for
 from cdka.runs.run import Run
 from cdka.runs.store import Store
@@ -29,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def document(run: Run) -> dict[str, Any]:
-    """A run as JSON: what the contract of ``cdka run --json`` names, and its error if it has one."""
+    """A run as the JSON of ``cdka run --json``; its metrics stand there under the short names of 0.1.0 too."""
     kept = run.status.is_kept()
     return {
         "run_id": run.run_id,
         "status": run.status,
         "num_params": run.num_params,
-        "metrics": dict(run.metrics),
+        "metrics": with_old_names(run.metrics),
         "seconds": run.seconds,
         "adapter_dir": str(run.adapter_dir) if kept else None,
         "error": run.error,
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(document(ended))
     elif ended.status.is_kept():
-        accuracy = ended.metrics.get("accuracy")
+        accuracy = ended.metrics.get(TEST_ACCURACY)
         measured = "no accuracy" if accuracy is None else f"test accuracy {accuracy:.3f}"
         print(f"{ended.status}: {measured}, {ended.num_params:,} parameters, {ended.seconds:.1f} s")
         print(f"adapter: {ended.adapter_dir}")

@@ -9,7 +9,7 @@ from typing import Any
 from cdka.runs.states import RunState
 
 FRESH_ATTEMPT: Mapping[str, Any] = {
-    "stop": None,
+    "stop_requested": None,
     "phase": None,
     "step": 0,
     "first_step": 0,

@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
+from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
 from cdka.train import distributed
 from cdka.train.member import Member
@@ -116,7 +117,7 @@ def resume(member: Member, source: Path) -> bool:
     if not (source / "state.json").is_file():
         return False
     facts = json.loads((source / "state.json").read_text())
-    if facts["spec"] != json.loads(json.dumps(member.spec.to_dict())) or "tokens" not in facts:
+    if "tokens" not in facts or not _is_of(facts["spec"], member.spec):
         return False
     tensors = load_file(source / "state.safetensors")
     with torch.no_grad():
@@ -132,6 +133,14 @@ def resume(member: Member, source: Path) -> bool:
     member.step, member.best_accuracy, member.best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
     member.tokens = facts.get("tokens")
     return True
+
+
+def _is_of(stored: dict, spec: RunSpec) -> bool:
+    """True for a checkpoint of this spec; an older version stored fewer settings, which then had their defaults."""
+    try:
+        return RunSpec.from_dict(stored) == spec
+    except CdkaError:
+        return False
 
 
 def _named(member: Member) -> list[tuple[str, torch.nn.Parameter]]:

@@ -30,6 +30,11 @@ class Evaluation:
     answers: Answers
     scores: Mapping[str, float]
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Accuracy, loss and the task's further scores, by name."""
+        return {"accuracy": self.accuracy, "loss": self.loss, **self.scores}
+
 
 @torch.no_grad()
 def evaluate(

@@ -1,7 +1,7 @@
 """The training loop: a pack of K >= 1 runs over one base, as a generator of events.
 
 The loop is hand-written because it trains several adapters at once and must not wait for the device: the loss of a
-step is read when the next step is already under way. An event is a JSON-able dict with a ``kind``; the loop neither
+step is read when the next step is already under way. Its events are those of ``cdka.runs.events``; the loop neither
 prints nor stores anything but the adapters and checkpoints in the runs' own directories.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ import torch
 
 from cdka.errors import CdkaError
 from cdka.models.hub import download_model
+from cdka.runs import events
+from cdka.runs.events import Event
+from cdka.runs.metrics import EVAL_BEST_ACCURACY, TRAIN_LOSS, prefixed
 from cdka.runs.resolve import ResolvedRun
 from cdka.runs.spec import QUANTIZED, SHARED, RunSpec
 from cdka.runs.versions import versions
@@ -35,7 +38,6 @@ from cdka.train.methods import adapter_name, attach, trainable
 from cdka.train.pack_schedule import PackSchedule
 from cdka.train.processes import lead
 
-Event = dict[str, Any]
 Control = Callable[[int], str | None]
 
 
@@ -88,21 +90,21 @@ def _for_all(members_or_count: Sequence[Member] | int, event: Event) -> Iterator
         range(members_or_count) if isinstance(members_or_count, int) else [member.index for member in members_or_count]
     )
     for index in indices:
-        yield index, dict(event)
+        yield index, event
 
 
 def _prepare(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Control) -> Iterator[tuple[int, Event]]:
     specs, task = [run.spec for run in runs], runs[0].task
     spec = specs[0]
-    yield from _for_all(len(specs), {"kind": "phase", "phase": "loading"})
+    yield from _for_all(len(specs), events.Phase(phase="loading"))
     device = resolve_device(spec.device)
     dtype = resolve_dtype(spec.dtype, device)
     if spec.method == "full" and spec.dtype == "auto":
         dtype = torch.float32  # half-precision master weights lose small updates; autocast computes in bfloat16
     for progress in download_model(spec.model):
-        yield from _for_all(len(specs), {"kind": "phase", **progress})
+        yield from _for_all(len(specs), events.Phase(**progress))
     for progress in fetch_task(task, spec):
-        yield from _for_all(len(specs), {"kind": "phase", **progress})
+        yield from _for_all(len(specs), events.Phase(**progress))
     data = load_task(task, spec)
     quantization = spec.dtype if spec.dtype in QUANTIZED else None
     loaded = load_model(
@@ -119,32 +121,29 @@ def _prepare(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: 
     if spec.gradient_checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    yield from _for_all(len(specs), {"kind": "phase", "phase": "preparing data"})
+    yield from _for_all(len(specs), events.Phase(phase="preparing data"))
     for note in data.notes:
-        yield from _for_all(len(specs), {"kind": "note", "text": note})
+        yield from _for_all(len(specs), events.Note(text=note))
     members = []
     for index, (one, directory) in enumerate(zip(specs, directories, strict=True)):
         name = adapter_name(index, len(specs))
         member = Member.start(index, one, Path(directory), name, trainable(model, one, name), data.train)
         members.append(member)
-        yield (
-            index,
-            {
-                "kind": "start",
-                "total_steps": one.steps,
-                "base_params": base_params,
-                "device": str(device),
-                "dtype": quantization or str(dtype).removeprefix("torch."),
-                "pack_size": len(specs),
-                "versions": versions(),
-                "num_params": sum(p.numel() for p in member.parameters.values()),
-            },
+        start = events.Start(
+            num_params=sum(p.numel() for p in member.parameters.values()),
+            total_steps=one.steps,
+            base_params=base_params,
+            device=str(device),
+            dtype=quantization or str(dtype).removeprefix("torch."),
+            pack_size=len(specs),
+            versions=versions(),
         )
+        yield index, start
         if resume(member, member.directory / "checkpoint"):
-            yield index, {"kind": "resumed", "step": member.step}
+            yield index, events.Resumed(step=member.step)
         elif one.init_weights == "gradient":
             note = start_from_gradient(model, member, data.train, data.objective, device)
-            yield index, {"kind": "note", "text": note}
+            yield index, events.Note(text=note)
     if len(members) > 1:  # equal components side by side share their matrix products
         members.sort(key=lambda member: (member.spec.components, member.index))
     if len({member.step for member in members}) > 1:
@@ -155,7 +154,7 @@ def _prepare(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: 
 
 def _train_steps(pack: _Pack) -> Iterator[tuple[int, Event]]:
     spec = pack.members[0].spec
-    yield from _for_all(pack.members, {"kind": "phase", "phase": "training"})
+    yield from _for_all(pack.members, events.Phase(phase="training"))
     if pack.members[0].step == 0:
         yield from _evaluate_all(pack)
     checkpoints = Checkpoints(spec)
@@ -181,11 +180,11 @@ def _train_steps(pack: _Pack) -> Iterator[tuple[int, Event]]:
 def _obey(pack: _Pack) -> Iterator[tuple[int, Event]]:
     """Ask the control about each member; a cancelled one leaves, a kept one is finished at once."""
     for member in list(pack.members):
-        wish = distributed.broadcast(pack.control(member.index))
-        if wish == "cancel":
+        stop = distributed.broadcast(pack.control(member.index))
+        if stop == "cancel":
             pack.members.remove(member)
-            yield member.index, {"kind": "cancelled"}
-        elif wish == "keep":
+            yield member.index, events.Cancelled()
+        elif stop == "keep":
             yield from _read(pack, [])
             if member in pack.members:
                 member.stopped = True
@@ -215,13 +214,8 @@ def _one_step(pack: _Pack) -> list[tuple[Member, Event, torch.Tensor, torch.Tens
     for member, batch, loss, norm in zip(members, batches, losses, norms, strict=True):
         if batch.num_tokens is not None:
             member.tokens = (member.tokens or 0) + batch.num_tokens
-        event = {
-            "kind": "step",
-            "step": member.step,
-            "lr": member.optimizer.param_groups[0]["lr"],
-            **_read_so_far(member),
-            "elapsed_s": pack.elapsed_s,
-        }
+        lr = member.optimizer.param_groups[0]["lr"]
+        event = events.Step(step=member.step, loss=None, lr=lr, **_read_so_far(pack, member))
         started.append((member, event, loss, norm))
     return started
 
@@ -236,10 +230,10 @@ def _read(pack: _Pack, started: list) -> Iterator[tuple[int, Event]]:
         # Clipping by an infinite norm would set the gradient to zero: training would stand still unnoticed.
         if math.isfinite(value) and math.isfinite(grad_norm):
             member.last_train_loss = value
-            yield member.index, {**event, "loss": value, "grad_norm": grad_norm}
+            yield member.index, replace(event, loss=value, grad_norm=grad_norm)
         else:
             pack.members.remove(member)
-            yield from _diverged(pack, member, event["step"])
+            yield from _diverged(pack, member, event.step)
 
 
 def _diverged(pack: _Pack, member: Member, step: int) -> Iterator[tuple[int, Event]]:
@@ -253,7 +247,7 @@ def _diverged(pack: _Pack, member: Member, step: int) -> Iterator[tuple[int, Eve
         f"the loss or its gradient was no longer finite at step {step}. Lower lr (now {member.spec.lr:g}) "
         f"or alpha (now {member.spec.alpha:g}){rule}.{kept}"
     )
-    yield member.index, {"kind": "failed", "cause": cause, "step": step}
+    yield member.index, events.Failed(cause=cause, step=step)
 
 
 def _evaluate_all(pack: _Pack) -> Iterator[tuple[int, Event]]:
@@ -265,42 +259,33 @@ def _evaluate_all(pack: _Pack) -> Iterator[tuple[int, Event]]:
             yield member.index, _evaluation_event(pack, member, result)
 
 
-def _packing_event(pack: _Pack) -> Event:
-    """What the trial of the first steps showed, in seconds per update of all runs."""
+def _packing_event(pack: _Pack) -> events.Packing:
+    """The result of the trial of the first steps, in seconds per update of all runs."""
     schedule = pack.schedule
-    return {
-        "kind": "packing",
-        "size": len(pack.members),
-        "together": schedule.together,
-        "share": schedule.share,
-        "packed_s": schedule.packed_s,
-        "separate_s": schedule.separate_s,
-    }
+    return events.Packing(
+        size=len(pack.members),
+        share=schedule.share,
+        together=schedule.together,
+        packed_s=schedule.packed_s,
+        separate_s=schedule.separate_s,
+    )
 
 
-def _evaluation_event(pack: _Pack, member: Member, result: Evaluation) -> Event:
-    return {
-        "kind": "eval",
-        "split": "validation",
-        "step": member.step,
-        "accuracy": result.accuracy,
-        "loss": result.loss,
-        "examples": result.examples,
-        **_read_so_far(member),
-        "elapsed_s": pack.elapsed_s,
-    }
+def _evaluation_event(pack: _Pack, member: Member, result: Evaluation) -> events.Evaluated:
+    metrics = prefixed("eval", result.metrics)
+    return events.Evaluated(step=member.step, metrics=metrics, examples=result.examples, **_read_so_far(pack, member))
 
 
-def _read_so_far(member: Member) -> Event:
-    """How much of the training data a run has read: samples, and tokens where it is text."""
-    read = {"samples": member.step * member.spec.batch_size}
-    return read if member.tokens is None else read | {"tokens": member.tokens}
+def _read_so_far(pack: _Pack, member: Member) -> dict[str, Any]:
+    """The training data that a run has read, in samples and, where it is text, in tokens; and the time it took."""
+    samples = member.step * member.spec.batch_size
+    return {"samples": samples, "tokens": member.tokens, "elapsed_s": pack.elapsed_s}
 
 
 def _finish(pack: _Pack, member: Member) -> Iterator[tuple[int, Event]]:
     """Judge, save and report one run: the only place that reads the test split."""
     training_s = pack.elapsed_s
-    yield member.index, {"kind": "phase", "phase": "evaluating"}
+    yield member.index, events.Phase(phase="evaluating")
     objective = pack.data.objective
     if member.last_evaluation is None or member.last_good_step != member.step:
         (result,) = evaluate(pack.model, [member], pack.data.validation, objective, pack.device)
@@ -308,36 +293,24 @@ def _finish(pack: _Pack, member: Member) -> Iterator[tuple[int, Event]]:
         yield member.index, _evaluation_event(pack, member, result)
     validation = member.last_evaluation
     (test,) = evaluate(pack.model, [member], pack.data.test, objective, pack.device)
-    yield member.index, {"kind": "phase", "phase": "saving"}
+    yield member.index, events.Phase(phase="saving")
     save_adapter(pack.model, member, member.directory / "adapter")
-    yield member.index, {"kind": "memory", "peak_bytes": peak_memory_bytes(pack.device)}
-    yield member.index, {"kind": "saved", "directory": str(member.directory / "adapter")}
+    yield member.index, events.Memory(peak_bytes=peak_memory_bytes(pack.device))
+    yield member.index, events.Saved(directory=str(member.directory / "adapter"))
     pack.members.remove(member)
-    yield (
-        member.index,
-        {
-            "kind": "final",
-            "stopped": member.stopped,
-            "metrics": {
-                "accuracy": test.accuracy,
-                "test_loss": test.loss,
-                "test_examples": test.examples,
-                "validation_accuracy": validation.accuracy,
-                "validation_loss": validation.loss,
-                "validation_examples": validation.examples,
-                "best_validation_accuracy": member.best_accuracy,
-                "best_step": member.best_step,
-                "train_loss": member.last_train_loss,
-                "steps_done": member.step,
-                "unparsed": test.unparsed,
-                "training_s": training_s,
-                **test.scores,
-            },
-            "predictions": {
-                "split": "test",
-                "example": pack.data.test.ids.tolist(),
-                "label": test.answers.label,
-                "predicted": test.answers.predicted,
-            },
-        },
-    )
+    metrics = {
+        **prefixed("test", {**test.metrics, "examples": test.examples, "unparsed": test.unparsed}),
+        **prefixed("eval", {**validation.metrics, "examples": validation.examples}),
+        EVAL_BEST_ACCURACY: member.best_accuracy,
+        "best_step": member.best_step,
+        TRAIN_LOSS: member.last_train_loss,
+        "steps_done": member.step,
+        "training_s": training_s,
+    }
+    predictions = {
+        "split": "test",
+        "example": pack.data.test.ids.tolist(),
+        "label": test.answers.label,
+        "predicted": test.answers.predicted,
+    }
+    yield member.index, events.Final(metrics=metrics, stopped=member.stopped, predictions=predictions)

@@ -10,17 +10,17 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from cdka.childproc import ChildProcess
 from cdka.errors import CdkaError
+from cdka.runs.events import Event
 from cdka.runs.resolve import ResolvedRun
 from cdka.runs.spec import RunSpec
 
-Train = Callable[..., Iterator[tuple[int, dict[str, Any]]]]
+Train = Callable[..., Iterator[tuple[int, Event]]]
 ALL_GPUS = "CDKA_GPUS"
 """The GPUs of the machine, where the engine has shown this process only one of them."""
 
@@ -74,7 +74,7 @@ def process_group(environment: Mapping[str, str]) -> Iterator[None]:
 
 def lead(
     train: Train, runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Callable[[int], str | None] | None
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, Event]]:
     """The events of a run trained in ``num_processes`` processes, of which this is the first.
 
     Raises CdkaError, in one line, for a pack, and where another process fails.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from cdka.cli.data_flags import add_data_arguments, task_and_options
@@ -39,7 +40,23 @@ def document(run: Run) -> dict[str, Any]:
         "metrics": with_old_names(run.metrics),
         "seconds": run.seconds,
         "adapter_dir": str(run.adapter_dir) if kept else None,
+        "best_adapter_dir": str(run.best_adapter_dir) if kept and run.best_adapter_dir else None,
+        "judged": judged(run.metrics) if kept else None,
+        **({"retained": retained(run.metrics)} if kept and run.spec.retain else {}),
         "error": run.error,
+    }
+
+
+def judged(metrics: Mapping[str, Any]) -> dict[str, list[int | None]]:
+    """How many examples of each split were judged, and of how many."""
+    return {split: [metrics.get(f"{split}/examples"), metrics.get(f"{split}/of")] for split in ("eval", "test")}
+
+
+def retained(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was to be retained, judged before and after."""
+    return {
+        when: {name: metrics.get(f"retained/{when}_{name}") for name in ("accuracy", "loss", "examples")}
+        for when in ("before", "after")
     }
 
 

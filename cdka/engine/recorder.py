@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from cdka.runs.database import StoreBusy, StoreFull
-from cdka.runs.events import LAST, Evaluated, Event, Failed, Phase, Start, Step
+from cdka.runs.events import LAST, Evaluated, Event, Failed, Phase, Progress, Start, Step
 from cdka.runs.job_queue import Batch, record_events, stop_requests
 from cdka.runs.store import Store
 
@@ -43,7 +43,10 @@ class Recorder:
         """Take one event of one run; it is stored soon, and at once if people wait for it."""
         if index not in self._open:
             return
-        self._batches[index].events.append(event)
+        waiting = self._batches[index].events
+        if isinstance(event, Progress):  # only the last one is of interest
+            waiting[:] = [earlier for earlier in waiting if not isinstance(earlier, Progress)]
+        waiting.append(event)
         if isinstance(event, LAST):
             self._open.discard(index)
         due = FLUSH_S if self._failing_since is None else RETRY_S

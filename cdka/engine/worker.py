@@ -26,7 +26,9 @@ from cdka.runs.job_queue import claim
 from cdka.runs.resolve import ResolvedRun, resolve_runs
 from cdka.runs.store import Store
 
-Train = Callable[[Sequence[ResolvedRun], Sequence[Path], Callable[[int], str | None]], Iterator[tuple[int, Event]]]
+Train = Callable[
+    [Sequence[ResolvedRun], Sequence[Path], Callable[[int], str | None], Path], Iterator[tuple[int, Event]]
+]
 
 _NICENESS, _OOM_SCORE = 5, "500"
 
@@ -88,7 +90,8 @@ def execute(order: Order, load: Callable[[], Train] = load_train) -> int:
         runs = resolve_runs(specs)
         train = load()
         _limit_threads(order.slot.threads)
-        for index, event in train(runs, directories, recorder.stop_requested):
+        shared = store.home / "judging" / (store.run(claimed[0][0]).sweep_id or claimed[0][0])
+        for index, event in train(runs, directories, recorder.stop_requested, shared):
             recorder.add(index, event)
             if isinstance(event, Evaluated):
                 recorder.add(index, Memory(peak_bytes=_peak_bytes()))

@@ -38,6 +38,43 @@ class Phase(Event):
     phase: str
     done_bytes: int | None = None
     total_bytes: int | None = None
+    done: int | None = None
+    of: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Event):
+    """How far the run has come in a phase: ``done`` of ``of`` units, ``rate`` units a second.
+
+    ``eta_s`` is the time until the run has ended, all phases together; None while that cannot be said. The store keeps
+    the last one alone.
+    """
+
+    kind: ClassVar[str] = "progress"
+    phase: str
+    done: float
+    of: int | None
+    unit: str = "examples"
+    rate: float | None = None
+    tokens_per_s: float | None = None
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged(Event):
+    """Which examples the run is judged on, decided before the first look: how many, and of how many.
+
+    ``generate`` counts the validation examples that get a generated answer at each look. ``costs`` are the seconds
+    that decided it, where they had to be measured: of one update, one example's loss, one generated answer.
+    """
+
+    kind: ClassVar[str] = "judging"
+    eval: int
+    eval_of: int
+    generate: int
+    test: int
+    test_of: int
+    costs: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +96,7 @@ class Start(Event):
     device: str | None = None
     dtype: str | None = None
     pack_size: int | None = None
+    max_length: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -141,10 +179,11 @@ class Memory(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved(Event):
-    """The adapter, or the full model, was written."""
+    """The adapter, or the full model, was written; ``best``: that of the best look, beside the last one."""
 
     kind: ClassVar[str] = "saved"
     directory: str
+    best: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +217,22 @@ class Cancelled(Event):
 
 KINDS: Mapping[str, type[Event]] = {
     event.kind: event
-    for event in (Phase, Note, Start, Resumed, Step, Evaluated, Packing, Memory, Saved, Final, Failed, Cancelled)
+    for event in (
+        Phase,
+        Progress,
+        Note,
+        Start,
+        Judged,
+        Resumed,
+        Step,
+        Evaluated,
+        Packing,
+        Memory,
+        Saved,
+        Final,
+        Failed,
+        Cancelled,
+    )
 }
 """Every kind of event by its name in JSON."""
 LAST = (Final, Failed, Cancelled)

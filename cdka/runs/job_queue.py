@@ -168,6 +168,9 @@ def _store_batch(sql: sqlite3.Cursor, n: int, batch: Batch, worked_s: float) -> 
         match event:
             case events.Phase():
                 changes["phase"] = event.phase
+            case events.Progress():  # the last one alone is kept, beside the run
+                changes |= {"progress": dump(event.to_dict()), "phase": event.phase}
+                continue
             case events.Start():
                 changes["num_params"] = event.num_params
                 sql.execute(

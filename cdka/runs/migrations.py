@@ -97,5 +97,10 @@ def drop_triggers(sql: sqlite3.Cursor) -> None:
         sql.execute("ALTER TABLE runs DROP COLUMN stop")
 
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Cursor], None]] = {1: _prefix_metrics}
+def _add_progress(sql: sqlite3.Cursor) -> None:
+    """From version 2: ``runs`` has a column for how far the run has come in its phase."""
+    sql.execute("ALTER TABLE runs ADD COLUMN progress TEXT")
+
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Cursor], None]] = {1: _prefix_metrics, 2: _add_progress}
 """By the version that each starts from; it ends with the next."""

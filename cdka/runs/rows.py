@@ -43,6 +43,7 @@ def run_of(row: sqlite3.Row, home: Path) -> Run:
         elapsed_s=row["elapsed_s"],
         last_eval=json.loads(row["last_eval"]) if row["last_eval"] else {},
         peak_bytes=row["peak_bytes"],
+        progress=json.loads(row["progress"]) if row["progress"] else {},
         heartbeat_at=row["heartbeat_at"],
         worked_s=row["worked_s"],
         first_step=row["first_step"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raise it together with a migration in ``migrations.py``."""
 APPLICATION_ID = 0x43444B41  # "CDKA": tells our file from any other database
 
@@ -25,6 +25,7 @@ CREATE TABLE runs (
     stop_requested TEXT CHECK (stop_requested IN ('keep', 'cancel')),
     attempt        INTEGER NOT NULL DEFAULT 0,
     phase          TEXT,
+    progress       TEXT,
     step           INTEGER NOT NULL DEFAULT 0,
     first_step     INTEGER NOT NULL DEFAULT 0,
     samples        INTEGER NOT NULL DEFAULT 0,

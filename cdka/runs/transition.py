@@ -11,6 +11,7 @@ from cdka.runs.states import RunState
 FRESH_ATTEMPT: Mapping[str, Any] = {
     "stop_requested": None,
     "phase": None,
+    "progress": None,
     "step": 0,
     "first_step": 0,
     "samples": 0,

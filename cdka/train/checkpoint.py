@@ -73,6 +73,9 @@ def save_checkpoint(member: Member, destination: Path) -> None:
         "step": member.step,
         "tokens": member.tokens,
         "best_accuracy": member.best_accuracy,
+        "best_quality": member.best_quality,
+        "looks_since_best": member.looks_since_best,
+        "retained_before": member.retained_before,
         "best_step": member.best_step,
     }
     (partial / "state.json").write_text(json.dumps(facts))
@@ -131,7 +134,10 @@ def resume(member: Member, source: Path) -> bool:
     for _ in range(facts["step"]):
         next(member.order)
     member.step, member.best_accuracy, member.best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
-    member.tokens = facts.get("tokens")
+    member.best_quality = facts.get("best_quality", facts["best_accuracy"])
+    member.looks_since_best, member.tokens = facts.get("looks_since_best", 0), facts.get("tokens")
+    member.retained_before = facts.get("retained_before", {})
+    member.first_tokens = member.tokens or 0
     return True
 
 

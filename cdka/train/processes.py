@@ -73,7 +73,11 @@ def process_group(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def lead(
-    train: Train, runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Callable[[int], str | None] | None
+    train: Train,
+    runs: Sequence[ResolvedRun],
+    directories: Sequence[Path],
+    control: Callable[[int], str | None] | None,
+    shared: Path | None = None,
 ) -> Iterator[tuple[int, Event]]:
     """The events of a run trained in ``num_processes`` processes, of which this is the first.
 
@@ -97,7 +101,7 @@ def lead(
             )
             others.append(child)
         with process_group(environments[0]):
-            yield from train([run], [directory], control)
+            yield from train([run], [directory], control, shared)
     except RuntimeError as error:
         ended = [number for number, process in enumerate(others, start=1) if process.poll() not in (None, 0)]
         if not ended or isinstance(error, torch.cuda.OutOfMemoryError):

@@ -68,7 +68,7 @@ def save(directory: Path, step: int) -> None:
     partial.rename(directory / "adapter")
 
 
-def train(runs, directories, control):
+def train(runs, directories, control, shared):
     """A pack of runs whose loss is 1/step; the contract of ``cdka.train.loop.train``."""
     specs = [run.spec for run in runs]
     members = list(range(len(specs)))

@@ -15,6 +15,7 @@ from cdka.errors import CdkaError
 from cdka.runs.events import Step
 from cdka.runs.resolve import resolve_run, resolve_runs, spec_for
 from cdka.tasks.catalogue import find_task
+from cdka.train import pack
 from cdka.train.checkpoint import Checkpoints
 from cdka.train.data.load import load_task
 from cdka.train.loop import train
@@ -63,11 +64,13 @@ def test_events_tell_the_whole_story_in_order(tmp_path):
     spec = spec_for(*DIGITS, components="2,4,1", **SHORT)
     (events,) = events_of([spec], tmp_path)
     kinds = [event["kind"] for event in events]
-    assert [e["phase"] for e in events if e["kind"] == "phase" and "phase" in e][-4:] == [
+    assert [e["phase"] for e in events if e["kind"] == "phase"] == [
+        "loading",
         "preparing data",
+        "loading",
         "training",
-        "evaluating",
         "saving",
+        "testing",
     ]
     assert [e["step"] for e in events if e["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
     assert [e["step"] for e in events if e["kind"] == "eval"] == [0, 3, 6]
@@ -149,18 +152,51 @@ def test_one_run_of_a_pack_diverging_leaves_the_others_untouched(alpha, tmp_path
 
 def test_stop_and_keep_and_cancel_concern_their_own_run(tmp_path):
     specs = [spec_for(*DIGITS, components="2,4,1", seed=s, **{**SHORT, "steps": 12}) for s in range(3)]
-    asked = {0: 0, 1: 0, 2: 0}
+    found = [[], [], []]
 
     def control(index):
-        asked[index] += 1
-        return {1: "keep", 2: "cancel"}.get(index) if asked[index] > 4 else None
+        return {1: "keep", 2: "cancel"}.get(index) if len(losses(found[index])) >= 4 else None
 
-    whole, kept, dropped = events_of(specs, tmp_path, control)
+    for index, event in train(resolve_runs(specs), [tmp_path / str(i) for i in range(3)], control):
+        found[index].append(event.to_dict())
+    whole, kept, dropped = found
     assert final(whole)["metrics"]["steps_done"] == 12
     assert final(kept)["stopped"] is True
-    assert final(kept)["metrics"]["steps_done"] == 4
+    assert 4 <= final(kept)["metrics"]["steps_done"] <= 6
     assert dropped[-1]["kind"] == "cancelled"
     assert not (tmp_path / "2" / "adapter").exists()
+
+
+@pytest.mark.parametrize("request_", ["keep", "cancel"])
+@pytest.mark.parametrize(("phase", "steps"), [("evaluating", 0), ("generating answers", 0), ("testing", 2)])
+def test_a_stop_acts_within_one_batch_of_whatever_is_judged(phase, steps, request_, tmp_path, monkeypatch):
+    """A run once answered only after the whole validation split had been judged, which took minutes."""
+    monkeypatch.setattr(pack, "SHOWN_EVERY_S", 0.0)
+    spec = spec_for("math-lm", "math-chain", components="2,4,1", steps=2, batch_size=2, eval_every=2)
+    spec = spec.with_(eval_examples=24, test_examples=24)
+    told, after = [], []
+
+    def control(_index):
+        stop = any(event["kind"] == "progress" and event["phase"] == phase for event in told)
+        after.append(stop)
+        return request_ if stop else None
+
+    for _, event in train(resolve_runs([spec]), [tmp_path], control):
+        told.append(event.to_dict())
+    if request_ == "cancel":
+        assert told[-1]["kind"] == "cancelled"
+        assert [event["kind"] for event in told if event["kind"] == "progress" and event["phase"] == phase] == [
+            "progress"
+        ], "nothing more was judged"
+    else:
+        assert told[-1]["kind"] == "final"
+        assert told[-1]["stopped"] is True
+        assert told[-1]["metrics"]["steps_done"] == steps
+        assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+        if phase != "testing":
+            saving = next(i for i, event in enumerate(told) if event == {"kind": "phase", "phase": "saving"})
+            looked = [event for event in told[:saving] if event["kind"] == "progress" and event["phase"] == phase]
+            assert len(looked) == 1, "the look was left at once"
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):

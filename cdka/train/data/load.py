@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cdka.tasks.info import TaskInfo
-from cdka.tasks.rows import InstructionRows, LabelledRows, PictureRows
+from cdka.tasks.rows import InstructionRows, LabelledRows, PictureRows, TextRows
 from cdka.train.data.pictures import picture_data, pixel_data
 from cdka.train.data.task_data import TaskData
-from cdka.train.data.text import classification_data, instruction_data
+from cdka.train.data.text import classification_data, instruction_data, text_data
 
 if TYPE_CHECKING:
     from cdka.runs.spec import RunSpec
@@ -31,6 +31,8 @@ def load_task(task: TaskInfo, spec: RunSpec) -> TaskData:
     rows = import_module(task.module).read(task, spec)
     if isinstance(rows, InstructionRows):
         return instruction_data(rows, spec)
+    if isinstance(rows, TextRows):
+        return text_data(rows, spec)
     if isinstance(rows, LabelledRows):
         return classification_data(rows, spec)
     if isinstance(rows, PictureRows):

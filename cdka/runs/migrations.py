@@ -88,7 +88,7 @@ def has_triggers(sql: sqlite3.Connection | sqlite3.Cursor) -> bool:
 
 def drop_triggers(sql: sqlite3.Cursor) -> None:
     """Stop serving workers of older versions, unless a run is at work: it may be one of theirs."""
-    if _anything_live(sql):
+    if _anything_live(sql) or not has_triggers(sql):  # another process may have been here in the meantime
         return
     for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         sql.execute(f"DROP TRIGGER {name}")

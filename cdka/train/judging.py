@@ -7,11 +7,12 @@ sweep read the decision of the first of them, so that all are judged on the same
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ import torch
 
 from cdka.runs.spec import ALL, AUTO, RunSpec
 from cdka.train import distributed
-from cdka.train.data.task_data import TaskData
-from cdka.train.evaluate import evaluate
+from cdka.train.data.splits import TextSplit
+from cdka.train.data.task_data import AnySplit, TaskData
+from cdka.train.evaluate import Progress, evaluate
 from cdka.train.forward import forward, routing
 from cdka.train.generate import decode, rows_that_fit
 from cdka.train.member import Member
@@ -102,8 +104,12 @@ def apply(judging: Judging, data: TaskData) -> tuple[TaskData, torch.Tensor]:
     return replace(data, **chosen), answered
 
 
-def decide(spec: RunSpec, data: TaskData, measure: Callable[[], Costs], shared: Path | None = None) -> Judging:
-    """The judging of a run on ``data``. ``measure`` is called only where an ``auto`` needs it.
+Measuring = Generator[Progress, None, Costs]
+Deciding = Generator[Progress, None, Judging]
+
+
+def decide(spec: RunSpec, data: TaskData, measure: Callable[[], Measuring], shared: Path | None = None) -> Deciding:
+    """The judging of a run on ``data``; yields the progress of ``measure``, called only where an ``auto`` needs it.
 
     ``shared`` is a folder of decisions that other runs read too: the first decision there holds for all with the same
     task, data and wishes.
@@ -120,7 +126,7 @@ def decide(spec: RunSpec, data: TaskData, measure: Callable[[], Costs], shared: 
     known = distributed.broadcast(_read(shared, key))
     if known is not None:
         return known
-    costs = measure()
+    costs = yield from measure()
     chosen = _affordable(spec, asked, sizes, costs, generates=data.objective.generation is not None)
     judging = Judging(**chosen, **whole, costs=costs)
     return distributed.broadcast(_write(shared, key, judging))
@@ -161,71 +167,68 @@ def _round_down(number: float) -> int:
     return max(0, int(number)) // 8 * 8
 
 
-def measure(model: torch.nn.Module, member: Member, data: TaskData, device: torch.device, members: int = 1) -> Costs:
-    """The costs of one run on this machine, from its first batch; nothing of the run is changed.
+def measure(model: torch.nn.Module, member: Member, data: TaskData, device: torch.device, members: int) -> Measuring:
+    """The costs of one run on this machine, from its first batches; nothing of the run is changed.
 
-    The update is timed without its optimizer step. A pack multiplies all three by about the same.
+    The update is timed without its optimizer step. A pack of ``members`` multiplies all three by about the same.
     """
     spec, objective = member.spec, data.objective
     batch = data.train.take(torch.arange(min(spec.batch_size, len(data.train))))
-    was_training = model.training
-    model.train()
 
     def update() -> None:
+        model.train()
         with routing(model, [member]):
             (output,) = forward(model, [member], [batch], device, objective)
             (output.loss / max(1, objective.count(batch.labels))).backward()
         for parameter in member.parameters.values():
             parameter.grad = None
 
+    rows = subset(len(data.validation), min(2 * spec.batch_size, len(data.validation)))
+    part, losses_only = data.validation.select(rows), _without_answers(objective)
+    of = 2 if objective.generation is None else 4
+    yield Progress("measure", 0, of, "trials")
     update_s = _seconds(update, device)
     if update_s < WARM_S:  # of a fast update the first is mostly warm-up
         update_s = _seconds(update, device)
-    model.train(was_training)
-    update_s *= _length_of_an_example(data) / max(1e-9, _mean_length(batch))
-    rows = subset(len(data.validation), min(2 * spec.batch_size, len(data.validation)))
-    part = data.validation.select(rows)
-    losses_only = _without_answers(objective)
+    yield Progress("measure", 1, of, "trials")
     look_s = _seconds(lambda: _drain(evaluate(model, [member], part, losses_only, device)), device)
-    return Costs(update_s, look_s / len(rows), _answer_s(model, member, data, device, members))
+    yield Progress("measure", 2, of, "trials")
+    step_s = update_s * _mean_length(data.train) / max(1.0, _padded_length(batch))
+    answer_s = 0.0
+    if objective.generation is not None:
+        answer_s = yield from _answer_s(model, member, data, device, members)
+    return Costs(step_s, look_s / len(rows), answer_s)
 
 
-def _answer_s(model: torch.nn.Module, member: Member, data: TaskData, device: torch.device, members: int) -> float:
+def _answer_s(
+    model: torch.nn.Module, member: Member, data: TaskData, device: torch.device, members: int
+) -> Generator[Progress, None, float]:
     """Seconds per generated answer in the largest batch that fits, taking every answer to be as long as allowed."""
-    how = data.objective.generation
-    if how is None:
-        return 0.0
-    split = data.validation
+    how, split = data.objective.generation, data.validation
     fits = rows_that_fit(model, device, members, int(split.source.lengths.max()), how.max_new_tokens)
     number = min(len(split), fits, max(2 * member.spec.batch_size, 16), PROBE_ROWS)
     batch = split.take(subset(len(split), number))
-    was_training = model.training
     model.eval()
-    long, short = min(PROBE_TOKENS, how.max_new_tokens), 1
-    seconds = {
-        tokens: _seconds(
-            lambda tokens=tokens: _drain(decode(model, [member], batch, device, replace(how, max_new_tokens=tokens))),
-            device,
-        )
-        for tokens in (short, long)
-    }
-    model.train(was_training)
-    per_token = max(0.0, seconds[long] - seconds[short]) / max(1, long - short)
-    return (seconds[short] + per_token * (how.max_new_tokens - 1)) / number
+    seconds = []
+    lengths = (1, min(PROBE_TOKENS, how.max_new_tokens))
+    for done, tokens in enumerate(lengths, start=3):
+        short = replace(how, max_new_tokens=tokens)
+        seconds.append(_seconds(lambda short=short: _drain(decode(model, [member], batch, device, short)), device))
+        yield Progress("measure", done, 4, "trials")
+    per_token = max(0.0, seconds[1] - seconds[0]) / max(1, lengths[1] - lengths[0])
+    return (seconds[0] + per_token * (how.max_new_tokens - 1)) / number
 
 
 def _without_answers(objective: Any) -> Any:
     return replace(objective, generation=None) if objective.generation is not None else objective
 
 
-def _length_of_an_example(data: TaskData) -> float:
-    lengths = getattr(data.train, "lengths", None)
-    return 1.0 if lengths is None else float(lengths.double().mean())
+def _mean_length(split: AnySplit) -> float:
+    return float(split.lengths.double().mean()) if isinstance(split, TextSplit) else 1.0
 
 
-def _mean_length(batch: Any) -> float:
-    lengths = getattr(batch, "lengths", None)
-    return 1.0 if lengths is None else float(lengths.max() if len(lengths) else 1)
+def _padded_length(batch: AnySplit) -> float:
+    return float(batch.lengths.max()) if isinstance(batch, TextSplit) else 1.0
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:
@@ -267,9 +270,4 @@ def _write(shared: Path | None, key: str, judging: Judging) -> Judging:
 
 
 def _name(key: str) -> str:
-    import hashlib
-
     return f"judging-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-
-
-__all__: Sequence[str] = ("Costs", "Judging", "apply", "decide", "measure", "subset")

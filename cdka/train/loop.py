@@ -55,6 +55,8 @@ def train(
 
 def _train(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Control, shared: Path | None) -> Events:
     pack = yield from prepare(runs, directories, control, shared)
+    if pack is None:
+        return
     spec, checkpoints = runs[0].spec, Checkpoints(runs[0].spec)
     yield from judge_before(pack)
     yield from pack.for_all(events.Phase(phase=PHASES["train"]))

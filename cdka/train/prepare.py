@@ -12,12 +12,13 @@ from cdka.errors import CdkaError
 from cdka.models.hub import download_model
 from cdka.runs import events
 from cdka.runs.resolve import ResolvedRun
-from cdka.runs.spec import AUTO, QUANTIZED, RunSpec
+from cdka.runs.spec import QUANTIZED, RunSpec
 from cdka.runs.versions import versions
 from cdka.tasks.info import TaskInfo
-from cdka.train import judging
+from cdka.train import distributed, judging
 from cdka.train.checkpoint import resume
 from cdka.train.data.load import fetch_task, load_task
+from cdka.train.data.task_data import TaskData
 from cdka.train.device import resolve_device, resolve_dtype
 from cdka.train.gradient_init import start_from_gradient
 from cdka.train.load_model import load_model
@@ -27,7 +28,7 @@ from cdka.train.pack import PHASES, Control, Pack, PhaseClock
 from cdka.train.pack_schedule import PackSchedule
 from cdka.train.retained import load_retained
 
-Preparing = Generator[tuple[int, events.Event], None, Pack]
+Preparing = Generator[tuple[int, events.Event], None, Pack | None]
 
 
 def prepare(
@@ -35,7 +36,7 @@ def prepare(
 ) -> Preparing:
     """The pack before its first step, or resumed from its checkpoints; yields events meanwhile.
 
-    Raises CdkaError for runs that do not fit their model, their data, or each other.
+    None where every run was cancelled. Raises CdkaError for runs that do not fit their model, data, or each other.
     """
     specs, task, every = [run.spec for run in runs], runs[0].task, range(len(runs))
     spec = specs[0]
@@ -88,9 +89,9 @@ def prepare(
         members.sort(key=lambda member: (member.spec.components, member.index))
     if len({member.step for member in members}) > 1:
         raise CdkaError("the checkpoints of this pack stand at different steps. Retry its runs separately.")
-    if AUTO in (spec.eval_examples, spec.generate_examples, spec.test_examples):
-        yield from ((index, events.Phase(phase="measuring speed")) for index in every)
-    decided = judging.decide(spec, data, lambda: judging.measure(model, members[0], data, device, len(members)), shared)
+    decided = yield from _decide(model, members, data, device, control, shared)
+    if decided is None:
+        return None
     yield from _told(decided, every)
     data, answer_rows = judging.apply(decided, data)
     model.train()  # pre-trained models come in evaluation mode: without dropout, and without gradient checkpointing
@@ -112,6 +113,35 @@ def _on_device(model: torch.nn.Module, spec: RunSpec, device: torch.device) -> t
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
+
+
+def _decide(
+    model: torch.nn.Module,
+    members: list[Member],
+    data: TaskData,
+    device: torch.device,
+    control: Control,
+    shared: Path | None,
+) -> Generator[tuple[int, events.Event], None, judging.Judging | None]:
+    """The examples to judge; its measurements are shown and can be cancelled. None where every run was."""
+    deciding = judging.decide(
+        members[0].spec, data, lambda: judging.measure(model, members[0], data, device, len(members)), shared
+    )
+    while True:
+        try:
+            progress = next(deciding)
+        except StopIteration as end:
+            return end.value
+        for member in members:
+            yield (
+                member.index,
+                events.Progress(phase=PHASES["measure"], done=progress.done, of=progress.of, unit=progress.unit),
+            )
+        if distributed.size() == 1 and all(control(member.index) == "cancel" for member in members):
+            deciding.close()
+            for member in members:
+                yield member.index, events.Cancelled()
+            return None
 
 
 def _told(decided: judging.Judging, every: Sequence[int]) -> Generator[tuple[int, events.Event], None, None]:

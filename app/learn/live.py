@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import charts, data, parts, theme, words
 from cdka.engine.local import ensure_dispatcher
+from cdka.runs.metrics import TEST_ACCURACY, measure_of, words_of
 from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
@@ -65,7 +66,7 @@ def panel(
     colours: Sequence[str] = COLOURS,
     level: tuple[str, float] | None = None,
 ) -> None:
-    """The button, then the curves of ``field`` ("loss" in training, "accuracy" on validation examples) and the ends.
+    """The button, then the curves of the metric ``field`` and the ends.
 
     ``told`` says under the curves what happened; ``colours`` are those of the arms, LoRA's apart; ``level`` is a name
     and a height that the curves are read against.
@@ -97,7 +98,7 @@ def _follow(
             ensure_dispatcher(store)
         named = [(name, run) for (name, _), run in zip(arms, runs, strict=True) if run is not None]
         st.altair_chart(curve(store, named, field, colours, level), key=f"{key}-curve", width="stretch",
-                        alt=f"{field} by step for {', '.join(name for name, _ in named)}")  # fmt: skip
+                        alt=f"{measure_of(field)} by step for {', '.join(name for name, _ in named)}")  # fmt: skip
         if told is not None and (sentence := told(store, named)):
             st.markdown(sentence)
         parts.show(table_html(named))
@@ -117,9 +118,7 @@ def curve(
 ) -> alt.LayerChart:
     """Altair, because it moves while training: one line per run, dashes and names beside colours."""
     names = {run.run_id: name for name, run in named}
-    kind = "step" if field == "loss" else "eval"
-    points = store.curves(list(names))
-    points = points[points["kind"] == kind].dropna(subset=[field]) if len(points) else points
+    points = store.curves(list(names)).dropna(subset=[field])
     frame = pd.DataFrame(
         {"name": points["run_id"].map(names), "step": points["step"], "value": points[field].astype(float)}
         if len(points)
@@ -132,8 +131,8 @@ def curve(
     inks = [charts.method_colour("lora") if run.spec.method == "lora" else colours[index % len(colours)]
             for index, (_, run) in enumerate(named)]  # fmt: skip
     steps = max(run.spec.steps for _, run in named)
-    y = {"loss": "training loss", "accuracy": "validation accuracy"}[field]
-    scale = alt.Scale(domain=[0, 1]) if field == "accuracy" else alt.Scale(zero=True)
+    y, is_share = words_of(field), measure_of(field) == "accuracy"
+    scale = alt.Scale(domain=[0, 1]) if is_share else alt.Scale(zero=True)
     base = alt.Chart(frame).encode(
         x=alt.X(
             "step:Q",
@@ -144,12 +143,12 @@ def curve(
         y=alt.Y("value:Q", title=y, scale=scale),
         color=alt.Color("name:N", scale=alt.Scale(domain=order, range=inks), legend=None),
     )
-    lines = base.mark_line(strokeWidth=2.2, point=field == "accuracy").encode(
+    lines = base.mark_line(strokeWidth=2.2, point=is_share).encode(
         strokeDash=alt.StrokeDash("name:N", scale=alt.Scale(domain=order, range=[*DASHES][: len(order)]), legend=None),
         tooltip=["name:N", "step:Q", alt.Tooltip("value:Q", title=y, format=".3f")],
     )
     ends = frame.sort_values("step").groupby("name").tail(1).sort_values("value")
-    span = 1.0 if field == "accuracy" else float(frame["value"].max() or 1.0) if len(frame) else 1.0
+    span = 1.0 if is_share else float(frame["value"].max() or 1.0) if len(frame) else 1.0
     ends = ends.assign(value=spread(ends["value"].tolist(), 0.065 * span))
     labels = alt.Chart(ends).mark_text(align="left", dx=6, fontWeight="bold").encode(
         x="step:Q", y="value:Q", text="name:N",
@@ -183,8 +182,8 @@ def state_of(run: Run | None) -> str:
         return "not run yet"
     if run.status == RunState.FAILED:
         return f"failed: {run.error}"
-    if "accuracy" in run.metrics:
-        return f"{run.metrics['accuracy']:.3f}"
+    if TEST_ACCURACY in run.metrics:
+        return f"{run.metrics[TEST_ACCURACY]:.3f}"
     if run.status.is_live():
         return f"step {run.step} of {run.spec.steps}" if run.step else (run.phase or run.status)
     return run.status

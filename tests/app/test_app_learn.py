@@ -211,7 +211,9 @@ def test_the_leaderboard_tells_whose_and_marks_the_present_design(room):
     assert "Nothing has been trained under this budget yet" in texts(app)
     mine, best, lora = (arm.spec for arm in contest_arms.arms("lora:2", Components(2, 2, 2), seed=0))
     fill(data.store(), "contest", [mine, best, lora, mine.with_(steps=99)], adapters=False)
-    found = {run.spec.label: f"{run.metrics['accuracy']:.3f}" for run in data.store().runs() if run.spec.steps == 100}
+    found = {
+        run.spec.label: f"{run.metrics['test/accuracy']:.3f}" for run in data.store().runs() if run.spec.steps == 100
+    }
     app = room("learn", chapter="6", page="3", c6_r1="2", c6_r2="2", c6_r="2")
     table = next(value for value in (m.value for m in app.markdown) if "What was tried" in value)
     rows = re.findall(r"<tr><td>(\d)</td><td>(.*?)</td>.*?<b>([\d.]+)</b><i", table)

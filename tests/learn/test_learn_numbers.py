@@ -223,7 +223,7 @@ def test_the_real_run_of_chapter_5_diverges_without_the_factor_and_only_then(tmp
     curves = store.curves(run_ids)
     right, losses = (
         [curves[(curves["kind"] == kind) & (curves["run_id"] == run_id)][column].dropna() for run_id in run_ids]
-        for kind, column in (("eval", "accuracy"), ("step", "loss"))
+        for kind, column in (("eval", "eval/accuracy"), ("step", "train/loss"))
     )
     assert right[0].iloc[0] == right[1].iloc[0] > 0.9, "both begin with the same model"
     assert stability.guessing() == pytest.approx(2.303, abs=1e-3)

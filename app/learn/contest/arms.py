@@ -9,6 +9,7 @@ from typing import Any
 
 from cdka.components import Components
 from cdka.errors import CdkaError
+from cdka.runs.metrics import TEST_ACCURACY
 from cdka.runs.resolve import spec_for
 from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
@@ -76,7 +77,7 @@ def winner(store: Store, runs: Mapping[str, Run | None]) -> str | None:
 
 def ranked(runs: Mapping[str, Run]) -> list[str]:
     """Names by test accuracy, best first."""
-    return sorted(runs, key=lambda name: -runs[name].metrics["accuracy"])
+    return sorted(runs, key=lambda name: -runs[name].metrics[TEST_ACCURACY])
 
 
 def duel(store: Store, a: Run, b: Run) -> float:

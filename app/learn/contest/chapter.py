@@ -22,6 +22,7 @@ from app.learn.contest.arms import (
 from app.learn.contest.figures import cover, design, stage
 from app.learn.course import OURS, Chapter, Control, Equation, Page, Question, Try, Values
 from app.words import percent
+from cdka.runs.metrics import TEST_ACCURACY
 
 SIDES = (1, 2, 4, 8, 16, 32, 64)
 LIMIT = percent(SURE).replace(" ", "\u00a0")
@@ -156,7 +157,7 @@ def ask(seed: int, values: Values) -> Question:
     def explain(answer: str) -> str:
         found = runs()
         order = ranked(found)
-        told = ", ".join(f"{name} {found[name].metrics['accuracy']:.3f}" for name in order)
+        told = ", ".join(f"{name} {found[name].metrics[TEST_ACCURACY]:.3f}" for name in order)
         first, second = found[order[0]], found[order[1]]
         p = 1.0 if first.run_id == second.run_id else duel(data.store(), first, second)
         verdict = "Too close to call" if answer == TIE else f"**{answer}** wins"
@@ -177,7 +178,7 @@ def ask(seed: int, values: Values) -> Question:
             "TRAIN = False  # True: three real runs, about a minute on a CPU\nanswer = None\nif TRAIN:\n"
             "    from cdka.engine.local import wait\n    from cdka.runs.store import Store\n\n    store = Store()\n"
             f"    run_ids = store.submit([spec.with_(seed={seed}) for spec in specs])\n    wait(store, run_ids)\n"
-            "    answer = store.frame(run_ids)[['label', 'num_params', 'accuracy']]\nanswer"
+            "    answer = store.frame(run_ids)[['label', 'num_params', 'test/accuracy']]\nanswer"
         ),
         choices=(*NAMES, TIE),
         draw=contest,

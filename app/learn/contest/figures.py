@@ -14,6 +14,7 @@ from app.learn import live
 from app.learn.contest.arms import NAMES, Arm, arms, solution, tried, whose
 from app.learn.course import Page, Question
 from cdka.components import Components
+from cdka.runs.metrics import EVAL_ACCURACY, TEST_ACCURACY
 from cdka.runs.run import Run
 from cdka.tasks import digits
 
@@ -126,7 +127,7 @@ def leaderboard(budget: str, mine: Components) -> None:
             '<div class="learn-covered">Nothing has been trained under this budget yet. The next page does it.</div>'
         )
         return
-    runs.sort(key=lambda run: -run.metrics["accuracy"])
+    runs.sort(key=lambda run: -run.metrics[TEST_ACCURACY])
     rows = "".join(_place(place, run, mine) for place, run in enumerate(runs, start=1) if _shown(place, run, mine))
     parts.show(
         '<div class="learn-question"><table><caption>What was tried within this budget, best first</caption><thead>'
@@ -147,7 +148,7 @@ def _shown(place: int, run: Run, mine: Components) -> bool:
 
 
 def _place(place: int, run: Run, mine: Components) -> str:
-    accuracy = run.metrics["accuracy"]
+    accuracy = run.metrics[TEST_ACCURACY]
     now = " ◂ your present design" if run.spec.components == mine else ""
     return (
         f"<tr><td>{place}</td><td>{whose(run)}</td><td>{parts.method_chip_html(run.spec)}{now}</td>"
@@ -164,7 +165,7 @@ def cover(question: Question, revealed: bool) -> None:
         return
     live.panel(
         "c6", f"Three real runs of {contest[0].spec.steps} steps with the same recipe and seed {contest[0].spec.seed}.",
-        [(name, arm.spec) for name, arm in zip(NAMES, contest, strict=True)], field="accuracy",
+        [(name, arm.spec) for name, arm in zip(NAMES, contest, strict=True)], field=EVAL_ACCURACY,
         colours=[INKS[name] for name in NAMES],
     )  # fmt: skip
     budget = question.name.split("|")[0]

@@ -165,7 +165,7 @@ Both are ordinary [[run|runs]], kept with all others: change things in Fine-tune
             "TRAIN = False  # True: two real runs, about a quarter of a minute each on a CPU\n"
             "if TRAIN:\n    from cdka.engine.local import wait\n    from cdka.runs.store import Store\n\n"
             "    store = Store()\n    run_ids = store.submit(specs)\n    wait(store, run_ids)\n"
-            "    print(store.frame(run_ids)[['label', 'status', 'accuracy']])"
+            "    print(store.frame(run_ids)[['label', 'status', 'test/accuracy']])"
         ),
         source=OURS,
         view="runs",

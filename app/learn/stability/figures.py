@@ -15,6 +15,7 @@ from app.learn import live
 from app.learn.course import Page, Question
 from cdka.components import Components
 from cdka.models.catalogue import find_model
+from cdka.runs.metrics import EVAL_ACCURACY, TRAIN_LOSS
 from cdka.runs.resolve import spec_for
 from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
@@ -146,22 +147,23 @@ def _one_told(store: Store, name: str, run: Run) -> str:
     if run.status == RunState.FAILED:
         return f"**{name.capitalize()}** the run failed: {run.error}."
     curve = store.curves([run.run_id])
-    losses = curve[curve["kind"] == "step"].dropna(subset=["loss"])
-    right = curve[curve["kind"] == "eval"].dropna(subset=["accuracy"])["accuracy"]
+    losses = curve.dropna(subset=[TRAIN_LOSS])
+    right = curve[EVAL_ACCURACY].dropna()
     if losses.empty or right.empty:
         return ""
-    worst, end = losses.loc[losses["loss"].idxmax()], losses["loss"].iloc[-SMOOTH:].mean()
+    worst, end = losses.loc[losses[TRAIN_LOSS].idxmax()], losses[TRAIN_LOSS].iloc[-SMOOTH:].mean()
     answers = (
         f"Right answers: {words.percent(right.iloc[0])} at the start, {words.percent(right.min())} at worst, "
         f"{words.percent(right.iloc[-1])} in the end."
     )
-    if worst["loss"] <= guessing():
+    if worst[TRAIN_LOSS] <= guessing():
         return (
-            f"**{name.capitalize()}** the run is **stable**: the training loss is {worst['loss']:.2f} at its highest. "
+            f"**{name.capitalize()}** the run is **stable**: the training loss is "
+            f"{worst[TRAIN_LOSS]:.2f} at its highest. "
             f"{answers}"
         )
     return (
-        f"**{name.capitalize()}** the run **diverges**: the training loss rises to {worst['loss']:.1f} (step "
+        f"**{name.capitalize()}** the run **diverges**: the training loss rises to {worst[TRAIN_LOSS]:.1f} (step "
         f"{int(worst['step'])}), past the {guessing():.1f} of guessing, and is {end:.1f} in the end. {answers}"
     )
 
@@ -171,7 +173,7 @@ def real_runs() -> None:
     scaled, plain = demo_specs()
     live.panel(
         "c5", f"Two real runs of {DEMO_STEPS} steps: the same seed, data and numbers; only the scaling differs.",
-        [("with 1/√(r r2)", scaled), ("without scaling", plain)], field="loss", told=told,
+        [("with 1/√(r r2)", scaled), ("without scaling", plain)], field=TRAIN_LOSS, told=told,
         level=("guessing", guessing()),
     )  # fmt: skip
 

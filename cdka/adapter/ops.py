@@ -63,7 +63,7 @@ def delta_weight(A: Tensor, B: Tensor, scaling: float) -> Tensor:
     """``scaling * sum_i kron(B_i, A_i)``, of shape (out, in): for inspection and merging, never for training."""
     r1, r2 = A.shape[-2], B.shape[-1]
     blocks = torch.einsum("ipj,iaq->pajq", B, A)
-    return blocks.reshape(B.shape[-2] * r1, r2 * A.shape[-1]).mul_(scaling)
+    return scaling * blocks.reshape(B.shape[-2] * r1, r2 * A.shape[-1])
 
 
 def add_groups(y: Tensor, x: Tensor, groups: Sequence[Group], factors: Sequence[Tensor]) -> Tensor:
@@ -98,11 +98,11 @@ def adapted_linear(
 
 
 def runs_eagerly(*tensors: Tensor) -> bool:
-    """Whether our autograd functions may serve: not while compiling, nor under a function transform or for subclasses.
+    """True where our autograd functions may serve; elsewhere the composed operations do.
 
-    Those (DTensor, fake tensors) take the composed operations.
+    They may not while compiling or tracing, under a function transform, or for subclasses (DTensor, fake tensors).
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
         return False
     return all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
 

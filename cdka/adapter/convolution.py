@@ -19,8 +19,8 @@ class _WeightLayer(AdaptedModule):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's output plus that of every active adapter, or of those that the batch is assigned to."""
         assignment = self._assigned(kwargs)
-        if self._untouched():
-            return self.base_layer(x, *args, **kwargs)
+        if self._disable_adapters or self.merged_adapters:
+            return self._untouched(x, *args, **kwargs)
         y = self.base_layer(x, *args, **kwargs)
         if self._factors_are_offloaded():
             with self._factors_on_device():

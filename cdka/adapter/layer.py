@@ -187,7 +187,7 @@ class CdkaLayer(BaseTunerLayer):
 
         Raises CdkaError where adapters are merged meanwhile, or where an initialisation was left unfinished.
         """
-        names = kwargs.pop("adapter_names", None)
+        names = kwargs.pop("adapter_names", None) if kwargs else None
         assignment = self.assignment if names is None else Assignment.by_sample(names)
         if assignment is not None and self.merged:
             raise CdkaError(
@@ -208,20 +208,20 @@ class CdkaLayer(BaseTunerLayer):
                 "weight_gradients(model, loss)), or use init_weights=True."
             )
 
-    def _untouched(self) -> bool:
-        """True where the base layer's output is the answer, adapters disabled or merged."""
-        if self.disable_adapters:
-            if self.merged:
-                self.unmerge()
-            return True
-        return bool(self.merged)
+    def _untouched(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's output, for adapters that are disabled (and so taken out of its weight) or merged."""
+        if self._disable_adapters and self.merged:
+            self.unmerge()
+        return self.base_layer(x, *args, **kwargs)
 
     def _factors_are_offloaded(self) -> bool:
         """True where accelerate has moved the factors away from the layer's device, and nothing brings them back.
 
         Its hooks bring parameters back before the forward of the module that holds them. A ParameterDict has none.
         """
-        return "_hf_hook" in self.cdka_A.__dict__ and any(p.device.type == "meta" for p in self.cdka_A.values())
+        return "_hf_hook" in self._modules["cdka_A"].__dict__ and any(
+            p.device.type == "meta" for p in self.cdka_A.values()
+        )
 
     @contextmanager
     def _factors_on_device(self) -> Iterator[None]:

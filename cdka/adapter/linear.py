@@ -26,8 +26,8 @@ class Linear(AdaptedModule):
         Where the batch is assigned to adapters, each part of it goes through its own.
         """
         assignment = self._assigned(kwargs)
-        if self._untouched():
-            return self.base_layer(x, *args, **kwargs)
+        if self._disable_adapters or self.merged_adapters:
+            return self._untouched(x, *args, **kwargs)
         if self._factors_are_offloaded():
             with self._factors_on_device():
                 return self._adapted(x, assignment, args, kwargs)
@@ -37,28 +37,37 @@ class Linear(AdaptedModule):
         if assignment is not None:
             return self._shared(x, assignment, args, kwargs)
         adapters = self._present(self.active_adapters)
-        if runs_eagerly(x, *(self.cdka_A[name] for name in adapters)):
+        factors = [self._factor(part, (name,)) for name in adapters for part in ("A", "B")]
+        if runs_eagerly(x, *factors):
             rows = x.numel() // self.in_features
-            return self._fused(x, [((name,), 0, rows) for name in adapters], args, kwargs)
+            return self._fused(x, [((name,), 0, rows) for name in adapters], factors, args, kwargs, eager=True)
         y = self.base_layer(x, *args, **kwargs)  # (..., in) -> (..., out)
         x = x.to(y.dtype)
-        for name in adapters:
-            A, B = self._factor("A", (name,)), self._factor("B", (name,))  # (r, r1, in/r2), (r, out/r1, r2)
+        for name, A, B in zip(adapters, factors[::2], factors[1::2], strict=True):  # (r, r1, in/r2), (r, out/r1, r2)
             y = y + self.scaling[name] * kron_linear(x, A, B).to(y.dtype)  # (..., out)
         return y
 
-    def _fused(self, x: Tensor, plan: list[Slice], args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    def _fused(
+        self,
+        x: Tensor,
+        plan: list[Slice],
+        factors: list[Tensor],
+        args: tuple,
+        kwargs: dict[str, Any],
+        eager: bool | None = None,
+    ) -> Tensor:
         """The same values in one autograd function with the base product, without copies of activations."""
         if not plan:
             return self.base_layer(x, *args, **kwargs)
         groups = [
             Group(start, stop, self.scaling[names[0]], cache=self._cache_of(names)) for names, start, stop in plan
         ]
-        factors = [self._factor(part, names) for names, _, _ in plan for part in ("A", "B")]
         if args or kwargs or not self._base_is_plain():
             base = self.base_layer(x, *args, **kwargs)  # (..., in) -> (..., out)
             rows = x.reshape(-1, self.in_features).to(base.dtype)  # (N, in)
-            y = adapted_linear(rows, None, None, base.reshape(-1, self.out_features), groups, factors)  # (N, out)
+            y = adapted_linear(
+                rows, None, None, base.reshape(-1, self.out_features), groups, factors, eager
+            )  # (N, out)
             return y.view(base.shape)
         weight, bias = self.base_layer.weight, self.base_layer.bias
         if isinstance(self.base_layer, Conv1D):
@@ -71,17 +80,18 @@ class Linear(AdaptedModule):
         if can_stack(rows, weight, groups, factors):
             y = stacked_linear(rows, weight, bias, groups, factors)
         else:
-            y = adapted_linear(rows, weight, bias, None, groups, factors)
+            y = adapted_linear(rows, weight, bias, None, groups, factors, eager)
         return y.view(*x.shape[:-1], self.out_features)
 
     def _shared(self, x: Tensor, assignment: Assignment, args: tuple, kwargs: dict[str, Any]) -> Tensor:
         """The batch divided between adapters, brought into their order and back where they are mixed."""
         assignment.check(len(x), f"a layer of {self.in_features} x {self.out_features} features")
+        plan = self._plan(x, assignment)
+        factors = [self._factor(part, names) for names, _, _ in plan for part in ("A", "B")]
         if assignment.order is None:
-            return self._fused(x, self._plan(x, assignment), args, kwargs)
+            return self._fused(x, plan, factors, args, kwargs)
         order = torch.tensor(assignment.order, device=x.device)
-        y = self._fused(x[order], self._plan(x, assignment), args, kwargs)
-        return y[torch.argsort(order)]
+        return self._fused(x[order], plan, factors, args, kwargs)[torch.argsort(order)]
 
     def _plan(self, x: Tensor, assignment: Assignment) -> list[Slice]:
         """The rows of every adapter; adapters of one shape and scaling side by side share their products."""

@@ -84,14 +84,16 @@ def adapted_linear(
     base_output: Tensor | None,
     groups: Sequence[Group],
     factors: Sequence[Tensor],
+    eager: bool | None = None,
 ) -> Tensor:
     """The base linear map of ``x`` (N, in) with the adapters of ``groups`` added, (N, out).
 
     Give either ``weight`` (out, in) with its bias, or the finished ``base_output`` of a layer that is not a plain
     matrix product. ``factors`` holds A and B of every group in turn; they may be of a higher precision than x, and
-    their gradients are returned in their own. Rows of several groups may overlap; each sees the same x.
+    their gradients are returned in their own. Rows of several groups may overlap; each sees the same x. ``eager`` is
+    the answer of ``runs_eagerly`` where it is known.
     """
-    if runs_eagerly(x, *factors):
+    if runs_eagerly(x, *factors) if eager is None else eager:
         return _AdaptedLinear.apply(x.contiguous(), weight, bias, base_output, tuple(groups), *factors)
     y = F.linear(x, weight, bias) if base_output is None else base_output
     return add_groups(y, x, groups, factors)

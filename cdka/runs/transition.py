@@ -9,9 +9,8 @@ from typing import Any
 from cdka.runs.states import RunState
 
 FRESH_ATTEMPT: Mapping[str, Any] = {
-    "stop_requested": None,
+    "stop": None,
     "phase": None,
-    "progress": None,
     "step": 0,
     "first_step": 0,
     "samples": 0,

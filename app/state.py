@@ -147,7 +147,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property(
         _COMPARE, "sweep", list, (), "what is compared: sweep ids, or imported bundles; the newest sweep if empty"
     ),
-    Property(_COMPARE, "metric", str, "accuracy", "which number of each run"),
+    Property(_COMPARE, "metric", str, "test accuracy", "which number of each run"),
     Property(_COMPARE, "at", str, "at the end", "where it is read: at the end, best on validation, or at step N"),
     Property(_COMPARE, "against", str, "LoRA, else the first arm", "the reference arm by label, or every other arm"),
     Property(_COMPARE, "view", str, "Curves", "which figure"),

@@ -22,6 +22,10 @@ INIT_WEIGHTS = ("kaiming", "random", "gradient")
 for tests. ``gradient``: A along the leading directions of the loss's gradient, B zero (ours)."""
 
 
+INDIVISIBLE = ("error", "skip", "nearest")
+"""A layer that r1 or r2 does not divide is refused, left out, or given the nearest components that do."""
+
+
 @lru_cache(maxsize=4096)
 def divisors(n: int) -> tuple[int, ...]:
     """The divisors of ``n`` in ascending order."""
@@ -101,6 +105,24 @@ class Components:
         found = self.problems(out_features, in_features, where)
         if found:
             raise CdkaError(" ".join(found))
+
+    def nearest(self, out_features: int, in_features: int) -> Components:
+        """These components with r1 and r2 moved to the nearest divisors of the layer, the smaller of two as near."""
+        r1 = min(divisors(out_features), key=lambda d: (abs(d - self.r1), d))
+        r2 = min(divisors(in_features), key=lambda d: (abs(d - self.r2), d))
+        return Components(r1, r2, self.r)
+
+    def fitted(self, out_features: int, in_features: int, indivisible: str = "error") -> Components | None:
+        """The components that a layer gets: these where they fit it, else by the rule ``indivisible``.
+
+        ``error`` raises CdkaError, ``skip`` gives None, ``nearest`` gives the nearest that fit.
+        """
+        if indivisible not in INDIVISIBLE:
+            raise CdkaError(f"indivisible must be one of {', '.join(INDIVISIBLE)}: got {indivisible!r}.")
+        if indivisible != "error" and self.problems(out_features, in_features):
+            return None if indivisible == "skip" else self.nearest(out_features, in_features)
+        self.check(out_features, in_features)
+        return self
 
     def shapes(self, out_features: int, in_features: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """The shapes of A, (r, r1, in/r2), and of B, (r, out/r1, r2)."""

@@ -10,6 +10,7 @@ from app import data, state, widgets
 from app.align import alignment_figures, request_form
 from cdka.align import PREDICTORS, AlignRecord, AlignRequest, does_it_predict
 from cdka.errors import CdkaError
+from cdka.runs.metrics import measure_of
 
 
 def show(request: AlignRequest, record: AlignRecord | None) -> None:
@@ -38,7 +39,7 @@ def show(request: AlignRequest, record: AlignRecord | None) -> None:
         verdict = does_it_predict(runs, predictor=predictor, record=record, target_modules=request.target_modules)
     except CdkaError as reason:  # too few configurations, or runs that differ in more: no fault of the reader
         return widgets.remark(str(reason))
-    drawn = alignment_figures.prediction(verdict.points, PREDICTORS[predictor], verdict.metric)
+    drawn = alignment_figures.prediction(verdict.points, PREDICTORS[predictor], measure_of(verdict.metric))
     st.altair_chart(drawn, key="align-predicts", alt="Final accuracy against the predictor")
     first = runs.iloc[0]
     widgets.caption(

@@ -12,8 +12,9 @@ from streamlit.delta_generator import DeltaGenerator
 from app import charts, state
 from cdka.compare.bundle import Bundle
 from cdka.compare.comparison import ALL_PAIRS, Comparison
-from cdka.compare.measure import BEST, FINAL, STEP, Measure, metrics_of
+from cdka.compare.measure import BEST, FINAL, STEP, Measure, measured_along_the_way, metrics_of
 from cdka.errors import CdkaError
+from cdka.runs.metrics import TEST_ACCURACY, full_name, words_of
 from cdka.runs.states import KEPT
 
 FACTORS = ("task", "model", "method", "r1", "r2", "r", "lr")
@@ -38,14 +39,12 @@ def kept(key: str, known: list[str]) -> None:
 
 def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, where: DeltaGenerator) -> Measure:
     """Asks, in the two places given, which number is compared and where along a run it is read."""
-    metrics = metrics_of(frame) or ["accuracy"]
-    if "accuracy" not in metrics:
-        metrics = ["accuracy", *metrics]
-    by_words = {name.replace("_", " "): name for name in metrics}
+    by_words = {words_of(name): name for name in dict.fromkeys([TEST_ACCURACY, *metrics_of(frame)])}
+    _old_names()
     kept("metric", list(by_words))
     metric = by_words[which.selectbox("Metric", list(by_words), **state.bound("metric"))]
     places = {"at the end": (FINAL, None)}
-    if metric in ("accuracy", "loss") and steps:
+    if measured_along_the_way(metric) and steps:
         places |= {_BEST: (BEST, None)} | {f"at step {step}": (STEP, step) for step in steps}
     kept("at", list(places))
     asked = st.session_state.get("at")
@@ -54,16 +53,25 @@ def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, wh
         "Read",
         list(dict.fromkeys([*offered, *([asked] if asked in places else [])])),
         **state.bound("at"),
-        help="At the end: the test metric, read once. Best and at a step: validation.",
+        help="At the end: test metrics are read once. Best and at a step: for metrics of the validation split.",
     )
     return Measure(metric, *places[at])
+
+
+def _old_names() -> None:
+    """Understand an address of 0.1.0, where ``accuracy`` was read on test at the end and on validation elsewhere."""
+    asked = st.session_state.get("metric") or state.default("metric")
+    at_the_end = st.session_state.get("at") in (None, state.default("at"))
+    name = full_name(asked.replace(" ", "_"), along_the_way=not at_the_end)
+    if "/" in name and asked != words_of(name):
+        st.session_state["metric"] = words_of(name)
 
 
 def as_claimed(bundle: Bundle) -> dict[str, Any]:
     """The page's settings that show what a bundle claims, as its sender saw it: nothing hidden."""
     measure, against = bundle.measure(), bundle.reference()
     found = {name: state.default(name) for name in ("view", "only", "hide", "metric", "at", "against")}
-    found["metric"] = measure.metric.replace("_", " ")
+    found["metric"] = words_of(measure.metric)
     found["at"] = {FINAL: found["at"], BEST: _BEST, STEP: f"at step {measure.step}"}[measure.at]
     if against is not None:
         found["against"] = _EVERY if against == ALL_PAIRS else against

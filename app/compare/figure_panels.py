@@ -18,12 +18,9 @@ from cdka.compare.figures.heatmap import heatmap_figure
 from cdka.compare.figures.scatter import COSTS, SHARED, difference_figure, scatter_figure
 from cdka.compare.report import provenance
 from cdka.compare.untried import specs_for, untried_cells
+from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS, words_of
 
-CURVES = {
-    "validation accuracy": ("eval", "accuracy"),
-    "validation loss": ("eval", "loss"),
-    "training loss": ("step", "loss"),
-}
+CURVES = {words_of(metric): metric for metric in (EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS)}
 _THIN = "Thin: one seed."
 _CROWDED = f"Seeds and bands are drawn in panels of up to {CROWDED} arms: show fewer to see them."
 
@@ -41,11 +38,11 @@ def curve_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> Non
     picked = panels.selectbox("Panels", options, **state.bound("facet"))
     facet = (varying[0] if len(varying) > 1 else None) if picked == options[0] else picked.removeprefix("by ")
     facet = None if facet == "none" else facet
-    kind, column = CURVES[name]
-    points = curves(chosen, axis, column, kind)
+    metric = CURVES[name]
+    points = curves(chosen, axis, metric)
     hidden = crowded(comparison, shown, facet)
     draw(
-        pure(curve_figure, points, comparison, shown, x=axis, y=column, kind=kind, facet=facet),
+        pure(curve_figure, points, comparison, shown, x=axis, y=metric, facet=facet),
         "curves",
         f"{name} by {X_TITLES[axis]}, one line per arm with its 95 % interval",
         caption=f"{_CROWDED if hidden else _THIN} Bold: mean over seeds, ending where the first seed ends. Band: 95 % "

@@ -20,6 +20,7 @@ from cdka.compare.measure import Measure
 from cdka.compare.source import Source, StoreSource, newest
 from cdka.errors import unknown
 from cdka.paths import home_dir
+from cdka.runs.events import Evaluated
 from cdka.runs.states import LIVE, RunState
 
 BUNDLE = "bundle-"
@@ -170,8 +171,8 @@ def _comparison(source: _Remembered, measure: Measure, reference: str | None, ch
 
 
 @lru_cache(maxsize=8)
-def _grid(source: _Remembered, x: str, y: str, kind: str) -> Grid:
-    return grid(_all_curves(source), x, y, kind)
+def _grid(source: _Remembered, x: str, y: str) -> Grid:
+    return grid(_all_curves(source), x, y)
 
 
 def comparison(chosen: Chosen, measure: Measure, reference: str | None) -> Comparison:
@@ -179,16 +180,16 @@ def comparison(chosen: Chosen, measure: Measure, reference: str | None) -> Compa
     return _comparison(chosen.source, measure, reference, chosen.choose_lr)
 
 
-def curves(chosen: Chosen, x: str, y: str, kind: str) -> Grid:
+def curves(chosen: Chosen, x: str, y: str) -> Grid:
     """The curves of all runs on common steps, from memory while no run has moved."""
-    return _grid(chosen.source, x, y, kind)
+    return _grid(chosen.source, x, y)
 
 
 @lru_cache(maxsize=4)
 def steps(source: _Remembered) -> tuple[int, ...]:
     """The steps at which any run was evaluated."""
     found = _all_curves(source)
-    return tuple(sorted(int(step) for step in found.loc[(found["kind"] == "eval").to_numpy(), "step"].unique()))
+    return tuple(sorted(int(step) for step in found.loc[(found["kind"] == Evaluated.kind).to_numpy(), "step"].unique()))
 
 
 @lru_cache(maxsize=4)

@@ -11,6 +11,7 @@ from cdka import formatting
 from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
 from cdka.compare.comparison import Comparison
 from cdka.formatting import estimate, signed
+from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT
 from cdka.stats.paired import UNRESOLVED, needs
 
@@ -96,9 +97,9 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
     )
     budget = int(told.replace(",", ""))
     frame = comparison.frame[comparison.frame["status"].isin(KEPT)]
-    column = next((c for c in ("validation_accuracy", "validation_loss") if c in frame), "value")
+    column = next((c for c in (EVAL_ACCURACY, EVAL_LOSS) if c in frame), "value")
     selection = frame.groupby("arm")[column].mean()
-    rows = equal_budget(known, selection, budget, higher_is_better=column != "validation_loss")
+    rows = equal_budget(known, selection, budget, higher_is_better=column != EVAL_LOSS)
     verdict = {row["a"]: row for _, row in comparison.verdicts.iterrows()}
     st.dataframe(
         pd.DataFrame(

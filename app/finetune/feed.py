@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from app.charts import thin
+from cdka.runs.events import Evaluated, Resumed, Step
+from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS
 from cdka.runs.run import Run
 from cdka.runs.store import Store
 
@@ -28,13 +30,13 @@ class Track:
 
     def add(self, event: dict) -> None:
         """Take in one event; kinds that are no points of a curve are left out."""
-        if event["kind"] == "step":
+        if event["kind"] == Step.kind:
             self.steps.append(event["step"])
-            self.losses.append(event["loss"])
-        elif event["kind"] == "eval":
+            self.losses.append(event[TRAIN_LOSS])
+        elif event["kind"] == Evaluated.kind:
             self.eval_steps.append(event["step"])
-            self.accuracies.append(event.get("accuracy"))
-            self.eval_losses.append(event.get("loss"))
+            self.accuracies.append(event.get(EVAL_ACCURACY))
+            self.eval_losses.append(event.get(EVAL_LOSS))
 
     @property
     def best(self) -> tuple[float, int] | None:
@@ -71,7 +73,7 @@ class Feed:
             if before is None or before[0] != now[0]:
                 self.tracks[run_id] = Track()
             events = poll.events[run_id]
-            if any(event["kind"] == "resumed" for event in events):
+            if any(event["kind"] == Resumed.kind for event in events):
                 self.tracks[run_id] = _before(store, run_id, events)
             for event in events:
                 self.tracks[run_id].add(event)
@@ -113,7 +115,7 @@ class Feed:
 def _before(store: Store, run_id: str, events: list[dict]) -> Track:
     """What earlier attempts did up to the step from which this one, whose ``events`` these are, goes on."""
     track = Track()
-    resumed = next(event["step"] for event in events if event["kind"] == "resumed")
+    resumed = next(event["step"] for event in events if event["kind"] == Resumed.kind)
     points = store.curves([run_id])
     for point in points[points["step"] <= resumed].to_dict("records"):
         track.add({key: None if value != value else value for key, value in point.items()})

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from app import widgets
 from app.finetune.feed import Track
 from cdka import formatting
+from cdka.runs.metrics import TEST_ACCURACY
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
 
@@ -101,7 +102,7 @@ def score_html(run: Run, track: Track) -> str:
         best = track.best
         if best and best[0] > track.accuracies[-1]:
             told.append(f"best {best[0]:.3f} at step {best[1]}")
-    if (test := run.metrics.get("accuracy")) is not None:
+    if (test := run.metrics.get(TEST_ACCURACY)) is not None:
         told.append(f"{test:.3f} test")
     return " · ".join(told) or '<span class="cdka-quiet">no evaluation yet</span>'
 

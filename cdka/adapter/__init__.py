@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from cdka.adapter.config import CdkaConfig
+from cdka.adapter.convolution import ConvNd, Embedding
 from cdka.adapter.gradient import initialise_from_gradient, weight_gradients
-from cdka.adapter.layer import CdkaLayer, Linear
+from cdka.adapter.layer import CdkaLayer
+from cdka.adapter.linear import Linear
 from cdka.adapter.model import CdkaModel
 from cdka.adapter.ops import delta_weight, kron_linear
 from cdka.adapter.pack import adapter_parameters, cached_factors, packed
@@ -17,6 +19,8 @@ __all__ = [
     "CdkaConfig",
     "CdkaLayer",
     "CdkaModel",
+    "ConvNd",
+    "Embedding",
     "Linear",
     "LoraExport",
     "adapter_parameters",

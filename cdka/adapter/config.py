@@ -11,10 +11,14 @@ from peft.config import PeftConfig
 from peft.utils.other import get_pattern_key
 
 from cdka.adapter.register import PEFT_TYPE
-from cdka.components import INIT_WEIGHTS, SCALING_RULES, Components
-from cdka.errors import CdkaError, unknown
+from cdka.components import INDIVISIBLE, INIT_WEIGHTS, SCALING_RULES, Components
+from cdka.errors import CdkaError, nearest, unknown
 
 BIASES = ("none", "all", "cdka_only")
+
+
+class UnknownField(CdkaError, TypeError):
+    """A field that ``CdkaConfig`` has not. A TypeError too, by which PEFT knows settings of a later version."""
 
 
 @dataclass
@@ -32,9 +36,13 @@ class CdkaConfig(PeftConfig):
         exclude_modules: names or a regular expression of modules to leave alone.
         component_pattern: ``{module name or regular expression: (r1, r2, r)}``, matched as PEFT's rank_pattern; a
             value may also name some of the three only, as in ``{"q_proj": {"r": 8}}``.
+        rank_pattern: the same for r alone, ``{"q_proj": 8}``, as every tuner of PEFT has it; applied last.
         alpha_pattern: the same for alpha.
+        indivisible: a layer that r1 or r2 does not divide is an ``error``, is left out (``skip``), or gets the
+            ``nearest`` components that fit it; what happened is told in a warning.
         module_dropout: probability with which a layer's adapter sits out a training step.
-        init_weights: ``kaiming`` (delta W starts at zero), ``random`` (it does not; for tests), or ``gradient``
+        init_weights: True or ``kaiming`` (delta W starts at zero), False or ``random`` (it does not; for tests), or
+            ``gradient``
             (to be followed by ``initialise_from_gradient``).
         bias: which biases of the base model are trained too: ``none``, ``all`` or ``cdka_only``.
         modules_to_save: modules trained in full and saved with the adapter, such as a new head.
@@ -49,19 +57,41 @@ class CdkaConfig(PeftConfig):
     scaling_rule: str = "sqrt_r_r2"
     target_modules: list[str] | str | None = None
     exclude_modules: list[str] | str | None = None
-    component_pattern: dict[str, Any] = field(default_factory=dict)
-    alpha_pattern: dict[str, float] = field(default_factory=dict)
+    component_pattern: dict[str, Any] | None = field(default_factory=dict)
+    rank_pattern: dict[str, int] | None = field(default_factory=dict)
+    alpha_pattern: dict[str, float] | None = field(default_factory=dict)
+    indivisible: str = "error"
     module_dropout: float = 0.0
-    init_weights: str = "kaiming"
+    init_weights: bool | str = "kaiming"
     bias: str = "none"
     modules_to_save: list[str] | None = None
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
     trainable_token_indices: list[int] | dict[str, list[int]] | None = None
+    kernel_sizes: dict[str, list[int]] = field(
+        default_factory=dict,
+        metadata={"help": "The kernel of every adapted convolution, filled in when it is adapted; kept for exports."},
+    )
+    embeddings: list[str] = field(
+        default_factory=list,
+        metadata={"help": "The adapted embeddings, filled in when they are adapted; kept for exports."},
+    )
     fan_in_fan_out: bool = field(
         default=False,
         metadata={"help": "Set when the adapted layers store (in, out), as GPT-2's do; kept for the LoRA export."},
     )
+
+    def __new__(cls, *args: Any, **settings: Any) -> CdkaConfig:
+        """Raises UnknownField, with the nearest names, for a field that there is not."""
+        unexpected = [name for name in settings if name not in cls.__dataclass_fields__]
+        if unexpected:
+            if unexpected[0] == "target_parameters":
+                hint = "CDKA adapts layers, not parameters of fused experts; name layers in target_modules."
+            else:
+                close = nearest(unexpected[0], cls.__dataclass_fields__)
+                hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else "See help(CdkaConfig)."
+            raise UnknownField(f"{cls.__name__} got an unexpected keyword argument {unexpected[0]!r}. {hint}")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +100,8 @@ class CdkaConfig(PeftConfig):
             value = getattr(self, name)
             if isinstance(value, list | tuple):
                 setattr(self, name, set(value))
+        for name in ("component_pattern", "rank_pattern", "alpha_pattern"):
+            setattr(self, name, getattr(self, name) or {})
         default = self.components
         self.component_pattern = {
             key: tuple(_merged(default, value, key).as_tuple()) for key, value in self.component_pattern.items()
@@ -77,12 +109,18 @@ class CdkaConfig(PeftConfig):
         for where, value in (("", self.alpha), *((f" for {key!r}", v) for key, v in self.alpha_pattern.items())):
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise CdkaError(f"alpha must be a finite number: got {value!r}{where}.")
-        for name, choices in (("scaling_rule", SCALING_RULES), ("init_weights", INIT_WEIGHTS), ("bias", BIASES)):
+        for key, value in self.rank_pattern.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise CdkaError(f"rank_pattern gives r, a positive integer: got {value!r} for {key!r}.")
+        choices_of = {"scaling_rule": SCALING_RULES, "bias": BIASES, "indivisible": INDIVISIBLE}
+        if not isinstance(self.init_weights, bool):
+            choices_of["init_weights"] = INIT_WEIGHTS
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise unknown(name, str(getattr(self, name)), choices)
         if not isinstance(self.module_dropout, int | float) or not 0 <= self.module_dropout < 1:
             raise CdkaError(f"module_dropout must be at least 0 and below 1: got {self.module_dropout!r}.")
-        if self.layers_pattern is not None and self.layers_to_transform is None:
+        if self.layers_pattern and self.layers_to_transform is None:
             raise CdkaError(
                 f"layers_pattern needs layers_to_transform: got layers_pattern={self.layers_pattern!r} alone. "
                 "Say which layer indices to adapt."
@@ -99,9 +137,15 @@ class CdkaConfig(PeftConfig):
         return Components(self.r1, self.r2, self.r)
 
     def components_for(self, module_name: str) -> Components:
-        """(r1, r2, r) of the named module."""
+        """(r1, r2, r) of the named module, before ``indivisible`` is applied to its size."""
         key = get_pattern_key(self.component_pattern, module_name)
-        return Components(*self.component_pattern.get(key, self.components.as_tuple()))
+        r1, r2, r = self.component_pattern.get(key, self.components.as_tuple())
+        return Components(r1, r2, self.rank_pattern.get(get_pattern_key(self.rank_pattern, module_name), r))
+
+    @property
+    def start(self) -> str:
+        """``init_weights`` as one of ``cdka.components.INIT_WEIGHTS``."""
+        return {True: "kaiming", False: "random"}.get(self.init_weights, self.init_weights)
 
     def alpha_for(self, module_name: str) -> float:
         """alpha of the named module."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from cdka.adapter.layer import CdkaLayer
 from cdka.components import Components
@@ -31,7 +30,7 @@ def weight_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, 
         for name, weight in weights.items():
             weight.requires_grad_(before[name])
     return {
-        name: (gradient.T if isinstance(layers[name].get_base_layer(), Conv1D) else gradient)
+        name: layers[name].weight_gradient(gradient)
         for name, gradient in zip(weights, found, strict=True)
         if gradient is not None
     }
@@ -71,6 +70,7 @@ def initialise_from_gradient(
         A, B = layer.cdka_A[adapter_name], layer.cdka_B[adapter_name]
         A.copy_(directions * math.sqrt(A.shape[1] / 3))
         B.zero_()
+        layer.awaiting_gradient.discard(adapter_name)
     return reached
 
 

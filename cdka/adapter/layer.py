@@ -1,47 +1,34 @@
-"""The adapted layer: a frozen linear layer with any number of Kronecker adapters on top."""
+"""``CdkaLayer``: what every adapted layer has, whatever its base: factors, settings, and merging."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from peft.utils.quantization_utils import resolve_quantization_backend
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from cdka.adapter.config import CdkaConfig
+from cdka.adapter.features import as_matrix, as_weight, features
 from cdka.adapter.init import initialise
-from cdka.adapter.mixing import BASE, Assignment
-from cdka.adapter.ops import Group, adapted_linear, delta_weight
-from cdka.adapter.stacked import can_stack, stacked_linear
+from cdka.adapter.mixing import Assignment
+from cdka.adapter.ops import delta_weight
 from cdka.components import Components, scaling
 from cdka.errors import CdkaError
 
 
-def features(layer: nn.Module) -> tuple[int, int] | None:
-    """(out_features, in_features) of a layer that can be adapted, None for any other module."""
-    if isinstance(layer, BaseTunerLayer):
-        layer = layer.get_base_layer()
-    if isinstance(layer, Conv1D):
-        return layer.nf, layer.nx
-    if isinstance(layer, nn.Linear):
-        return layer.out_features, layer.in_features
-    if resolve_quantization_backend(layer) is not None:
-        names = ("out_features", "in_features") if hasattr(layer, "in_features") else ("outfeatures", "infeatures")
-        return tuple(getattr(layer, name) for name in names)
-    return None
-
-
 class CdkaLayer(BaseTunerLayer):
-    """What every adapted layer has: factors, settings and state per adapter, keyed by the adapter's name.
+    """Factors, settings and state per adapter, keyed by the adapter's name.
 
     ``cdka_A[name]`` is (r, r1, in/r2), ``cdka_B[name]`` is (r, out/r1, r2).
     """
 
     adapter_layer_names: tuple[str, ...] = ("cdka_A", "cdka_B")
-    other_param_names: tuple[str, ...] = ("components", "alpha", "scaling_rule", "scaling", "module_dropout")
+    other_param_names: tuple[str, ...] = ("components", "r", "alpha", "scaling_rule", "scaling", "module_dropout")
     assignment: Assignment | None = None
     """Set on all layers of a model while a batch is shared between adapters."""
     cache: dict[str, dict] | None = None
@@ -52,10 +39,12 @@ class CdkaLayer(BaseTunerLayer):
         self.cdka_A = nn.ParameterDict()
         self.cdka_B = nn.ParameterDict()
         self.components: dict[str, Components] = {}
+        self.r: dict[str, int] = {}
         self.alpha: dict[str, float] = {}
         self.scaling_rule: dict[str, str] = {}
         self.scaling: dict[str, float] = {}
         self.module_dropout: dict[str, float] = {}
+        self.awaiting_gradient: set[str] = set()
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
         self.cast_input_dtype_enabled = True
@@ -64,11 +53,13 @@ class CdkaLayer(BaseTunerLayer):
         if size is None:
             raise CdkaError(f"CDKA adapts linear layers: got a {type(base_layer).__name__}.")
         self.out_features, self.in_features = size
+        self.register_load_state_dict_pre_hook(_note_loaded)
 
     def update_layer(self, adapter_name: str, components: Components, alpha: float, config: CdkaConfig) -> None:
         """Adds an adapter, initialised as the config says, on the device of the base layer."""
         A_shape, B_shape = components.shapes(self.out_features, self.in_features)
         self.components[adapter_name] = components
+        self.r[adapter_name] = components.r
         self.alpha[adapter_name] = alpha
         self.scaling_rule[adapter_name] = config.scaling_rule
         self.scaling[adapter_name] = self._initial_scaling(adapter_name)
@@ -78,7 +69,9 @@ class CdkaLayer(BaseTunerLayer):
         if self.cache is not None:
             self.cache.pop(adapter_name, None)
         if self.cdka_A[adapter_name].device.type != "meta":
-            initialise(A, B, config.init_weights)
+            initialise(A, B, config.start)
+        if config.start == "gradient" and not config.inference_mode:
+            self.awaiting_gradient.add(adapter_name)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
@@ -109,12 +102,16 @@ class CdkaLayer(BaseTunerLayer):
         return [name for name in names if name in self.cdka_A]
 
     def get_delta_weight(self, adapter: str) -> Tensor:
-        """The matrix that the adapter adds to the base weight, in the layout of that weight, for inspection."""
-        A, B = self.cdka_A[adapter].detach(), self.cdka_B[adapter].detach()
+        """The matrix that the adapter adds to the base weight, in the layout of that weight; differentiable."""
+        if self._factors_are_offloaded():
+            with self._factors_on_device():
+                return self.get_delta_weight(adapter).detach()
+        A, B = self.cdka_A[adapter], self.cdka_B[adapter]
         exact = torch.float64 if A.dtype == torch.float64 else torch.float32
         delta = delta_weight(A.to(exact), B.to(exact), self.scaling[adapter])
-        return delta.T if isinstance(self.get_base_layer(), Conv1D) else delta
+        return as_weight(delta, self.get_base_layer())
 
+    @torch.no_grad()
     def merged_weight(self, adapters: list[str]) -> Tensor:
         """The base weight with these adapters added, a new tensor in the precision of the base weight."""
         weight = self._readable_base_weight()
@@ -124,17 +121,24 @@ class CdkaLayer(BaseTunerLayer):
         return total
 
     def _readable_base_weight(self) -> Tensor:
+        base = self.get_base_layer()
         backend = self.quantization_backend
         if backend is not None and not backend.supports_merge:
             raise CdkaError(
                 f"an adapter can only be merged into weights that can be written: got {backend.backend_name} layers. "
                 "Serve the adapter unmerged, or merge it into the unquantised base model."
             )
-        state = getattr(getattr(self.get_base_layer(), "weight", None), "quant_state", None)
+        state = getattr(getattr(base, "weight", None), "quant_state", None)
         if getattr(state, "packing_format_for_cpu", False):  # PEFT would read the rearranged bytes as if they were not
             raise CdkaError(
                 "a 4-bit layer that has run on a CPU holds its weights rearranged, and they cannot be read back: got "
                 "packing_format_for_cpu. Merge before the first forward pass, or into the unquantised base model."
+            )
+        if backend is None and "weight" not in base._parameters:
+            raise CdkaError(
+                "an adapter can only be merged into a weight that is stored: got a layer that computes its weight from "
+                "others, as weight normalisation does, so that the sum would be lost. Remove the parametrisation first "
+                "(torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm)."
             )
         return self.get_base_weight()
 
@@ -161,6 +165,7 @@ class CdkaLayer(BaseTunerLayer):
             self.set_base_weight(self.merged_weight(adapters))
             self.merged_adapters.extend(adapters)
 
+    @torch.no_grad()
     def unmerge(self) -> None:
         """Takes all merged adapters out of the base weight again, up to rounding in its precision."""
         if not self.merged:
@@ -173,9 +178,76 @@ class CdkaLayer(BaseTunerLayer):
         self.set_base_weight(weight)
         self.merged_adapters.clear()
 
+    def weight_gradient(self, gradient: Tensor) -> Tensor:
+        """A gradient in the layout of the base weight as the matrix (out, in) that the factors belong to."""
+        return as_matrix(gradient, self.get_base_layer())
 
-class Linear(nn.Module, CdkaLayer):
-    """A linear layer (``nn.Linear``, transformers' ``Conv1D``, or a quantised one) with Kronecker adapters."""
+    def _assigned(self, kwargs: dict[str, Any]) -> Assignment | None:
+        """How this batch is shared between adapters; None where the active ones serve it. Takes out ``adapter_names``.
+
+        Raises CdkaError where adapters are merged meanwhile, or where an initialisation was left unfinished.
+        """
+        names = kwargs.pop("adapter_names", None) if kwargs else None
+        assignment = self.assignment if names is None else Assignment.by_sample(names)
+        if assignment is not None and self.merged:
+            raise CdkaError(
+                "a batch cannot be shared between adapters while some are merged: "
+                f"got merged {', '.join(self.merged_adapters)}. Call unmerge_adapter first."
+            )
+        if self.awaiting_gradient and self.training:
+            self._check_initialised()
+        return assignment
+
+    def _check_initialised(self) -> None:
+        waiting = self.awaiting_gradient & set(self._present(self.active_adapters))
+        # A forward pass that collects the gradient itself has the base weight require one.
+        if waiting and torch.is_grad_enabled() and not self.get_base_layer().weight.requires_grad:
+            raise CdkaError(
+                f"init_weights='gradient' is followed by initialise_from_gradient before training: got none for "
+                f"{', '.join(map(repr, sorted(waiting)))}. Call cdka.adapter.initialise_from_gradient(model, "
+                "weight_gradients(model, loss)), or use init_weights=True."
+            )
+
+    def _untouched(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's output, for adapters that are disabled (and so taken out of its weight) or merged."""
+        if self._disable_adapters and self.merged:
+            self.unmerge()
+        return self.base_layer(x, *args, **kwargs)
+
+    def _factors_are_offloaded(self) -> bool:
+        """True where accelerate has moved the factors away from the layer's device, and nothing brings them back.
+
+        Its hooks bring parameters back before the forward of the module that holds them. A ParameterDict has none.
+        """
+        return "_hf_hook" in self._modules["cdka_A"].__dict__ and any(
+            p.device.type == "meta" for p in self.cdka_A.values()
+        )
+
+    @contextmanager
+    def _factors_on_device(self) -> Iterator[None]:
+        """Within it, offloaded factors are where the layer computes."""
+        holders = (self.cdka_A, self.cdka_B)
+        try:
+            for holder in holders:
+                holder._hf_hook.pre_forward(holder)
+            yield
+        finally:
+            for holder in holders:
+                holder._hf_hook.post_forward(holder, torch.empty(0))
+
+    def _factor(self, part: str, names: tuple[str, ...]) -> Tensor:
+        stored = self.cdka_A if part == "A" else self.cdka_B
+        factors = [stored[name] for name in names]
+        if part == "B" and self.training and any(self.module_dropout[name] for name in names):
+            factors = [
+                B * (torch.rand((), device=B.device) >= self.module_dropout[name])
+                for B, name in zip(factors, names, strict=True)
+            ]
+        return factors[0] if len(factors) == 1 else torch.stack(factors)
+
+
+class AdaptedModule(nn.Module, CdkaLayer):
+    """A module that stands in the place of its base layer, with a first adapter."""
 
     def __init__(
         self,
@@ -191,100 +263,10 @@ class Linear(nn.Module, CdkaLayer):
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, components, alpha, config)
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The base layer's output plus that of the active adapters, or of those that the batch is assigned to."""
-        names = kwargs.pop("adapter_names", None)
-        assignment = self.assignment if names is None else Assignment.by_sample(names)
-        if self.disable_adapters:
-            if self.merged:
-                self.unmerge()
-            return self.base_layer(x, *args, **kwargs)
-        if assignment is not None and self.merged:
-            raise CdkaError(
-                "a batch cannot be shared between adapters while some are merged: "
-                f"got merged {', '.join(self.merged_adapters)}. Call unmerge_adapter first."
-            )
-        if self.merged:
-            return self.base_layer(x, *args, **kwargs)
-        if assignment is None:
-            rows = x.numel() // self.in_features
-            plan = [((name,), 0, rows) for name in self._present(self.active_adapters)]
-            return self._adapted(x, plan, args, kwargs)
-        assignment.check(len(x), f"a layer of {self.in_features} x {self.out_features} features")
-        if assignment.order is None:
-            return self._adapted(x, self._plan(x, assignment), args, kwargs)
-        order = torch.tensor(assignment.order, device=x.device)
-        y = self._adapted(x[order], self._plan(x, assignment), args, kwargs)
-        return y[torch.argsort(order)]
-
-    def _plan(self, x: Tensor, assignment: Assignment) -> list[tuple[tuple[str, ...], int, int]]:
-        """(adapters, first row, row after the last) per group; adapters of one shape side by side share a group."""
-        unit = x.numel() // self.in_features // assignment.units
-        plan: list[tuple[tuple[str, ...], int, int]] = []
-        kinds: list[object] = []
-        start = 0
-        for name, length in assignment.runs:
-            stop = start + length * unit
-            kind = (self.components[name], self.scaling[name], length) if name in self.components else None
-            if kind is not None and kinds and kinds[-1] == kind and plan[-1][2] == start:
-                names, first, _ = plan.pop()
-                plan.append(((*names, name), first, stop))
-            elif kind is not None and name != BASE:
-                plan.append(((name,), start, stop))
-                kinds.append(kind)
-            start = stop
-        return plan
-
-    def _adapted(self, x: Tensor, plan: list[tuple[tuple[str, ...], int, int]], args: tuple, kwargs: dict) -> Tensor:
-        if not plan:
-            return self.base_layer(x, *args, **kwargs)
-        groups = [
-            Group(start, stop, self.scaling[names[0]], cache=self._cache_of(names)) for names, start, stop in plan
-        ]
-        factors = [self._factor(part, names) for names, _, _ in plan for part in ("A", "B")]
-        if args or kwargs or not self._base_is_plain():
-            base = self.base_layer(x, *args, **kwargs)
-            rows = x.reshape(-1, self.in_features).to(base.dtype)
-            y = adapted_linear(rows, None, None, base.reshape(-1, self.out_features), groups, factors)
-            return y.view(base.shape)
-        weight, bias = self.base_layer.weight, self.base_layer.bias
-        if isinstance(self.base_layer, Conv1D):
-            weight = weight.T
-        if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-            dtype = torch.get_autocast_dtype(x.device.type)
-            x, weight = x.to(dtype), weight.to(dtype)
-            bias = None if bias is None else bias.to(dtype)
-        rows = x.reshape(-1, self.in_features)
-        if can_stack(rows, weight, groups, factors):
-            y = stacked_linear(rows, weight, bias, groups, factors)
-        else:
-            y = adapted_linear(rows, weight, bias, None, groups, factors)
-        return y.view(*x.shape[:-1], self.out_features)
-
-    def _factor(self, part: str, names: tuple[str, ...]) -> Tensor:
-        stored = self.cdka_A if part == "A" else self.cdka_B
-        factors = [stored[name] for name in names]
-        if part == "B" and self.training and any(self.module_dropout[name] for name in names):
-            factors = [
-                B * (torch.rand((), device=B.device) >= self.module_dropout[name])
-                for B, name in zip(factors, names, strict=True)
-            ]
-        return factors[0] if len(factors) == 1 else torch.stack(factors)
-
-    def _cache_of(self, names: tuple[str, ...]) -> dict | None:
-        # Stacks and factors under dropout are made anew each time; their versions say nothing about the parameters.
-        plain = self.cache is not None and len(names) == 1 and not (self.training and self.module_dropout[names[0]])
-        return self.cache.setdefault(names[0], {}) if plain else None
-
-    def _base_is_plain(self) -> bool:
-        """Whether the base layer is just a matrix product that may be fused with the adapters."""
-        base = self.base_layer
-        return (
-            type(base) in (nn.Linear, Conv1D)
-            and type(base.weight) in (nn.Parameter, Tensor)
-            and "forward" not in base.__dict__  # accelerate's offloading replaces it
-            and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks)
-        )
-
     def __repr__(self) -> str:
         return "cdka." + super().__repr__()
+
+
+def _note_loaded(layer: CdkaLayer, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """An adapter that is loaded has its factors: its initialisation is of no more concern."""
+    layer.awaiting_gradient -= {name for name in layer.awaiting_gradient if f"{prefix}cdka_A.{name}" in state}

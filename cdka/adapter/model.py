@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTuner
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
 from peft.utils.quantization_utils import get_quantization_kwargs
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from cdka.adapter.combine import concatenate
+from cdka.adapter.combine import check_combination, combined_config, fill, weighted_sums
 from cdka.adapter.config import CdkaConfig
+from cdka.adapter.convolution import ConvNd, Embedding
+from cdka.adapter.features import CONVOLUTIONS, features
 from cdka.adapter.fit import check_fit
-from cdka.adapter.layer import CdkaLayer, Linear
+from cdka.adapter.layer import CdkaLayer
+from cdka.adapter.linear import Linear
 from cdka.adapter.mixing import BASE, Assignment
 from cdka.adapter.pack import assigned, name_samples
 from cdka.adapter.register import PREFIX
@@ -44,13 +48,22 @@ class CdkaModel(BaseTuner):
         current_key: str,
         **kwargs: Any,
     ) -> None:
-        components, alpha = config.components_for(current_key), config.alpha_for(current_key)
+        base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+        components = config.components_for(current_key).fitted(*features(base), config.indivisible)
+        if components is None:
+            return
+        alpha = config.alpha_for(current_key)
+        if isinstance(base, CONVOLUTIONS):
+            config.kernel_sizes[current_key] = list(base.kernel_size)
+        if isinstance(base, nn.Embedding) and current_key not in config.embeddings:
+            config.embeddings.append(current_key)
         if isinstance(target, CdkaLayer):
             target.update_layer(adapter_name, components, alpha, config)
             return
         if isinstance(target, Conv1D):
             config.fan_in_fan_out = True
-        layer = Linear(target, adapter_name, components, alpha, config, **get_quantization_kwargs(self.model))
+        kind = ConvNd if isinstance(base, CONVOLUTIONS) else Embedding if isinstance(base, nn.Embedding) else Linear
+        layer = kind(target, adapter_name, components, alpha, config, **get_quantization_kwargs(self.model))
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
@@ -104,14 +117,20 @@ class CdkaModel(BaseTuner):
             )
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
-        """Merges adapters into the base weights; with ``safe_merge``, either in every layer or in none."""
+        """Merges adapters into the base weights; with ``safe_merge``, either in every layer or in none.
+
+        Warns where a base weight is shared with a module that has no adapter, such as tied embeddings.
+        """
         if safe_merge:
             self._check_finite(adapter_names)
+        self._warn_of_tied_weights()
         super().merge_adapter(adapter_names=adapter_names, safe_merge=False)
 
     def _unload_and_optionally_merge(self, *args: Any, safe_merge: bool = False, **kwargs: Any) -> nn.Module:
-        if safe_merge and kwargs.get("merge", True):
-            self._check_finite(kwargs.get("adapter_names"))
+        if kwargs.get("merge", True):
+            if safe_merge:
+                self._check_finite(kwargs.get("adapter_names"))
+            self._warn_of_tied_weights()
         return super()._unload_and_optionally_merge(*args, safe_merge=False, **kwargs)
 
     def _check_finite(self, adapter_names: list[str] | None) -> None:
@@ -119,12 +138,40 @@ class CdkaModel(BaseTuner):
             if isinstance(layer, CdkaLayer):
                 layer.check_mergeable(adapter_names, name)
 
+    def _warn_of_tied_weights(self) -> None:
+        bases = {id(m.get_base_layer()): name for name, m in self.model.named_modules() if isinstance(m, CdkaLayer)}
+        owners: dict[int, list[str]] = {}
+        adapted: dict[int, str] = {}
+        for name, module in self.model.named_modules():
+            weight = module._parameters.get("weight")
+            if weight is not None:
+                owners.setdefault(id(weight), []).append(bases.get(id(module), name))
+                if id(module) in bases:
+                    adapted[id(weight)] = bases[id(module)]
+        for weight, layer in adapted.items():
+            others = [name for name in owners[weight] if name != layer]
+            if others:
+                warnings.warn(
+                    f"merging into {layer!r} changes {', '.join(map(repr, others))} too, which shares its weight: the "
+                    "merged model differs from the adapted one. Untie the weights first (tie_word_embeddings=False).",
+                    stacklevel=4,
+                )
+
     def add_weighted_adapter(
         self, adapters: list[str], weights: list[float], adapter_name: str, combination_type: str = "cat"
     ) -> None:
-        """Adds the adapter whose delta W is the weighted sum of those of others, exactly, by joining components.
+        """Adds the adapter whose delta W is the weighted sum of those of others, exactly, module by module.
 
-        r of the new adapter is the sum of the r of the others, module by module. CdkaError where r1 or r2 differ:
-        delta W is not linear in (A, B), so nothing else would be exact.
+        Components are joined at the greatest common divisors of r1 and of r2, so that any two adapters add (ours). The
+        other combination types of LoRA work on A and B apart, in which delta W is not linear: CdkaError.
         """
-        concatenate(self, adapters, weights, adapter_name, combination_type)
+        check_combination(list(self.peft_config), adapters, weights, adapter_name, combination_type)
+        layers = {name: m for name, m in self.model.named_modules() if isinstance(m, CdkaLayer)}
+        sums = weighted_sums(layers, dict(zip(adapters, weights, strict=True)))
+        self.peft_config[adapter_name] = combined_config(self.peft_config[adapters[0]], sums)
+        try:
+            self.inject_adapter(self.model, adapter_name)
+        except Exception:
+            del self.peft_config[adapter_name]
+            raise
+        fill(layers, sums, adapter_name)

@@ -63,7 +63,7 @@ def delta_weight(A: Tensor, B: Tensor, scaling: float) -> Tensor:
     """``scaling * sum_i kron(B_i, A_i)``, of shape (out, in): for inspection and merging, never for training."""
     r1, r2 = A.shape[-2], B.shape[-1]
     blocks = torch.einsum("ipj,iaq->pajq", B, A)
-    return blocks.reshape(B.shape[-2] * r1, r2 * A.shape[-1]).mul_(scaling)
+    return scaling * blocks.reshape(B.shape[-2] * r1, r2 * A.shape[-1])
 
 
 def add_groups(y: Tensor, x: Tensor, groups: Sequence[Group], factors: Sequence[Tensor]) -> Tensor:
@@ -84,25 +84,27 @@ def adapted_linear(
     base_output: Tensor | None,
     groups: Sequence[Group],
     factors: Sequence[Tensor],
+    eager: bool | None = None,
 ) -> Tensor:
     """The base linear map of ``x`` (N, in) with the adapters of ``groups`` added, (N, out).
 
     Give either ``weight`` (out, in) with its bias, or the finished ``base_output`` of a layer that is not a plain
     matrix product. ``factors`` holds A and B of every group in turn; they may be of a higher precision than x, and
-    their gradients are returned in their own. Rows of several groups may overlap; each sees the same x.
+    their gradients are returned in their own. Rows of several groups may overlap; each sees the same x. ``eager`` is
+    the answer of ``runs_eagerly`` where it is known.
     """
-    if runs_eagerly(x, *factors):
+    if runs_eagerly(x, *factors) if eager is None else eager:
         return _AdaptedLinear.apply(x.contiguous(), weight, bias, base_output, tuple(groups), *factors)
     y = F.linear(x, weight, bias) if base_output is None else base_output
     return add_groups(y, x, groups, factors)
 
 
 def runs_eagerly(*tensors: Tensor) -> bool:
-    """Whether our autograd functions may serve: not while compiling, nor under a function transform or for subclasses.
+    """True where our autograd functions may serve; elsewhere the composed operations do.
 
-    Those (DTensor, fake tensors) take the composed operations.
+    They may not while compiling or tracing, under a function transform, or for subclasses (DTensor, fake tensors).
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
         return False
     return all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
 

@@ -12,6 +12,7 @@ from cdka.components import Components
 from cdka.errors import CdkaError, unknown
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
+from cdka.runs.metrics import TEST_ACCURACY, measure_of
 from cdka.theory.alignment import combine
 
 if TYPE_CHECKING:
@@ -57,17 +58,17 @@ class Verdict:
         numbers = f"Spearman rho = {self.rho:.2f} (95 % interval {self.ci_low:.2f} to {self.ci_high:.2f}) {size}"
         name = PREDICTORS[self.predictor]
         if self.ci_low > 0:
-            return f"Higher {name} went with higher {self.metric}: {numbers}."
+            return f"Higher {name} went with higher {measure_of(self.metric)}: {numbers}."
         if self.ci_high < 0:
-            return f"Higher {name} went with lower {self.metric}: {numbers}."
-        return f"These runs do not show that the {name} predicts {self.metric}: {numbers}."
+            return f"Higher {name} went with lower {measure_of(self.metric)}: {numbers}."
+        return f"These runs do not show that the {name} predicts {measure_of(self.metric)}: {numbers}."
 
 
 def does_it_predict(
     runs: pd.DataFrame,
     *,
     predictor: str = "predicted",
-    metric: str = "accuracy",
+    metric: str = TEST_ACCURACY,
     record: AlignRecord | None = None,
     target_modules: str = "all-linear",
     resamples: int = 2000,

@@ -15,7 +15,9 @@ from typing import Any
 
 from cdka.engine import local
 from cdka.errors import CdkaError
+from cdka.runs.events import Evaluated, Step
 from cdka.runs.job_queue import Batch, claim, record_events, reserve
+from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.resolve import spec_for
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
@@ -89,7 +91,7 @@ def _start(store: Store, spec: RunSpec) -> float:
     (ended,) = local.wait(store, [run_id], every_s=0.02)
     if ended.error:
         raise CdkaError(f"the bench needs a run that goes through: {ended.error}")
-    first = next(event for event in store.events(run_id) if event["kind"] == "step")
+    first = store.events(run_id, kinds=[Step.kind])[0]
     return first["at"] - clicked
 
 
@@ -117,28 +119,24 @@ def _poll(store: Store, spec: RunSpec, rounds: int) -> tuple[float, list[float],
 
     def more(first: int, number: int) -> None:
         steps = [
-            {
-                "kind": "step",
-                "step": i,
-                "loss": 1.0 / (i + 1),
-                "lr": 1e-3,
-                "samples": 64 * i,
-                "elapsed_s": round(i * 0.0123, 4),
-                "grad_norm": 0.7071067811865476,
-            }
+            Step(
+                step=i,
+                loss=1.0 / (i + 1),
+                lr=1e-3,
+                samples=64 * i,
+                elapsed_s=round(i * 0.0123, 4),
+                grad_norm=0.7071067811865476,
+            )
             for i in range(first, first + number)
         ]
         looks = [
-            {
-                "kind": "eval",
-                "step": i,
-                "accuracy": i / 4000,
-                "loss": 1.0,
-                "split": "validation",
-                "examples": 300,
-                "samples": 64 * i,
-                "elapsed_s": i * 0.0123,
-            }
+            Evaluated(
+                step=i,
+                metrics={EVAL_ACCURACY: i / 4000, EVAL_LOSS: 1.0},
+                examples=300,
+                samples=64 * i,
+                elapsed_s=i * 0.0123,
+            )
             for i in range(first, first + number, NEW_POINTS)
         ]
         batches = [Batch(run_id, 1, sequence[0], steps + looks) for run_id in run_ids]

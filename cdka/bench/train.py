@@ -1,7 +1,8 @@
 """``cdka bench train``: tokens per second and peak memory of whole training steps, by method, and of a sweep of 8.
 
-A Llama with random weights, batch 4 x 512 tokens, AdamW: about 1B parameters in bf16 on a GPU, a tiny one in fp32 on a
-CPU, where the command is only good for being tested. LoRA and LoKr are PEFT's, matched to our parameters; full
+Batch 4 x 512 tokens and AdamW, on the model that ``--model`` names or else on a Llama with random weights: about 1B
+parameters in bf16 on a GPU, a tiny one in fp32 on a CPU, where that is only good for being tested. Tokens are random.
+LoRA and LoKr are PEFT's, matched to our parameters; full
 fine-tuning keeps fp32 weights and computes in bf16, as our runs do. Every arm is built afresh, so that its memory is
 its own. Peaks are the allocator's on a GPU; on a CPU those of the tensors that a step makes, and what exists before it.
 """
@@ -20,11 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cdka.bench.tracing import peak_bytes, torch_versions
+from cdka.cost.params import count_params
+from cdka.models.hub import locate
+from cdka.runs.resolve import ResolvedRun, adapted_layers
 from cdka.runs.spec import RunSpec
 from cdka.sweep.match import match
+from cdka.tasks.catalogue import find_task
 from cdka.terminal import print_message
 from cdka.train.data.objectives import NextToken
 from cdka.train.data.ragged import Ragged
@@ -32,7 +37,7 @@ from cdka.train.data.splits import TextSplit
 from cdka.train.device import peak_memory_bytes, resolve_device, resolve_dtype
 from cdka.train.forward import forward, precision, routing
 from cdka.train.introspect import shapes_of
-from cdka.train.load_model import Loaded
+from cdka.train.load_model import Loaded, load_model
 from cdka.train.member import Member
 from cdka.train.methods import adapter_name, attach, trainable
 
@@ -59,29 +64,31 @@ MODELS = {
 }
 """The model trained on each kind of device; on a GPU the dimensions of TinyLlama 1.1B."""
 WARM_UP = 3
+TOLD_EVERY_S = 2.0
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The document: one row per arm, the sweep of 8 in one process last."""
     device = resolve_device(args.device)
+    model = _Model(getattr(args, "model", None), device)
+    quick = args.quick and device.type == "cpu"
     rounds = args.rounds or (5 if args.quick else 20)
-    length = 64 if args.quick and device.type == "cpu" else LENGTH
-    specs = _specs(device, length)
+    length = min(64 if quick else LENGTH, model.max_positions)
+    size = 2 if quick and model.name else SWEEP
+    specs = _specs(model, device, length)
+    arms = {name: [spec] for name, spec in specs.items()}
+    arms[f"{size} runs of CDKA 2,8,4, packed"] = [specs["CDKA 2,8,4"].with_(seed=seed) for seed in range(size)]
     rows = []
-    for name, spec in specs.items():
-        print_message(f"{name} ...")
-        rows.append({"arm": name, "runs": 1, **_measure([spec], device, rounds, length)})
-    print_message(f"a sweep of {SWEEP} ...")
-    sweep = [specs["CDKA 2,8,4"].with_(seed=seed) for seed in range(SWEEP)]
-    rows.append(
-        {"arm": f"{SWEEP} runs of CDKA 2,8,4, packed", "runs": SWEEP, **_measure(sweep, device, rounds, length)}
-    )
+    for number, (name, arm) in enumerate(arms.items(), start=1):
+        title = f"{number}/{len(arms)} {name}"
+        rows.append({"arm": name, "runs": len(arm), **_measure(model, arm, device, rounds, length, title)})
     alone = rows[0]["tokens_per_s"]
     return {
         "bench": "train",
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-        "base_params": _model_params(device),
+        "model": model.title,
+        "base_params": model.shapes.base_params,
         "dtype": str(resolve_dtype("auto", device)).removeprefix("torch."),
         "batch_size": BATCH_SIZE,
         "length": length,
@@ -93,19 +100,40 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _config(device: torch.device) -> LlamaConfig:
-    return LlamaConfig(**MODELS[device.type], max_position_embeddings=LENGTH, pad_token_id=0, tie_word_embeddings=False)
+class _Model:
+    """The model that every arm gets afresh: a saved one, or random weights in the sizes for the device."""
+
+    def __init__(self, name: str | None, device: torch.device) -> None:
+        self.name, self._device = name, device
+        if name is None:
+            self._config = LlamaConfig(
+                **MODELS[device.type], max_position_embeddings=LENGTH, pad_token_id=0, tie_word_embeddings=False
+            )
+        else:
+            print_message(f"loading {name} ...")
+            self._config = AutoConfig.from_pretrained(locate(name), local_files_only=True, trust_remote_code=False)
+        text = self._config.get_text_config()
+        self.vocab_size: int = text.vocab_size
+        self.max_positions: int = getattr(text, "max_position_embeddings", None) or LENGTH
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(self._config)
+        self.shapes = shapes_of(empty, name or "random-llama", kind="causal-lm")
+
+    @property
+    def title(self) -> str:
+        """The model's name, without the folders before it."""
+        return Path(self.name).name if self.name else "a random-weight Llama"
+
+    def fresh(self, dtype: torch.dtype) -> nn.Module:
+        """The model with its weights, on the device."""
+        if self.name is not None:
+            return load_model(self.name, "causal-lm", dtype=dtype).model.to(self._device)
+        torch.manual_seed(0)
+        return LlamaForCausalLM(self._config).to(self._device, dtype)
 
 
-def _model_params(device: torch.device) -> int:
-    with torch.device("meta"):
-        return sum(p.numel() for p in LlamaForCausalLM(_config(device)).parameters())
-
-
-def _specs(device: torch.device, length: int) -> dict[str, RunSpec]:
+def _specs(model: _Model, device: torch.device, length: int) -> dict[str, RunSpec]:
     """The arms, LoRA and LoKr matched to the parameters of CDKA."""
-    with torch.device("meta"):
-        shapes = shapes_of(LlamaForCausalLM(_config(device)), "random-llama", family="Llama", kind="causal-lm")
     base = RunSpec(
         "random-llama",
         "math",
@@ -117,22 +145,19 @@ def _specs(device: torch.device, length: int) -> dict[str, RunSpec]:
         device=str(device),
         steps=1000,
     )
-    budget = sum(
-        s.count * base.components.num_params(s.out_features, s.in_features)
-        for s in shapes.linears
-        if s.role in ("attention", "mlp")
-    )
+    resolved = ResolvedRun(base, model.shapes, find_task(base.task), adapted_layers(base, model.shapes))
+    budget = count_params(resolved)
     found = {}
     for name, method in ARMS.items():
-        settings = {} if method == "cdka" else match(method, budget, base, shapes).settings
+        settings = {} if method == "cdka" else match(method, budget, resolved).settings
         found[name] = base if method == "cdka" else base.with_(**{"components": None, **settings})
     return found
 
 
-def _data(length: int) -> TextSplit:
+def _data(length: int, vocab_size: int) -> TextSplit:
     """Random tokens, all judged but the first."""
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(4, 500, (64, length), generator=generator).tolist()
+    tokens = torch.randint(4, vocab_size - 4, (64, length), generator=generator).tolist()
     return TextSplit(
         kind="causal-lm",
         source=Ragged.of([row[:1] for row in tokens]),
@@ -142,15 +167,19 @@ def _data(length: int) -> TextSplit:
     )
 
 
-def _measure(specs: list[RunSpec], device: torch.device, rounds: int, length: int) -> dict[str, Any]:
-    """Tokens per second over all runs of a pack (median step), peak memory and trained parameters."""
+def _measure(
+    source: _Model, specs: list[RunSpec], device: torch.device, rounds: int, length: int, title: str
+) -> dict[str, Any]:
+    """Tokens per second over all runs of a pack (median step), peak memory and trained parameters.
+
+    ``title`` opens the lines of progress: one for each step, at most every two seconds.
+    """
+    print_message(f"{title}: loading")
     _clean(device)
     dtype = torch.float32 if specs[0].method == "full" else resolve_dtype("auto", device)
-    torch.manual_seed(0)
-    base = LlamaForCausalLM(_config(device)).to(device, dtype)
-    model = attach(Loaded(base, ()), specs).to(device)
+    model = attach(Loaded(source.fresh(dtype), ()), specs).to(device)
     model.train()
-    data, objective = _data(length), NextToken(1, None)
+    data, objective = _data(length, source.vocab_size), NextToken(1)
     with tempfile.TemporaryDirectory() as folder:
         members = []
         for index, spec in enumerate(specs):
@@ -159,7 +188,11 @@ def _measure(specs: list[RunSpec], device: torch.device, rounds: int, length: in
     for _ in range(WARM_UP):
         _step(model, members, data, objective, device)
     seconds, now = [], time.perf_counter if device.type == "cuda" else time.process_time
-    for _ in range(rounds):
+    told = time.monotonic()
+    for done in range(rounds):
+        if time.monotonic() - told >= TOLD_EVERY_S:
+            told = time.monotonic()
+            print_message(f"{title}: step {done}/{rounds}, {statistics.median(seconds or [0.0]):.2f} s each")
         _wait(device)
         start = now()
         _step(model, members, data, objective, device)
@@ -208,7 +241,7 @@ def _clean(device: torch.device) -> None:
 def show(document: dict[str, Any]) -> None:
     """Prints a Markdown table, as it stands in the README."""
     print(
-        f"{document['device_name']}, {document['date']}: a random-weight Llama, {document['base_params'] / 1e6:,.1f}M "
+        f"{document['device_name']}, {document['date']}: {document['model']}, {document['base_params'] / 1e6:,.1f}M "
         f"parameters, in {document['dtype']}, batch {document['batch_size']} x {document['length']}, torch "
         f"{document['versions']['torch']}, PEFT {document['versions']['peft']}, median of {document['rounds']} steps "
         f"({document['clock']}).\n"

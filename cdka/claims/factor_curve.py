@@ -15,6 +15,8 @@ import pandas as pd
 from cdka.claims.catalogue import STUDIES
 from cdka.claims.judge import runs_by_regime
 from cdka.compare import Measure, StoreSource, compare
+from cdka.runs.events import Evaluated
+from cdka.runs.metrics import TEST_ACCURACY, measure_of
 from cdka.runs.run import Run, Sweep
 from cdka.runs.store import Store
 from cdka.stats.intervals import band
@@ -42,7 +44,7 @@ class Course:
     slopes: tuple[tuple[int, float, float, float], ...]
 
 
-def courses_of(store: Store, sweep: Sweep, metric: str = "accuracy") -> tuple[str, list[Course]]:
+def courses_of(store: Store, sweep: Sweep, metric: str = TEST_ACCURACY) -> tuple[str, list[Course]]:
     """The factor that a study varies, and its course in each regime; empty for a study of something else."""
     rules = [claim.rule for claim in STUDIES[sweep.plan["study"]].claims]
     factor = next((FACTORS[rule] for rule in rules if rule in FACTORS), "")
@@ -52,7 +54,7 @@ def courses_of(store: Store, sweep: Sweep, metric: str = "accuracy") -> tuple[st
     return factor, [one for one in found if one is not None]
 
 
-def course(store: Store, runs: Sequence[Run], regime: str, factor: str, metric: str = "accuracy") -> Course | None:
+def course(store: Store, runs: Sequence[Run], regime: str, factor: str, metric: str = TEST_ACCURACY) -> Course | None:
     """The course of the CDKA runs of one regime; None where they do not vary ``factor`` or none has ended."""
     own = [run.run_id for run in runs if run.spec.method == "cdka"]
     if not own:
@@ -81,15 +83,16 @@ def course(store: Store, runs: Sequence[Run], regime: str, factor: str, metric: 
 
 def _along(curves: pd.DataFrame, runs: Sequence[Run], factor: str, metric: str) -> tuple:
     """(step, slope, low, high) at every step where validation was looked at by all levels of some seed."""
-    if curves.empty or metric not in curves.columns:
+    column = f"eval/{measure_of(metric)}"
+    if curves.empty or column not in curves.columns:
         return ()
     where = {
         run.run_id: (int(getattr(run.spec.components, factor)), run.spec.seed) for run in runs if run.spec.components
     }
-    seen = curves[(curves["kind"] == "eval") & curves["run_id"].isin(where)]
+    seen = curves[(curves["kind"] == Evaluated.kind) & curves["run_id"].isin(where)]
     level, seed = (seen["run_id"].map(lambda run_id, i=i: where[run_id][i]) for i in (0, 1))
     values = seen.assign(level=level, seed=seed).pivot_table(
-        index=["step", "level"], columns="seed", values=metric, dropna=False
+        index=["step", "level"], columns="seed", values=column, dropna=False
     )
     levels = sorted({level for level, _ in where.values()})
     along = []

@@ -15,6 +15,7 @@ import numpy as np
 from cdka.claims.catalogue import STUDIES, Claim
 from cdka.claims.rules import MARGIN, RULES, Case
 from cdka.errors import CdkaError
+from cdka.runs.metrics import TEST_ACCURACY, full_name
 from cdka.runs.run import Run, Sweep
 from cdka.runs.store import Store
 from cdka.stats import interval
@@ -55,10 +56,10 @@ class Finding:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Finding:
         """The finding that ``to_dict`` wrote."""
-        return cls(**data)
+        return cls(**{**data, "metric": full_name(data["metric"])})
 
 
-def judge(store: Store, sweep: Sweep, metric: str = "accuracy") -> list[Finding]:
+def judge(store: Store, sweep: Sweep, metric: str = TEST_ACCURACY) -> list[Finding]:
     """One finding per claim and regime of the study that ``sweep`` ran, claim by claim.
 
     Raises CdkaError for a sweep that is not a study.

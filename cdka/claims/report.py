@@ -25,6 +25,7 @@ from cdka.compare import Measure, StoreSource, compare
 from cdka.errors import CdkaError
 from cdka.formatting import plural
 from cdka.machine import cores
+from cdka.runs.metrics import TEST_ACCURACY, measure_of, words_of
 from cdka.runs.run import Run, Sweep
 from cdka.runs.store import Store
 
@@ -56,7 +57,7 @@ def check_target(path: Path) -> None:
         raise CdkaError(f"the report's folder must exist: got {str(path.parent)!r}. Create it first.")
 
 
-def report(store: Store, sweeps: Sequence[Sweep], metric: str = "accuracy", name: str = "studies") -> Report:
+def report(store: Store, sweeps: Sequence[Sweep], metric: str = TEST_ACCURACY, name: str = "studies") -> Report:
     """The report of finished studies, in the order given. ``name`` is the stem of its files."""
     figures: dict[str, str] = {}
     findings = {sweep.sweep_id: judge(store, sweep, metric) for sweep in sweeps}
@@ -115,9 +116,9 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
         f"Written by `cdka study` from its own runs: {facts['runs']} runs{time} ({facts['date']}; {facts['machine']}; "
         f"{versions}). Repeat with:\n\n    {command}\n\n"
         f"Regimes: {told} The verdicts differ between regimes, so each is told apart.\n\n"
-        f"Metric: test {metric} at the final step, read once. Each seed gives one number; the interval is the 95 % t "
-        "interval over seeds, not corrected for the number of verdicts: of twenty without any effect one would miss "
-        "zero by chance. *Supported* and *contradicted* say on which side of zero the interval lies, not that the "
+        f"Metric: {words_of(metric)} at the final step, read once. Each seed gives one number; the interval is the "
+        "95 % t interval over seeds, not corrected for the number of verdicts: of twenty without any effect one would "
+        "miss zero by chance. *Supported* and *contradicted* say on which side of zero the interval lies, not that the "
         "effect is large: read its size. A small model on a small task is what this is about, nothing else.\n"
     )
 
@@ -170,11 +171,12 @@ def _section(
     lines = [f"## {study.title}\n", f"**Claim** ({study.source}): {study.claim}\n", f"**Design:** {study.design}\n"]
     if courses:
         file = f"{name}-{study.name}.svg"
-        figures[file] = ladder_svg(factor, courses, metric)
-        lines.append(f"![{metric} over {factor}, and its slope along training]({file})\n")
+        figures[file] = ladder_svg(factor, courses, measure_of(metric))
+        lines.append(f"![{measure_of(metric)} over {factor}, and its slope along training]({file})\n")
         lines.append(
-            f"Left of each pair: {metric} over {factor} at the end, a small dot per run. Right: what a doubling of "
-            f"{factor} changes on validation as training goes on, from the same runs. Bars and bands: 95 %.\n"
+            f"Left of each pair: {measure_of(metric)} over {factor} at the end, a small dot per run. Right: what a "
+            f"doubling of {factor} changes on validation as training goes on, from the same runs. Bars and bands: "
+            "95 %.\n"
         )
     for regime, runs in by_regime.items():
         lines += [f"### {regime.capitalize()} regime\n"]
@@ -188,7 +190,7 @@ def _table(store: Store, runs: Sequence[Run], metric: str, along: Course | None,
     source = StoreSource(store, run_ids=[run.run_id for run in runs])
     arms = compare(source, Measure(metric=metric)).arms
     steps = {} if along is None else {step["to"]: step for step in along.steps}
-    head = ["arm", "parameters", metric, "SD", "95 % interval", "seeds"]
+    head = ["arm", "parameters", measure_of(metric), "SD", "95 % interval", "seeds"]
     align = ["---", "---:", "---:", "---:", "---:", "---:"]
     if steps:
         head.append("from the one above")

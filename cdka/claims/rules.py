@@ -19,6 +19,8 @@ from cdka.components import Components
 from cdka.cost.adapter import num_params
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
+from cdka.runs.events import Step
+from cdka.runs.metrics import EVAL_ACCURACY, TRAIN_LOSS, measure_of
 from cdka.runs.run import Run
 from cdka.runs.states import KEPT, RunState
 from cdka.runs.store import Store
@@ -62,6 +64,11 @@ class Case:
         return compare(source, Measure(metric=self.metric), choose_lr=self.searched)
 
     @property
+    def measure(self) -> str:
+        """The metric without its split, as the sentences name it."""
+        return measure_of(self.metric)
+
+    @property
     def layers(self) -> list:
         """The layers that the runs adapt."""
         return list(select(find_model(self.runs[0].spec.model), self.runs[0].spec.target_modules))
@@ -74,7 +81,7 @@ def _slope(factor: str, sign: float) -> Callable[[Case], Evidence]:
         levels = {row.arm: int(getattr(row, factor)) for row in found.arms[found.arms["method"] == "cdka"].itertuples()}
         values = slopes(found.table, rungs, levels).to_numpy(dtype=float) if rungs else np.empty(0)
         remark = _course(found, rungs, levels, factor) if rungs else ""
-        return Evidence(sign * values, f"{case.metric} per doubling of {factor}", sign, 0.0, remark)
+        return Evidence(sign * values, f"{case.measure} per doubling of {factor}", sign, 0.0, remark)
 
     return rule
 
@@ -112,7 +119,7 @@ def _diminishes(case: Case) -> Evidence:
     """The first doubling's gain minus the last one's."""
     found = case.compared()
     rungs = find_series(found.arms, "r", found.settings)
-    unit = f"gain in {case.metric} of the first doubling of r over that of the last"
+    unit = f"gain in {case.measure} of the first doubling of r over that of the last"
     if not rungs or len(rungs[0]) < 3:
         return Evidence(np.empty(0), unit)
     steps = found.table.loc[rungs[0]].diff().iloc[1:]
@@ -129,7 +136,7 @@ def _pairs(case: Case) -> Evidence:
         for better, worse in pairs(case.layers)
         if better in arms and worse in arms
     }
-    unit = f"{case.metric} of r2 > r1 over r1 > r2 at equal parameters"
+    unit = f"{case.measure} of r2 > r1 over r1 > r2 at equal parameters"
     if not differences:
         return Evidence(np.empty(0), unit)
     values = pd.concat(differences.values(), axis=1).mean(axis=1, skipna=False).to_numpy(dtype=float)
@@ -150,14 +157,14 @@ def _against_lora(margin: float, opponent: str = "first") -> Callable[[Case], Ev
             named.sort(key=lambda arm: -num_params(case.layers, _components(found, arm)))
         cdka = next(iter(named), None)
         if not lora or cdka is None:
-            return Evidence(np.empty(0), f"{case.metric} of CDKA over LoRA")
+            return Evidence(np.empty(0), f"{case.measure} of CDKA over LoRA")
         best = max(lora, key=lambda arm: _on_validation(found, arm))
         values = (found.table.loc[cdka] - found.table.loc[best]).to_numpy(dtype=float)
         remark = f" Supported where the whole interval is above -{margin:g}." if margin else ""
         if case.searched:
             remark += _rates(case, found, {"CDKA": cdka, "LoRA": best})
         return Evidence(
-            values + margin, f"{case.metric} of {found.labels[cdka]} over {found.labels[best]}", 1.0, margin, remark
+            values + margin, f"{case.measure} of {found.labels[cdka]} over {found.labels[best]}", 1.0, margin, remark
         )
 
     return rule
@@ -176,7 +183,7 @@ def _rates(case: Case, found: Comparison, arms: dict[str, str]) -> str:
 def _on_validation(found: Comparison, arm: str) -> float:
     """The mean accuracy of an arm on validation; of two scalings of LoRA the better is chosen by it."""
     rows = found.frame[(found.frame["arm"] == arm) & found.frame["status"].isin(KEPT)]
-    score = float(rows["validation_accuracy"].astype(float).mean()) if "validation_accuracy" in rows else np.nan
+    score = float(rows[EVAL_ACCURACY].astype(float).mean()) if EVAL_ACCURACY in rows else np.nan
     return score if np.isfinite(score) else -np.inf
 
 
@@ -211,9 +218,11 @@ def instability(store: Store, runs: list[Run]) -> dict[str, float]:
     Of the mean over ``SMOOTH`` steps, so that the noise of single batches does not count.
     """
     curves = store.curves([run.run_id for run in runs])
-    train = curves[curves["kind"] == "step"] if len(curves) else pd.DataFrame({"run_id": [], "step": [], "loss": []})
+    train = (
+        curves[curves["kind"] == Step.kind] if len(curves) else pd.DataFrame({"run_id": [], "step": [], TRAIN_LOSS: []})
+    )
     by_run = {
-        run_id: rows.sort_values("step")["loss"].to_numpy(dtype=float) for run_id, rows in train.groupby("run_id")
+        run_id: rows.sort_values("step")[TRAIN_LOSS].to_numpy(dtype=float) for run_id, rows in train.groupby("run_id")
     }
     return {
         run.run_id: 1.0 if run.status == RunState.FAILED else roughness(by_run.get(run.run_id, np.empty(0)))
@@ -242,7 +251,7 @@ def _correlates(case: Case) -> Evidence:
     if whole and sizes.nunique() > 1 and sizes.notna().all():
         by_size = np.mean([stats.spearmanr(sizes, found.table[seed]).statistic for seed in whole])
         remark = f" The number of parameters alone: {by_size:+.3f}."
-    unit = f"rank correlation of predicted alignment with {case.metric}"
+    unit = f"rank correlation of predicted alignment with {case.measure}"
     return Evidence(values, unit, remark=remark, bound=1.0)
 
 

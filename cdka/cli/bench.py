@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="only what the targets are stated for")
     parser.add_argument("--rounds", type=int, help="timed rounds per cell (default: the bench's own, at least 20)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0 (default: auto)")
+    parser.add_argument("--model", metavar="FOLDER", help="with train: a causal language model to measure on")
     parser.add_argument("--markdown", action="store_true", help="the table of targets alone, as the README has it")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> None:
     bench = find_bench(args.bench)
     if args.markdown and not hasattr(bench, "markdown"):
         raise CdkaError(f"--markdown goes with a bench that has targets, such as layer: got {args.bench!r}.")
+    if args.model is not None and args.bench != "train":
+        raise CdkaError(f"--model goes with the bench train: got {args.bench!r}. Leave it out.")
     document = bench.run(args)
     if args.json:
         print_json(document)

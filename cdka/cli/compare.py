@@ -9,7 +9,7 @@ from cdka.compare.measure import AGGREGATIONS, FINAL, STEP
 from cdka.terminal import print_json, print_message, print_table
 
 HELP = "Compare the finished runs of a sweep, or of a claim bundle: arms with intervals, verdicts, trends."
-EXAMPLE = "cdka compare my-sweep --metric accuracy --export claim.zip"
+EXAMPLE = "cdka compare my-sweep --metric test/accuracy --export claim.zip"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="id or name of a sweep, a claim bundle FILE.zip, or: example (default: the newest sweep)",
     )
     parser.add_argument(
-        "--metric", help="accuracy, loss, or any metric of the runs (default: accuracy, or what a bundle claims)"
+        "--metric",
+        help="test/accuracy, eval/accuracy, eval/loss, or any metric of the runs (default: test/accuracy, or what a "
+        "bundle claims); accuracy is short for test/accuracy (with --aggregation best or step: eval/accuracy), and "
+        "loss for eval/loss",
     )
     parser.add_argument("--aggregation", help=f"{', '.join(AGGREGATIONS)} (default: final, or as a bundle claims)")
     parser.add_argument("--step", type=int, help="the step to compare at, with --aggregation step")

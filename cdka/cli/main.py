@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "fine-tune once and report the result",
     "sweep": "fine-tune a grid of configurations over several seeds",
     "study": "test one of the paper's claims in one go",
+    "try": "ask a fine-tuned model a question, beside its base",
     "runs": "list, show, stop, retry or remove runs",
     "compare": "compare the finished runs of a sweep",
     "import": "read any LoRA, LoKr, LoHa or CDKA file as a CDKA adapter, exactly",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cdka.cost.time import time_left_s
 from cdka.engine import local
 from cdka.errors import CdkaError
+from cdka.runs.metrics import EVAL_ACCURACY
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
@@ -31,16 +32,31 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def speed(per_second: float) -> str:
+    """A speed with digits that mean something: ``1,234``, ``53``, ``2.4``, ``0.31``."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
 def describe(run: Run) -> str:
-    """One line about a run at work: ``training 60/200: 0:04 < 0:10, 810 samples/s, validation accuracy 0.71``."""
+    """One line about a run at work: ``training 60/200: 0:04 < 0:10, 810 samples/s, validation accuracy 0.71``.
+
+    While something is judged: ``evaluating 32/64 examples, step 60/200: 0:04 < 0:10``.
+    """
     if run.status == RunState.QUEUED:
         return "queued"
-    parts = [f"{run.phase or run.status} {run.step}/{run.spec.steps}"]
+    steps, progress = f"{run.step}/{run.spec.steps}", run.progress
+    training = not progress or progress["unit"] == "steps"
+    if training or progress["phase"] != run.phase:
+        parts = [f"{run.phase or run.status} {steps}"]
+    else:
+        parts = [f"{run.phase} {progress['done']:.0f}/{progress['of']} {progress['unit']}, step {steps}"]
     if run.remaining_s is not None:
         parts[0] += f": {clock(run.elapsed_s)} < {clock(run.remaining_s)}"
-        parts.append(f"{run.samples_per_s:,.0f} samples/s")
-    if run.last_eval.get("accuracy") is not None:
-        parts.append(f"validation accuracy {run.last_eval['accuracy']:.3f}")
+        parts.append(f"{speed(run.samples_per_s)} samples/s")
+        if progress.get("tokens_per_s"):
+            parts.append(f"{speed(progress['tokens_per_s'])} tokens/s")
+    if (accuracy := run.last_eval.get(EVAL_ACCURACY)) is not None:
+        parts.append(f"validation accuracy {accuracy:.3f}")
     return ", ".join(parts)
 
 
@@ -54,6 +70,7 @@ class Bar:
         self._bar: Progress | None = None
         self._drawn = -math.inf
         self._last = ""
+        self._phases: list[str | None] = []
 
     def __enter__(self) -> Bar:
         if sys.stderr.isatty():

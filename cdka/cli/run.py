@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, spec_settings
 from cdka.errors import CdkaError
+from cdka.runs.metrics import TEST_ACCURACY, with_old_names
 from cdka.runs.resolve import spec_for
 from cdka.runs.run import Run
 from cdka.runs.store import Store
@@ -29,16 +31,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def document(run: Run) -> dict[str, Any]:
-    """A run as JSON: what the contract of ``cdka run --json`` names, and its error if it has one."""
+    """A run as the JSON of ``cdka run --json``; its metrics stand there under the short names of 0.1.0 too."""
     kept = run.status.is_kept()
     return {
         "run_id": run.run_id,
         "status": run.status,
         "num_params": run.num_params,
-        "metrics": dict(run.metrics),
+        "metrics": with_old_names(run.metrics),
         "seconds": run.seconds,
         "adapter_dir": str(run.adapter_dir) if kept else None,
+        "best_adapter_dir": str(run.best_adapter_dir) if kept and run.best_adapter_dir else None,
+        "judged": judged(run.metrics) if kept else None,
+        **({"retained": retained(run.metrics)} if kept and run.spec.retain else {}),
         "error": run.error,
+    }
+
+
+def judged(metrics: Mapping[str, Any]) -> dict[str, list[int | None]]:
+    """How many examples of each split were judged, and of how many."""
+    return {split: [metrics.get(f"{split}/examples"), metrics.get(f"{split}/of")] for split in ("eval", "test")}
+
+
+def retained(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was to be retained, judged before and after."""
+    return {
+        when: {name: metrics.get(f"retained/{when}_{name}") for name in ("accuracy", "loss", "examples")}
+        for when in ("before", "after")
     }
 
 
@@ -64,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(document(ended))
     elif ended.status.is_kept():
-        accuracy = ended.metrics.get("accuracy")
+        accuracy = ended.metrics.get(TEST_ACCURACY)
         measured = "no accuracy" if accuracy is None else f"test accuracy {accuracy:.3f}"
         print(f"{ended.status}: {measured}, {ended.num_params:,} parameters, {ended.seconds:.1f} s")
         print(f"adapter: {ended.adapter_dir}")

@@ -11,6 +11,7 @@ from cdka.cli.progress import clock
 from cdka.cli.run import document
 from cdka.engine import local
 from cdka.errors import CdkaError, unknown
+from cdka.runs.metrics import EVAL_ACCURACY, TEST_ACCURACY
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
@@ -50,6 +51,26 @@ def _state(run: Run) -> dict[str, Any]:
     }
 
 
+_HEAD = (
+    "run",
+    "status",
+    "step",
+    "method",
+    "model",
+    "task",
+    "seed",
+    "parameters",
+    "validation",
+    "test",
+    "time",
+    "asked",
+)
+
+
+def _share(accuracy: float | None) -> str:
+    return "" if accuracy is None else f"{accuracy:.3f}"
+
+
 def _list(store: Store, args: argparse.Namespace) -> None:
     if args.top < 0:
         raise CdkaError(f"--top must be 0 (all) or a positive integer: got {args.top}.")
@@ -63,7 +84,7 @@ def _list(store: Store, args: argparse.Namespace) -> None:
         return print_json({"runs": [_state(run) for run in shown], "total": len(runs)})
     rows = []
     for run in shown:
-        accuracy = run.metrics.get("accuracy", run.last_eval.get("accuracy"))
+        validation = run.metrics.get(EVAL_ACCURACY, run.last_eval.get(EVAL_ACCURACY))
         rows.append(
             [
                 run.run_id,
@@ -74,12 +95,26 @@ def _list(store: Store, args: argparse.Namespace) -> None:
                 run.spec.task,
                 run.spec.seed,
                 "" if run.num_params is None else f"{run.num_params:,}",
-                "" if accuracy is None else f"{accuracy:.3f}",
+                _share(validation),
+                _share(run.metrics.get(TEST_ACCURACY)),
                 "" if run.seconds is None else clock(run.seconds),
                 f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(run.created_at))}",
             ]
         )
-    head = ["run", "status", "step", "method", "model", "task", "seed", "parameters", "accuracy", "time", "asked for"]
+    head = [
+        "run",
+        "status",
+        "step",
+        "method",
+        "model",
+        "task",
+        "seed",
+        "parameters",
+        "validation",
+        "test",
+        "time",
+        "asked for",
+    ]
     print_table(head, rows)
     if len(runs) > len(shown):
         print_message(f"{len(shown)} of {len(runs)} runs; --top 0 lists all")
@@ -92,7 +127,8 @@ def _show(store: Store, args: argparse.Namespace) -> None:
     if args.json:
         return print_json({**_state(run), "attempts": attempts})
     facts = _state(run)
-    facts |= {f"metrics.{key}": value for key, value in facts.pop("metrics").items()}
+    del facts["metrics"]
+    facts |= {f"metrics.{key}": value for key, value in run.metrics.items()}
     facts |= {f"spec.{key}": value for key, value in facts.pop("spec").items()}
     print_table(["", ""], [[key, value] for key, value in facts.items() if value not in (None, {}, [])])
     return None

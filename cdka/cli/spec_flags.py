@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.runs.spec import FIELD_NAMES, RunSpec
+from cdka.tasks.catalogue import TASKS
+from cdka.tasks.options import COPIES
 
 _NOT_FLAGS = ("model", "task")
 """Fields that every command declares in its own way."""
@@ -21,24 +24,32 @@ def add_spec_arguments(parser: argparse.ArgumentParser, *, without: Sequence[str
         if one.name in (*_NOT_FLAGS, *without):
             continue
         facts = one.metadata
-        text = facts["help"] + (f": {', '.join(facts['choices'])}" if "choices" in facts else "")
+        known = ", ".join(filter(None, (*facts.get("choices", ()), *facts.get("words", ()))))
+        text = facts["help"] + (f": {known}" if known else "")
         parser.add_argument(
             f"--{facts.get('flag', one.name.replace('_', '-'))}",
             dest=one.name,
             help=text.replace("%", "%%"),
             **_how_given(str(one.type), facts.get("metavar")),
         )
+    parser.add_argument("--epochs", type=float, metavar="N", help="passes over the training data, in place of --steps")
 
 
 def _how_given(kind: str, metavar: str | None) -> dict[str, Any]:
     """The arguments of ``add_argument`` for a field of this type."""
     if kind == "bool":
-        return {"action": "store_true", "default": None}
+        return {"action": argparse.BooleanOptionalAction, "default": None}
+    if kind == "int | str":
+        return {"type": _number_or_word, "metavar": metavar or "N"}
     if kind.startswith("Mapping"):
         return {"action": "append", "metavar": metavar}
     if kind.startswith(("int", "float")):
         return {"type": int if kind.startswith("int") else float, "metavar": metavar or "N"}
     return {"metavar": metavar or "NAME"}
+
+
+def _number_or_word(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdecimal() else text
 
 
 def spec_settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -55,8 +66,19 @@ def spec_settings(args: argparse.Namespace) -> dict[str, Any]:
         pairs = [_pair(text, "--pattern", "q_proj=2,8,4") for text in given["component_pattern"]]
         given["component_pattern"] = {name: Components.parse(value) for name, value in pairs}
     if "task_options" in given:
-        given["task_options"] = dict(_pair(text, "--task-option", "split=train") for text in given["task_options"])
+        options = dict(_pair(text, "--task-option", "split=train") for text in given["task_options"])
+        given["task_options"] = {key: _absolute(value) if key in COPIES else value for key, value in options.items()}
+    if given.get("retain") and given["retain"] not in TASKS:
+        given["retain"] = str(Path(given["retain"]).expanduser().resolve())
+    if args.epochs is not None:
+        given["epochs"] = args.epochs
     return given
+
+
+def _absolute(text: str) -> str:
+    """A path that is there, for a worker that runs in another folder; anything else as it is."""
+    path = Path(text).expanduser()
+    return str(path.resolve()) if path.exists() else text
 
 
 def seeds(text: str) -> int | list[int]:

@@ -14,6 +14,7 @@ from cdka.compare.measure import Measure
 from cdka.compare.source import Source
 from cdka.errors import CdkaError, unknown
 from cdka.formatting import plural
+from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT, WAITING
 from cdka.stats.paired import ALPHA, TOP_UP, reference_pairs, verdicts
 from cdka.stats.pareto import pareto
@@ -198,7 +199,7 @@ def best_rates(frame: pd.DataFrame, asked: Mapping[str, Mapping[str, Any]]) -> l
     eligible, so that a rate with one lucky seed cannot win.
     """
     column, sign = next(
-        ((name, sign) for name, sign in (("validation_accuracy", 1), ("validation_loss", -1)) if name in frame),
+        ((name, sign) for name, sign in ((EVAL_ACCURACY, 1), (EVAL_LOSS, -1)) if name in frame),
         (None, 1),
     )
     groups: dict[str, list[str]] = {}

@@ -8,16 +8,23 @@ import numpy as np
 import pandas as pd
 
 from cdka.errors import CdkaError, unknown
+from cdka.runs.events import Evaluated
+from cdka.runs.metrics import (
+    EVAL_ACCURACY,
+    EVAL_BEST_ACCURACY,
+    EVAL_LOSS,
+    TEST_ACCURACY,
+    TEST_LOSS,
+    TRAIN_LOSS,
+    full_name,
+    words_of,
+)
 from cdka.stats.intervals import SHARE, UNBOUNDED
 
 FINAL, BEST, STEP = "final", "best", "step"
 AGGREGATIONS = (FINAL, BEST, STEP)
 _LOWER = ("loss", "perplexity", "seconds", "num_params", "bytes", "error", "elapsed")
-_ON_CURVES = ("accuracy", "loss")
-_COLUMNS = {
-    (FINAL, "loss"): "validation_loss",
-    (BEST, "accuracy"): "best_validation_accuracy",
-}
+_FIRST = (TEST_ACCURACY, EVAL_ACCURACY, EVAL_LOSS, TEST_LOSS, TRAIN_LOSS)
 _NOT_METRICS = frozenset(
     (
         "run_id",
@@ -41,8 +48,8 @@ _NOT_METRICS = frozenset(
         "arm_label",
         "value",
         "best_step",
-        "test_examples",
-        "validation_examples",
+        "test/examples",
+        "eval/examples",
         "steps_done",
         "attempt",
         "phase",
@@ -51,24 +58,27 @@ _NOT_METRICS = frozenset(
 
 
 def metrics_of(frame: pd.DataFrame) -> list[str]:
-    """The metrics that the runs of ``frame`` have values for, accuracy and loss first."""
+    """The metrics that the runs of ``frame`` have values for, accuracies and losses first."""
     found = [
         name
         for name in frame.columns
         if name not in _NOT_METRICS and pd.api.types.is_numeric_dtype(frame[name]) and frame[name].notna().any()
     ]
-    if "validation_loss" in found and "loss" not in found:
-        found.append("loss")
-    rank = {"accuracy": 0, "loss": 1}
-    return sorted(found, key=lambda name: rank.get(name, 2))
+    return sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+
+
+def measured_along_the_way(metric: str) -> bool:
+    """True for what every evaluation measures: the metrics of the validation split."""
+    return metric.startswith("eval/") and metric not in (EVAL_BEST_ACCURACY, "eval/examples")
 
 
 @dataclass(frozen=True)
 class Measure:
     """One number per run: ``metric`` at the end, at its best on validation, or on validation at ``step``.
 
-    ``accuracy`` at the end is the test accuracy, read once; everything along the way is validation.
-    Raises CdkaError for an unknown aggregation, a step that is missing, or a metric without a curve.
+    The test metrics are read once, at the end; everything along the way is validation. The short names of 0.1.0 are
+    understood: ``accuracy`` is ``test/accuracy`` at the end and ``eval/accuracy`` along the way, ``loss`` is
+    ``eval/loss``. Raises CdkaError for an unknown aggregation, a step that is missing, or a metric without a curve.
     """
 
     metric: str = "accuracy"
@@ -78,10 +88,11 @@ class Measure:
     def __post_init__(self) -> None:
         if self.at not in AGGREGATIONS:
             raise unknown("aggregation", self.at, AGGREGATIONS)
-        if self.at != FINAL and self.metric not in _ON_CURVES:
+        object.__setattr__(self, "metric", full_name(self.metric, along_the_way=self.at != FINAL))
+        if self.at != FINAL and not measured_along_the_way(self.metric):
             raise CdkaError(
-                f"only {' and '.join(_ON_CURVES)} are measured along the way: got metric={self.metric!r} "
-                f"with aggregation {self.at!r}. Use aggregation final."
+                f"only metrics of the validation split are measured along the way: got metric={self.metric!r} with "
+                f"aggregation {self.at!r}. Use {EVAL_ACCURACY}, {EVAL_LOSS}, or aggregation final."
             )
         if (self.at == STEP) != (self.step is not None) or (self.step is not None and self.step < 0):
             raise CdkaError(f"aggregation step needs a step of at least 0, others none: got step={self.step!r}.")
@@ -104,12 +115,12 @@ class Measure:
     @property
     def header(self) -> str:
         """The words that stand above every number of this measure."""
-        words = self.metric.replace("_", " ")
+        words = words_of(self.metric)
         if self.at == STEP:
-            return f"validation {words} at step {self.step}"
+            return f"{words} at step {self.step}"
         if self.at == BEST:
-            return f"best validation {words} of each run"
-        return {"accuracy": "test accuracy at the end", "loss": "validation loss at the end"}.get(self.metric, words)
+            return f"best {words} of each run"
+        return f"{words} at the end" if self.metric in _FIRST else words
 
     def values(self, frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.Series:
         """One float per row of ``frame``, NaN where the run has none (yet).
@@ -117,21 +128,22 @@ class Measure:
         Best and step read the evaluations in ``curves`` (``Store.curves``), and best falls back on the run's own
         record. Raises CdkaError where no run knows the metric, or none was evaluated at the step.
         """
-        column = _COLUMNS.get((self.at, self.metric), self.metric if self.at == FINAL else None)
         if self.at == FINAL:
-            if column not in frame.columns:
+            if self.metric not in frame.columns:
                 raise unknown("metric", self.metric, metrics_of(frame), next_step="It appears once a run is done.")
-            return self._clean(frame[column])
+            return self._clean(frame[self.metric])
         found = self._from_curves(frame, curves)
-        if self.at == BEST and column in frame.columns:
-            found = found.fillna(self._clean(frame[column]))
+        if self.at == BEST and self.metric == EVAL_ACCURACY and EVAL_BEST_ACCURACY in frame.columns:
+            found = found.fillna(self._clean(frame[EVAL_BEST_ACCURACY]))
         return found
 
     def _from_curves(self, frame: pd.DataFrame, curves: pd.DataFrame | None) -> pd.Series:
         missing = pd.Series(np.nan, index=frame.index)
         if curves is None or curves.empty:
             return missing
-        evals = curves[(curves["kind"] == "eval") & curves["run_id"].isin(frame["run_id"])]
+        if self.metric not in curves.columns:
+            raise unknown("metric", self.metric, [name for name in curves.columns if measured_along_the_way(name)])
+        evals = curves[(curves["kind"] == Evaluated.kind) & curves["run_id"].isin(frame["run_id"])]
         if self.at == STEP:
             steps = sorted(int(step) for step in evals["step"].unique())
             if steps and self.step not in steps:

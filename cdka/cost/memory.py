@@ -221,7 +221,7 @@ def run_memory(run: ResolvedRun, device_type: str = "cpu") -> MemoryEstimate | N
             tuple(layer.linear for layer in run.layers),
             spec.components or Components(1, 1, spec.rank or 1),
             -(-spec.batch_size // spec.gradient_accumulation),
-            known_length or spec.max_length,
+            known_length or spec.expected_length,
             "bfloat16" if half else "float32" if spec.dtype in ("auto", "float64") else spec.dtype,
             spec.gradient_checkpointing,
             device_type,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from cdka.runs.database import StoreBusy, StoreFull
+from cdka.runs.events import LAST, Evaluated, Event, Failed, Phase, Progress, Start, Step
 from cdka.runs.job_queue import Batch, record_events, stop_requests
 from cdka.runs.store import Store
 
@@ -15,8 +15,7 @@ FLUSH_S = 0.1
 RETRY_S = 1.0
 STORE_WAIT_LIMIT_S = 60.0
 """Seconds that a locked database or a full disk is waited out before the worker gives up."""
-_ENDING = ("final", "failed", "cancelled")
-_AT_ONCE = ("phase", "start", "eval", *_ENDING)
+_AT_ONCE = (Phase, Start, Evaluated, *LAST)
 
 
 class Recorder:
@@ -40,22 +39,25 @@ class Recorder:
         """The runs that have not ended."""
         return sorted(self._open)
 
-    def add(self, index: int, event: dict[str, Any]) -> None:
+    def add(self, index: int, event: Event) -> None:
         """Take one event of one run; it is stored soon, and at once if people wait for it."""
         if index not in self._open:
             return
-        self._batches[index].events.append(event)
-        if event["kind"] in _ENDING:
+        waiting = self._batches[index].events
+        if isinstance(event, Progress):  # only the last one is of interest
+            waiting[:] = [earlier for earlier in waiting if not isinstance(earlier, Progress)]
+        waiting.append(event)
+        if isinstance(event, LAST):
             self._open.discard(index)
         due = FLUSH_S if self._failing_since is None else RETRY_S
-        at_once = event["kind"] in _AT_ONCE or self._precedes_checkpoint(event)
+        at_once = isinstance(event, _AT_ONCE) or self._precedes_checkpoint(event)
         if (at_once and self._failing_since is None) or time.monotonic() - self._flushed >= due:
             self.flush()
 
-    def _precedes_checkpoint(self, event: dict[str, Any]) -> bool:
+    def _precedes_checkpoint(self, event: Event) -> bool:
         """A checkpoint must not be ahead of the record: the attempt that resumes from it would leave a gap."""
         every = self._checkpoint_every
-        return bool(every) and event["kind"] == "step" and event["step"] % every == 0
+        return bool(every) and isinstance(event, Step) and event.step % every == 0
 
     def stop_requested(self, index: int) -> str | None:
         """The stop asked of a run: "keep", "cancel" or None. Looks it up at most ten times a second."""
@@ -101,7 +103,7 @@ class Recorder:
         """Every run that has not ended has failed, for one reason; False where even that could not be recorded."""
         try:
             for index in self.open_runs:
-                self.add(index, {"kind": "failed", "cause": cause, "step": None})
+                self.add(index, Failed(cause=cause))
             self.close()
         except (StoreBusy, StoreFull):
             return False

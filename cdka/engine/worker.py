@@ -14,19 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from cdka.engine import slots
 from cdka.engine.failures import EXIT_UNRECORDED, cause_of
 from cdka.engine.process import own_identity
 from cdka.engine.recorder import Recorder
+from cdka.runs.events import Evaluated, Event, Memory
 from cdka.runs.ids import run_directory
 from cdka.runs.job_queue import claim
 from cdka.runs.resolve import ResolvedRun, resolve_runs
 from cdka.runs.store import Store
 
 Train = Callable[
-    [Sequence[ResolvedRun], Sequence[Path], Callable[[int], str | None]], Iterator[tuple[int, dict[str, Any]]]
+    [Sequence[ResolvedRun], Sequence[Path], Callable[[int], str | None], Path], Iterator[tuple[int, Event]]
 ]
 
 _NICENESS, _OOM_SCORE = 5, "500"
@@ -91,10 +92,11 @@ def execute(job_spec: JobSpec, load: Callable[[], Train] = load_train) -> int:
         runs = resolve_runs(specs)
         train = load()
         _limit_threads(job_spec.slot.threads)
-        for index, event in train(runs, directories, recorder.stop_requested):
+        shared = store.home / "judging" / (store.run(claimed[0][0]).sweep_id or claimed[0][0])
+        for index, event in train(runs, directories, recorder.stop_requested, shared):
             recorder.add(index, event)
-            if event["kind"] == "eval":
-                recorder.add(index, {"kind": "memory", "peak_bytes": _peak_bytes()})
+            if isinstance(event, Evaluated):
+                recorder.add(index, Memory(peak_bytes=_peak_bytes()))
             if not recorder.open_runs:
                 break
         recorder.close()

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cdka.errors import CdkaError, unknown
+from cdka.models import gguf
 from cdka.models.config_shapes import shapes_of_directory, shapes_of_hub_id
 from cdka.models.shapes import FORMAT, ModelShapes, from_json
 from cdka.paths import assets_dir
@@ -49,7 +50,7 @@ def find_model(name: str) -> ModelShapes:
             return shapes
     names = [shapes.name for shapes in known]
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.is_dir() or path.suffix.lower() == gguf.SUFFIX:
         return shapes_of_directory(path, name)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return shapes_of_hub_id(name, [shapes.hub_id for shapes in known if shapes.hub_id])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cdka import childproc
 from cdka.errors import CdkaError, nearest
+from cdka.models import gguf
 from cdka.models.shapes import FORMAT, ModelShapes, from_json
 from cdka.paths import home_dir, write_atomically
 
@@ -22,7 +23,13 @@ _NEXT_STEP = "Give a local directory with a config.json, or a catalogue name (cd
 
 
 def shapes_of_directory(directory: Path, name: str) -> ModelShapes:
-    """Shapes of the model saved in ``directory``. Raises CdkaError where its config.json is missing or unusable."""
+    """Shapes of the model saved in ``directory``, or in a GGUF file, which is converted where it was not yet.
+
+    Raises CdkaError where its config.json is missing or unusable.
+    """
+    file = gguf.gguf_file(str(directory))
+    if file is not None:
+        directory = gguf.converted(file)
     config = directory / "config.json"
     if not config.is_file():
         hint = " It holds an adapter; give its base model." if (directory / "adapter_config.json").is_file() else ""

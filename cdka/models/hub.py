@@ -12,6 +12,7 @@ from typing import Any
 
 from cdka import childproc
 from cdka.errors import CdkaError
+from cdka.models import gguf
 from cdka.models.catalogue import list_models
 from cdka.paths import assets_dir
 
@@ -25,13 +26,17 @@ Download = Generator[dict[str, Any], None, Path]
 
 
 def local_path(name: str) -> Path | None:
-    """The folder of the embedded model or local directory called ``name``; None for a Hub id.
+    """The folder of the embedded model, local directory or converted GGUF file called ``name``; None for a Hub id.
 
-    Raises CdkaError for a folder that holds no model.
+    None too for a GGUF file that was not converted yet. Raises CdkaError for a folder that holds no model.
     """
     embedded = assets_dir() / name
     if "/" not in name and (embedded / "config.json").is_file():
         return embedded
+    file = gguf.gguf_file(name)
+    if file is not None:
+        folder = gguf.converted_folder(file)
+        return folder if (folder / "config.json").is_file() else None
     path = Path(name).expanduser()
     if not path.is_dir():
         return None
@@ -49,16 +54,25 @@ def hub_id_of(name: str) -> str:
 
 
 def download_model(name: str) -> Download:
-    """The folder of the model's files, downloaded where they are not here. Raises CdkaError."""
+    """The folder of the model's files, downloaded where they are not here. Raises CdkaError.
+
+    A GGUF file is converted, with ``{"phase": "converting", "done", "of"}`` in tensors meanwhile.
+    """
     folder = local_path(name)
     if folder is not None:
         return folder
+    file = gguf.gguf_file(name)
+    if file is not None:
+        return (yield from gguf.convert(file))
     return (yield from _download("fetch_model", hub_id_of(name)))
 
 
 def download_dataset(name: str, patterns: Sequence[str] = ()) -> Download:
-    """The folder of a data set: a local copy of its repository, or the files of its Hub id that match ``patterns``."""
-    if Path(name).expanduser().is_dir():
+    """The folder of a data set: a local copy of its repository, or the files of its Hub id that match ``patterns``.
+
+    A local copy may also be one file.
+    """
+    if Path(name).expanduser().exists():
         return Path(name).expanduser()
     return (yield from _download("fetch_dataset", name, patterns=list(patterns)))
 

@@ -16,7 +16,7 @@ from cdka.runs.transition import FRESH_ATTEMPT, change_state, end_attempt
 def request_stop(database: Database, run_id: str, keep: bool) -> RunState:
     """The state of the run after the request; see ``Store.request_stop``."""
     with database.write() as sql:
-        row = sql.execute("SELECT n, status, attempt, stop FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        row = sql.execute("SELECT n, status, attempt, stop_requested FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         if row is None:
             raise CdkaError(f"there is no run {run_id!r} any more.")
         status = RunState(row["status"])
@@ -28,8 +28,8 @@ def request_stop(database: Database, run_id: str, keep: bool) -> RunState:
             return RunState.CANCELLED
         if status.is_finished():
             return status
-        if not keep or row["stop"] is None:
-            change_state(sql, row["n"], RunState.STOPPING, stop="keep" if keep else "cancel")
+        if not keep or row["stop_requested"] is None:
+            change_state(sql, row["n"], RunState.STOPPING, stop_requested="keep" if keep else "cancel")
         return RunState.STOPPING
 
 

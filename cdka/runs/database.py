@@ -6,92 +6,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cdka.errors import CdkaError
+from cdka.runs.migrations import MIGRATIONS, drop_triggers, has_triggers
+from cdka.runs.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
 FILE_NAME = "runs.sqlite3"
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x43444B41  # "CDKA": tells our file from any other database
 BUSY_S = 10.0
 """How long a transaction waits for another program's before it gives up."""
 
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-_SCHEMA = """
-CREATE TABLE sweeps (
-    sweep_id   TEXT PRIMARY KEY,
-    name       TEXT NOT NULL,
-    plan       TEXT NOT NULL,
-    created_at REAL NOT NULL
-);
-CREATE TABLE runs (
-    n           INTEGER PRIMARY KEY AUTOINCREMENT,
-    run_id      TEXT NOT NULL UNIQUE,
-    sweep_id    TEXT REFERENCES sweeps (sweep_id),
-    pack_id     TEXT,
-    position    INTEGER NOT NULL,
-    spec        TEXT NOT NULL,
-    version     TEXT NOT NULL,
-    status      TEXT NOT NULL,
-    stop        TEXT CHECK (stop IN ('keep', 'cancel')),
-    attempt     INTEGER NOT NULL DEFAULT 0,
-    phase       TEXT,
-    step        INTEGER NOT NULL DEFAULT 0,
-    first_step  INTEGER NOT NULL DEFAULT 0,
-    samples     INTEGER NOT NULL DEFAULT 0,
-    elapsed_s   REAL,
-    last_eval   TEXT,
-    num_params  INTEGER,
-    peak_bytes  INTEGER,
-    metrics     TEXT NOT NULL DEFAULT '{}',
-    error       TEXT,
-    created_at  REAL NOT NULL,
-    started_at  REAL,
-    heard_at    REAL,
-    finished_at REAL,
-    worked_s    REAL
-);
-CREATE INDEX runs_by_status ON runs (status, position);
-CREATE INDEX runs_by_sweep ON runs (sweep_id);
-CREATE TABLE attempts (
-    n             INTEGER NOT NULL REFERENCES runs (n) ON DELETE CASCADE,
-    attempt       INTEGER NOT NULL,
-    job_id        TEXT NOT NULL,
-    slot          TEXT NOT NULL,
-    pid           INTEGER,
-    process_start TEXT,
-    boot_id       TEXT,
-    started_at    REAL NOT NULL,
-    finished_at   REAL,
-    status        TEXT,
-    error         TEXT,
-    versions      TEXT,
-    PRIMARY KEY (n, attempt)
-) WITHOUT ROWID;
-CREATE INDEX attempts_by_job ON attempts (job_id);
-CREATE TABLE events (
-    n       INTEGER NOT NULL REFERENCES runs (n) ON DELETE CASCADE,
-    attempt INTEGER NOT NULL,
-    seq     INTEGER NOT NULL,
-    kind    TEXT NOT NULL,
-    at      REAL NOT NULL,
-    body    TEXT NOT NULL,
-    PRIMARY KEY (n, attempt, seq)
-) WITHOUT ROWID;
-CREATE TABLE predictions (
-    n       INTEGER NOT NULL REFERENCES runs (n) ON DELETE CASCADE,
-    attempt INTEGER NOT NULL,
-    body    TEXT NOT NULL,
-    PRIMARY KEY (n, attempt)
-) WITHOUT ROWID;
-CREATE TABLE requests (
-    request_id TEXT PRIMARY KEY,
-    answer     TEXT NOT NULL,
-    created_at REAL NOT NULL
-) WITHOUT ROWID;
-"""
 
 
 class StoreBusy(CdkaError):
@@ -162,18 +88,13 @@ class Database:
         return connection
 
     def _prepare(self) -> None:
-        """Create the schema in an empty file; refuse a file that is not ours or newer than we are."""
-        if self._is_ready(self._reader):
+        """Create the tables in an empty file, migrate those of an older version; refuse what is not ours or newer."""
+        if self._version(self._reader) == SCHEMA_VERSION and not has_triggers(self._reader):
             return
         deadline = time.monotonic() + BUSY_S
         _insist(lambda: self._writer.execute("BEGIN IMMEDIATE"), deadline)
         try:
-            if not self._is_ready(self._writer):
-                for statement in _SCHEMA.split(";"):
-                    if statement.strip():
-                        self._writer.execute(statement)
-                self._writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                self._writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._upgrade(self._writer.cursor())
             self._writer.execute("COMMIT")
         except BaseException:
             if self._writer.in_transaction:
@@ -181,10 +102,42 @@ class Database:
             raise
         _insist(lambda: self._writer.execute("PRAGMA journal_mode = WAL"), deadline)
 
-    def _is_ready(self, connection: sqlite3.Connection) -> bool:
-        """True for our schema, False for an empty file; raises StoreUnreadable for anything else."""
+    def _upgrade(self, sql: sqlite3.Cursor) -> None:
+        version = self._version(self._writer)
+        if version == SCHEMA_VERSION:
+            drop_triggers(sql)
+            return
+        if version is None:
+            for statement in SCHEMA.split(";"):
+                sql.execute(statement)
+            sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        else:
+            self._back_up(version)
+            for step in range(version, SCHEMA_VERSION):
+                MIGRATIONS[step](sql)
+        sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _back_up(self, version: int) -> None:
+        """Copy the file as it is beside itself, whole or not at all: ``runs-schema1.sqlite3``."""
+        target = self.path.with_name(f"{self.path.stem}-schema{version}{self.path.suffix}")
+        part = target.with_name(target.name + ".part")
+        try:
+            part.unlink(missing_ok=True)
+            with closing(sqlite3.connect(part)) as copy:
+                self._reader.backup(copy)
+            part.replace(target)
+        except OSError as error:
+            raise StoreFull(
+                f"the run store is copied before it is upgraded, and that failed ({error.strerror}): {target}. Free "
+                "some disk space and try again; nothing was changed."
+            ) from None
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _version(self, connection: sqlite3.Connection) -> int | None:
+        """The version of our tables, None for an empty file; raises StoreUnreadable for anything else."""
         if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-            return False
+            return None
         if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise StoreUnreadable(f"not a run store of ours: {self.path}. Move it away, or set CDKA_HOME elsewhere.")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -193,7 +146,12 @@ class Database:
                 f"the run store was written by a newer version: schema {version}, this one reads up to "
                 f"{SCHEMA_VERSION}: {self.path}. Upgrade cdka-studio, or set CDKA_HOME elsewhere."
             )
-        return True
+        if version < 1:
+            raise StoreUnreadable(
+                f"the run store has no version: expected schema 1 to {SCHEMA_VERSION}, got {version}: {self.path}. It "
+                "was left untouched: restore a copy, or move it away to start anew."
+            )
+        return version
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -10,11 +10,26 @@ from typing import Any
 import pandas as pd
 
 from cdka.runs.database import Database
+from cdka.runs.events import Evaluated, Resumed, Step
+from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS
 from cdka.runs.rows import events_of, marks
 from cdka.runs.run import Run
 
 _WHOLE = ("r1", "r2", "r", "rank", "num_params")
-CURVE_COLUMNS = ("run_id", "kind", "step", "samples", "tokens", "elapsed_s", "accuracy", "loss", "lr", "grad_norm")
+CURVE_COLUMNS = (
+    "run_id",
+    "kind",
+    "step",
+    "samples",
+    "tokens",
+    "elapsed_s",
+    TRAIN_LOSS,
+    EVAL_ACCURACY,
+    EVAL_LOSS,
+    "lr",
+    "grad_norm",
+)
+"""The columns of every table of curves; the further scores of a task (``eval/f1``) follow them."""
 _AT_A_TIME = 500  # SQLite allows some thousands of placeholders
 
 
@@ -80,7 +95,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def curves(database: Database, run_ids: Iterable[str]) -> pd.DataFrame:
-    """One row per step ("step": training loss, lr, grad_norm) and evaluation ("eval": validation accuracy, loss).
+    """One row per update (kind "step") and per evaluation (kind "eval"), each metric in a column of its own.
 
     Points come in the order of the runs asked for, then in time. An attempt that resumed from a checkpoint is
     preceded by what earlier attempts did up to that step, so that each run has one unbroken curve.
@@ -93,13 +108,20 @@ def curves(database: Database, run_ids: Iterable[str]) -> pd.DataFrame:
             query = f"SELECT n, run_id, attempt FROM runs WHERE run_id IN ({marks(some)})"
             for n, run_id, attempt in sql.execute(query, some).fetchall():
                 found[run_id] = _points(sql, n, attempt)
+    columns = [*CURVE_COLUMNS, *_further_scores(found.values())]
     rows = [
-        (run_id, *(point.get(column) for column in CURVE_COLUMNS[1:]))
+        (run_id, *(point.get(column) for column in columns[1:]))
         for run_id in run_ids
         for point in found.get(run_id, ())
     ]
-    table = pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
-    return table.astype({"step": "int64", **dict.fromkeys(CURVE_COLUMNS[4:], "float64")})
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({"step": "int64", **dict.fromkeys(columns[4:], "float64")})
+
+
+def _further_scores(points: Iterable[list[dict[str, Any]]]) -> list[str]:
+    """The metrics of the evaluations that are not among ``CURVE_COLUMNS``."""
+    evaluations = (point for own in points for point in own if point["kind"] == Evaluated.kind)
+    return sorted({name for point in evaluations for name in point if "/" in name} - set(CURVE_COLUMNS))
 
 
 def _points(sql: sqlite3.Cursor, n: int, attempt: int) -> list[dict[str, Any]]:
@@ -107,14 +129,13 @@ def _points(sql: sqlite3.Cursor, n: int, attempt: int) -> list[dict[str, Any]]:
         map(
             tuple,
             sql.execute(
-                "SELECT seq, at, body FROM events WHERE n = ? AND attempt = ? AND kind IN ('resumed', 'step', 'eval')"
-                " ORDER BY seq",
-                (n, attempt),
+                "SELECT seq, at, body FROM events WHERE n = ? AND attempt = ? AND kind IN (?, ?, ?) ORDER BY seq",
+                (n, attempt, Resumed.kind, Step.kind, Evaluated.kind),
             ),
         )
     )
-    points = [event for event in events if event["kind"] != "resumed"]
-    resumed = next((event["step"] for event in events if event["kind"] == "resumed"), 0)
+    points = [event for event in events if event["kind"] != Resumed.kind]
+    resumed = next((event["step"] for event in events if event["kind"] == Resumed.kind), 0)
     if resumed and attempt > 1:
         before = [point for point in _points(sql, n, attempt - 1) if point["step"] <= resumed]
         spent = before[-1]["elapsed_s"] if before else 0.0

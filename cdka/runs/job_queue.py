@@ -9,11 +9,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cdka.runs import events
 from cdka.runs.database import Database
 from cdka.runs.encoding import dump
+from cdka.runs.events import Event
 from cdka.runs.ids import new_id
 from cdka.runs.rows import parse_spec
 from cdka.runs.spec import RunSpec
@@ -53,7 +55,7 @@ class Batch:
     run_id: str
     attempt: int
     first_seq: int
-    events: list[dict[str, Any]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
 
 def anything_queued(database: Database) -> bool:
@@ -101,7 +103,7 @@ def reserve(database: Database, slot_for: Callable[[RunSpec], str | None]) -> Jo
         job = Job(new_id("j"), slot, tuple((mate["run_id"], mate["attempt"] + 1) for mate in mates))
         now = time.time()
         for mate in mates:
-            fresh = {**FRESH_ATTEMPT, "peak_bytes": None, "started_at": now, "heard_at": now}
+            fresh = {**FRESH_ATTEMPT, "peak_bytes": None, "started_at": now, "heartbeat_at": now}
             change_state(sql, mate["n"], RunState.STARTING, **fresh, attempt=mate["attempt"] + 1)
             sql.execute(
                 "INSERT INTO attempts (n, attempt, job_id, slot, started_at) VALUES (?, ?, ?, ?, ?)",
@@ -118,7 +120,7 @@ def claim(database: Database, run_id: str, attempt: int, identity: tuple[int, st
         ).fetchone()
         if row is None:
             return False
-        change_state(sql, row["n"], RunState.RUNNING, phase="loading", heard_at=time.time())
+        change_state(sql, row["n"], RunState.RUNNING, phase="loading", heartbeat_at=time.time())
         sql.execute(
             "UPDATE attempts SET pid = ?, process_start = ?, boot_id = ? WHERE n = ? AND attempt = ?",
             (*identity, row["n"], attempt),
@@ -131,20 +133,20 @@ def stop_requests(database: Database, runs: Iterable[tuple[str, int]]) -> list[s
     with database.read() as sql:
         rows = [
             sql.execute(
-                f"SELECT stop FROM runs WHERE run_id = ? AND attempt = ? AND {IS_LIVE}", (run_id, attempt)
+                f"SELECT stop_requested FROM runs WHERE run_id = ? AND attempt = ? AND {IS_LIVE}", (run_id, attempt)
             ).fetchone()
             for run_id, attempt in runs
         ]
-    return ["cancel" if row is None else row["stop"] for row in rows]
+    return ["cancel" if row is None else row["stop_requested"] for row in rows]
 
 
 def record_events(database: Database, batches: Sequence[Batch], worked_s: float = 0.0) -> set[str]:
     """Store what happened, and the changes of state it means; returns the runs that refused (not live, or not claimed).
 
-    A "final" event makes a run done or stopped, "failed" and "cancelled" what they say. All batches are one
-    transaction; one that ends a run is also safe against a power cut. ``worked_s`` is the attempt's time so far.
+    ``Final`` makes a run done or stopped, ``Failed`` and ``Cancelled`` end it so. All batches are one transaction;
+    one that ends a run is also safe against a power cut. ``worked_s`` is the attempt's time so far.
     """
-    ending = any(event["kind"] in ("final", "failed", "cancelled") for batch in batches for event in batch.events)
+    ending = any(isinstance(event, events.LAST) for batch in batches for event in batch.events)
     refused = set()
     with database.write(durable=ending) as sql:
         for batch in batches:
@@ -160,48 +162,53 @@ def record_events(database: Database, batches: Sequence[Batch], worked_s: float 
 
 def _store_batch(sql: sqlite3.Cursor, n: int, batch: Batch, worked_s: float) -> None:
     now = time.time()
-    changes: dict[str, Any] = {"heard_at": now}
-    rows = []
+    changes: dict[str, Any] = {"heartbeat_at": now}
+    rows, state = [], None
     for seq, event in enumerate(batch.events, start=batch.first_seq):
-        kind = event["kind"]
-        if kind == "phase":
-            changes["phase"] = event["phase"]
-        elif kind == "start":
-            changes["num_params"] = event.get("num_params")
-            sql.execute(
-                "UPDATE attempts SET versions = ? WHERE n = ? AND attempt = ?",
-                (dump(event.get("versions") or {}), n, batch.attempt),
-            )
-        elif kind == "resumed":
-            changes |= {"step": event["step"], "first_step": event["step"]}
-        elif kind == "step":
-            told = {key: event.get(key) for key in ("step", "samples", "elapsed_s")}
-            changes |= {key: value for key, value in told.items() if value is not None}
-        elif kind == "eval":
-            changes["last_eval"] = dump(event)
-        elif kind == "memory":
-            changes["peak_bytes"] = event.get("peak_bytes")
-        elif kind == "final":
-            event = dict(event)
-            predictions = event.pop("predictions", None)
-            if predictions is not None:
+        match event:
+            case events.Phase():
+                changes["phase"] = event.phase
+            case events.Progress():  # the last one alone is kept, beside the run
+                changes |= {"progress": dump(event.to_dict()), "phase": event.phase}
+                continue
+            case events.Start():
+                changes["num_params"] = event.num_params
                 sql.execute(
-                    "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?)", (n, batch.attempt, dump(predictions))
+                    "UPDATE attempts SET versions = ? WHERE n = ? AND attempt = ?",
+                    (dump(event.versions), n, batch.attempt),
                 )
-            changes["metrics"] = dump(event.get("metrics") or {})
-            changes |= {"status": RunState.STOPPED if event.get("stopped") else RunState.DONE}
-        elif kind == "failed":
-            changes |= {"status": RunState.FAILED, "error": event.get("cause")}
-        elif kind == "cancelled":
-            changes |= {"status": RunState.CANCELLED}
-        rows.append((n, batch.attempt, seq, kind, now, dump(event)))
+            case events.Resumed():
+                changes |= {"step": event.step, "first_step": event.step}
+            case events.Step():
+                made = {"step": event.step, "samples": event.samples, "elapsed_s": event.elapsed_s}
+                changes |= {column: value for column, value in made.items() if value is not None}
+            case events.Evaluated():
+                changes["last_eval"] = dump(event.to_dict())
+            case events.Memory():
+                changes["peak_bytes"] = event.peak_bytes
+            case events.Final():
+                if event.predictions is not None:
+                    sql.execute(
+                        "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?)",
+                        (n, batch.attempt, dump(event.predictions)),
+                    )
+                    event = replace(event, predictions=None)
+                changes["metrics"] = dump(event.metrics)
+                state = RunState.STOPPED if event.stopped else RunState.DONE
+            case events.Failed():
+                changes["error"] = event.cause
+                state = RunState.FAILED
+            case events.Cancelled():
+                state = RunState.CANCELLED
+        rows.append((n, batch.attempt, seq, event.kind, now, dump(event.to_dict())))
     sql.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
-    state = changes.pop("status", None)
     if state is None:
         set_columns(sql, n, **changes)
         return
     end_attempt(sql, n, batch.attempt, now, state, changes.get("error"))
-    change_state(sql, n, state, **{**changes, "finished_at": now, "worked_s": worked_s, "phase": None, "stop": None})
+    change_state(
+        sql, n, state, **{**changes, "finished_at": now, "worked_s": worked_s, "phase": None, "stop_requested": None}
+    )
 
 
 def conclude(database: Database, runs: Iterable[tuple[str, int]], status: str, error: str) -> list[str]:
@@ -214,12 +221,14 @@ def conclude(database: Database, runs: Iterable[tuple[str, int]], status: str, e
     with database.write() as sql:
         for run_id, attempt in runs:
             row = sql.execute(
-                f"SELECT n, stop FROM runs WHERE run_id = ? AND attempt = ? AND {IS_LIVE}", (run_id, attempt)
+                f"SELECT n, stop_requested FROM runs WHERE run_id = ? AND attempt = ? AND {IS_LIVE}", (run_id, attempt)
             ).fetchone()
             if row is None:
                 continue
-            outcome, reason = (RunState.CANCELLED, None) if row["stop"] == "cancel" else (RunState(status), error)
-            change_state(sql, row["n"], outcome, error=reason, finished_at=now, phase=None, stop=None)
+            outcome, reason = (
+                (RunState.CANCELLED, None) if row["stop_requested"] == "cancel" else (RunState(status), error)
+            )
+            change_state(sql, row["n"], outcome, error=reason, finished_at=now, phase=None, stop_requested=None)
             end_attempt(sql, row["n"], attempt, now, outcome, reason)
             ended.append(run_id)
     return ended
@@ -242,8 +251,8 @@ def live_jobs(database: Database) -> list[LiveJob]:
     """The jobs with live runs, in the order of the queue."""
     with database.read() as sql:
         rows = sql.execute(
-            "SELECT r.run_id, r.attempt, r.stop, a.job_id, a.slot, a.pid, a.process_start, a.boot_id FROM runs r"
-            " JOIN attempts a ON a.n = r.n AND a.attempt = r.attempt"
+            "SELECT r.run_id, r.attempt, r.stop_requested, a.job_id, a.slot, a.pid, a.process_start, a.boot_id"
+            " FROM runs r JOIN attempts a ON a.n = r.n AND a.attempt = r.attempt"
             " WHERE r.status IN ('starting', 'running', 'stopping') ORDER BY r.position, r.n"
         ).fetchall()
     jobs: dict[str, list[sqlite3.Row]] = {}
@@ -254,5 +263,5 @@ def live_jobs(database: Database) -> list[LiveJob]:
         job = Job(job_id, members[0]["slot"], tuple((row["run_id"], row["attempt"]) for row in members))
         claimed = next((row for row in members if row["pid"] is not None), None)
         identity = (claimed["pid"], claimed["process_start"], claimed["boot_id"]) if claimed else None
-        found.append(LiveJob(job, identity, all(row["stop"] == "cancel" for row in members)))
+        found.append(LiveJob(job, identity, all(row["stop_requested"] == "cancel" for row in members)))
     return found

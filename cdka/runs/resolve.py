@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from cdka.models.targets import paths_of, select
 from cdka.runs.spec import RunSpec
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.info import TaskInfo
+from cdka.tasks.recipes import recipe_of
 from cdka.tasks.suitable import fits_kind
 
 
@@ -48,16 +51,35 @@ class ResolvedRun:
         return replace(self, spec=spec, layers=self.layers if kept else adapted_layers(spec, self.shapes))
 
 
-def spec_for(model: str, task: str, **settings: Any) -> RunSpec:
+def spec_for(model: str, task: str, *, epochs: float | None = None, **settings: Any) -> RunSpec:
     """The full spec of a run: the given settings, then the task's recipe, then the general defaults.
 
-    A setting of None counts as not given. Raises CdkaError for an unknown task or setting.
+    A setting of None counts as not given. ``epochs`` stands for the steps that pass so often over the training data.
+    Raises CdkaError for an unknown task or setting, and for both epochs and steps.
     """
     given = {key: value for key, value in settings.items() if value is not None}
-    recipe = dict(find_task(task).recipe)
+    recipe = recipe_of(find_task(task), model)
     if given.get("method", "cdka") != "cdka":
         recipe.pop("components", None)
-    return RunSpec.from_dict({**recipe, **given, "model": model, "task": task})
+    spec = RunSpec.from_dict({**recipe, **given, "model": model, "task": task})
+    if epochs is None:
+        return spec
+    if "steps" in given:
+        raise CdkaError(f"epochs stand in place of steps: got epochs={epochs:g} and steps={spec.steps}. Give one.")
+    if not 0 < epochs < math.inf:
+        raise CdkaError(f"epochs must be a positive number: got {epochs!r}.")
+    return spec.with_(steps=max(1, math.ceil(epochs * training_examples(spec) / spec.batch_size)))
+
+
+def training_examples(spec: RunSpec) -> int:
+    """How many examples the run's task has to train on; its data are read where the catalogue does not say."""
+    task = find_task(spec.task)
+    known = task.examples.get("train")
+    if known is not None and not spec.task_options:
+        return known
+    rows = import_module(task.module).read(task, spec)
+    train = rows.splits["train"]
+    return len(getattr(train, "labels", train))
 
 
 def resolve_run(spec: RunSpec) -> ResolvedRun:

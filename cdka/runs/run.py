@@ -20,7 +20,7 @@ class Run:
     ``first_step`` is where the attempt resumed (0: from the start); ``last_eval`` is the last evaluation event.
     ``stop_requested`` is "keep", "cancel" or None; ``heartbeat_at`` is the worker's last sign of life;
     ``worked_s`` its own measure of the attempt's time, which a change of the clock does not touch;
-    ``peak_bytes`` its peak memory.
+    ``peak_bytes`` its peak memory; ``progress`` the last ``cdka.runs.events.Progress`` of a run at work.
     """
 
     run_id: str
@@ -43,6 +43,7 @@ class Run:
     elapsed_s: float | None = None
     last_eval: Mapping[str, Any] = field(default_factory=dict)
     peak_bytes: int | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
     heartbeat_at: float | None = None
     worked_s: float | None = None
     first_step: int = 0
@@ -54,6 +55,15 @@ class Run:
     def adapter_dir(self) -> Path:
         """The folder of the adapter (or the full model) once the run is kept."""
         return self.directory / "adapter"
+
+    @property
+    def best_adapter_dir(self) -> Path | None:
+        """The folder of the adapter of the best look: its own, or the last one's where that was the best."""
+        own = self.directory / "adapter-best"
+        if own.is_dir():
+            return own
+        best = self.metrics.get("best_step")
+        return self.adapter_dir if best and best == self.metrics.get("steps_done") else None
 
     @property
     def log_path(self) -> Path:
@@ -71,16 +81,20 @@ class Run:
 
     @property
     def remaining_s(self) -> float | None:
-        """Training time still to go at the pace so far; None before the first step and after the end."""
+        """Time still to go, all phases together, at the speed so far; None before the first step and after the end."""
         done = self.step - self.first_step
         if not self.status.is_live() or done <= 0 or not self.elapsed_s:
             return None
+        if self.progress.get("eta_s") is not None:
+            return float(self.progress["eta_s"])
         return self.elapsed_s / done * max(0, self.spec.steps - self.step)
 
     @property
     def samples_per_s(self) -> float | None:
-        """Training samples per second of training time; None before the first step."""
+        """Training samples per second, judging left out where that is known; None before the first step."""
         done = self.step - self.first_step
+        if self.progress.get("unit") == "steps" and self.progress.get("rate"):
+            return float(self.progress["rate"]) * self.spec.batch_size
         return done * self.spec.batch_size / self.elapsed_s if done > 0 and self.elapsed_s else None
 
 

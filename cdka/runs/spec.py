@@ -15,12 +15,28 @@ QUANTIZED = ("int8", "nf4")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64", *QUANTIZED)
 """Precision of the frozen base; the quantized ones (8 and 4 bits) need bitsandbytes."""
 SCHEDULES = ("cosine", "constant")
+OVERLONG = ("cut", "drop")
+CHAT_TEMPLATES = ("auto", "plain")
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+ALL, AUTO = "all", "auto"
+"""Words in place of a number of examples; ``auto`` keeps judging under a quarter of the training time."""
+GUESSED_LENGTH = 512
+"""The length in tokens that estimates take where ``max_length`` is left to the data."""
 SHARED = (
     "model",
     "task",
     "batch_size",
     "steps",
     "max_length",
+    "overlong",
+    "group_by_length",
+    "chat_template",
+    "system_prompt",
+    "eval_examples",
+    "generate_examples",
+    "test_examples",
+    "patience",
+    "retain",
     "dtype",
     "device",
     "eval_every",
@@ -37,8 +53,9 @@ _WITH_RANK = ("lora", "lokr", "dora")
 def setting(default: Any, help: str, **facts: Any) -> Any:
     """A field of RunSpec: its default (a factory where it is callable), help text, and allowed values.
 
-    ``facts`` are ``choices``, ``least``, ``above`` and ``below`` for its values; ``flag`` and ``metavar`` where the
-    command line does not take the field's own name and NAME or N. Flags, plan files and checks are derived from them.
+    ``facts`` are ``choices``, ``least``, ``above`` and ``below`` for its values, ``words`` that stand in place of a
+    number; ``flag`` and ``metavar`` where the command line does not take the field's own name and NAME or N. Flags,
+    plan files and checks are derived from them.
     """
     start = {"default_factory": default} if callable(default) else {"default": default}
     return field(**start, metadata={"help": help, **facts})
@@ -55,6 +72,11 @@ class RunSpec:
     linear layer but the head and the embeddings), ``"attention"``, ``"mlp"``, or names as PEFT matches them.
     ``component_pattern`` overrides the components per module, keyed as PEFT's ``rank_pattern`` is.
     ``init_weights`` is cdka's: ``kaiming``, ``gradient`` (one batch's, before the first step) or ``random``.
+    ``max_length`` is in tokens; ``"auto"``: 99 of 100 training examples fit, within the model's positions. Longer
+    ones are cut, or with ``overlong="drop"`` left out. ``chat_template="auto"`` lays conversations out by the model's
+    own template where it has one, ``"plain"`` never. ``eval_examples`` are judged at each look at the validation
+    split, ``generate_examples`` of them on an answer that the model generates, ``test_examples`` at the end
+    (``cdka.train.judging``). ``patience`` looks without a better one end the run, which then reports its best.
     Raises CdkaError for any value outside its range.
     """
 
@@ -90,7 +112,21 @@ class RunSpec:
     num_processes: int = setting(
         1, "processes that share each batch, one per GPU (several GPUs of this machine)", least=1
     )
-    max_length: int = setting(512, "longest sequence in tokens", least=1)
+    max_length: int | str = setting(
+        512, "longest sequence in tokens (auto: 99 of 100 training examples fit)", least=1, words=(AUTO,)
+    )
+    overlong: str = setting("cut", "what becomes of longer training examples", choices=OVERLONG)
+    group_by_length: bool = setting(False, "make batches of examples of similar length")
+    chat_template: str = setting("plain", "layout of conversations (auto: the model's own)", choices=CHAT_TEMPLATES)
+    system_prompt: str = setting("", "opens every conversation", metavar="TEXT")
+    eval_examples: int | str = setting(
+        ALL, "validation examples judged at each look, the same ones for all runs", least=1, words=(ALL, AUTO)
+    )
+    generate_examples: int | str = setting(ALL, "of these, how many get a generated answer", least=1, words=(ALL, AUTO))
+    test_examples: int | str = setting(ALL, "test examples judged at the end", least=1, words=(ALL, AUTO))
+    patience: int = setting(0, "looks without a better one that end a run (0: never)", least=0)
+    retain: str = setting("", "a task or text file that is judged before and after", metavar="TASK|FILE")
+    report_to: str = setting("", "an experiment tracker that gets losses and metrics too", choices=("", *TRACKERS))
     dtype: str = setting("auto", "precision of the base model (int8 and nf4 need bitsandbytes)", choices=DTYPES)
     device: str = setting("auto", "auto (default), cpu, or cuda:0")
     task_options: Mapping[str, Any] = setting(
@@ -145,6 +181,11 @@ class RunSpec:
         return self.batch_size - part * ((self.batch_size - 1) // part)
 
     @property
+    def expected_length(self) -> int:
+        """``max_length`` in tokens, or a guess where it is left to the data: for estimates only."""
+        return GUESSED_LENGTH if isinstance(self.max_length, str) else self.max_length
+
+    @property
     def scaling(self) -> float | None:
         """The factor in front of delta W: by ``scaling_rule`` for cdka and LoRA, None for full fine-tuning."""
         if self.components is not None:
@@ -195,7 +236,10 @@ def _check_value(one: Field, value: Any) -> None:
     if "choices" in facts and value not in facts["choices"]:
         if name == "method":
             raise unknown("method", value, METHODS)
-        raise CdkaError(f"{name} must be one of {', '.join(facts['choices'])}: got {value!r}.")
+        raise CdkaError(f"{name} must be one of {', '.join(filter(None, facts['choices']))}: got {value!r}.")
+    if "words" in facts and not (type(value) is int and value >= facts["least"]) and value not in facts["words"]:
+        listed = " or ".join(facts["words"])
+        raise CdkaError(f"{name} must be an integer of at least {facts['least']}, or {listed}: got {value!r}.")
     if one.type == "int" and "least" in facts and (type(value) is not int or value < facts["least"]):
         raise CdkaError(f"{name} must be an integer of at least {facts['least']}: got {value!r}.")
     if one.type == "float":

@@ -9,8 +9,9 @@ from typing import Any
 from cdka.runs.states import RunState
 
 FRESH_ATTEMPT: Mapping[str, Any] = {
-    "stop": None,
+    "stop_requested": None,
     "phase": None,
+    "progress": None,
     "step": 0,
     "first_step": 0,
     "samples": 0,

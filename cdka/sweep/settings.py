@@ -11,7 +11,10 @@ from cdka.runs.spec import FIELD_NAMES, METHODS, RunSpec
 
 COMPONENT_AXES = ("r1", "r2", "r")
 _TYPES = {one.name: str(one.type) for one in fields(RunSpec)}
-INTEGERS = (*COMPONENT_AXES, *(name for name, kind in _TYPES.items() if kind.startswith("int") and name != "seed"))
+INTEGERS = (
+    *COMPONENT_AXES,
+    *(name for name, kind in _TYPES.items() if kind in ("int", "int | None") and name != "seed"),
+)
 NUMBERS = tuple(name for name, kind in _TYPES.items() if kind.startswith("float"))
 WORDS = tuple(name for name, kind in _TYPES.items() if kind.startswith("str"))
 SETTINGS = tuple(dict.fromkeys((*COMPONENT_AXES, *(name for name in FIELD_NAMES if name != "seed"))))
@@ -38,8 +41,8 @@ def typed(name: str, value: Any, what: str = "setting", next_step: str = "") -> 
         RunSpec("", "", method="lora", rank=value)
     elif name in ("component_pattern", "task_options") and not isinstance(value, dict):
         raise CdkaError(f"{name} must be a table: got {value!r}.")
-    elif name == "gradient_checkpointing" and not isinstance(value, bool):
-        raise CdkaError(f"gradient_checkpointing must be true or false: got {value!r}.")
+    elif _TYPES.get(name) == "bool" and not isinstance(value, bool):
+        raise CdkaError(f"{name} must be true or false: got {value!r}.")
     elif name not in (*_BELONG_TO_A_METHOD, "model", "task"):
         RunSpec("", "", **{name: value})
     return value

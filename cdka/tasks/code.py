@@ -11,7 +11,7 @@ from cdka.tasks import hub
 from cdka.tasks.catalogue import TaskInfo
 from cdka.tasks.options import check_known, switch, whole_number
 from cdka.tasks.prompts import INSTRUCTION
-from cdka.tasks.rows import Instruction, InstructionRows
+from cdka.tasks.rows import Instruction, InstructionRows, Message
 from cdka.tasks.sandbox import protections, run_programs
 from cdka.tasks.scores import Answers
 
@@ -36,6 +36,8 @@ OPTIONS = (
 )
 TRAIN_EXAMPLES, MAX_NEW_TOKENS = 100_000, 512
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+
+_ANY_BLOCK = re.compile(r"```[^\n]*\n.*?```", re.DOTALL)
 
 
 def check_consent(options: Mapping[str, Any]) -> None:
@@ -102,23 +104,38 @@ def _problems(table: Any, numbers: Any, read: Any, offset: int) -> list[Instruct
     for number, row in zip(numbers.tolist(), table.select(numbers), strict=True):
         prompt, problem = read(row)
         answer = f"```python\n{row.get('canonical_solution') or row.get('code')}\n```"
-        found.append(Instruction(INSTRUCTION.format(prompt=prompt), answer, problem, offset + number))
+        found.append(_row(prompt, answer, problem, offset + number))
     return found
 
 
+def _row(question: str, answer: str, problem: dict[str, str] | None, number: int) -> Instruction:
+    prompt = INSTRUCTION.format(prompt=question)
+    return Instruction(prompt, answer, problem, number, (Message("user", question),))
+
+
+def first_block(text: str) -> str | None:
+    """The first code block of an answer, fences included; None where it has none."""
+    found = _ANY_BLOCK.search(text)
+    return None if found is None else found[0]
+
+
 def read(_info: TaskInfo, spec: RunSpec) -> InstructionRows:
-    """Train on CodeFeedback; curves on MBPP's validation problems, the end on HumanEval: pass@1, greedy."""
+    """Train on the first code block of CodeFeedback's answers, the first 100,000 that have one.
+
+    Curves are on MBPP's validation problems, the end on HumanEval: pass@1, greedy.
+    """
     check_known(spec.task_options, OPTIONS, spec.task)
     check_consent(spec.task_options)
     sizes = hub.sizes(spec, train=TRAIN_EXAMPLES, validation=None, test=None)
     taught = hub.read(FEEDBACK, spec, "train", ("query", "answer"))
     solved = hub.read(HUMANEVAL, spec, "test", ("prompt", "test", "entry_point", "canonical_solution"))
     tried = hub.read(MBPP, spec, "validation", ("prompt", "code", "test_imports", "test_list"))
-    chosen = hub.subset(len(taught), sizes["train"])
+    answers = map(first_block, taught["answer"])
+    chosen = [number for number, block in enumerate(answers) if block is not None][: sizes["train"]]
     rows = {
         "train": [
-            Instruction(INSTRUCTION.format(prompt=row["query"]), row["answer"], None, number)
-            for number, row in zip(chosen.tolist(), taught.select(chosen), strict=True)
+            _row(row["query"], first_block(row["answer"]), None, number)
+            for number, row in zip(chosen, taught.select(chosen), strict=True)
         ],
         "validation": _problems(tried, hub.subset(len(tried), sizes["validation"]), _mbpp, 0),
         "test": _problems(solved, hub.subset(len(solved), sizes["test"]), _humaneval, len(tried)),

@@ -28,7 +28,8 @@ class Source:
     """One data set of the Hub. ``patterns`` are the files needed, named by their split as the Hub names them
     (``train-00000-of-00001.parquet``); none stands for the whole repository, read as its README says.
 
-    ``option`` is the task option that names a local copy of the repository to read instead.
+    ``option`` is the task option that names a local copy of the repository to read instead, or a folder with a
+    Parquet or JSON Lines file per split, or one such file.
     """
 
     hub_id: str
@@ -78,9 +79,18 @@ def read(source: Source, spec: RunSpec, split: str, columns: Sequence[str]) -> D
     return table
 
 
+LOCAL_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
+
+
 def _files(source: Source, folder: Path, split: str) -> list[Path]:
     """The files of one split. The README's configurations would name files that were never fetched."""
+    if folder.is_file():
+        return [folder]
     found = [file for pattern in source.patterns for file in sorted(folder.glob(pattern))]
+    if not found:
+        found = sorted(file for file in folder.iterdir() if file.name.endswith(LOCAL_ENDINGS))
+        if len(found) == 1 and _split_of(found[0]) is None:
+            return found
     named = [file for file in found if _split_of(file) == split]
     if not named and split == "train" and len(found) == 1 and _split_of(found[0]) is None:
         named = found
@@ -94,7 +104,8 @@ def _files(source: Source, folder: Path, split: str) -> list[Path]:
 
 def _split_of(file: Path) -> str | None:
     """``train`` for ``train-00000-of-00002.parquet`` and ``train.parquet``; None where the name tells no split."""
-    found = re.fullmatch(r"(train|validation|valid|test|prompt)(_\w+)?(-\d+-of-\d+)?", file.stem)
+    stem = file.name.split(".", 1)[0]
+    found = re.fullmatch(r"(train|validation|valid|test|prompt)(_\w+)?(-\d+-of-\d+)?", stem)
     return None if found is None else found[1] + (found[2] or "")
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from cdka.errors import CdkaError, unknown
 
+COPIES = ("metamath", "gsm8k", "codefeedback", "humaneval", "mbpp", "mirror")
+"""The options that name a local copy of a public data set."""
 _YES, _NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")
 
 

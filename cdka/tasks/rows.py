@@ -73,13 +73,21 @@ SplitRows = Mapping[str, Sequence[Row]]
 class InstructionRows:
     """Prompts with answers, for a generative model. ``judge`` compares generated texts with the references.
 
-    At most ``max_new_tokens`` are generated; None takes the length of the longest judged answer, up to a limit.
+    At most ``max_new_tokens`` are generated; None takes what 95 of 100 answers to learn fit in, up to a limit.
     """
 
     splits: SplitRows[Instruction]
     judge: Judge
     max_new_tokens: int | None
     scores: Scores | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """Texts without labels, to be continued: the next token is what is learned."""
+
+    splits: Mapping[str, Sequence[str]]
     notes: tuple[str, ...] = ()
 
 
@@ -140,4 +148,4 @@ class PixelRows:
     notes: tuple[str, ...] = ()
 
 
-TaskRows = InstructionRows | LabelledRows | MeasuredRows | PictureRows | PixelRows
+TaskRows = InstructionRows | TextRows | LabelledRows | MeasuredRows | PictureRows | PixelRows

@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
 from cdka.train import distributed
 from cdka.train.member import Member
@@ -85,7 +86,10 @@ def save_checkpoint(member: Member, destination: Path) -> None:
         "spec": member.spec.to_dict(),
         "step": member.step,
         "tokens": member.tokens,
-        "best_accuracy": member.best_quality,
+        "best_accuracy": member.best_accuracy,
+        "best_quality": member.best_quality,
+        "looks_since_best": member.looks_since_best,
+        "retained_before": member.retained_before,
         "best_step": member.best_step,
     }
     (partial / "state.json").write_text(json.dumps(facts))
@@ -138,13 +142,13 @@ def resume(member: Member, source: Path) -> bool:
         return False
     try:
         facts = json.loads((source / "state.json").read_text())
-        if facts["spec"] != json.loads(json.dumps(member.spec.to_dict())) or "tokens" not in facts:
+        if "tokens" not in facts or not _is_of(facts["spec"], member.spec):
             return False
         tensors = load_file(source / "state.safetensors")
         for name, parameter in _named(member):
             if tensors[f"parameter.{name}"].shape != parameter.shape:
                 raise ValueError(f"{name} has another shape")
-        step, best_quality, best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
+        step, best_accuracy, best_step = facts["step"], facts["best_accuracy"], facts["best_step"]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DamagedCheckpoint(" ".join(str(error).split())[:120] or type(error).__name__) from None
     with torch.no_grad():
@@ -157,9 +161,20 @@ def resume(member: Member, source: Path) -> bool:
             }
     for _ in range(step):
         next(member.order)
-    member.step, member.best_quality, member.best_step = step, best_quality, best_step
-    member.tokens = facts.get("tokens")
+    member.step, member.best_accuracy, member.best_step = step, best_accuracy, best_step
+    member.best_quality = facts.get("best_quality", best_accuracy)
+    member.looks_since_best, member.tokens = facts.get("looks_since_best", 0), facts.get("tokens")
+    member.retained_before = facts.get("retained_before", {})
+    member.first_tokens = member.tokens or 0
     return True
+
+
+def _is_of(stored: dict, spec: RunSpec) -> bool:
+    """True for a checkpoint of this spec; an older version stored fewer settings, which then had their defaults."""
+    try:
+        return RunSpec.from_dict(stored) == spec
+    except CdkaError:
+        return False
 
 
 def _named(member: Member) -> list[tuple[str, torch.nn.Parameter]]:

@@ -25,11 +25,15 @@ The limit is that of all members together, so that the logits of a pack take no 
 
 @dataclass(frozen=True)
 class Output:
-    """One member's batch: the summed loss on the device, and the logits where they were kept whole."""
+    """One member's batch: the summed loss on the device, and the logits where they were kept whole.
+
+    ``right`` counts the next tokens that had the largest logit, where that was asked for.
+    """
 
     loss: torch.Tensor
     logits: torch.Tensor | None
     labels: torch.Tensor
+    right: torch.Tensor | None = None
 
 
 def forward(
@@ -41,8 +45,8 @@ def forward(
 ) -> list[Output]:
     """The output of each member. The batches must be of equal size; text is padded to the longest of all.
 
-    A model that writes is asked for the judged positions alone: its logits are the largest tensor of all, and at
-    the positions of the prompt nobody reads them.
+    A generative model is asked for the judged positions alone: its logits are the largest tensor of all, and at the
+    positions of the prompt nobody reads them. Without gradients, the right next tokens are counted too.
     """
     whole = batches[0].join(batches[1:])
     inputs = {name: values.to(device, non_blocking=True) for name, values in whole.inputs.items()}
@@ -53,13 +57,10 @@ def forward(
         head = _plain_head(model) if isinstance(objective, NextToken) else None
         if head is None:
             logits = model(**inputs).logits
-            return [Output(objective.loss(logits[part], labels[part]), logits[part], labels[part]) for part in slices]
+            return [_read_logits(objective, logits[part], labels[part]) for part in slices]
         hidden = _before_head(model, head, inputs)
         limit = LOGITS_LIMIT_BYTES // len(members)
-        return [
-            Output(_next_token_loss(objective, head, hidden[part], labels[part], limit), None, labels[part])
-            for part in slices
-        ]
+        return [_read_hidden(objective, head, hidden[part], labels[part], limit) for part in slices]
 
 
 def plain_model(model: torch.nn.Module) -> torch.nn.Module:
@@ -101,19 +102,45 @@ def _before_head(model: torch.nn.Module, head: torch.nn.Module, inputs: dict[str
     raise RuntimeError(f"{type(model).__name__} made its output without its head")
 
 
-def _next_token_loss(
+def _read_logits(objective: Objective, logits: torch.Tensor, labels: torch.Tensor) -> Output:
+    right = None
+    if isinstance(objective, NextToken) and not torch.is_grad_enabled():
+        predicted, targets = objective.aligned(logits, labels)
+        right = (predicted.argmax(-1) == targets).sum()  # IGNORED is no token
+    return Output(objective.loss(logits, labels), logits, labels, right)
+
+
+def _read_hidden(
     objective: NextToken, head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, limit_bytes: int
-) -> torch.Tensor:
-    hidden, targets = objective.aligned(hidden, labels)
+) -> Output:
+    """The loss from the states before the head, whose logits are made at the judged positions alone, in pieces."""
+    states, targets = objective.aligned(hidden, labels)
     judged = targets != IGNORED
-    hidden, targets = hidden[judged], targets[judged]
-    rows = max(1, limit_bytes // (4 * head.out_features))
-    if len(targets) <= rows:
-        return token_loss(head(hidden), targets)
-    total = hidden.new_zeros((), dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32)
-    for states, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
-        total = total + checkpoint(lambda s, w: token_loss(head(s), w), states, wanted, use_reentrant=False)
-    return total
+    states, targets = states[judged], targets[judged]
+    pieces = max(1, limit_bytes // (4 * head.out_features))
+    if not torch.is_grad_enabled():
+        return _counted_loss(head, states.split(pieces), targets.split(pieces), labels)
+    if len(targets) <= pieces:
+        return Output(token_loss(head(states), targets), None, labels)
+    total = _zero_loss(states)
+    for some, wanted in zip(states.split(pieces), targets.split(pieces), strict=True):
+        total = total + checkpoint(lambda s, w: token_loss(head(s), w), some, wanted, use_reentrant=False)
+    return Output(total, None, labels)
+
+
+def _counted_loss(
+    head: torch.nn.Module, states: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], labels: torch.Tensor
+) -> Output:
+    total, right = _zero_loss(states[0]), torch.zeros((), dtype=torch.int64, device=labels.device)
+    for some, wanted in zip(states, targets, strict=True):
+        logits = head(some)
+        total = total + token_loss(logits, wanted)
+        right = right + (logits.argmax(-1) == wanted).sum()
+    return Output(total, None, labels, right)
+
+
+def _zero_loss(states: torch.Tensor) -> torch.Tensor:
+    return states.new_zeros((), dtype=torch.float64 if states.dtype == torch.float64 else torch.float32)
 
 
 def precision(member: Member, device: torch.device) -> AbstractContextManager:

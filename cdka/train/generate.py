@@ -1,16 +1,28 @@
-"""Let the runs of a pack write, greedily and in one batch: the answers of tasks that are judged on text."""
+"""Generate text greedily with the runs of a pack, token by token, so that whoever waits can watch and can stop it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 
+from cdka.adapter.pack import cached_factors
 from cdka.train.data.objectives import Generation
 from cdka.train.data.splits import TextSplit
 from cdka.train.forward import plain_model, precision, routing
 from cdka.train.member import Member
+
+CACHE_SHARE_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
+"""Keys and values of a batch may take this much."""
+MAX_ROWS = 128
+
+Generating = Generator[list[int], None, list[list[int]]]
+"""Yields the next token of every row, and returns all tokens of every row up to its end mark."""
 
 
 def _greedy(how: Generation) -> GenerationConfig:
@@ -31,17 +43,92 @@ def _greedy(how: Generation) -> GenerationConfig:
     )
 
 
-@torch.no_grad()
-def generate(
+class _Channel(BaseStreamer, StoppingCriteria):
+    """Takes each new token of every row out of transformers' loop, and ends that loop once ``stopped`` is set."""
+
+    def __init__(self) -> None:
+        self.messages: queue.SimpleQueue[list[int] | BaseException | None] = queue.SimpleQueue()
+        self.stopped = threading.Event()
+        self._prompt_seen = False
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._prompt_seen:
+            self.messages.put(value.reshape(-1).tolist())
+        self._prompt_seen = True  # the first value is the prompt
+
+    def end(self) -> None:
+        pass
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        return torch.full((len(input_ids),), self.stopped.is_set(), device=input_ids.device, dtype=torch.bool)
+
+
+def decode(
     model: torch.nn.Module, members: Sequence[Member], batch: TextSplit, device: torch.device, how: Generation
-) -> list[list[str]]:
-    """What each member writes for each example: one list of texts per member, in the order of the batch."""
+) -> Generating:
+    """Each member's tokens for each example: the rows of the first member, then those of the next."""
     prompts = {name: values.repeat(len(members), 1).to(device) for name, values in batch.prompts.items()}
-    with precision(members[0], device), routing(model, members):
-        tokens = plain_model(model).generate(**prompts, generation_config=_greedy(how))
-    start = prompts["input_ids"].shape[1] if batch.kind == "causal-lm" else 1
-    texts = how.decode(_until_end(tokens[:, start:].tolist(), set(how.eos_ids)))
-    return [texts[i * len(batch) : (i + 1) * len(batch)] for i in range(len(members))]
+
+    @contextmanager
+    def inside() -> Iterator[None]:
+        with precision(members[0], device), routing(model, members), cached_factors(model):
+            yield
+
+    return stream_tokens(plain_model(model), prompts, how, inside)
+
+
+def stream_tokens(
+    model: torch.nn.Module,
+    prompts: Mapping[str, torch.Tensor],
+    how: Generation,
+    inside: Callable[[], AbstractContextManager] = nullcontext,
+) -> Generating:
+    """The tokens that a transformers model generates after each row of ``prompts``.
+
+    transformers' own loop runs in a thread, within the context ``inside``, with a key-value cache, until every row has
+    ended. Closing the generator ends it after the token at hand.
+    """
+    channel = _Channel()
+
+    def run() -> None:
+        try:
+            with torch.no_grad(), inside():
+                model.generate(
+                    **prompts,
+                    generation_config=_greedy(how),
+                    streamer=channel,
+                    stopping_criteria=StoppingCriteriaList([channel]),
+                )
+            channel.messages.put(None)
+        except BaseException as error:
+            channel.messages.put(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    steps: list[list[int]] = []
+    try:
+        while (message := channel.messages.get()) is not None:
+            if isinstance(message, BaseException):
+                raise message
+            steps.append(message)
+            yield message
+    finally:
+        channel.stopped.set()
+        thread.join()
+    number = len(next(iter(prompts.values())))
+    rows = [list(tokens) for tokens in zip(*steps, strict=True)] or [[] for _ in range(number)]
+    return _until_end(rows, set(how.eos_ids))
+
+
+def rows_that_fit(model: torch.nn.Module, device: torch.device, members: int, longest_prompt: int, new: int) -> int:
+    """The largest batch per member whose keys and values stay within their share of the memory, at least 1."""
+    config = plain_model(model).config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None) or 16
+    width = getattr(config, "head_dim", None) or config.hidden_size // (getattr(config, "num_attention_heads", 0) or 16)
+    layers = getattr(config, "num_hidden_layers", None) or 24
+    bytes_per_token = 2 * layers * heads * width * next(model.parameters()).element_size()
+    budget = CACHE_SHARE_BYTES.get(device.type, CACHE_SHARE_BYTES["cpu"])
+    return max(1, min(MAX_ROWS, budget // (bytes_per_token * (longest_prompt + new) * members)))
 
 
 def _until_end(rows: list[list[int]], eos_ids: set[int]) -> list[list[int]]:

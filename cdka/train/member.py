@@ -12,7 +12,8 @@ import torch
 
 from cdka.runs.spec import RunSpec
 from cdka.train import distributed
-from cdka.train.data.task_data import Split
+from cdka.train.data.splits import TextSplit
+from cdka.train.data.task_data import AnySplit
 
 if TYPE_CHECKING:
     from cdka.train.evaluate import Evaluation
@@ -34,6 +35,25 @@ def data_order(num_examples: int, batch_size: int, seed: int) -> Iterator[torch.
             rows = torch.cat([rows, torch.randperm(num_examples, generator=generator)])
         yield rows[:batch_size]
         rows = rows[batch_size:]
+
+
+GROUPED_BATCHES = 16
+"""Batches of similar length are made of the rows of this many at a time: enough to be similar, and still mixed."""
+
+
+def length_grouped(order: Iterator[torch.Tensor], lengths: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The same rows as ``order``, batch after batch, regrouped so that rows of a batch are of similar ``lengths``.
+
+    The rows of ``GROUPED_BATCHES`` batches are sorted and cut anew; these batches then come in an order that is the
+    same for every seed, so that the runs of a pack meet short and long batches together.
+    """
+    mixing = torch.Generator().manual_seed(0)
+    while True:
+        batches = [next(order) for _ in range(GROUPED_BATCHES)]
+        rows = torch.cat(batches)
+        rows = rows[torch.argsort(lengths[rows], stable=True)]
+        for i in torch.randperm(len(batches), generator=mixing).tolist():
+            yield rows[i * len(batches[0]) : (i + 1) * len(batches[0])]
 
 
 def learning_rate(spec: RunSpec, step: int) -> float:
@@ -63,7 +83,12 @@ def clip(parameters: Sequence[torch.nn.Parameter], limit: float) -> torch.Tensor
 
 @dataclass
 class Member:
-    """One run of a pack while it trains; ``tokens`` is what it has read so far, None where there are none to count."""
+    """One run of a pack while it trains.
+
+    ``tokens`` is what it has read so far, None where there are none to count, ``first_tokens`` what earlier attempts
+    had read. ``last_good`` are the parameters of the last evaluation, ``best_good`` those of the best one, where a run
+    with patience may have to return to them.
+    """
 
     index: int
     spec: RunSpec
@@ -75,20 +100,36 @@ class Member:
     step: int = 0
     tokens: int | None = None
     best_quality: float | None = None
+    best_accuracy: float | None = None
     best_step: int | None = None
+    looks_since_best: int = 0
     last_train_loss: float | None = None
     last_good: dict[str, torch.Tensor] = field(default_factory=dict)
     last_good_step: int = 0
+    best_good: dict[str, torch.Tensor] = field(default_factory=dict)
+    retained_before: dict[str, float] = field(default_factory=dict)
+    first_tokens: int = 0
     last_evaluation: Evaluation | None = None
     stopped: bool = False
+    keep_requested: bool = False
+    out_of_patience: bool = False
+
+    @property
+    def improved(self) -> bool:
+        """True where the last evaluation is the best so far."""
+        return self.best_step == self.step and self.looks_since_best == 0
 
     @classmethod
-    def start(cls, index: int, spec: RunSpec, directory: Path, adapter: str, parameters: dict, train: Split) -> Member:
+    def start(
+        cls, index: int, spec: RunSpec, directory: Path, adapter: str, parameters: dict, train: AnySplit
+    ) -> Member:
         """A member before its first step, on parameters that are already initialised."""
         optimizer = torch.optim.AdamW(
             parameters.values(), lr=spec.lr, weight_decay=spec.weight_decay, fused=_fused(parameters)
         )
         order = data_order(len(train), spec.batch_size, spec.seed)
+        if spec.group_by_length and isinstance(train, TextSplit):
+            order = length_grouped(order, train.lengths)
         return cls(index, spec, directory, adapter, parameters, optimizer, order)
 
     def update(self) -> torch.Tensor:
@@ -104,16 +145,20 @@ class Member:
 
     def remember(self, result: Evaluation) -> None:
         """Note an evaluation: the best so far, and the parameters to fall back on if the run diverges later."""
+        self.looks_since_best += 1
         if self.best_quality is None or result.quality > self.best_quality:
-            self.best_quality, self.best_step = result.quality, self.step
+            self.best_quality, self.best_accuracy, self.best_step = result.quality, result.accuracy, self.step
+            self.looks_since_best = 0
         self.last_evaluation = result
         self.last_good_step = self.step
         self.last_good = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
+        if self.spec.patience and self.improved:
+            self.best_good = self.last_good
 
-    def fall_back(self) -> None:
-        """Put the parameters of the last evaluation back."""
+    def put_back(self, values: dict[str, torch.Tensor]) -> None:
+        """Put the parameters of an earlier evaluation back."""
         with torch.no_grad():
-            for name, value in self.last_good.items():
+            for name, value in values.items():
                 self.parameters[name].copy_(value)
 
 

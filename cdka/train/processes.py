@@ -10,17 +10,17 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from cdka.childproc import ChildProcess
 from cdka.errors import CdkaError
+from cdka.runs.events import Event
 from cdka.runs.resolve import ResolvedRun
 from cdka.runs.spec import RunSpec
 
-Train = Callable[..., Iterator[tuple[int, dict[str, Any]]]]
+Train = Callable[..., Iterator[tuple[int, Event]]]
 ALL_GPUS = "CDKA_GPUS"
 """The GPUs of the machine, where the engine has shown this process only one of them."""
 
@@ -73,8 +73,12 @@ def process_group(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def lead(
-    train: Train, runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Callable[[int], str | None] | None
-) -> Iterator[tuple[int, dict[str, Any]]]:
+    train: Train,
+    runs: Sequence[ResolvedRun],
+    directories: Sequence[Path],
+    control: Callable[[int], str | None] | None,
+    shared: Path | None = None,
+) -> Iterator[tuple[int, Event]]:
     """The events of a run trained in ``num_processes`` processes, of which this is the first.
 
     Raises CdkaError, in one line, for a pack, and where another process fails.
@@ -97,7 +101,7 @@ def lead(
             )
             others.append(child)
         with process_group(environments[0]):
-            yield from train([run], [directory], control)
+            yield from train([run], [directory], control, shared)
     except RuntimeError as error:
         ended = [number for number, process in enumerate(others, start=1) if process.poll() not in (None, 0)]
         if not ended or isinstance(error, torch.cuda.OutOfMemoryError):

@@ -16,7 +16,10 @@ from cdka.models.kinds import kind_of
 
 @dataclass(frozen=True)
 class ModelTokenizer:
-    """Encodes text as one model reads it. ``kind`` is what the model's architecture is for."""
+    """Encodes text as one model reads it. ``kind`` is what the model's architecture is for.
+
+    ``max_positions`` is the longest sequence that it has positions for, None where its configuration does not say.
+    """
 
     name: str
     kind: str
@@ -24,24 +27,57 @@ class ModelTokenizer:
     pad_id: int
     decoder_start_id: int
     config: Any = None
+    max_positions: int | None = None
 
     @property
     def eos_id(self) -> int:
         """The token that ends an answer; raises CdkaError for a tokenizer without one."""
         if self.hf_tokenizer.eos_token_id is None:
-            raise CdkaError(f"a model that writes needs an end token: the tokenizer of {self.name!r} has none.")
+            raise CdkaError(f"a generative model needs an end token: the tokenizer of {self.name!r} has none.")
         return self.hf_tokenizer.eos_token_id
 
+    @property
+    def has_chat_template(self) -> bool:
+        """True for a model that was taught conversations in a layout of its own."""
+        return bool(getattr(self.hf_tokenizer, "chat_template", None))
+
+    def encode_conversations(self, conversations: Sequence[Sequence[tuple[str, str]]]) -> list[list[int]]:
+        """The tokens of each conversation, (role, content) turn by turn, in the model's own layout, up to its answer.
+
+        Raises CdkaError where the model's template refuses a conversation.
+        """
+        turns = [[{"role": role, "content": content} for role, content in one] for one in conversations]
+        if not turns:
+            return []
+        try:
+            texts = self.hf_tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        except Exception as error:  # templates are little programs that raise what they like
+            reason = " ".join(str(error).split())[:160]
+            raise CdkaError(
+                f"the chat template of {self.name!r} refuses a conversation: {reason}. Use --chat-template plain."
+            ) from error
+        return self._encode(texts, add_special_tokens=False)
+
+    @property
+    def end_of_turn_id(self) -> int:
+        """The token that ends an answer in the model's own layout of conversations, else the end token."""
+        mark = "\u2020"  # a dagger: no template contains one
+        turns = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
+        text = self.hf_tokenizer.apply_chat_template(turns, tokenize=False)
+        after = self._encode([text.rpartition(mark)[2]], add_special_tokens=False)[0]
+        return after[0] if after and after[0] in self.hf_tokenizer.all_special_ids else self.eos_id
+
     def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens that a model reads before it writes, with its begin mark if it has one."""
+        """The tokens that the model reads before it generates, with its begin mark if it has one."""
         encoded = self._encode(texts)
         if self.kind == "causal-lm":
             encoded = [ids[:-1] if ids and ids[-1] == self.hf_tokenizer.eos_token_id else ids for ids in encoded]
         return encoded
 
-    def encode_answers(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens to be written, the end mark last."""
-        return [[*ids, self.eos_id] for ids in self._encode(texts, add_special_tokens=False)]
+    def encode_answers(self, texts: Sequence[str], end_id: int | None = None) -> list[list[int]]:
+        """The tokens to be generated, the end mark last (``end_id``, by default the end token)."""
+        end = self.eos_id if end_id is None else end_id
+        return [[*ids, end] for ids in self._encode(texts, add_special_tokens=False)]
 
     def encode_answer(self, text: str) -> list[int]:
         """``encode_answers`` of one text."""
@@ -61,7 +97,7 @@ class ModelTokenizer:
         return encoded["input_ids"], segments, sum(length > limit for length in whole)
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """The written text, special tokens left out."""
+        """The text of each row, special tokens left out."""
         return self.hf_tokenizer.batch_decode(rows, skip_special_tokens=True)
 
     def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, **options: Any) -> list[list[int]]:
@@ -92,4 +128,11 @@ def load_tokenizer(name: str) -> ModelTokenizer:
     if pad is None:
         pad = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
     start = getattr(config, "decoder_start_token_id", None)
-    return ModelTokenizer(name, kind, tokenizer, pad, pad if start is None else start, config)
+    start = pad if start is None else start
+    return ModelTokenizer(name, kind, tokenizer, pad, start, config, _max_positions(config))
+
+
+def _max_positions(config: Any) -> int | None:
+    text = config.get_text_config()
+    found = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions")]
+    return next((value for value in found if isinstance(value, int) and value > 0), None)

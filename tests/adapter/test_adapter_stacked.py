@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
-from cdka.adapter import CdkaConfig, Linear, layer, packed
+from cdka.adapter import CdkaConfig, Linear, linear, packed
 from cdka.adapter.ops import Group, adapted_linear
 from cdka.adapter.stacked import can_stack, stacked_linear
 from cdka.bench.tracing import Trace
@@ -108,7 +108,7 @@ def test_a_layer_takes_the_stacked_way_and_says_the_same(base, monkeypatch):
     names = ["a0", "a1", "a2"]
     with packed(model, names):
         ours = model(x)
-        monkeypatch.setattr(layer, "can_stack", lambda *given: False)
+        monkeypatch.setattr(linear, "can_stack", lambda *given: False)
         factored = model(x)
     torch.testing.assert_close(ours, factored, rtol=1e-4, atol=1e-4)
     monkeypatch.undo()

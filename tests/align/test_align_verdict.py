@@ -36,7 +36,7 @@ def runs(score, seeds=3, noise=0.005, **columns):
                 "batch_size": 64,
                 "seed": seed,
                 "num_params": option.num_params,
-                "accuracy": score(option) + noise * rng.standard_normal(),
+                "test/accuracy": score(option) + noise * rng.standard_normal(),
                 **columns,
             }
             for seed in range(seeds)
@@ -70,7 +70,7 @@ def test_where_there_is_nothing_the_interval_covers_zero_as_often_as_it_promises
     covered = []
     for seed in range(80):
         noise = np.random.default_rng(100 + seed).standard_normal(len(table))
-        got = does_it_predict(table.assign(accuracy=0.5 + 0.1 * noise), resamples=300)
+        got = does_it_predict(table.assign(**{"test/accuracy": 0.5 + 0.1 * noise}), resamples=300)
         covered.append(got.ci_low < 0 < got.ci_high)
         if covered[-1]:
             assert got.sentence().startswith("These runs do not show")
@@ -96,7 +96,7 @@ def test_ties_share_a_rank_as_in_scipy():
         (runs(lambda o: 0.5).assign(method="lora"), {}, "at least 4 configurations"),
         (runs(lambda o: 0.5).assign(lr=lambda t: t["seed"] * 1e-3), {}, "share one lr"),
         (runs(lambda o: 0.5), {"predictor": "aligment"}, "unknown predictor"),
-        (runs(lambda o: 0.5), {"metric": "acuracy"}, "Did you mean 'accuracy'"),
+        (runs(lambda o: 0.5), {"metric": "acuracy"}, "Did you mean 'test/accuracy'"),
         (runs(lambda o: 0.5), {"predictor": "measured"}, "needs an alignment record"),
     ],
 )

@@ -211,7 +211,7 @@ def test_an_imported_bundle_opens_at_what_it_claims(tmp_path):
     made = compare(source, Measure("loss", "step", 60), "cdka 2,4,1")
     name, bundle = import_bundle(write_bundle(made, source, tmp_path / "claim.zip", figures=False))
     settings = {key: value for key, value in as_claimed(bundle).items() if value}
-    assert settings == {"view": "Curves", "metric": "loss", "at": "at step 60", "against": "cdka 2,4,1"}
+    assert settings == {"view": "Curves", "metric": "validation loss", "at": "at step 60", "against": "cdka 2,4,1"}
     at = opened(sweep=f"bundle-{name}", **settings)
     assert list(at.dataframe[0].value.columns)[2] == "validation loss at step 60"
     assert not at.warning

@@ -12,6 +12,7 @@ import pytest
 from app.finetune import live_panel, race_curves, run_request, run_rows
 from app.finetune.feed import Feed, Track
 from app.finetune.run_request import Launcher, Order
+from cdka.runs import events
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
 from cdka.runs.resolve import spec_for
 from cdka.runs.states import RunState
@@ -135,9 +136,9 @@ def test_the_feed_keeps_the_whole_history_and_draws_at_most_300_points():
     feed.refresh(store, [run_id])
     track = feed.tracks[run_id]
     for step in range(2000):
-        track.add({"kind": "step", "step": step, "loss": 1.0 / (step + 1)})
+        track.add({"kind": "step", "step": step, "train/loss": 1.0 / (step + 1)})
         if step % 4 == 0:
-            track.add({"kind": "eval", "step": step, "accuracy": step / 2000, "loss": 1.0})
+            track.add({"kind": "eval", "step": step, "eval/accuracy": step / 2000, "eval/loss": 1.0})
     training, validation = feed.training([run_id]), feed.validation([run_id])
     assert len(track.losses) == 2000
     assert len(training) == len(validation) == 300
@@ -148,7 +149,7 @@ def test_the_feed_keeps_the_whole_history_and_draws_at_most_300_points():
 def test_the_best_evaluation_is_the_first_of_equals():
     track = Track()
     for step, accuracy in ((0, 0.1), (20, 0.9), (40, None), (60, 0.9), (80, 0.8)):
-        track.add({"kind": "eval", "step": step, "accuracy": accuracy, "loss": 1.0})
+        track.add({"kind": "eval", "step": step, "eval/accuracy": accuracy, "eval/loss": 1.0})
     assert track.best == (0.9, 20)
 
 
@@ -176,8 +177,10 @@ def test_a_chart_stays_the_same_while_points_arrive_so_that_zoom_and_drawing_sur
     drawn = []
     for step in range(0, 60, 20):
         for run_id in run_ids:
-            feed.tracks[run_id].add({"kind": "step", "step": step, "loss": 3.0 - step / 100})
-            feed.tracks[run_id].add({"kind": "eval", "step": step, "accuracy": 0.5 + step / 1000, "loss": 1.0})
+            feed.tracks[run_id].add({"kind": "step", "step": step, "train/loss": 3.0 - step / 100})
+            feed.tracks[run_id].add(
+                {"kind": "eval", "step": step, "eval/accuracy": 0.5 + step / 1000, "eval/loss": 1.0}
+            )
         training = feed.training(run_ids)
         drawn.append(
             json.dumps(
@@ -263,7 +266,7 @@ def test_the_menu_shows_the_stored_settings_the_log_and_each_attempt(room, idle)
     log.parent.mkdir(parents=True)
     log.write_text("a line\n" * 10_000 + "the last line\n")
     told = "the loss or its gradient was no longer finite at step 3. Lower lr"
-    record_events(store.database, [Batch(run_id, 1, 0, [{"kind": "failed", "cause": told, "step": 3}])])
+    record_events(store.database, [Batch(run_id, 1, 0, [events.Failed(cause=told, step=3)])])
     app = room("finetune", show="all")
     app.text_input(key="tune-lr").set_value("0.5").run()
     app.session_state[f"menu-{run_id}"] = True
@@ -284,20 +287,13 @@ def test_a_resumed_run_shows_its_whole_curve():
     for attempt, (first, last) in enumerate([(1, 40), (31, 60)], start=1):
         reserve(store.database, lambda spec: "cpu:0")
         claim(store.database, run_id, attempt, (1, "start", "boot"))
-        events = [{"kind": "resumed", "step": 30}] if attempt == 2 else []
+        sent = [events.Resumed(step=30)] if attempt == 2 else []
         for step in range(first, last + 1):
-            events.append({"kind": "step", "step": step, "loss": 1 / step, "samples": step, "elapsed_s": step / 10})
+            sent.append(events.Step(step=step, loss=1 / step, samples=step, elapsed_s=step / 10))
             if step % 10 == 0:
-                events.append(
-                    {
-                        "kind": "eval",
-                        "step": step,
-                        "accuracy": step / 100 + attempt / 1000,
-                        "loss": 1.0,
-                        "elapsed_s": 1.0,
-                    }
-                )
-        record_events(store.database, [Batch(run_id, attempt, 0, events)])
+                metrics = {"eval/accuracy": step / 100 + attempt / 1000, "eval/loss": 1.0}
+                sent.append(events.Evaluated(step=step, metrics=metrics, elapsed_s=1.0))
+        record_events(store.database, [Batch(run_id, attempt, 0, sent)])
         if attempt == 1:
             conclude(store.database, [(run_id, 1)], "lost", "why")
             store.retry(run_id)

@@ -436,7 +436,7 @@ def test_finished_studies_show_the_verdicts_of_their_runs(room, idle, monkeypatc
             drop = (0.05 + 0.001 * run.spec.seed) * math.log2(run.spec.components.r1)
             sql.execute(
                 "UPDATE runs SET status = 'done', num_params = 1, metrics = ? WHERE run_id = ?",
-                (f'{{"accuracy": {0.9 - drop}}}', run.run_id),
+                (f'{{"test/accuracy": {0.9 - drop}}}', run.run_id),
             )
     app = room("sweeps", part="Studies")
     assert texts(app).count("▲ supported") == 2
@@ -490,7 +490,7 @@ def test_the_report_of_own_studies_is_a_zip_with_figures(home):
     planned = plan_study(STUDIES["r"], seeds=2)
     sweep_id = store.create_sweep(planned.name, planned.document, planned.specs)
     with store.database.write() as sql:
-        sql.execute("UPDATE runs SET status = 'done', num_params = 1, metrics = '{\"accuracy\": 0.5}'")
+        sql.execute("UPDATE runs SET status = 'done', num_params = 1, metrics = '{\"test/accuracy\": 0.5}'")
     packed = study_cards._zipped([store.sweep(sweep_id)])
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         assert archive.namelist() == ["studies-r.svg", "studies.json", "studies.md"]

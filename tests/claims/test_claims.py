@@ -20,6 +20,7 @@ from cdka.claims.rules import roughness
 from cdka.cli.progress import tell_failures
 from cdka.errors import CdkaError
 from cdka.paths import assets_dir
+from cdka.runs.events import Step
 from cdka.runs.store import Store
 
 ON_DIGITS = [name for name in STUDIES if name != "long-context"]
@@ -75,7 +76,7 @@ def finished(store, name, accuracy, *, seeds=3, failing=lambda spec: False):
                 sql.execute("UPDATE runs SET status='failed', error='diverged' WHERE run_id=?", (run.run_id,))
                 continue
             value = accuracy(run.spec)
-            metrics = {"accuracy": value, "best_validation_accuracy": value, "validation_accuracy": value}
+            metrics = {"test/accuracy": value, "eval/best_accuracy": value, "eval/accuracy": value}
             sql.execute(
                 "UPDATE runs SET status='done', metrics=?, started_at=0, finished_at=1, num_params=9 WHERE run_id=?",
                 (json.dumps(metrics), run.run_id),
@@ -153,7 +154,7 @@ def losses(store, sweep, loss):
             sql.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, 'step', 0, ?)",
                 [
-                    (n, attempt, seq, json.dumps({"kind": "step", "step": seq, "loss": value}))
+                    (n, attempt, seq, json.dumps(Step(step=seq, loss=value).to_dict()))
                     for seq, value in enumerate(loss(run.spec), start=1)
                 ],
             )

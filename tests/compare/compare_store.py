@@ -9,7 +9,7 @@ import numpy as np
 from compare_synthetic import IN, OUT, params
 from safetensors.numpy import save_file
 
-from cdka.runs import job_queue
+from cdka.runs import events, job_queue
 from cdka.runs.job_queue import Batch
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
@@ -26,20 +26,19 @@ def accuracy_of(spec: RunSpec) -> float:
     return min(0.94, 0.62 - 0.045 * math.log2(r1) + 0.04 * math.log2(r2) + 0.05 * math.log2(r))
 
 
-def events(spec: RunSpec, rng: np.random.Generator, shared: float, *, points: int, end: str) -> list[dict]:
+def sent_by(spec: RunSpec, rng: np.random.Generator, shared: float, *, points: int, end: str) -> list[events.Event]:
     """What a worker would send: ``end`` is done, failed or running (half way)."""
     top = min(0.995, accuracy_of(spec) + shared + rng.normal(0, 0.012))
     out = [
-        {"kind": "phase", "phase": "training"},
-        {
-            "kind": "start",
-            "total_steps": spec.steps,
-            "num_params": params(spec.components, spec.rank),
-            "base_params": 302_000,
-            "device": "cpu",
-            "dtype": "float32",
-            "versions": VERSIONS,
-        },
+        events.Phase(phase="training"),
+        events.Start(
+            num_params=params(spec.components, spec.rank),
+            total_steps=spec.steps,
+            base_params=302_000,
+            device="cpu",
+            dtype="float32",
+            versions=VERSIONS,
+        ),
     ]
     every = max(1, spec.steps // points)
     last = spec.steps if end == "done" else spec.steps // 2
@@ -49,47 +48,34 @@ def events(spec: RunSpec, rng: np.random.Generator, shared: float, *, points: in
         accuracy = max(0.0, 0.1 + (top - 0.1) * part + rng.normal(0, 0.01))
         best = max(best, accuracy)
         place = {"step": step, "samples": step * spec.batch_size, "elapsed_s": 0.03 * step * (1 + 0.1 * rng.random())}
-        out.append({"kind": "step", "loss": 2.3 - 1.9 * part, "lr": spec.lr, "grad_norm": 1.0, **place})
-        out.append(
-            {
-                "kind": "eval",
-                "split": "validation",
-                "accuracy": accuracy,
-                "loss": 2.3 - 2 * part * top,
-                "examples": 300,
-                **place,
-            }
-        )
+        out.append(events.Step(loss=2.3 - 1.9 * part, lr=spec.lr, grad_norm=1.0, **place))
+        metrics = {"eval/accuracy": accuracy, "eval/loss": 2.3 - 2 * part * top}
+        out.append(events.Evaluated(metrics=metrics, examples=300, **place))
     if end == "failed":
-        return [*out, {"kind": "failed", "cause": "loss is not a number at step 60", "step": last}]
+        return [*out, events.Failed(cause="loss is not a number at step 60", step=last)]
     if end != "done":
         return out
     label = np.arange(200) % 10
     right = rng.random(200) < top
     predicted = np.where(right, label, (label + 1) % 10)
-    out.append({"kind": "memory", "peak_bytes": 180_000_000 + params(spec.components, spec.rank) * 16})
-    out.append(
-        {
-            "kind": "final",
-            "metrics": {
-                "accuracy": float(right.mean()),
-                "best_validation_accuracy": best,
-                "best_step": last,
-                "validation_accuracy": accuracy,
-                "validation_loss": 2.3 - 2 * part * top,
-                "train_loss": 0.4,
-                "test_examples": 200,
-                "steps_done": spec.steps,
-            },
-            "stopped": False,
-            "predictions": {
-                "split": "test",
-                "example": list(range(1200, 1400)),
-                "label": label.tolist(),
-                "predicted": predicted.tolist(),
-            },
-        }
-    )
+    out.append(events.Memory(peak_bytes=180_000_000 + params(spec.components, spec.rank) * 16))
+    metrics = {
+        "test/accuracy": float(right.mean()),
+        "eval/best_accuracy": best,
+        "best_step": last,
+        "eval/accuracy": accuracy,
+        "eval/loss": 2.3 - 2 * part * top,
+        "train/loss": 0.4,
+        "test/examples": 200,
+        "steps_done": spec.steps,
+    }
+    predictions = {
+        "split": "test",
+        "example": list(range(1200, 1400)),
+        "label": label.tolist(),
+        "predicted": predicted.tolist(),
+    }
+    out.append(events.Final(metrics=metrics, predictions=predictions))
     return out
 
 
@@ -131,7 +117,7 @@ def fill(
         ((run_id, attempt),) = job.runs
         assert job_queue.claim(store.database, run_id, attempt, (1, "0", "made-up"))
         end = (ends or {}).get(i, "done")
-        sent = events(specs[i], rng, shared[specs[i].seed], points=points, end=end)
+        sent = sent_by(specs[i], rng, shared[specs[i].seed], points=points, end=end)
         job_queue.record_events(store.database, [Batch(run_id, attempt, 0, sent)], worked_s=0.031 * specs[i].steps)
         if end == "done" and adapters and specs[i].method != "full":
             write_adapter(store.run(run_id).adapter_dir, specs[i], rng)

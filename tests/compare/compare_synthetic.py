@@ -58,9 +58,9 @@ class FakeSource:
                     "num_params": params(c, spec.rank),
                     "seconds": 6.0 + i % 5,
                     "created_at": 1e9 + i,
-                    "accuracy": self.accuracy[run_id] if done else np.nan,
-                    "best_validation_accuracy": self.accuracy[run_id] + 0.01 if done else np.nan,
-                    "validation_loss": 1 - self.accuracy[run_id] if done else np.nan,
+                    "test/accuracy": self.accuracy[run_id] if done else np.nan,
+                    "eval/best_accuracy": self.accuracy[run_id] + 0.01 if done else np.nan,
+                    "eval/loss": 1 - self.accuracy[run_id] if done else np.nan,
                 }
             )
         return pd.DataFrame(rows)
@@ -76,7 +76,9 @@ class FakeSource:
             for step in range(0, last + 1, spec.eval_every):
                 part = 1 - np.exp(-4 * step / spec.steps)
                 rows.append((run_id, "eval", step, step * 64, 0.03 * step, 0.1 + (final - 0.1) * part, 2.3 - 2 * part))
-        return pd.DataFrame(rows, columns=["run_id", "kind", "step", "samples", "elapsed_s", "accuracy", "loss"])
+        return pd.DataFrame(
+            rows, columns=["run_id", "kind", "step", "samples", "elapsed_s", "eval/accuracy", "eval/loss"]
+        )
 
     def predictions(self, run_id):
         rng = np.random.default_rng(int(run_id[-4:]))

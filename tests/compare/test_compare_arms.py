@@ -32,7 +32,7 @@ def test_an_arm_is_everything_but_the_seed():
     assert len(found) == 3
     assert found["arm_label"].to_list() == ["cdka 1,4,1", "cdka 2,4,1 · lr 0.002", "cdka 2,4,1 · lr 0.01"]
     assert found["seeds"].to_list() == [[0, 1, 2]] * 3
-    by_hand = source.frame()["accuracy"].iloc[:3]
+    by_hand = source.frame()["test/accuracy"].iloc[:3]
     row = found.iloc[0]
     assert row["mean"] == pytest.approx(by_hand.mean())
     assert row["sd"] == pytest.approx(by_hand.std())
@@ -66,7 +66,7 @@ def test_a_seed_run_twice_counts_once():
     source = FakeSource([*grid(r1=(2,)), *grid(r1=(2,), seeds=1)], falls_with_r1)
     row = compare(source).arms.iloc[0]
     assert row["n"] == 3
-    assert row["mean"] == pytest.approx(source.frame()["accuracy"].iloc[1:].mean())
+    assert row["mean"] == pytest.approx(source.frame()["test/accuracy"].iloc[1:].mean())
 
 
 def test_removing_one_arm_changes_no_other_arm():
@@ -104,15 +104,15 @@ def test_measures_say_what_they_are():
     assert Measure().header == "test accuracy at the end"
     at_step = Measure("accuracy", "step", 60)
     assert at_step.header == "validation accuracy at step 60"
-    expected = curves[curves["step"] == 60].set_index("run_id")["accuracy"]
+    expected = curves[curves["step"] == 60].set_index("run_id")["eval/accuracy"]
     np.testing.assert_allclose(at_step.values(frame, curves), expected.loc[frame["run_id"]])
     best_loss = Measure("loss", "best")
     assert not best_loss.higher_is_better
-    np.testing.assert_allclose(best_loss.values(frame, curves), curves.groupby("run_id")["loss"].min())
-    np.testing.assert_allclose(Measure("accuracy", "best").values(frame), frame["best_validation_accuracy"])
+    np.testing.assert_allclose(best_loss.values(frame, curves), curves.groupby("run_id")["eval/loss"].min())
+    np.testing.assert_allclose(Measure("accuracy", "best").values(frame), frame["eval/best_accuracy"])
     with pytest.raises(CdkaError, match="nearest evaluation is at step 60"):
         Measure("accuracy", "step", 61).values(frame, curves)
-    with pytest.raises(CdkaError, match=r"unknown metric 'acuracy'.*'accuracy'"):
+    with pytest.raises(CdkaError, match=r"unknown metric 'acuracy'.*'test/accuracy'"):
         Measure("acuracy").values(frame)
     with pytest.raises(CdkaError, match="measured along the way"):
         Measure("seconds", "best")
@@ -134,7 +134,9 @@ def test_a_slope_is_least_squares_with_an_intercept_per_series():
     frame = source.frame()
     one = frame[frame["seed"] == 1]
     design = np.column_stack([np.log2(one["r1"].astype(float)), one["r2"] == 2, one["r2"] == 4]).astype(float)
-    by_hand = [np.linalg.lstsq(design, frame[frame["seed"] == seed]["accuracy"], rcond=None)[0][0] for seed in (0, 1)]
+    by_hand = [
+        np.linalg.lstsq(design, frame[frame["seed"] == seed]["test/accuracy"], rcond=None)[0][0] for seed in (0, 1)
+    ]
     assert comparison.trends.iloc[0]["slope"] == pytest.approx(np.mean(by_hand))
 
 

@@ -88,14 +88,18 @@ def edit_json(name, change):
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("runs.json", lambda d: d["runs"][1]["metrics"].update(accuracy=1), ["runs.json", "runs[1].metrics.accur"]),
+        (
+            "runs.json",
+            lambda d: d["runs"][1]["metrics"].update({"test/accuracy": 1}),
+            ["runs.json", "runs[1].metrics.test/accur"],
+        ),
         ("runs.json", lambda d: d["runs"][2]["spec"].update(lr=0.5), ["runs.json", "runs[2].spec.lr"]),
         ("runs.json", lambda d: d["runs"][0].update(seconds=0.1), ["runs.json", "runs[0].seconds"]),
         ("runs.json", lambda d: d["runs"][0].update(extra=1), ["runs.json", "runs[0].extra"]),
         ("runs.json", lambda d: d["runs"].pop(), ["runs.json", "runs[5]"]),
         ("comparison.json", lambda d: d["arms"][0].update(mean=0.99), ["comparison.json", "arms[0].mean"]),
         ("predictions.json", lambda d: next(iter(d.values()))["predicted"].pop(), ["predictions.json", ".predicted"]),
-        ("manifest.json", lambda d: d.update(version=2), ["manifest.json", "format"]),
+        ("manifest.json", lambda d: d.update(version=3), ["manifest.json", "format"]),
         ("manifest.json", lambda d: d.pop("files"), ["manifest.json", "files", "missing"]),
         ("manifest.json", lambda d: d.update(name=3), ["manifest.json", "name", "wrong type"]),
     ],
@@ -135,9 +139,9 @@ def test_a_resealed_claim_must_still_follow_from_its_runs(made, tmp_path):
                 file.writestr(found, body)
         return target
 
-    better = reseal("runs.json", lambda d: d["runs"][0]["metrics"].update(accuracy=0.99))
+    better = reseal("runs.json", lambda d: d["runs"][0]["metrics"].update({"test/accuracy": 0.99}))
     message = refused(better, tmp_path / "home")
-    assert "runs[0].metrics.accuracy" in message
+    assert "runs[0].metrics.test/accuracy" in message
     assert "contradicts predictions.json" in message
     bold = reseal("comparison.json", lambda d: d["verdicts"][0].update(verdict="better"))
     assert "verdicts[0].verdict" in refused(bold, tmp_path / "home")

@@ -29,8 +29,8 @@ def test_json_is_the_contract(store, capsys):
         own = frame[frame["r1"] == r1]
         assert arm["seeds"] == 6
         assert arm["seed_list"] == list(range(6))
-        assert arm["mean"] == pytest.approx(own["accuracy"].mean())
-        assert arm["sd"] == pytest.approx(own["accuracy"].std())
+        assert arm["mean"] == pytest.approx(own["test/accuracy"].mean())
+        assert arm["sd"] == pytest.approx(own["test/accuracy"].std())
         assert arm["ci_low"] < arm["mean"] < arm["ci_high"]
         assert arm["num_params"] == own["num_params"].iloc[0]
     assert len(found["verdicts"]) == 3
@@ -60,7 +60,7 @@ def test_a_step_on_the_way_can_be_compared(store, capsys):
     [
         (["nosuch"], ["unknown sweep 'nosuch'"]),
         (["laddr"], ["Did you mean 'ladder'"]),
-        (["ladder", "--metric", "acuracy"], ["unknown metric 'acuracy'", "'accuracy'"]),
+        (["ladder", "--metric", "acuracy"], ["unknown metric 'acuracy'", "'test/accuracy'"]),
         (["ladder", "--step", "61"], ["step 61", "step 60"]),
         (["ladder", "--aggregation", "last"], ["unknown aggregation 'last'"]),
         (["ladder", "--reference", "cdka 3,4,1"], ["unknown arm", "cdka"]),

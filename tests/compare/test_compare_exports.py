@@ -67,9 +67,9 @@ print(json.dumps(out))
     done = subprocess.run([sys.executable, "-c", read, str(files[0])], capture_output=True, text=True, check=True)
     run_id = files[0].parent.name.split("-", 2)[2]
     evals = source.curves([run_id]).query("kind == 'eval'")
-    written = [(step, value) for step, tag, value in json.loads(done.stdout) if tag == "validation/accuracy"]
+    written = [(step, value) for step, tag, value in json.loads(done.stdout) if tag == "eval/accuracy"]
     assert [step for step, _ in written] == evals["step"].to_list()
-    assert [value for _, value in written] == pytest.approx(evals["accuracy"].to_list(), rel=1e-6)
+    assert [value for _, value in written] == pytest.approx(evals["eval/accuracy"].to_list(), rel=1e-6)
 
 
 def test_a_name_never_becomes_code(tmp_path):

@@ -55,7 +55,11 @@ def test_every_figure_is_valid_plotly(source, comparison, dark):
     for figure in (
         *(
             curve_figure(curves, comparison, shown, facet=f, x=x, y=y, theme=theme)
-            for f, x, y in ((None, "step", "accuracy"), ("r1", "elapsed_s", "loss"), ("r", "samples", "accuracy"))
+            for f, x, y in (
+                (None, "step", "eval/accuracy"),
+                ("r1", "elapsed_s", "eval/loss"),
+                ("r", "samples", "eval/accuracy"),
+            )
         ),
         heatmap_figure(comparison, shown, cells, theme=theme),
         scatter_figure(comparison, shown, "seconds", theme=theme),
@@ -72,7 +76,7 @@ def test_a_band_is_the_interval_over_seeds_and_the_bold_line_its_mean(source, co
     bold = [t for t in curve_figure(curves, comparison, [arm]).data if t.customdata is not None]
     assert len(bold) == 1
     own = curves[curves["run_id"].isin(comparison.frame.loc[comparison.frame["arm"] == arm, "run_id"])]
-    by_step = own.groupby("step")["accuracy"]
+    by_step = own.groupby("step")["eval/accuracy"]
     np.testing.assert_allclose(bold[0].x, list(by_step.groups))
     np.testing.assert_allclose(bold[0].y, by_step.mean(), rtol=1e-6)
     half = 4.302653 * by_step.std() / math.sqrt(3)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cdka.engine import dispatcher, forkserver, recorder, worker
 from cdka.engine.spawn import WorkerStarter
+from cdka.runs import events
 
 HERE = Path(__file__).resolve()
 
@@ -67,7 +68,7 @@ def save(directory: Path, step: int) -> None:
     partial.rename(directory / "adapter")
 
 
-def train(runs, directories, control):
+def train(runs, directories, control, shared):
     """A pack of runs whose loss is 1/step; the contract of ``cdka.train.loop.train``."""
     specs = [run.spec for run in runs]
     members = list(range(len(specs)))
@@ -75,27 +76,27 @@ def train(runs, directories, control):
     for i in members:
         resumed = (directories[i] / "checkpoint").read_text() if (directories[i] / "checkpoint").exists() else "0"
         done[i] = int(resumed)
-        yield i, {"kind": "start", "total_steps": specs[i].steps, "num_params": 42, "versions": {"fake": "1"}}
+        yield i, events.Start(num_params=42, total_steps=specs[i].steps, versions={"fake": "1"})
         if done[i]:
-            yield i, {"kind": "resumed", "step": done[i]}
+            yield i, events.Resumed(step=done[i])
     for i in members:
-        yield i, {"kind": "phase", "phase": "training"}
+        yield i, events.Phase(phase="training")
 
     def final(i, stopped):
-        yield i, {"kind": "phase", "phase": "saving"}
+        yield i, events.Phase(phase="saving")
         save(directories[i], done[i])
         answers = {"example": [0, 1], "label": [1, 2], "predicted": [1, None]}
-        metrics = {"accuracy": 0.5, "steps_done": done[i]}
-        yield i, {"kind": "final", "stopped": stopped, "metrics": metrics, "predictions": answers}
+        metrics = {"test/accuracy": 0.5, "steps_done": done[i]}
+        yield i, events.Final(metrics=metrics, stopped=stopped, predictions=answers)
 
     while members:
         for i in list(members):
-            spec, wish = specs[i], control(i)
-            if wish == "cancel":
+            spec, stop = specs[i], control(i)
+            if stop == "cancel":
                 members.remove(i)
-                yield i, {"kind": "cancelled"}
+                yield i, events.Cancelled()
                 continue
-            if wish == "keep" or done[i] == spec.steps:
+            if stop == "keep" or done[i] == spec.steps:
                 members.remove(i)
                 yield from final(i, done[i] < spec.steps)
                 continue
@@ -104,29 +105,22 @@ def train(runs, directories, control):
                 _misbehave(spec)
             yield (
                 i,
-                {
-                    "kind": "step",
-                    "step": done[i],
-                    "loss": 1 / done[i],
-                    "samples": done[i] * spec.batch_size,
-                    "elapsed_s": done[i] * 0.01,
-                    "lr": spec.lr,
-                    "grad_norm": 1.0,
-                },
+                events.Step(
+                    step=done[i],
+                    loss=1 / done[i],
+                    lr=spec.lr,
+                    grad_norm=1.0,
+                    samples=done[i] * spec.batch_size,
+                    elapsed_s=done[i] * 0.01,
+                ),
             )
             if done[i] % spec.eval_every == 0:
+                metrics = {"eval/accuracy": done[i] / spec.steps, "eval/loss": 1.0}
                 yield (
                     i,
-                    {
-                        "kind": "eval",
-                        "step": done[i],
-                        "split": "validation",
-                        "accuracy": done[i] / spec.steps,
-                        "loss": 1.0,
-                        "examples": 4,
-                        "samples": done[i],
-                        "elapsed_s": done[i] * 0.01,
-                    },
+                    events.Evaluated(
+                        step=done[i], metrics=metrics, examples=4, samples=done[i], elapsed_s=done[i] * 0.01
+                    ),
                 )
             if spec.checkpoint_every and done[i] % spec.checkpoint_every == 0:
                 (directories[i] / "checkpoint").write_text(str(done[i]))

@@ -19,7 +19,7 @@ def test_a_run_goes_through_and_leaves_a_whole_record(engine):
     (run_id,) = engine.submit(engine.spec(steps=7))
     (run,) = engine.wait(run_id)
     assert run.status == "done"
-    assert run.metrics == {"accuracy": 0.5, "steps_done": 7}
+    assert run.metrics == {"test/accuracy": 0.5, "steps_done": 7}
     assert run.num_params == 42
     assert run.attempt == 1
     kinds = [event["kind"] for event in engine.store.events(run_id)]

@@ -23,6 +23,7 @@ from cdka.engine.spawn import WorkerStarter
 from cdka.engine.worker import JobSpec
 from cdka.errors import CdkaError
 from cdka.runs.database import StoreFull
+from cdka.runs.events import Evaluated, Step
 from cdka.runs.job_queue import claim, reserve
 from cdka.runs.resolve import resolve_run
 from cdka.runs.spec import RunSpec
@@ -157,7 +158,7 @@ def recorded(tmp_path, monkeypatch):
 
 
 def step(n):
-    return {"kind": "step", "step": n, "loss": 1.0, "samples": n, "elapsed_s": n / 1000}
+    return Step(step=n, loss=1.0, samples=n, elapsed_s=n / 1000)
 
 
 def test_thousands_of_steps_make_few_transactions(recorded, monkeypatch):
@@ -177,7 +178,7 @@ def test_what_people_wait_for_is_stored_at_once(recorded):
     store, collects, run_id, _ = recorded
     collects.add(0, step(1))
     assert store.events(run_id) == []
-    collects.add(0, {"kind": "eval", "step": 1, "accuracy": 0.5})
+    collects.add(0, Evaluated(step=1, metrics={"eval/accuracy": 0.5}))
     assert [event["kind"] for event in store.events(run_id)] == ["step", "eval"]
 
 

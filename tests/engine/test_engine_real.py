@@ -33,7 +33,7 @@ def test_a_pack_and_a_single_run_of_digits_train_in_forked_workers(home):
         assert (run.adapter_dir / "adapter_model.safetensors").is_file()
         assert json.loads((run.adapter_dir / "adapter_config.json").read_text())
         assert run.num_params > 0
-        assert 0 <= run.metrics["accuracy"] <= 1
+        assert 0 <= run.metrics["test/accuracy"] <= 1
         assert run.peak_bytes > 10_000_000
         steps = store.events(run.run_id, kinds=["step"])
         assert [event["step"] for event in steps] == [1, 2, 3]
@@ -41,5 +41,5 @@ def test_a_pack_and_a_single_run_of_digits_train_in_forked_workers(home):
         assert store.attempts(run.run_id)[0]["versions"]["torch"]
     first, second = (store.attempts(run_id)[0]["pid"] for run_id in run_ids[:2])
     assert first == second != store.attempts(run_ids[2])[0]["pid"]
-    packed, alone = (store.curves([run_ids[i]])["loss"].dropna().tolist() for i in (0, 2))
+    packed, alone = (store.curves([run_ids[i]])["train/loss"].dropna().tolist() for i in (0, 2))
     assert max(abs(a - b) for a, b in zip(packed, alone, strict=True)) < 1e-4, "a pack is separate runs"

@@ -22,7 +22,7 @@ def spec_for(tiny, family, task, data, **changes):
 
 
 def run(spec, folder):
-    return [event for _, event in train(resolve_runs([spec]), [folder])]
+    return [event.to_dict() for _, event in train(resolve_runs([spec]), [folder])]
 
 
 CASES = [
@@ -47,9 +47,9 @@ def test_a_run_trains_and_saves(family, task, data, method, tiny, request, tmp_p
     json.dumps(events)
     steps = [event for event in events if event["kind"] == "step"]
     assert [event["step"] for event in steps] == [1, 2, 3]
-    assert all(torch.isfinite(torch.tensor(event["loss"])) for event in steps)
-    assert 0.0 <= final["metrics"]["accuracy"] <= 1.0
-    assert len(final["predictions"]["predicted"]) == final["metrics"]["test_examples"]
+    assert all(torch.isfinite(torch.tensor(event["train/loss"])) for event in steps)
+    assert 0.0 <= final["metrics"]["test/accuracy"] <= 1.0
+    assert len(final["predictions"]["predicted"]) == final["metrics"]["test/examples"]
     saved = load_file(tmp_path / "adapter" / ("model.safetensors" if method == "full" else "adapter_model.safetensors"))
     assert saved
 
@@ -62,7 +62,7 @@ def test_a_new_head_is_saved_with_the_adapter_and_trains(tiny, moods, tmp_path):
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     (weight,) = [tensor for name, tensor in saved.items() if name.endswith("classifier.weight")]
     assert weight.shape == (3, 24)
-    assert events[-1]["metrics"]["unparsed"] == 0
+    assert events[-1]["metrics"]["test/unparsed"] == 0
 
 
 def test_a_head_of_another_size_becomes_a_new_head(tiny, shades, tmp_path):
@@ -74,7 +74,7 @@ def test_a_head_of_another_size_becomes_a_new_head(tiny, shades, tmp_path):
 
 def test_images_are_learnt(tiny, shades, tmp_path):
     spec = spec_for(tiny, "vit", "local-images", shades, steps=30, lr=1e-2, alpha=16.0, eval_every=30)
-    assert run(spec, tmp_path)[-1]["metrics"]["accuracy"] == 1.0
+    assert run(spec, tmp_path)[-1]["metrics"]["test/accuracy"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_a_pack_equals_separate_runs(family, task, data, tiny, request, tmp_path
     ]
     for i in range(3):
         (tmp_path / str(i)).mkdir()
-    packed = list(train(resolve_runs(specs), [tmp_path / "0", tmp_path / "1"]))
+    packed = [(i, event.to_dict()) for i, event in train(resolve_runs(specs), [tmp_path / "0", tmp_path / "1"])]
     for index, spec in enumerate(specs):
         alone = run(spec, tmp_path / "2")
-        for kind, key in (("step", "loss"), ("eval", "loss"), ("eval", "accuracy")):
+        for kind, key in (("step", "train/loss"), ("eval", "eval/loss"), ("eval", "eval/accuracy")):
             together = [event[key] for i, event in packed if i == index and event["kind"] == kind]
             apart = [event[key] for event in alone if event["kind"] == kind]
             assert together == pytest.approx(apart, abs=1e-5), (kind, key)

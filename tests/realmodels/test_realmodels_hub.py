@@ -11,6 +11,7 @@ from cdka.errors import CdkaError
 from cdka.models import hub as downloads
 from cdka.models.hub import download_dataset, download_model, wait
 from cdka.paths import assets_dir
+from cdka.runs.events import Phase, Start
 from cdka.runs.resolve import resolve_runs, spec_for
 from cdka.train.loop import train
 
@@ -70,9 +71,9 @@ def test_the_phase_of_the_download_is_an_event_of_the_run(hub, tmp_path):
     spec = spec_for("ours/fine", "math-chain", steps=1, batch_size=2, eval_every=1)
     phases = []
     for _, event in train(resolve_runs([spec]), [tmp_path / "run"]):
-        if event["kind"] == "phase" and event.get("phase"):
-            phases.append(event["phase"])
-        if event["kind"] == "start":
+        if isinstance(event, Phase):
+            phases.append(event.phase)
+        if isinstance(event, Start):
             break
     assert list(dict.fromkeys(phases)) == ["loading", "downloading", "preparing data"]
 

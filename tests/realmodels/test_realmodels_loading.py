@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny
 
 from cdka.errors import CdkaError
+from cdka.runs.events import Step
 from cdka.runs.resolve import resolve_runs
 from cdka.runs.spec import RunSpec
 from cdka.train.device import resolve_dtype
@@ -125,7 +126,7 @@ def test_auto_is_bf16_where_the_device_computes_in_it(monkeypatch):
 
 def losses(spec, folder):
     shutil.rmtree(folder, ignore_errors=True)
-    return [event["loss"] for _, event in train(resolve_runs([spec]), [folder]) if event["kind"] == "step"]
+    return [event.loss for _, event in train(resolve_runs([spec]), [folder]) if isinstance(event, Step)]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def tiny_spec(tiny, family, task, options, **changes):
 
 
 def final_of(spec, folder):
-    return [event for _, event in train(resolve_runs([spec]), [folder])][-1]
+    return [event for _, event in train(resolve_runs([spec]), [folder])][-1].to_dict()
 
 
 def test_the_recipes_are_the_papers():
@@ -67,8 +67,8 @@ def test_metamath_is_learnt_and_gsm8k_judged_by_its_number(tiny, tmp_path):
     assert answers.accuracy == pytest.approx(5 / 6)
     assert answers.unparsed == 1
     final = final_of(spec, tmp_path / "run")
-    assert final["metrics"]["test_examples"] == 6
-    assert final["metrics"]["unparsed"] == sum(p is None for p in final["predictions"]["predicted"])
+    assert final["metrics"]["test/examples"] == 6
+    assert final["metrics"]["test/unparsed"] == sum(p is None for p in final["predictions"]["predicted"])
 
 
 def test_a_reference_without_a_number_is_an_error(tiny, tmp_path):
@@ -90,7 +90,7 @@ def test_code_runs_only_after_consent(tiny, tmp_path):
         tiny, "llama", "codefeedback-humaneval", {**options, "allow_code_execution": "yes", "max_new_tokens": 4}
     )
     final = final_of(allowed, tmp_path / "run")
-    assert final["metrics"]["accuracy"] == 0.0
+    assert final["metrics"]["test/accuracy"] == 0.0
     assert set(final["predictions"]["predicted"]) <= {"failed", "timed out", None}
 
 
@@ -162,7 +162,7 @@ def test_pictures_of_a_hub_data_set_are_learnt(family, tiny, tmp_path):
     options = {"dataset": hub_sets.images(tmp_path / "shades")}
     spec = tiny_spec(tiny, family, "hub-images", options, steps=30, batch_size=8, eval_every=30, lr=1e-2, alpha=16.0)
     final = final_of(spec, tmp_path / "run")
-    assert final["metrics"]["accuracy"] > 0.9
+    assert final["metrics"]["test/accuracy"] > 0.9
 
 
 def test_hub_pictures_without_a_test_split_get_one_and_other_columns_can_be_named(tiny, tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
 from cdka.errors import CdkaError
+from cdka.runs.events import Final, Step
 from cdka.runs.job_queue import (
     Batch,
     claim,
@@ -22,8 +24,8 @@ from cdka.runs.store import Store
 
 SPEC = RunSpec("digits-vit", "digits-flip", steps=10)
 ME = (1, "start", "boot")
-STEP = {"kind": "step", "step": 1, "loss": 1.0, "samples": 1, "elapsed_s": 0.1}
-FINAL = {"kind": "final", "metrics": {"accuracy": 1.0}, "stopped": False}
+STEP = Step(step=1, loss=1.0, samples=1, elapsed_s=0.1)
+FINAL = Final(metrics={"test/accuracy": 1.0})
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_an_event_twice_is_refused_whole(store):
     claim(store.database, run_id, attempt, ME)
     record_events(store.database, [Batch(run_id, attempt, 0, [STEP])])
     with pytest.raises(sqlite3.IntegrityError):
-        record_events(store.database, [Batch(run_id, attempt, 0, [{**STEP, "step": 9}])])
+        record_events(store.database, [Batch(run_id, attempt, 0, [replace(STEP, step=9)])])
     assert store.run(run_id).step == 1
     assert len(store.events(run_id)) == 1
 

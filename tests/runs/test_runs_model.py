@@ -20,13 +20,21 @@ from hypothesis.stateful import (
 )
 
 from cdka.errors import CdkaError
+from cdka.runs import events
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, requeue, reserve, stop_requests
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import KEPT, LIVE, RETRIABLE
 from cdka.runs.store import Store
 
 SPEC = RunSpec("digits-vit", "digits-flip")
-KINDS = ("step", "final", "stopped", "failed", "cancelled")
+EVENTS = {
+    "step": events.Step(step=1, loss=1.0, samples=64, elapsed_s=0.1),
+    "final": events.Final(metrics={"test/accuracy": 1.0}),
+    "stopped": events.Final(metrics={"test/accuracy": 1.0}, stopped=True),
+    "failed": events.Failed(cause="why"),
+    "cancelled": events.Cancelled(),
+}
+KINDS = tuple(EVENTS)
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -106,9 +114,7 @@ class QueueMachine(RuleBasedStateMachine):
     def write(self, runs, kind):
         """Any worker at any time, zombies included: only who claimed a live attempt gets through."""
         for run_id, attempt in runs:
-            event = {"kind": kind, "step": 1, "samples": 64, "elapsed_s": 0.1, "cause": "why"}
-            if kind in ("final", "stopped"):
-                event = {"kind": "final", "stopped": kind == "stopped", "metrics": {"accuracy": 1.0}}
+            event = EVENTS[kind]
             count = self.streams.get((run_id, attempt), 0)
             refused = record_events(self.store.database, [Batch(run_id, attempt, count, [event])])
             claimed = self.owns(run_id, attempt) and self.expected[run_id][0] != "starting"
@@ -193,8 +199,8 @@ class QueueMachine(RuleBasedStateMachine):
             if status in LIVE:
                 assert stop_requests(self.store.database, [(run_id, attempt)]) == [stop]
         for (run_id, attempt), count in self.streams.items():
-            events = self.store.events(run_id, attempt=attempt)
-            assert [event["seq"] for event in events] == list(range(count if run_id in self.expected else 0))
+            stored = self.store.events(run_id, attempt=attempt)
+            assert [event["seq"] for event in stored] == list(range(count if run_id in self.expected else 0))
 
 
 def test_submits_stops_faults_and_retries_in_any_order_follow_the_model():

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cdka.errors import CdkaError
+from cdka.runs import events
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
 from cdka.runs.logs import log_tail
 from cdka.runs.spec import RunSpec
@@ -33,13 +34,13 @@ def start(store, **more):
 
 
 def step(n, **more):
-    return {"kind": "step", "step": n, "loss": 1 / n, "samples": 64 * n, "elapsed_s": n / 10, "lr": 1e-3, **more}
+    return events.Step(**{"step": n, "loss": 1 / n, "samples": 64 * n, "elapsed_s": n / 10, "lr": 1e-3, **more})
 
 
 def final(stopped=False):
     answers = {"split": "test", "example": [3, 5], "label": [1, 2], "predicted": [1, None]}
-    metrics = {"accuracy": 0.75, "validation_loss": 0.5}
-    return {"kind": "final", "metrics": metrics, "stopped": stopped, "predictions": answers}
+    metrics = {"test/accuracy": 0.75, "eval/loss": 0.5}
+    return events.Final(metrics=metrics, stopped=stopped, predictions=answers)
 
 
 def test_a_run_comes_back_as_it_was_asked_for(store):
@@ -112,7 +113,7 @@ def test_an_id_may_be_shortened_but_never_leaves_the_home(store):
 def test_poll_returns_only_what_is_new(store):
     run_id, other = start(store), start(store)
     cursors = {run_id: (0, -1), other: (0, -1), "r-gone": (0, -1)}
-    record_events(store.database, [Batch(run_id, 1, 0, [{"kind": "start", "num_params": 9}, step(1)])])
+    record_events(store.database, [Batch(run_id, 1, 0, [events.Start(num_params=9), step(1)])])
     first = store.poll(cursors)
     assert [event["kind"] for event in first.events[run_id]] == ["start", "step"]
     assert first.events[other] == []
@@ -143,19 +144,19 @@ def test_a_number_that_is_none_is_missing_not_zero(store):
     run_id = start(store)
     record_events(store.database, [Batch(run_id, 1, 0, [step(1, loss=math.nan, grad_norm=math.inf)])])
     (event,) = store.events(run_id)
-    assert event["loss"] is None
+    assert event["train/loss"] is None
     assert event["grad_norm"] is None
-    assert store.curves([run_id])["loss"].isna().all()
+    assert store.curves([run_id])["train/loss"].isna().all()
 
 
 def test_progress_is_on_the_record(store):
     run_id = start(store)
-    record_events(store.database, [Batch(run_id, 1, 0, [{"kind": "phase", "phase": "training"}, step(4)])])
+    record_events(store.database, [Batch(run_id, 1, 0, [events.Phase(phase="training"), step(4)])])
     run = store.run(run_id)
     assert (run.status, run.phase, run.step) == ("running", "training", 4)
     assert run.remaining_s == pytest.approx(0.6)
     assert run.samples_per_s == pytest.approx(640)
-    record_events(store.database, [Batch(run_id, 1, 2, [{"kind": "memory", "peak_bytes": 12345}, final()])], 2.5)
+    record_events(store.database, [Batch(run_id, 1, 2, [events.Memory(peak_bytes=12345), final()])], 2.5)
     run = store.run(run_id)
     assert (run.status, run.phase, run.remaining_s, run.peak_bytes, run.seconds) == ("done", None, None, 12345, 2.5)
 
@@ -167,7 +168,7 @@ def test_a_resumed_run_has_an_honest_pace_and_one_unbroken_curve(store):
     store.retry(run_id)
     reserve(store.database, lambda spec: "cpu:0")
     claim(store.database, run_id, 2, ME)
-    record_events(store.database, [Batch(run_id, 2, 0, [{"kind": "resumed", "step": 2}, step(3, elapsed_s=0.1)])])
+    record_events(store.database, [Batch(run_id, 2, 0, [events.Resumed(step=2), step(3, elapsed_s=0.1)])])
     run = store.run(run_id)
     assert run.remaining_s == pytest.approx(0.7), "one step in 0.1 s, seven to go"
     curve = store.curves([run_id])
@@ -177,15 +178,15 @@ def test_a_resumed_run_has_an_honest_pace_and_one_unbroken_curve(store):
 
 def test_frame_has_one_row_per_run_and_metrics_as_columns(store):
     done = start(store)
-    record_events(store.database, [Batch(done, 1, 0, [{"kind": "start", "num_params": 321}, final()])], 1.5)
+    record_events(store.database, [Batch(done, 1, 0, [events.Start(num_params=321), final()])], 1.5)
     (lora,) = store.submit(SPEC.with_(method="lora", components=None, rank=8))
     table = store.frame().set_index("run_id")
     assert table.loc[done, ["r1", "r2", "r"]].tolist() == [2, 8, 4]
-    assert table.loc[done, "accuracy"] == 0.75
+    assert table.loc[done, "test/accuracy"] == 0.75
     assert table.loc[done, "num_params"] == 321
     assert table.loc[done, "seconds"] == 1.5
     assert pd.isna(table.loc[lora, "r1"])
-    assert pd.isna(table.loc[lora, "accuracy"])
+    assert pd.isna(table.loc[lora, "test/accuracy"])
     assert table.loc[lora, "rank"] == 8
     assert str(table["r1"].dtype) == "Int64"
     assert list(store.frame(run_ids=[lora])["run_id"]) == [lora]
@@ -237,9 +238,7 @@ def test_remove_takes_the_folder_and_refuses_a_run_at_work(store):
 
 def test_attempts_keep_their_own_history(store):
     run_id = start(store)
-    record_events(
-        store.database, [Batch(run_id, 1, 0, [{"kind": "start", "num_params": 1, "versions": {"torch": "2"}}])]
-    )
+    record_events(store.database, [Batch(run_id, 1, 0, [events.Start(num_params=1, versions={"torch": "2"})])])
     conclude(store.database, [(run_id, 1)], "failed", "why")
     store.retry(run_id)
     reserve(store.database, lambda spec: "cpu:1")

@@ -31,9 +31,9 @@ def searched(home):
         for run in store.runs(sweep_id=sweep_id):
             own = VALIDATION[run.spec.lr]
             metrics = {
-                "accuracy": TEST[run.spec.lr] + 0.01 * run.spec.seed,
-                "best_validation_accuracy": own,
-                "validation_accuracy": own,
+                "test/accuracy": TEST[run.spec.lr] + 0.01 * run.spec.seed,
+                "eval/best_accuracy": own,
+                "eval/accuracy": own,
             }
             sql.execute(
                 "UPDATE runs SET status='done', metrics=?, num_params=9 WHERE run_id=?",

@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 
 from cdka.cost.params import count_params
 from cdka.errors import CdkaError
+from cdka.runs.events import Step
 from cdka.runs.resolve import resolve_run, resolve_runs, spec_for
 from cdka.tasks.catalogue import find_task
+from cdka.train import pack
 from cdka.train.checkpoint import Checkpoints
 from cdka.train.data.load import load_task
 from cdka.train.loop import train
@@ -36,12 +38,12 @@ def events_of(specs, folder, control=None):
     found = [[] for _ in specs]
     directories = [folder / str(i) for i in range(len(specs))]
     for index, event in train(resolve_runs(specs), directories, control):
-        found[index].append(event)
+        found[index].append(event.to_dict())
     return found
 
 
 def losses(events):
-    return [event["loss"] for event in events if event["kind"] == "step"]
+    return [event["train/loss"] for event in events if event["kind"] == "step"]
 
 
 def final(events):
@@ -54,7 +56,7 @@ def test_a_seed_repeats_a_run_bit_by_bit_and_another_seed_does_not(tmp_path):
     (again,) = events_of([spec], tmp_path / "b")
     (other,) = events_of([spec.with_(seed=1)], tmp_path / "c")
     assert losses(first) == losses(again)
-    assert final(first)["metrics"]["accuracy"] == final(again)["metrics"]["accuracy"]
+    assert final(first)["metrics"]["test/accuracy"] == final(again)["metrics"]["test/accuracy"]
     assert losses(first) != losses(other)
 
 
@@ -62,11 +64,13 @@ def test_events_tell_the_whole_story_in_order(tmp_path):
     spec = spec_for(*DIGITS, components="2,4,1", **SHORT)
     (events,) = events_of([spec], tmp_path)
     kinds = [event["kind"] for event in events]
-    assert [e["phase"] for e in events if e["kind"] == "phase" and "phase" in e][-4:] == [
+    assert [e["phase"] for e in events if e["kind"] == "phase"] == [
+        "loading",
         "preparing data",
+        "loading",
         "training",
-        "evaluating",
         "saving",
+        "testing",
     ]
     assert [e["step"] for e in events if e["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
     assert [e["step"] for e in events if e["kind"] == "eval"] == [0, 3, 6]
@@ -75,7 +79,7 @@ def test_events_tell_the_whole_story_in_order(tmp_path):
     assert start["num_params"] == count_params(resolve_run(spec))
     said = final(events)["predictions"]
     right = sum(p == w for p, w in zip(said["predicted"], said["label"], strict=True))
-    assert final(events)["metrics"]["accuracy"] == right / len(said["label"]) == right / 597
+    assert final(events)["metrics"]["test/accuracy"] == right / len(said["label"]) == right / 597
     saved = load_file(tmp_path / "0" / "adapter" / "adapter_model.safetensors")
     assert sum(t.numel() for t in saved.values()) == start["num_params"]
 
@@ -148,18 +152,51 @@ def test_one_run_of_a_pack_diverging_leaves_the_others_untouched(alpha, tmp_path
 
 def test_stop_and_keep_and_cancel_concern_their_own_run(tmp_path):
     specs = [spec_for(*DIGITS, components="2,4,1", seed=s, **{**SHORT, "steps": 12}) for s in range(3)]
-    asked = {0: 0, 1: 0, 2: 0}
+    found = [[], [], []]
 
     def control(index):
-        asked[index] += 1
-        return {1: "keep", 2: "cancel"}.get(index) if asked[index] > 4 else None
+        return {1: "keep", 2: "cancel"}.get(index) if len(losses(found[index])) >= 4 else None
 
-    whole, kept, dropped = events_of(specs, tmp_path, control)
+    for index, event in train(resolve_runs(specs), [tmp_path / str(i) for i in range(3)], control):
+        found[index].append(event.to_dict())
+    whole, kept, dropped = found
     assert final(whole)["metrics"]["steps_done"] == 12
     assert final(kept)["stopped"] is True
-    assert final(kept)["metrics"]["steps_done"] == 4
+    assert 4 <= final(kept)["metrics"]["steps_done"] <= 6
     assert dropped[-1]["kind"] == "cancelled"
     assert not (tmp_path / "2" / "adapter").exists()
+
+
+@pytest.mark.parametrize("request_", ["keep", "cancel"])
+@pytest.mark.parametrize(("phase", "steps"), [("evaluating", 0), ("generating answers", 0), ("testing", 2)])
+def test_a_stop_acts_within_one_batch_of_whatever_is_judged(phase, steps, request_, tmp_path, monkeypatch):
+    """A run once answered only after the whole validation split had been judged, which took minutes."""
+    monkeypatch.setattr(pack, "SHOWN_EVERY_S", 0.0)
+    spec = spec_for("math-lm", "math-chain", components="2,4,1", steps=2, batch_size=2, eval_every=2)
+    spec = spec.with_(eval_examples=24, test_examples=24)
+    told, after = [], []
+
+    def control(_index):
+        stop = any(event["kind"] == "progress" and event["phase"] == phase for event in told)
+        after.append(stop)
+        return request_ if stop else None
+
+    for _, event in train(resolve_runs([spec]), [tmp_path], control):
+        told.append(event.to_dict())
+    if request_ == "cancel":
+        assert told[-1]["kind"] == "cancelled"
+        assert [event["kind"] for event in told if event["kind"] == "progress" and event["phase"] == phase] == [
+            "progress"
+        ], "nothing more was judged"
+    else:
+        assert told[-1]["kind"] == "final"
+        assert told[-1]["stopped"] is True
+        assert told[-1]["metrics"]["steps_done"] == steps
+        assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+        if phase != "testing":
+            saving = next(i for i, event in enumerate(told) if event == {"kind": "phase", "phase": "saving"})
+            looked = [event for event in told[:saving] if event["kind"] == "progress" and event["phase"] == phase]
+            assert len(looked) == 1, "the look was left at once"
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
@@ -167,13 +204,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     (whole,) = events_of([spec], tmp_path / "whole")
     stream = train(resolve_runs([spec, spec.with_(seed=1)]), [tmp_path / "cut", tmp_path / "other"])
     for index, event in stream:
-        if index == 0 and event["kind"] == "step" and event["step"] == 5:
+        if index == 0 and isinstance(event, Step) and event.step == 5:
             break
     stream.close()
-    events = [event for _, event in train(resolve_runs([spec]), [tmp_path / "cut"])]
+    events = [event.to_dict() for _, event in train(resolve_runs([spec]), [tmp_path / "cut"])]
     assert next(e for e in events if e["kind"] == "resumed")["step"] == 4
     assert losses(events) == pytest.approx(losses(whole)[4:], rel=1e-6)
-    assert final(events)["metrics"]["accuracy"] == final(whole)["metrics"]["accuracy"]
+    assert final(events)["metrics"]["test/accuracy"] == final(whole)["metrics"]["test/accuracy"]
 
 
 def test_long_runs_are_saved_by_time_and_a_retry_goes_on_from_there(tmp_path, monkeypatch):
@@ -186,14 +223,14 @@ def test_long_runs_are_saved_by_time_and_a_retry_goes_on_from_there(tmp_path, mo
     monkeypatch.setattr(Checkpoints, "SHARE", 1e9)
     stream = train(resolve_runs([spec]), [tmp_path / "cut"])
     for _, event in stream:
-        if event["kind"] == "step" and event["step"] == 8:
+        if isinstance(event, Step) and event.step == 8:
             break
     stream.close()
     (tmp_path / "cut" / "checkpoint").rename(tmp_path / "cut" / "checkpoint.old")  # killed while replacing it
-    events = [event for _, event in train(resolve_runs([spec]), [tmp_path / "cut"])]
+    events = [event.to_dict() for _, event in train(resolve_runs([spec]), [tmp_path / "cut"])]
     assert next(e for e in events if e["kind"] == "resumed")["step"] == 6
     assert losses(events) == pytest.approx(losses(whole)[6:], rel=1e-6)
-    assert final(events)["metrics"]["accuracy"] == final(whole)["metrics"]["accuracy"]
+    assert final(events)["metrics"]["test/accuracy"] == final(whole)["metrics"]["test/accuracy"]
 
 
 def test_checkpoints_cost_little_time_and_full_fine_tuning_writes_none_unasked(monkeypatch):
@@ -246,10 +283,10 @@ def test_text_counts_the_tokens_it_has_read_also_across_a_resumption_and_images_
     assert read == torch.stack([lengths[next(order)].sum() for _ in range(spec.steps)]).cumsum(0).tolist()
     stream = train(resolve_runs([spec]), [tmp_path / "cut"])
     for _, event in stream:
-        if event["kind"] == "step" and event["step"] == 3:
+        if isinstance(event, Step) and event.step == 3:
             break
     stream.close()
-    rest = [event for _, event in train(resolve_runs([spec]), [tmp_path / "cut"])]
+    rest = [event.to_dict() for _, event in train(resolve_runs([spec]), [tmp_path / "cut"])]
     assert [event["tokens"] for event in rest if event["kind"] == "step"] == read[2:]
     (images,) = events_of([spec_for(*DIGITS, components="2,4,1", **SHORT)], tmp_path / "images")
     assert not any("tokens" in event for event in images)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cdka.models.catalogue import find_model
+from cdka.runs.events import Final, Packing, Step
 from cdka.runs.resolve import resolve_runs, spec_for
 from cdka.train import forward as forward_module
 from cdka.train import loop, pack_schedule
@@ -41,10 +42,10 @@ def losses_of(specs, folder):
     events = []
     for index, event in train(resolve_runs(specs), [folder / str(i) for i in range(len(specs))]):
         events.append(event)
-        if event["kind"] == "step":
-            found[index].append(event["loss"])
-        elif event["kind"] == "final":
-            finals[index] = event["metrics"]
+        if isinstance(event, Step):
+            found[index].append(event.loss)
+        elif isinstance(event, Final):
+            finals[index] = event.metrics
     return found, finals, events
 
 
@@ -90,7 +91,7 @@ def test_eight_different_runs_equal_separate_ones_in_every_way_of_sharing(tmp_pa
     ]
     packed, _, events = losses_of(specs, tmp_path / "pack")
     assert {(8,), (4, 4), (1,) * 8} <= ways
-    (said,) = {(e["size"], e["share"]) for e in events if e["kind"] == "packing"}
+    (said,) = {(e.size, e.share) for e in events if isinstance(e, Packing)}
     assert said[0] == 8
     assert said[1] in (8, 4, 1)
     for i in (0, 3, 5, 7):

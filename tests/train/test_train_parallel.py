@@ -21,7 +21,7 @@ SMALL = {"components": "2,4,1", "steps": 4, "batch_size": 7, "eval_every": 2, "d
 
 def run(folder, control=None, model=MATH, **settings):
     spec = spec_for(*model, **{**SMALL, **settings})
-    return [event for _, event in train(resolve_runs([spec]), [folder], control)]
+    return [event.to_dict() for _, event in train(resolve_runs([spec]), [folder], control)]
 
 
 def numbers(events, kind, key):
@@ -35,7 +35,7 @@ def test_two_processes_equal_one(model, method, tmp_path):
     changes = {"model": model, "method": method, "components": "2,4,1" if method == "cdka" else None}
     alone = run(tmp_path / "1", **changes)
     shared = run(tmp_path / "2", num_processes=2, **changes)
-    for kind, key in (("step", "loss"), ("step", "grad_norm"), ("eval", "loss"), ("eval", "accuracy")):
+    for kind, key in (("step", "train/loss"), ("step", "grad_norm"), ("eval", "eval/loss"), ("eval", "eval/accuracy")):
         assert numbers(shared, kind, key) == pytest.approx(numbers(alone, kind, key), rel=1e-9)
     assert shared[-1]["predictions"] == alone[-1]["predictions"]
     name = "model.safetensors" if method == "full" else "adapter_model.safetensors"

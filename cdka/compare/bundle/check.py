@@ -6,6 +6,8 @@ Nothing from a bundle is executed, imported or unpickled. A refusal names the fi
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,21 +25,26 @@ from cdka.compare.bundle.layout import (
     REQUIRED,
     RUNS,
     VERSION,
+    VERSIONS,
     fields,
     first_difference,
     sha256,
 )
 from cdka.compare.bundle.plain import check_metrics, check_patterns, check_plain
 from cdka.compare.bundle.read import Bundle
+from cdka.compare.bundle.translate import OLD_CURVE_COLUMNS
 from cdka.compare.comparison import compare
 from cdka.compare.report import document
 from cdka.errors import CdkaError
+from cdka.runs.events import Evaluated, Step
 from cdka.runs.frames import CURVE_COLUMNS
 from cdka.runs.ids import check_id
+from cdka.runs.metrics import TEST_ACCURACY
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.stats.intervals import FLAT, UNBOUNDED
 
+_FURTHER_SCORE = re.compile(r"eval/[a-z0-9_]{1,40}")
 _RUN_FIELDS = {
     "run_id": str,
     "sweep_id": str | None,
@@ -101,8 +108,8 @@ def check(root: Path) -> Bundle:
     """The bundle unpacked at ``root``, after checking all of it. Raises CdkaError naming the file and field."""
     manifest = _load(root, MANIFEST)
     _typed(MANIFEST, "", manifest, _MANIFEST_FIELDS)
-    if manifest["format"] != FORMAT or manifest["version"] != VERSION:
-        raise refuse(MANIFEST, "format", f"must be {FORMAT} version {VERSION}, got {manifest['format']!r}")
+    if manifest["format"] != FORMAT or manifest["version"] not in VERSIONS:
+        raise refuse(MANIFEST, "format", _wrong_format(manifest))
     _files(root, manifest)
     documents = {name: _load(root, name) for name in (RUNS, PREDICTIONS, COMPARISON)}
     for name, found in documents.items():
@@ -111,12 +118,20 @@ def check(root: Path) -> Bundle:
         if sha256(root / name) != entry.get("sha256"):
             raise refuse(name, "", "its content differs from the sha256 in manifest.json")
     _runs(documents[RUNS])
-    _predictions(documents[RUNS]["runs"], documents[PREDICTIONS])
-    _curves(root / CURVES, {item["run_id"] for item in documents[RUNS]["runs"]})
+    runs = documents[RUNS]["runs"]
+    old = manifest["version"] == 1
+    _predictions(runs, documents[PREDICTIONS], "accuracy" if old else TEST_ACCURACY)
+    _curves(root / CURVES, {item["run_id"] for item in runs}, OLD_CURVE_COLUMNS if old else CURVE_COLUMNS)
     _adapters(root)
     bundle = Bundle(root)
     _recompute(bundle, documents[COMPARISON])
     return bundle
+
+
+def _wrong_format(manifest: dict[str, Any]) -> str:
+    if manifest["format"] == FORMAT and manifest["version"] > VERSION:
+        return f"version {manifest['version']} is newer than this program, which reads up to {VERSION}; upgrade it"
+    return f"must be {FORMAT} version 1 to {VERSION}, got {manifest['format']!r} version {manifest['version']}"
 
 
 def _load(root: Path, name: str) -> Any:
@@ -203,7 +218,7 @@ def _runs(found: Any) -> None:
                 raise refuse(RUNS, f"{path}.versions.{name}", "must be text")
 
 
-def _predictions(runs: list[dict[str, Any]], found: Any) -> None:
+def _predictions(runs: list[dict[str, Any]], found: Any, metric: str) -> None:
     if not isinstance(found, dict):
         raise refuse(PREDICTIONS, "", "must be an object")
     known = {item["run_id"]: i for i, item in enumerate(runs)}
@@ -216,26 +231,27 @@ def _predictions(runs: list[dict[str, Any]], found: Any) -> None:
         i = known[run_id]
         if runs[i]["from_predictions"]:
             right = sum(p is not None and p == label for label, p in zip(columns[1], columns[2], strict=True))
-            accuracy = runs[i]["metrics"].get("accuracy")
+            accuracy = runs[i]["metrics"].get(metric)
             if not isinstance(accuracy, int | float) or abs(accuracy - right / len(columns[1])) > 1e-6:
                 raise refuse(
                     RUNS,
-                    f"runs[{i}].metrics.accuracy",
+                    f"runs[{i}].metrics.{metric}",
                     f"{accuracy!r} contradicts predictions.json, where {right} of {len(columns[1])} are right",
                 )
 
 
-def _curves(path: Path, run_ids: set[str]) -> None:
+def _curves(path: Path, run_ids: set[str], columns: Sequence[str]) -> None:
     try:
         found = pd.read_csv(path, dtype={"run_id": str, "kind": str})
     except (ValueError, UnicodeDecodeError) as error:
         raise refuse(CURVES, "", f"it is not a table ({error})") from None
-    if list(found.columns) != list(CURVE_COLUMNS):
-        raise refuse(CURVES, "header", f"must be {', '.join(CURVE_COLUMNS)}")
-    for column in CURVE_COLUMNS[2:]:
+    known, further = list(found.columns[: len(columns)]), found.columns[len(columns) :]
+    if known != list(columns) or not all(_FURTHER_SCORE.fullmatch(name) for name in further):
+        raise refuse(CURVES, "header", f"must be {', '.join(columns)}, and further scores such as eval/f1")
+    for column in found.columns[2:]:
         if len(found) and not pd.api.types.is_numeric_dtype(found[column]):
             raise refuse(CURVES, column, "must hold numbers")
-    for column, known in (("run_id", run_ids), ("kind", {"step", "eval"})):
+    for column, known in (("run_id", run_ids), ("kind", {Step.kind, Evaluated.kind})):
         strange = set(found[column]) - known
         if strange:
             raise refuse(CURVES, column, f"{sorted(map(str, strange))[0]!r} is not known")

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-FORMAT, VERSION = "cdka-claim-bundle", 1
+FORMAT, VERSION = "cdka-claim-bundle", 2
+VERSIONS = (1, 2)
+"""The versions that are read. In version 1 metrics had the names of 0.1.0 (``translate``)."""
 MANIFEST, RUNS, PREDICTIONS, CURVES, COMPARISON = (
     "manifest.json",
     "runs.json",

@@ -15,6 +15,7 @@ _SCALARS = (int, float, bool, str, type(None))
 _METRIC = re.compile(r"[A-Za-z][\w./ -]{0,99}")
 _PATTERN = re.compile(r"[\w.*+?^$|()\[\]\\-]{1,200}")
 _MOST_REPEATS = 3
+_NUMBERS = ("accuracy", "loss", "step", "examples", "_s")
 _UNREADABLE = re.compile("[\ud800-\udfff]")
 
 
@@ -59,7 +60,7 @@ def check_metrics(metrics: dict[str, Any], fail: Callable[[str, str], Exception]
             raise fail(f"{path}.{name[:60]}", "is no plain name of a metric")
         if not isinstance(value, int | float | bool | str | None):
             raise fail(f"{path}.{name}", "must be a number or text")
-        numeric = name.endswith(("accuracy", "loss", "step", "examples", "_s")) or name in ("steps_done", "unparsed")
+        numeric = "/" in name or name.endswith(_NUMBERS) or name in ("steps_done", "unparsed")
         if numeric and (isinstance(value, bool | str)):
             raise fail(f"{path}.{name}", f"must be a number, got {type(value).__name__}")
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cdka.compare.bundle.layout import COMPARISON, CURVES, MANIFEST, PREDICTIONS, RUNS
+from cdka.compare.bundle.translate import curves_of_format_1, runs_of_format_1
 from cdka.compare.comparison import ALL_PAIRS
 from cdka.compare.measure import Measure
 from cdka.runs.frames import frame
@@ -24,7 +25,9 @@ class Bundle:
         self.root = root
         self.manifest: dict[str, Any] = self._json(MANIFEST)
         self.name: str = self.manifest["name"]
-        self.records: list[dict[str, Any]] = self._json(RUNS)["runs"]
+        self._old = self.manifest["version"] == 1
+        records = self._json(RUNS)["runs"]
+        self.records: list[dict[str, Any]] = runs_of_format_1(records) if self._old else records
         self.claimed: dict[str, Any] = self._json(COMPARISON)
         self._predictions: dict[str, dict[str, list]] = self._json(PREDICTIONS)
         self.choose_lr: bool = self.manifest["choose_lr"]
@@ -64,7 +67,8 @@ class Bundle:
 
     def curves(self, run_ids: Sequence[str]) -> pd.DataFrame:
         found = pd.read_csv(self.root / CURVES, dtype={"run_id": str, "kind": str})
-        return found[found["run_id"].isin(set(run_ids))].reset_index(drop=True)
+        own = found[found["run_id"].isin(set(run_ids))].reset_index(drop=True)
+        return curves_of_format_1(own) if self._old else own
 
     def predictions(self, run_id: str) -> pd.DataFrame:
         body = self._predictions.get(run_id, {})

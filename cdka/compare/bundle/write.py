@@ -20,6 +20,7 @@ from cdka.compare.report import document, methods_paragraph
 from cdka.compare.source import Source
 from cdka.runs.encoding import finite
 from cdka.runs.frames import CURVE_COLUMNS
+from cdka.runs.metrics import TEST_ACCURACY
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -71,7 +72,7 @@ def fill(
     for name, found in documents.items():
         indent = None if name == layout.PREDICTIONS else 1  # a line per answer would be a file of millions of lines
         _text(root / name, json.dumps(found, indent=indent, ensure_ascii=False, allow_nan=False))
-    source.curves(run_ids).reindex(columns=list(CURVE_COLUMNS)).to_csv(root / layout.CURVES, index=False)
+    _curves(source.curves(run_ids)).to_csv(root / layout.CURVES, index=False)
     _tables(root / "tables", comparison)
     _text(root / "methods.md", methods_paragraph(comparison, source) + "\n")
     _text(root / "reproduce.py", script(comparison, source))
@@ -99,6 +100,11 @@ def fill(
     _text(root / layout.MANIFEST, json.dumps(manifest, indent=1))
 
 
+def _curves(found: pd.DataFrame) -> pd.DataFrame:
+    """The curves in the order of ``CURVE_COLUMNS``, further scores behind."""
+    return found.reindex(columns=list(dict.fromkeys([*CURVE_COLUMNS, *found.columns])))
+
+
 def _text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
@@ -123,7 +129,7 @@ def _runs(comparison: Comparison, source: Source, predictions: dict[str, dict[st
             if found
             else []
         )
-        accuracy = metrics[run_id].get("accuracy")
+        accuracy = metrics[run_id].get(TEST_ACCURACY)
         rows.append(
             {
                 "run_id": run_id,

@@ -15,6 +15,7 @@ from cdka.compare.comparison import Comparison
 from cdka.compare.report import provenance
 from cdka.compare.source import Source
 from cdka.errors import CdkaError
+from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, measure_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -47,9 +48,9 @@ def makers(
     varying = factors_that_vary(comparison.arms)
     facet = varying[0] if len(varying) > 1 else None
     found = {
-        f"{metric}-curves": partial(curve_figure, curves, comparison, shown, y=metric, facet=facet)
-        for metric in ("accuracy", "loss")
-        if curves.loc[curves["kind"] == "eval", metric].notna().any()
+        f"{measure_of(metric)}-curves": partial(curve_figure, curves, comparison, shown, y=metric, facet=facet)
+        for metric in (EVAL_ACCURACY, EVAL_LOSS)
+        if curves[metric].notna().any()
     }
     for group in comparison.groups if len(varying) > 1 else ():
         own = [arm for arm in shown if arm in set(group.loc[group["method"] == "cdka", "arm"])]

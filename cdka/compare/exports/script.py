@@ -31,6 +31,7 @@ import cdka.adapter  # teaches stock PEFT the method CDKA
 from cdka.compare import t_interval
 from cdka.train.loop import train
 from cdka.runs.resolve import resolve_runs
+from cdka.runs.events import Evaluated, Final
 from cdka.runs.spec import RunSpec
 from cdka.train.load_model import load_model
 from cdka.tasks.catalogue import find_task
@@ -40,13 +41,13 @@ from cdka.train.data.load import load_task
 _READ = '''
 def read(events):
     """The number compared, which CLAIM["header"] describes."""
-    final = next((e["metrics"] for e in events if e["kind"] == "final"), {})
-    evaluations = {e["step"]: e.get(CLAIM["metric"]) for e in events if e["kind"] == "eval"}
+    final = next((event.metrics for event in events if isinstance(event, Final)), {})
+    evaluations = {event.step: event.metrics.get(CLAIM["metric"]) for event in events if isinstance(event, Evaluated)}
     if CLAIM["aggregation"] == "step":
         return evaluations.get(CLAIM["step"])
     if CLAIM["aggregation"] == "best":
         return (max if CLAIM["higher_is_better"] else min)(evaluations.values())
-    return final.get("validation_loss" if CLAIM["metric"] == "loss" else CLAIM["metric"])
+    return final.get(CLAIM["metric"])
 
 
 def rerun(run, folder):

@@ -14,15 +14,10 @@ from cdka.errors import CdkaError
 from cdka.runs.encoding import finite
 
 LIMIT_S = 600.0
-_TAGS = {
-    ("step", "loss"): "train/loss",
-    ("eval", "loss"): "validation/loss",
-    ("eval", "accuracy"): "validation/accuracy",
-}
 
 
 def write_tensorboard(folder: Path, comparison: Comparison, source: Source) -> None:
-    """A run directory for ``tensorboard --logdir``: ``arm/seed-N-run`` with losses, accuracies and the final metrics.
+    """A run directory for ``tensorboard --logdir``: ``arm/seed-N-run`` with every curve and final metric.
 
     Raises CdkaError where tensorboardX is missing or fails.
     """
@@ -34,15 +29,15 @@ def write_tensorboard(folder: Path, comparison: Comparison, source: Source) -> N
     for row in frame.itertuples():
         own = points.get(row.run_id)
         scalars = {}
-        for (kind, column), tag in _TAGS.items():
-            some = own[(own["kind"] == kind) & own[column].notna()] if own is not None else []
+        for name in own.columns[own.columns.str.contains("/")] if own is not None else ():
+            some = own[own[name].notna()]
             if len(some):
                 at = row.created_at + some["elapsed_s"].fillna(0.0)
-                scalars[tag] = list(zip(some["step"].tolist(), some[column].tolist(), at.tolist(), strict=True))
+                scalars[name] = list(zip(some["step"].tolist(), some[name].tolist(), at.tolist(), strict=True))
         last = int(own["step"].max()) if own is not None and len(own) else 0
         for name, value in metrics[row.run_id].items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                scalars[f"final/{name}"] = [(last, value, row.created_at)]
+                scalars.setdefault(name if "/" in name else f"final/{name}", [(last, value, row.created_at)])
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in row.arm_label)
         runs.append(
             {

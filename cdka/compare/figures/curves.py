@@ -21,6 +21,7 @@ from cdka.compare.figures.style import (
     spread_labels,
 )
 from cdka.palette import LIGHT, Theme
+from cdka.runs.metrics import EVAL_ACCURACY, words_of
 from cdka.stats.intervals import band
 
 if TYPE_CHECKING:
@@ -52,16 +53,15 @@ def curve_figure(
     shown: Sequence[str],
     *,
     x: str = "step",
-    y: str = "accuracy",
-    kind: str = "eval",
+    y: str = EVAL_ACCURACY,
     facet: str | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
     """The curves of the shown arms. ``facet`` is r1, r2, r or None; arms without components appear in every panel.
 
-    ``curves`` is ``Store.curves``, or the ``grid`` of its x, y and kind where that is at hand.
+    ``curves`` is ``Store.curves``, or the ``grid`` of its x and y where that is at hand.
     """
-    points = curves if isinstance(curves, Grid) else grid(curves, x, y, kind)
+    points = curves if isinstance(curves, Grid) else grid(curves, x, y)
     wanted = set(shown)
     arms = comparison.arms[comparison.arms["arm"].isin(wanted)].set_index("arm")
     found = lines(points, comparison, arms.index.to_list())
@@ -70,7 +70,7 @@ def curve_figure(
     columns = min(4, max(1, len(levels)))
     encoding = _encode(arms, theme)
     limits = _range(found)
-    what = ("training " if kind == "step" else "validation ") + y
+    what = words_of(y)
     layout = panels(
         [f"{facet} = {level}" for level in levels] or [""],
         theme=theme,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cdka.compare.comparison import Comparison
+from cdka.runs.states import RunState
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,12 @@ class Grid:
     y: np.ndarray
 
 
-def grid(curves: pd.DataFrame, x: str, y: str, kind: str) -> Grid:
-    """The points of one ``kind`` ("eval" or "step") of ``Store.curves`` as a ``Grid``; of a repeated step the last.
+def grid(curves: pd.DataFrame, x: str, y: str) -> Grid:
+    """The points of one metric ``y`` of ``Store.curves`` as a ``Grid``; of a repeated step the last.
 
     This is the slow part of drawing curves (one pass over all points), and does not depend on what is shown.
     """
-    points = curves[(curves["kind"] == kind).to_numpy() & curves[y].notna().to_numpy()]
+    points = curves[curves[y].notna().to_numpy()]
     rows, run_ids = pd.factorize(points["run_id"])
     columns, steps = pd.factorize(points["step"].to_numpy(), sort=True)
     values = np.full((len(run_ids), len(steps)), np.nan)
@@ -58,7 +59,7 @@ class Line:
 def lines(points: Grid, comparison: Comparison, shown: Sequence[str]) -> list[Line]:
     """One ``Line`` per shown arm with at least one point. Failed and lost runs draw no line."""
     frame = comparison.frame
-    usable = ~frame["status"].isin(["failed", "lost"])
+    usable = ~frame["status"].isin([RunState.FAILED, RunState.LOST])
     rows_of: dict[str, list[int]] = {}
     where = {run_id: i for i, run_id in enumerate(points.run_ids)}
     for run_id, arm in zip(frame.loc[usable, "run_id"], frame.loc[usable, "arm"], strict=True):

@@ -49,9 +49,43 @@ LOCAL = (
         ),
         module="cdka.tasks.files.read",
         recipe=MappingProxyType(
-            {"steps": 200, "lr": 2e-4, "alpha": 64.0, "batch_size": 16, "eval_every": 50, "max_length": 512}
+            {
+                "steps": 200,
+                "lr": 2e-4,
+                "alpha": 64.0,
+                "batch_size": 16,
+                "eval_every": 50,
+                "max_length": "auto",
+                "overlong": "drop",
+                "group_by_length": True,
+                "chat_template": "auto",
+                **dict.fromkeys(("eval_examples", "generate_examples", "test_examples"), "auto"),
+            }
         ),
         source="your file",
+    ),
+    TaskInfo(
+        name="local-text",
+        title="Your text, continued",
+        kind="causal-lm",
+        metric="accuracy",
+        description=(
+            "Text files (.txt, .md) or one column of a table, without labels: every next token is learned. Judged by "
+            "the share of next tokens that come out right, and by perplexity."
+        ),
+        module="cdka.tasks.files.text",
+        recipe=MappingProxyType(
+            {
+                "steps": 100,
+                "lr": 2e-4,
+                "alpha": 64.0,
+                "batch_size": 4,
+                "eval_every": 20,
+                "max_length": "auto",
+                **dict.fromkeys(("eval_examples", "generate_examples", "test_examples"), "auto"),
+            }
+        ),
+        source="your files",
     ),
     TaskInfo(
         name="local-images",

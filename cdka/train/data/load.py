@@ -7,11 +7,12 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cdka.runs.spec import AUTO
 from cdka.tasks.info import TaskInfo
-from cdka.tasks.rows import InstructionRows, LabelledRows, MeasuredRows, PictureRows, PixelRows
+from cdka.tasks.rows import InstructionRows, LabelledRows, MeasuredRows, PictureRows, PixelRows, TextRows
 from cdka.train.data.pictures import picture_data, pixel_data
 from cdka.train.data.task_data import TaskData
-from cdka.train.data.text import classification_data, instruction_data, regression_data
+from cdka.train.data.text import classification_data, instruction_data, regression_data, text_data
 from cdka.train.limits import check_tokens, within_positions
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def fetch_task(task: TaskInfo, spec: RunSpec) -> Iterator[dict[str, Any]]:
 
 _LAYOUTS = {
     InstructionRows: instruction_data,
+    TextRows: text_data,
     LabelledRows: classification_data,
     MeasuredRows: regression_data,
 }
@@ -46,7 +48,8 @@ def load_task(task: TaskInfo, spec: RunSpec, *, uncut: bool = False) -> TaskData
         return picture_data(rows, spec)
     if isinstance(rows, PixelRows):
         return pixel_data(rows)
-    longest, notes = (spec.max_length, ()) if uncut else within_positions(spec.model, spec.max_length)
+    open_length = uncut or spec.max_length == AUTO  # auto stays within the positions by itself
+    longest, notes = (spec.max_length, ()) if open_length else within_positions(spec.model, spec.max_length)
     data = _LAYOUTS[type(rows)](rows, spec.with_(max_length=longest))
     check_tokens(data, spec.model)
     return replace(data, notes=(*notes, *data.notes))

@@ -17,9 +17,9 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Generation:
-    """How a task lets the model write: greedily, up to ``max_new_tokens``, ended by one of ``eos_ids``.
+    """How answers are generated: greedily, up to ``max_new_tokens``, ended by one of ``eos_ids``.
 
-    ``judge(texts, references)`` compares what was written with the right answers.
+    ``judge(texts, references)`` compares the generated texts with the right answers.
     """
 
     max_new_tokens: int
@@ -33,7 +33,7 @@ class Objective(Protocol):
     """What a task asks of the logits."""
 
     generation: Generation | None
-    """None: ``answers`` reads the logits. Else the answers are judged on text that the model writes itself."""
+    """None: ``answers`` reads the logits. Else the answers are read in text that the model generates."""
 
     scores: Scores | None
     has_accuracy: ClassVar[bool]
@@ -110,11 +110,12 @@ class NextToken:
     """The next token at every judged position: logits (n, length, vocabulary), labels (n, length).
 
     ``ahead`` is 1 for a causal model, whose logits at one position speak of the label at the next, and 0 for an
-    encoder-decoder, whose decoder input is already moved by one.
+    encoder-decoder, whose decoder input is already moved by one. Without ``generation``, as for plain text, the
+    accuracy is that of the next token.
     """
 
     ahead: int
-    generation: Generation
+    generation: Generation | None = None
     scores: Scores | None = None
     has_accuracy: ClassVar[bool] = True
 

@@ -31,6 +31,10 @@ class Split:
         """The examples at ``rows``, in that order."""
         return Split({k: v[rows] for k, v in self.inputs.items()}, self.labels[rows], self.ids[rows.numpy()])
 
+    def select(self, rows: torch.Tensor) -> Split:
+        """A split of these examples alone."""
+        return self.take(rows)
+
     def join(self, others: Sequence[Split]) -> Split:
         """These examples, then those of the others."""
         parts = (self, *others)
@@ -75,6 +79,19 @@ class TextSplit:
         classes = None if self.classes is None else self.classes[rows]
         references = tuple(self.references[row] for row in rows.tolist()) if self.references else ()
         return replace(self, **chosen, classes=classes, references=references, ids=self.ids[rows.numpy()])
+
+    def select(self, rows: torch.Tensor) -> TextSplit:
+        """A split of these examples alone."""
+        return self.take(rows)
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """(n,) tokens that the model reads of each example: source and target, or of an encoder-decoder the longer."""
+        if self.target is None:
+            return self.source.lengths
+        if self.kind == "seq2seq":
+            return torch.maximum(self.source.lengths, self.target.lengths)
+        return self.source.lengths + self.target.lengths
 
     def join(self, others: Sequence[TextSplit]) -> TextSplit:
         """These examples, then those of the others, to be padded together."""
@@ -137,3 +154,7 @@ class LazySplit:
     def take(self, rows: torch.Tensor) -> Split:
         """The examples at ``rows``, read now."""
         return Split(self.read(rows), self.labels[rows], self.ids[rows.numpy()])
+
+    def select(self, rows: torch.Tensor) -> LazySplit:
+        """A split of these examples alone, still unread."""
+        return LazySplit(self.labels[rows], self.ids[rows.numpy()], lambda chosen: self.read(rows[chosen]))

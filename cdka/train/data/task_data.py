@@ -16,7 +16,8 @@ class TaskData:
 
     Curves and choices use ``validation``; ``test`` is read once, at the end of a run. ``kind`` is the kind of model
     that the data were laid out for, where the task leaves it to the model (None: the task's own). ``notes`` are
-    things a person should know before trusting the numbers: what was cut, left out or drawn at random.
+    things a person should know before trusting the numbers: what was cut, left out or drawn at random. ``max_length``
+    is in tokens, None where the data are none.
     """
 
     train: AnySplit
@@ -27,3 +28,4 @@ class TaskData:
     kind: str | None = None
     notes: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()
+    max_length: int | None = None

@@ -10,8 +10,17 @@ import numpy as np
 import torch
 
 from cdka.errors import CdkaError
+from cdka.runs.spec import AUTO, GUESSED_LENGTH
 from cdka.tasks.answers import read_option
-from cdka.tasks.rows import Instruction, InstructionRows, Labelled, LabelledRows, Measured, MeasuredRows
+from cdka.tasks.rows import (
+    Instruction,
+    InstructionRows,
+    Labelled,
+    LabelledRows,
+    Measured,
+    MeasuredRows,
+    TextRows,
+)
 from cdka.tasks.scores import Answers, number_scores, together
 from cdka.train.data.objectives import Classification, Generation, NextToken, Regression
 from cdka.train.data.ragged import Ragged
@@ -25,31 +34,39 @@ if TYPE_CHECKING:
 
 MAX_NEW_TOKENS = 512
 """Where a task leaves the length of its answers open, no more than this is generated."""
+ANSWER_QUANTILE, LENGTH_QUANTILE = 0.95, 0.99
+"""Shares of the training data that the automatic limits let through whole."""
+TEXT_LENGTH, MIN_BLOCKS = 512, 8
+"""Texts without labels are packed to this length, or to less where they would make fewer blocks to train on."""
 
 
 @dataclass
-class _Cut:
+class _Overlong:
     """How many examples a length limit touched, split by split."""
 
-    shortened: dict[str, int] = field(default_factory=dict)
-    left_out: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    without_answer: dict[str, int] = field(default_factory=dict)
 
     def notes(self, limit: int) -> tuple[str, ...]:
-        told = []
-        for split, number in self.shortened.items():
-            told.append(f"{number} {split} examples are longer than max_length={limit} tokens and were cut.")
-        for split, number in self.left_out.items():
-            told.append(
+        found = []
+        for split, number in self.cut.items():
+            found.append(f"{number} {split} examples are longer than max_length={limit} tokens and were cut.")
+        for split, number in self.dropped.items():
+            found.append(f"{number} {split} examples are longer than max_length={limit} tokens and were left out.")
+        for split, number in self.without_answer.items():
+            found.append(
                 f"{number} {split} examples were left out: their prompt alone fills max_length={limit} tokens, so no "
                 "answer could be learned from them."
             )
-        return tuple(told)
+        return tuple(found)
 
 
 def instruction_data(task: InstructionRows, spec: RunSpec) -> TaskData:
     """The data of an instruction task for a generative model: a causal one or an encoder-decoder.
 
-    Raises CdkaError for a model that cannot generate text.
+    Conversations take the model's own chat template, where it has one and the spec does not say otherwise. Raises
+    CdkaError for a model that cannot generate text.
     """
     tokenizer = load_tokenizer(spec.model)
     if tokenizer.kind not in ("causal-lm", "seq2seq"):
@@ -57,33 +74,103 @@ def instruction_data(task: InstructionRows, spec: RunSpec) -> TaskData:
             f"task {spec.task!r} needs a generative model (causal or encoder-decoder): got {spec.model!r}, "
             f"which is for {tokenizer.kind}. Choose another model, or a classification task."
         )
-    most, notes = _answer_limit(task, tokenizer)
-    cut = _Cut()
+    conversations = all(row.messages for part in task.splits.values() for row in part)
+    chat = spec.chat_template == "auto" and conversations and tokenizer.has_chat_template
+    end_id = tokenizer.end_of_turn_id if chat else tokenizer.eos_id
+    encoded = {name: _encoded(part, tokenizer, chat, end_id, spec.system_prompt) for name, part in task.splits.items()}
+    limit, notes = _length_limit([len(s) + len(t) for s, t in encoded["train"]], tokenizer, spec)
+    max_new_tokens, more = _answer_limit(task, [len(target) for _, target in encoded["train"]])
+    overlong = _Overlong()
     splits = {
-        name: _instruction_split(
-            part, [row.prompt for row in part], [row.answer for row in part], name, tokenizer, spec, cut
-        )
+        name: _instruction_split(part, encoded[name], name, tokenizer, spec.with_(max_length=limit), overlong)
         for name, part in task.splits.items()
     }
-    generation = Generation(most, (tokenizer.eos_id,), tokenizer.pad_id, tokenizer.decode, task.judge)
+    ends = tuple(dict.fromkeys((end_id, tokenizer.eos_id)))
+    generation = Generation(max_new_tokens, ends, tokenizer.pad_id, tokenizer.decode, task.judge)
     objective = NextToken(1 if tokenizer.kind == "causal-lm" else 0, generation, task.scores)
+    layout = ("Prompts are laid out by the model's own chat template.",) if chat else ()
     return TaskData(
-        objective=objective, kind=tokenizer.kind, notes=(*task.notes, *notes, *cut.notes(spec.max_length)), **splits
+        objective=objective,
+        kind=tokenizer.kind,
+        notes=(*task.notes, *layout, *notes, *more, *overlong.notes(limit)),
+        max_length=limit,
+        **splits,
     )
 
 
-def _answer_limit(task: InstructionRows, tokenizer: ModelTokenizer) -> tuple[int, tuple[str, ...]]:
-    """(tokens to generate at most, notes): the task's own limit, else the longest judged answer's length."""
+def _encoded(
+    rows: Sequence[Instruction], tokenizer: ModelTokenizer, chat: bool, end_id: int, system_prompt: str
+) -> list[tuple[list[int], list[int]]]:
+    """(prompt, answer) of each row in tokens, before any cut."""
+    if chat:
+        first = [("system", system_prompt)] if system_prompt else []
+        sources = tokenizer.encode_conversations(
+            [[*first, *((one.role, one.content) for one in row.messages)] for row in rows]
+        )
+    else:
+        before = f"{system_prompt}\n\n" if system_prompt else ""
+        sources = tokenizer.encode_prompts([before + row.prompt for row in rows])
+    return list(zip(sources, tokenizer.encode_answers([row.answer for row in rows], end_id), strict=True))
+
+
+def _length_limit(lengths: Sequence[int], tokenizer: ModelTokenizer, spec: RunSpec) -> tuple[int, tuple[str, ...]]:
+    """(``max_length`` in tokens, notes): the spec's, or what 99 of 100 training examples fit in."""
+    if spec.max_length != AUTO:
+        return spec.max_length, ()
+    limit = max(1, int(np.ceil(np.quantile(lengths, LENGTH_QUANTILE)))) if len(lengths) else GUESSED_LENGTH
+    limit = min(limit, tokenizer.max_positions or limit)
+    fit = sum(length <= limit for length in lengths)
+    return limit, (f"max_length is {limit} tokens: {fit:,} of {len(lengths):,} training examples fit.",)
+
+
+def _answer_limit(task: InstructionRows, lengths: Sequence[int]) -> tuple[int, tuple[str, ...]]:
+    """(tokens to generate at most, notes): the task's own limit, or what 95 of 100 training answers fit in."""
     if task.max_new_tokens is not None:
         return task.max_new_tokens, ()
-    judged = [row.answer for split in ("validation", "test") for row in task.splits[split]]
-    longest = max(map(len, tokenizer.encode_answers(judged)))
-    most = min(longest, MAX_NEW_TOKENS)
-    if longest <= most:
-        return most, ()
-    return most, (
-        f"The longest answer has {longest} tokens, and at most {most} are generated: raise max_new_tokens to let it "
-        "come out.",
+    limit = min(max(1, int(np.ceil(np.quantile(lengths, ANSWER_QUANTILE)))), MAX_NEW_TOKENS)
+    longest = max(lengths)
+    if longest <= limit:
+        return limit, ()
+    return limit, (
+        f"At most {limit} tokens are generated: {ANSWER_QUANTILE:.0%} of the training answers are no longer (the "
+        f"longest has {longest}). Raise max_new_tokens to allow more.",
+    )
+
+
+def text_data(task: TextRows, spec: RunSpec) -> TaskData:
+    """Texts end to end, an end token after each, cut into blocks of ``max_length`` tokens: every next token counts.
+
+    Raises CdkaError for a model that does not continue text, and for texts too short to make a block.
+    """
+    tokenizer = load_tokenizer(spec.model)
+    if tokenizer.kind != "causal-lm":
+        raise CdkaError(
+            f"task {spec.task!r} needs a causal language model: got {spec.model!r}, which is for {tokenizer.kind}. "
+            "Choose another model."
+        )
+    streams = {
+        name: [token for ids in tokenizer.encode_answers(list(texts)) for token in ids]
+        for name, texts in task.splits.items()
+    }
+    limit, notes = spec.max_length, ()
+    if limit == AUTO:
+        limit = max(2, min(TEXT_LENGTH, len(streams["train"]) // MIN_BLOCKS, tokenizer.max_positions or TEXT_LENGTH))
+        notes = (f"texts are packed to {limit} tokens.",)
+    splits = {name: _blocks(tokens, limit, name, tokenizer, spec) for name, tokens in streams.items()}
+    return TaskData(objective=NextToken(1), kind="causal-lm", notes=(*task.notes, *notes), max_length=limit, **splits)
+
+
+def _blocks(tokens: list[int], limit: int, split: str, tokenizer: ModelTokenizer, spec: RunSpec) -> TextSplit:
+    blocks = [tokens[i : i + limit] for i in range(0, len(tokens), limit)]
+    blocks = [block for block in blocks if len(block) >= 2]
+    if not blocks:
+        raise CdkaError(f"task {spec.task!r} leaves no {split} text of at least two tokens. Add text.")
+    return TextSplit(
+        kind="causal-lm",
+        source=Ragged.of([block[:1] for block in blocks]),
+        target=Ragged.of([block[1:] for block in blocks]),
+        ids=np.arange(len(blocks)),
+        pad_id=tokenizer.pad_id,
     )
 
 
@@ -94,18 +181,20 @@ def classification_data(task: LabelledRows, spec: RunSpec) -> TaskData:
         raise CdkaError(f"task {spec.task!r} is about text: got {spec.model!r}, an image model. Choose a text model.")
     if tokenizer.kind == "seq2seq":
         return _in_words(task, tokenizer, spec)
-    cut = _Cut()
+    limit, notes = _text_limit(task.splits["train"], tokenizer, spec)
+    overlong, spec = _Overlong(), spec.with_(max_length=limit)
     head = head_labels(tokenizer.config, task.label_names)
     splits = {
-        name: _classified(_renumbered(part, task.label_names, head.names), name, tokenizer, spec, cut)
+        name: _classified(_renumbered(part, task.label_names, head.names), name, tokenizer, spec, overlong)
         for name, part in task.splits.items()
     }
     return TaskData(
         objective=Classification(task.scores),
         num_labels=len(head.names),
         kind="text-classification",
-        notes=(*task.notes, *filter(None, [head.note]), *cut.notes(spec.max_length)),
+        notes=(*task.notes, *filter(None, [head.note]), *notes, *overlong.notes(limit)),
         label_names=head.names,
+        max_length=limit,
         **splits,
     )
 
@@ -118,8 +207,9 @@ def regression_data(task: MeasuredRows, spec: RunSpec) -> TaskData:
             f"task {spec.task!r} puts one output on a text encoder or decoder: got {spec.model!r}, which is for "
             f"{tokenizer.kind}. Choose another model."
         )
-    cut = _Cut()
-    splits = {name: _classified(part, name, tokenizer, spec, cut) for name, part in task.splits.items()}
+    limit, notes = _text_limit(task.splits["train"], tokenizer, spec)
+    overlong, spec = _Overlong(), spec.with_(max_length=limit)
+    splits = {name: _classified(part, name, tokenizer, spec, overlong) for name, part in task.splits.items()}
     numbers = np.array([row.value for row in task.splits["train"]])
     mean, spread = float(numbers.mean()), float(numbers.std()) or 1.0
     return TaskData(
@@ -128,9 +218,11 @@ def regression_data(task: MeasuredRows, spec: RunSpec) -> TaskData:
         kind="text-classification",
         notes=(
             *task.notes,
-            *cut.notes(spec.max_length),
+            *notes,
+            *overlong.notes(limit),
             f"the model learns (number - {mean:g}) / {spread:g}, the training numbers' mean and standard deviation.",
         ),
+        max_length=limit,
         **splits,
     )
 
@@ -138,6 +230,16 @@ def regression_data(task: MeasuredRows, spec: RunSpec) -> TaskData:
 def _renumbered(rows: Sequence[Labelled], before: Sequence[str], after: Sequence[str]) -> list[Labelled]:
     numbers = [after.index(name) for name in before]
     return [replace(row, label=numbers[row.label]) for row in rows]
+
+
+def _text_limit(
+    rows: Sequence[Labelled | Measured], tokenizer: ModelTokenizer, spec: RunSpec
+) -> tuple[int, tuple[str, ...]]:
+    if spec.max_length != AUTO:
+        return spec.max_length, ()
+    pairs = [row.pair for row in rows] if any(row.pair is not None for row in rows) else None
+    tokens, _, _ = tokenizer.encode_texts([row.text for row in rows], pairs, tokenizer.max_positions or 1 << 20)
+    return _length_limit(list(map(len, tokens)), tokenizer, spec)
 
 
 def _in_words(task: LabelledRows, tokenizer: ModelTokenizer, spec: RunSpec) -> TaskData:
@@ -164,35 +266,38 @@ def _ids(rows: Sequence[Instruction | Labelled | Measured]) -> np.ndarray:
 
 def _instruction_split(
     rows: Sequence[Instruction],
-    prompts: Sequence[str],
-    answers: Sequence[str],
+    encoded: Sequence[tuple[list[int], list[int]]],
     split: str,
     tokenizer: ModelTokenizer,
     spec: RunSpec,
-    cut: _Cut,
+    overlong: _Overlong,
 ) -> TextSplit:
     limit = spec.max_length
-    keep, sources, targets, shortened = [], [], [], 0
-    encoded = zip(tokenizer.encode_prompts(prompts), tokenizer.encode_answers(answers), strict=True)
+    keep, sources, targets, cut, dropped, without_answer = [], [], [], 0, 0, 0
     for row, (source, target) in zip(rows, encoded, strict=True):
         if tokenizer.kind == "seq2seq":
-            shortened += len(source) > limit or len(target) > limit
+            too_long = len(source) > limit or len(target) > limit
+        else:
+            too_long = len(source) + (len(target) if split == "train" else 0) > limit
+        if too_long and split == "train" and spec.overlong == "drop":
+            dropped += 1
+            continue
+        if tokenizer.kind == "seq2seq":
             source, target = source[:limit], target[:limit]
         elif split == "train":
             if len(source) >= limit:
+                without_answer += 1
                 continue
-            shortened += len(source) + len(target) > limit
             target = target[: limit - len(source)]
         else:  # judged examples all stay: of a prompt that is too long, the end is kept
-            shortened += len(source) > limit
             source = source[-limit:]
+        cut += too_long
         keep.append(row)
         sources.append(source)
         targets.append(target)
-    if shortened:
-        cut.shortened[split] = shortened
-    if len(keep) < len(rows):
-        cut.left_out[split] = len(rows) - len(keep)
+    for counts, number in ((overlong.cut, cut), (overlong.dropped, dropped), (overlong.without_answer, without_answer)):
+        if number:
+            counts[split] = number
     if not keep:
         raise CdkaError(
             f"no {split} example of {spec.task!r} fits in max_length={limit} tokens. Raise --max-length; "
@@ -210,12 +315,12 @@ def _instruction_split(
 
 
 def _classified(
-    rows: Sequence[Labelled | Measured], split: str, tokenizer: ModelTokenizer, spec: RunSpec, cut: _Cut
+    rows: Sequence[Labelled | Measured], split: str, tokenizer: ModelTokenizer, spec: RunSpec, overlong: _Overlong
 ) -> TextSplit:
     pairs = [row.pair for row in rows] if any(row.pair is not None for row in rows) else None
     tokens, segments, shortened = tokenizer.encode_texts([row.text for row in rows], pairs, spec.max_length)
     if shortened:
-        cut.shortened[split] = shortened
+        overlong.cut[split] = shortened
     return TextSplit(
         kind="text-classification",
         source=Ragged.of(tokens),

@@ -48,15 +48,16 @@ def _view(spec: RunSpec, examples: int) -> dict[str, Any]:
     if not isinstance(whole.train, TextSplit):
         raise CdkaError(f"task {spec.task!r} has no tokens to show: it is about images.")
     cut = load_task(task, spec)
+    limit = cut.max_length or UNLIMITED
     tokenizer = load_tokenizer(spec.model)
     lengths = {split: _lengths(getattr(whole, split)) for split in SPLITS}
     first = cut.train.take(torch.arange(min(examples, len(cut.train))))
     return {
         "kind": first.kind,
-        "max_length": spec.max_length,
+        "max_length": limit,
         "batch": [_shown(first, row, tokenizer.hf_tokenizer) for row in range(len(first))],
         "lengths": lengths,
-        "longer": {split: sum(length > spec.max_length for length in values) for split, values in lengths.items()},
+        "longer": {split: sum(length > limit for length in values) for split, values in lengths.items()},
         "notes": [*cut.notes, *_unknown(first, tokenizer.hf_tokenizer, spec.model)],
         "labels": list(cut.label_names),
     }

@@ -1,0 +1,166 @@
+"""From the specs of a pack to everything that its training needs: data, model, adapters, members, and the judging."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from cdka.errors import CdkaError
+from cdka.models.hub import download_model
+from cdka.runs import events
+from cdka.runs.resolve import ResolvedRun
+from cdka.runs.spec import QUANTIZED, RunSpec
+from cdka.runs.versions import versions
+from cdka.tasks.info import TaskInfo
+from cdka.train import distributed, judging
+from cdka.train.checkpoint import DamagedCheckpoint, resume
+from cdka.train.data.load import fetch_task, load_task
+from cdka.train.data.task_data import TaskData
+from cdka.train.device import resolve_device, resolve_dtype
+from cdka.train.gradient_init import start_from_gradient
+from cdka.train.limits import notes_on_targets
+from cdka.train.load_model import load_model
+from cdka.train.member import Member
+from cdka.train.methods import adapter_name, attach, trainable
+from cdka.train.pack import PHASES, Control, Pack, PhaseClock
+from cdka.train.pack_schedule import PackSchedule
+from cdka.train.retained import load_retained
+
+Preparing = Generator[tuple[int, events.Event], None, Pack | None]
+
+
+def prepare(
+    runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Control, shared: Path | None
+) -> Preparing:
+    """The pack before its first step, or resumed from its checkpoints; yields events meanwhile.
+
+    None where every run was cancelled. Raises CdkaError for runs that do not fit their model, data, or each other.
+    """
+    specs, task, every = [run.spec for run in runs], runs[0].task, range(len(runs))
+    spec = specs[0]
+    clock = PhaseClock()
+    yield from ((index, events.Phase(phase=PHASES["load"])) for index in every)
+    for progress in _downloads(task, spec):
+        yield from ((index, events.Phase(**progress)) for index in every)
+    device = resolve_device(spec.device)
+    dtype = resolve_dtype(spec.dtype, device)
+    if spec.method == "full" and spec.dtype == "auto":
+        dtype = torch.float32  # half-precision master weights lose small updates; autocast computes in bfloat16
+    clock.enter("prepare")
+    yield from ((index, events.Phase(phase=PHASES["prepare"])) for index in every)
+    data = load_task(task, spec)
+    clock.enter("load")
+    yield from ((index, events.Phase(phase=PHASES["load"])) for index in every)
+    kind = data.kind or task.kind
+    quantization = spec.dtype if spec.dtype in QUANTIZED else None
+    loaded = load_model(
+        spec.model,
+        kind,
+        dtype=dtype,
+        num_labels=data.num_labels,
+        label_names=data.label_names,
+        quantization=quantization,
+        device=device,
+    )
+    retained = load_retained(spec, loaded, kind)
+    base_params = sum(p.numel() for p in loaded.model.parameters())
+    model = _on_device(attach(loaded, specs), spec, device)
+    clock.enter("prepare")
+    for note in (*data.notes, *notes_on_targets(loaded.model, spec)):
+        yield from ((index, events.Note(text=note)) for index in every)
+    members = []
+    for index, (one, directory) in enumerate(zip(specs, directories, strict=True)):
+        name = adapter_name(index, len(specs))
+        member = Member.start(index, one, Path(directory), name, trainable(model, one, name), data.train)
+        members.append(member)
+        start = events.Start(
+            num_params=sum(p.numel() for p in member.parameters.values()),
+            total_steps=one.steps,
+            base_params=base_params,
+            device=str(device),
+            dtype=quantization or str(dtype).removeprefix("torch."),
+            pack_size=len(specs),
+            max_length=data.max_length,
+            label_names=data.label_names,
+            versions=versions(),
+        )
+        yield index, start
+        resumed = False
+        try:
+            resumed = resume(member, member.directory / "checkpoint")
+        except DamagedCheckpoint as damage:
+            yield index, events.Note(text=f"the checkpoint cannot be read ({damage}): training starts anew.")
+        if resumed:
+            yield index, events.Resumed(step=member.step)
+        elif one.init_weights == "gradient":
+            note = start_from_gradient(model, member, data.train, data.objective, device)
+            yield index, events.Note(text=note)
+    if len(members) > 1:  # equal components side by side share their matrix products
+        members.sort(key=lambda member: (member.spec.components, member.index))
+    if len({member.step for member in members}) > 1:
+        raise CdkaError("the checkpoints of this pack stand at different steps. Retry its runs separately.")
+    decided = yield from _decide(model, members, data, device, control, shared)
+    if decided is None:
+        return None
+    yield from _told(decided, every)
+    data, answer_rows = judging.apply(decided, data)
+    model.train()  # pre-trained models come in evaluation mode: without dropout, and without gradient checkpointing
+    schedule = PackSchedule(len(members), device)
+    pack = Pack(model, data, device, members, control, schedule, clock, decided, answer_rows, retained)
+    pack.first_step = members[0].step
+    return pack
+
+
+def _downloads(task: TaskInfo, spec: RunSpec) -> Generator[dict, None, None]:
+    yield from download_model(spec.model)
+    yield from fetch_task(task, spec)
+
+
+def _on_device(model: torch.nn.Module, spec: RunSpec, device: torch.device) -> torch.nn.Module:
+    if spec.dtype not in QUANTIZED:  # bitsandbytes has put its layers there already
+        model = model.to(device)
+    if spec.gradient_checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def _decide(
+    model: torch.nn.Module,
+    members: list[Member],
+    data: TaskData,
+    device: torch.device,
+    control: Control,
+    shared: Path | None,
+) -> Generator[tuple[int, events.Event], None, judging.Judging | None]:
+    """The examples to judge; its measurements are shown and can be cancelled. None where every run was."""
+    deciding = judging.decide(
+        members[0].spec, data, lambda: judging.measure(model, members[0], data, device, len(members)), shared
+    )
+    while True:
+        try:
+            progress = next(deciding)
+        except StopIteration as end:
+            return end.value
+        for member in members:
+            yield (
+                member.index,
+                events.Progress(phase=PHASES["measure"], done=progress.done, of=progress.of, unit=progress.unit),
+            )
+        if distributed.size() == 1 and all(control(member.index) == "cancel" for member in members):
+            deciding.close()
+            for member in members:
+                yield member.index, events.Cancelled()
+            return None
+
+
+def _told(decided: judging.Judging, every: Sequence[int]) -> Generator[tuple[int, events.Event], None, None]:
+    sizes = {key: value for key, value in vars(decided).items() if key != "costs"}
+    costs = None if decided.costs is None else asdict(decided.costs)
+    for index in every:
+        yield index, events.Judged(**sizes, costs=costs)
+        for note in decided.notes:
+            yield index, events.Note(text=note)

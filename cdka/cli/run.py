@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdka.cli.data_flags import add_data_arguments, task_and_options
+from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, spec_settings
 from cdka.errors import CdkaError
 from cdka.runs.metrics import TEST_ACCURACY, with_old_names
-from cdka.runs.resolve import spec_for
+from cdka.runs.resolve import resolve_run, spec_for
 from cdka.runs.run import Run
 from cdka.runs.store import Store
 from cdka.sweep.launch import launch_runs
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="a task's name (cdka tasks), or a data file of your own, as --data takes it")
     add_spec_arguments(parser)
     add_data_arguments(parser)
+    add_estimate_arguments(parser)
     parser.add_argument("--detach", action="store_true", help="queue the run, print its id and do not wait")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
@@ -68,6 +70,10 @@ def run(args: argparse.Namespace) -> int:
     settings["task_options"] = {**options, **settings.get("task_options", {})}
     spec = spec_for(args.model, task, **settings)
     store = Store()
+    if args.time:
+        spec = spec.with_(**fitted([resolve_run(spec)], store, args.time))
+    if args.estimate:
+        return show_estimate([resolve_run(spec)], store, as_json=args.json)
     (run_id,) = launch_runs([spec], store)
     if args.detach:
         print_json(document(store.run(run_id))) if args.json else print(run_id)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from cdka.cli.data_flags import add_data_arguments, task_and_options
+from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.run import document
 from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
@@ -42,11 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="one JSON document on stdout")
     add_spec_arguments(parser, without=("seed",))
     add_data_arguments(parser)
+    add_estimate_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     planned = _planned(args)
     store = Store()
+    if args.time:
+        planned = _planned(args, fitted(planned.runs, store, args.time))
+    if args.estimate:
+        return show_estimate(planned.runs, store, packs=not args.no_packs, as_json=args.json)
     expected = forecast(planned.runs, store, packs=not args.no_packs)
     notes = [*planned.notes, *expected.notes]
     if args.dry_run:
@@ -71,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _planned(args: argparse.Namespace) -> Plan:
+def _planned(args: argparse.Namespace, fitted_settings: Mapping[str, Any] | None = None) -> Plan:
+    """The plan of the arguments; settings that were fitted to a time win over all others."""
     given: dict[str, Any] = read_plan(args.plan) if args.plan else {}
     task, options = task_and_options(args)
     flags = {
@@ -86,7 +94,7 @@ def _planned(args: argparse.Namespace) -> Plan:
         "tune_lr": None if args.tune_lr is None else _rates(args.tune_lr),
     }
     given.update({key: value for key, value in flags.items() if value is not None})
-    given["settings"] = {**given.get("settings", {}), **spec_settings(args)}
+    given["settings"] = {**given.get("settings", {}), **spec_settings(args), **(fitted_settings or {})}
     if options:
         given["settings"]["task_options"] = {**options, **given["settings"].get("task_options", {})}
     for key in ("model", "task"):

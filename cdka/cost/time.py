@@ -15,9 +15,12 @@ from typing import Any
 
 import pandas as pd
 
+from cdka.cost.judging import MIN_EXAMPLES, Judging, affordable
+from cdka.cost.measurement import Measurement
+from cdka.errors import CdkaError
 from cdka.runs import frames
 from cdka.runs.run import Run
-from cdka.runs.spec import RunSpec
+from cdka.runs.spec import AUTO, RunSpec
 from cdka.runs.states import KEPT, RunState
 
 REFERENCE_S = {
@@ -29,8 +32,16 @@ REFERENCE_S = {
 """Seconds per sample trained on, one thread of a 2026 server CPU (ours): a first guess where nothing was timed yet."""
 START_S = 3.5
 """Imports and loading of a cold worker on such a CPU (ours)."""
-TIMED_TOLERANCE, GUESSED_TOLERANCE = 0.3, 1.0
-"""Relative half-width of the range around an estimate from finished runs, and around a first guess."""
+MEASURED_TOLERANCE, TIMED_TOLERANCE, GUESSED_TOLERANCE = 0.25, 0.3, 1.0
+"""Relative half-width of the range around an estimate: measured, from finished runs, and a first guess."""
+SAVE_S = 1.0
+"""Saving an adapter and its metrics."""
+PHASES = ("load", "prepare", "train", "evaluate", "generate", "test", "save")
+"""The phases of a run, in this order."""
+MIN_LOOKS, MAX_STEPS = 5, 1_000_000
+"""A run that is fitted to a time has at least so many looks at its validation split, and at most so many steps."""
+MIN_FITTED = {"eval": 16, "generate": 2, "test": 8}
+"""A short time is spent on training: fewer examples are judged than ``auto`` would, but never fewer than these."""
 MIN_SHARE = 0.03
 """Below this share of the work the speed of a set of runs is all loading, and no time left is stated."""
 
@@ -89,6 +100,83 @@ def estimate_time(specs: Sequence[RunSpec], history: pd.DataFrame | None = None,
         runs = sum(rates[key][1] for key in {(s.model, s.task) for s in specs})
         return TimeEstimate(seconds, f"timed on {runs} finished {'run' if runs == 1 else 'runs'} here")
     return TimeEstimate(seconds, "a first guess: nothing was timed here yet", GUESSED_TOLERANCE)
+
+
+def judging_of(spec: RunSpec, measurement: Measurement, least: Mapping[str, int] = MIN_EXAMPLES) -> Judging:
+    """The examples that a run of this measured speed will judge, ``auto`` being at least ``least``."""
+    sizes = {"eval": measurement.eval_of, "generate": measurement.eval_of, "test": measurement.test_of}
+    if not measurement.generates:
+        sizes["generate"] = 0
+    asked = {"eval": spec.eval_examples, "generate": spec.generate_examples, "test": spec.test_examples}
+    chosen = affordable(spec, asked, sizes, measurement.costs, generates=measurement.generates, least=least)
+    return Judging(**chosen, eval_of=measurement.eval_of, test_of=measurement.test_of, costs=measurement.costs)
+
+
+def phases_of(spec: RunSpec, measurement: Measurement, least: Mapping[str, int] = MIN_EXAMPLES) -> dict[str, float]:
+    """The seconds of each phase of one run of this measured speed."""
+    costs, judging = measurement.costs, judging_of(spec, measurement, least)
+    looks = 1 + math.ceil(spec.steps / spec.eval_every)
+    auto = AUTO in (spec.eval_examples, spec.generate_examples, spec.test_examples)
+    per_test = costs.example_s + (costs.answer_s if measurement.generates else 0.0)
+    return {
+        "load": measurement.load_s,
+        "prepare": measurement.prepare_s + (measurement.measure_s if auto else 0.0),
+        "train": spec.steps * costs.step_s,
+        "evaluate": looks * judging.eval * costs.example_s,
+        "generate": looks * judging.generate * costs.answer_s,
+        "test": judging.test * per_test,
+        "save": SAVE_S,
+    }
+
+
+def estimate_measured(specs: Sequence[RunSpec], measurements: Sequence[Measurement], *, slots: int = 1) -> TimeEstimate:
+    """The wall time of ``specs`` over ``slots`` processes at a time, each with the measurement of its speed.
+
+    Runs of a pack are taken to cost as much as apart: packs gain on small models alone.
+    """
+    phases = dict.fromkeys(PHASES, 0.0)
+    for spec, measurement in zip(specs, measurements, strict=True):
+        for phase, seconds in phases_of(spec, measurement).items():
+            phases[phase] += seconds
+    seconds = in_parallel(sum(phases.values()), len(specs), slots)
+    return TimeEstimate(seconds, "measured on this machine", MEASURED_TOLERANCE, phases)
+
+
+def fit_to_time(spec: RunSpec, measurement: Measurement, seconds: float) -> dict[str, int]:
+    """The settings with which a run of this measured speed takes about ``seconds``: steps, looks and judged examples.
+
+    Training takes what loading, preparing and judging leave; there are at least five looks. Raises CdkaError where
+    the time does not suffice for five steps.
+    """
+    fixed = measurement.load_s + measurement.prepare_s + SAVE_S
+    auto = dict.fromkeys(("eval_examples", "generate_examples", "test_examples"), AUTO)
+
+    def with_steps(steps: int) -> RunSpec:
+        return spec.with_(steps=steps, eval_every=max(1, steps // MIN_LOOKS), **auto)
+
+    def takes(steps: int) -> float:
+        phases = phases_of(with_steps(steps), measurement, MIN_FITTED)
+        return sum(phases.values()) - measurement.measure_s
+
+    if takes(MIN_LOOKS) > seconds:
+        least = takes(MIN_LOOKS)
+        raise CdkaError(
+            f"the time must suffice for {MIN_LOOKS} steps and their judging: got {seconds:.0f} s, and here they take "
+            f"{least:.0f} s, {fixed:.0f} s of them to load and prepare. Give more time, or a smaller batch size."
+        )
+    low, high = MIN_LOOKS, MAX_STEPS
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if takes(middle) <= seconds else (low, middle - 1)
+    chosen = with_steps(low)
+    judging = judging_of(chosen, measurement, MIN_FITTED)
+    return {
+        "steps": low,
+        "eval_every": chosen.eval_every,
+        "eval_examples": judging.eval,
+        "test_examples": judging.test,
+        **({"generate_examples": judging.generate} if measurement.generates else {}),
+    }
 
 
 def in_parallel(total_s: float, runs: int, slots: int) -> float:

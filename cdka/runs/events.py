@@ -98,6 +98,7 @@ class Start(Event):
     pack_size: int | None = None
     max_length: int | None = None
     label_names: Sequence[str] = ()
+    train_examples: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import psutil
 
+from cdka.cost.measurement import measure, measured
 from cdka.cost.memory import job_bytes
 from cdka.cost.params import count_params
-from cdka.cost.time import TimeEstimate, estimate_time, timed
+from cdka.cost.time import TimeEstimate, estimate_measured, estimate_time, fit_to_time, in_parallel, timed
 from cdka.engine import local
 from cdka.engine.slots import Slot, check_device, detect, suits
 from cdka.errors import CdkaError
@@ -25,6 +26,7 @@ from cdka.sweep.plan import Plan
 MEMORY_SHARE = 0.8
 """The share of the free memory that the packs of all slots together may take."""
 
+LONG_JUDGING_S = 30.0
 HOPELESS = 1.5
 """A run whose estimate is this many times the whole memory of its device is refused: it cannot be the estimate."""
 
@@ -71,8 +73,56 @@ def forecast(runs: Sequence[ResolvedRun], store: Store, *, packs: bool = True) -
     sizes = [job_bytes(job, _device_type(job[0].spec, slots)) for job in members]
     memory = max((size for size in sizes if size is not None), default=None)
     fits = None if memory is None else memory <= _device_bytes(runs[0].spec, slots)
-    time = estimate_time([run.spec for run in runs], timed(store.runs()), slots=min(len(places), cores()))
+    time = _time(runs, store, slots=min(len(places), cores()))
+    notes += _warnings(runs[0].spec, time, memory, fits)
     return Forecast(len(runs), tuple(numbers), len(members), time, memory, fits, tuple(notes))
+
+
+def _time(runs: Sequence[ResolvedRun], store: Store, *, slots: int) -> TimeEstimate:
+    """From measurements where all runs have one, else from finished runs."""
+    specs = [run.spec for run in runs]
+    measurements = [measured(run, store.home) for run in runs]
+    known = [one for one in measurements if one is not None]
+    if len(known) == len(runs):
+        return estimate_measured(specs, known, slots=slots)
+    return estimate_time(specs, timed(store.runs()), slots=slots)
+
+
+def _warnings(spec: RunSpec, time: TimeEstimate, memory: int | None, fits: bool | None) -> list[str]:
+    """One line for each choice that will hurt, with the setting that helps."""
+    notes = []
+    judging = sum(time.phases.get(phase, 0.0) for phase in ("evaluate", "generate", "test"))
+    if judging > time.phases.get("train", 0.0) and judging > LONG_JUDGING_S:
+        notes.append(
+            f"judging takes {judging:.0f} s, longer than training ({time.phases['train']:.0f} s): set eval_examples, "
+            "generate_examples and test_examples to auto or to smaller numbers"
+        )
+    if fits is False and memory is not None:
+        notes.append(
+            f"the largest job needs about {memory / 1e9:.1f} GB, more than this machine has: lower batch_size"
+            + (", max_length" if spec.max_length else "")
+            + ", or set gradient_checkpointing"
+        )
+    return notes
+
+
+def measure_runs(runs: Iterable[ResolvedRun], store: Store) -> Iterator[dict[str, Any]]:
+    """Measure every speed among ``runs`` that is not known here yet; yields the progress. Raises CdkaError."""
+    for run in runs:
+        if measured(run, store.home) is None:
+            yield from measure(run, store.home)
+
+
+def time_settings(run: ResolvedRun, store: Store, seconds: float, *, runs: int = 1) -> dict[str, int]:
+    """The settings with which ``runs`` runs like this one take about ``seconds`` together on this machine.
+
+    The speed must be known (``measure_runs``). Raises CdkaError where the time is too short.
+    """
+    measurement = measured(run, store.home)
+    if measurement is None:
+        raise CdkaError("the speed of this run is not known here yet. Measure it first.")
+    slots = min(len(_places(run.spec, detect())) or 1, cores())
+    return fit_to_time(run.spec, measurement, seconds / in_parallel(runs, runs, slots))
 
 
 def launch(plan: Plan, store: Store, *, packs: bool = True, request_id: str | None = None) -> str:

@@ -85,6 +85,7 @@ def prepare(
             pack_size=len(specs),
             max_length=data.max_length,
             label_names=data.label_names,
+            train_examples=len(data.train),
             versions=versions(),
         )
         yield index, start

@@ -1,0 +1,102 @@
+"""How many examples a run judges: as asked, or for ``auto`` what a quarter of the training time pays for. (ours)"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cdka.runs.spec import ALL, AUTO, RunSpec
+
+SHARE = 0.25
+"""Judging may take this share of the training time."""
+CHEAP_S = 15.0
+"""Judging that takes no longer than this is not cut down: the whole splits are cheap."""
+SPENT_ON = {"eval": 0.4, "generate": 0.3, "test": 0.3}
+"""The shares of the judging time; what one of them does not need goes to the others."""
+MIN_EXAMPLES = {"eval": 32, "generate": 8, "test": 16}
+"""Fewer than this say too little, whatever they cost."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds on this machine: one update, the loss of one example, and one generated answer (0: none are)."""
+
+    step_s: float
+    example_s: float
+    answer_s: float
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How many examples are judged: at each look, on a generated answer of them, and at the end; of how many.
+
+    ``costs`` are what an ``auto`` decision was made with, None where nothing had to be measured.
+    """
+
+    eval: int
+    generate: int
+    test: int
+    eval_of: int
+    test_of: int
+    costs: Costs | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for every subset that is not the whole split."""
+        found = []
+        if self.eval < self.eval_of:
+            found.append(f"each look judges the same {self.eval:,} of {self.eval_of:,} validation examples")
+        if 0 < self.generate < self.eval:
+            found.append(f"answers are generated for the same {self.generate:,} of them")
+        if self.test < self.test_of:
+            found.append(f"the test is on the same {self.test:,} of {self.test_of:,} examples")
+        return ("; ".join(found) + ".",) if found else ()
+
+    def metrics(self) -> dict[str, int]:
+        """The sizes of the splits that the subsets are taken from."""
+        return {"eval/of": self.eval_of, "test/of": self.test_of}
+
+
+def affordable(
+    spec: RunSpec,
+    asked: Mapping[str, int | str],
+    sizes: Mapping[str, int],
+    costs: Costs,
+    *,
+    generates: bool,
+    least: Mapping[str, int] = MIN_EXAMPLES,
+) -> dict[str, int]:
+    """The number of examples for each use: as asked, or for ``auto`` what its share of the judging time pays for.
+
+    ``auto`` is never below ``least``, whatever that costs.
+    """
+    looks = 1 + math.ceil(spec.steps / spec.eval_every)
+    seconds = {
+        "eval": looks * costs.example_s,
+        "generate": looks * costs.answer_s,
+        "test": costs.example_s + (costs.answer_s if generates else 0.0),
+    }
+    chosen = {name: sizes[name] if wish in (ALL, AUTO) else min(wish, sizes[name]) for name, wish in asked.items()}
+    budget = max(SHARE * spec.steps * costs.step_s, CHEAP_S)
+    open_uses = [name for name, wish in asked.items() if wish == AUTO]
+    budget -= sum(chosen[name] * seconds[name] for name in chosen if name not in open_uses)
+    while open_uses:  # those that need less than their share leave the rest to the others
+        total = sum(SPENT_ON[name] for name in open_uses)
+        part = {name: budget * SPENT_ON[name] / total for name in open_uses}
+        satisfied = [name for name in open_uses if sizes[name] * seconds[name] <= part[name]]
+        if not satisfied:
+            for name in open_uses:
+                floor = min(least[name], sizes[name])
+                chosen[name] = min(sizes[name], max(floor, _round_down(part[name] / seconds[name])))
+            break
+        for name in satisfied:
+            budget -= sizes[name] * seconds[name]
+            open_uses.remove(name)
+    chosen["generate"] = min(chosen["generate"], chosen["eval"])
+    return chosen
+
+
+def _round_down(number: float) -> int:
+    """To a multiple of 8, so that the next machine is likely to decide the same."""
+    return max(0, int(number)) // 8 * 8

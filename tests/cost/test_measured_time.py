@@ -1,0 +1,84 @@
+"""Estimates from a measurement of the machine, and runs that are fitted to a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdka.cli.estimate import seconds_of
+from cdka.cost.judging import Costs
+from cdka.cost.measurement import Measurement
+from cdka.cost.time import estimate_measured, fit_to_time, phases_of
+from cdka.errors import CdkaError
+from cdka.runs.spec import RunSpec
+
+WRITER = Measurement(
+    load_s=6.0,
+    prepare_s=8.0,
+    measure_s=10.0,
+    costs=Costs(step_s=2.0, example_s=0.25, answer_s=4.0),
+    train_of=6_000,
+    eval_of=1_120,
+    test_of=1_319,
+    generates=True,
+)
+AUTO = {"eval_examples": "auto", "generate_examples": "auto", "test_examples": "auto"}
+
+
+def spec(**changes) -> RunSpec:
+    return RunSpec("digits-vit", "digits-flip", **{"steps": 100, "eval_every": 20, **changes})
+
+
+def test_every_phase_is_what_the_measured_costs_make_of_it():
+    phases = phases_of(spec(eval_examples=40, generate_examples=8, test_examples=16), WRITER)
+    assert phases == {
+        "load": 6.0,
+        "prepare": 8.0,
+        "train": 200.0,
+        "evaluate": 6 * 40 * 0.25,
+        "generate": 6 * 8 * 4.0,
+        "test": 16 * 4.25,
+        "save": 1.0,
+    }
+
+
+def test_judging_everything_is_seen_to_take_hours():
+    phases = phases_of(spec(eval_examples="all", generate_examples="all", test_examples="all"), WRITER)
+    assert phases["generate"] + phases["test"] > 9 * 3600
+
+
+def test_auto_judging_is_at_most_a_quarter_of_a_long_training():
+    long = phases_of(spec(steps=4_000, eval_every=500, **AUTO), WRITER)
+    assert long["evaluate"] + long["generate"] + long["test"] <= 0.25 * long["train"]
+
+
+@pytest.mark.parametrize("minutes", [5, 10, 60])
+def test_a_run_fitted_to_a_time_takes_it(minutes):
+    chosen = fit_to_time(spec(), WRITER, minutes * 60)
+    fitted = spec(**chosen)
+    taken = sum(phases_of(fitted, WRITER).values())
+    assert 0.9 * minutes * 60 < taken <= minutes * 60
+    assert fitted.steps // fitted.eval_every >= 5
+    assert all(isinstance(value, int) for value in chosen.values()), "stored, so that all arms are judged alike"
+
+
+def test_a_time_that_is_too_short_is_refused_with_what_it_would_take():
+    with pytest.raises(CdkaError, match=r"suffice for 5 steps and their judging: got 20 s, and here they take \d+ s"):
+        fit_to_time(spec(), WRITER, 20.0)
+
+
+def test_runs_take_turns_where_slots_are_few():
+    one = estimate_measured([spec(test_examples=16)], [WRITER])
+    four = estimate_measured([spec(test_examples=16)] * 4, [WRITER] * 4, slots=2)
+    assert four.seconds == pytest.approx(2 * one.seconds)
+    assert sum(four.phases.values()) == pytest.approx(4 * one.seconds)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2 h", 7200), ("1.5m", 90)])
+def test_times_are_read(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "-5m", "0s", "ten minutes", "1e3s"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(CdkaError, match="--time takes a number of seconds, minutes or hours"):
+        seconds_of(text)

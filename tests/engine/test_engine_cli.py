@@ -171,7 +171,7 @@ def test_many_runs_have_one_line_of_progress(cli):
 def test_the_studio_tells_when_its_port_is_taken(cli):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        taken.receive_messages()
+        taken.listen()
         port = taken.getsockname()[1]
         code, _, err = cli("studio", "--port", str(port), "--no-browser")
     assert code == 2

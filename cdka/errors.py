@@ -1,4 +1,4 @@
-"""The one error type for bad input, and the words that every refusal is made of."""
+"""The one error type for bad input, and the common parts of its messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class CdkaError(ValueError):
-    """Bad input, told in one line: the rule, the value got, where, and the next step.
+    """Bad input, in one line: the rule, the value got, where, and the next step.
 
     The command line prints it and exits with 2; the Studio shows it in place. Any other
     exception is a defect of ours and keeps its traceback.

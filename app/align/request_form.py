@@ -8,7 +8,7 @@ from app import data, state, widgets
 from app.align.alignment_figures import PICKED
 from cdka import align
 from cdka.align import AlignRequest, Status
-from cdka.align.verdict import LEAST_CONFIGURATIONS
+from cdka.align.verdict import MIN_CONFIGURATIONS
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
@@ -129,7 +129,7 @@ def sweeps(request: AlignRequest) -> dict[str, str]:
         base = sweep.plan.get("base", sweep.plan)
         if (base.get("model"), base.get("task")) == (request.model, request.task):
             able.append(sweep)
-    able.sort(key=lambda sweep: len(sweep.plan.get("arms", ())) < LEAST_CONFIGURATIONS)
+    able.sort(key=lambda sweep: len(sweep.plan.get("arms", ())) < MIN_CONFIGURATIONS)
     return {sweep.sweep_id: sweep.name for sweep in able}
 
 

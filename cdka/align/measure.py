@@ -22,7 +22,7 @@ from cdka.theory import (
     stable_rank,
 )
 
-MOST_DECOMPOSED = 1024
+MAX_DECOMPOSED = 1024
 Progress = Callable[[float], None]
 
 
@@ -38,7 +38,7 @@ def measure(
     has random numbers of its own, fixed by the seed and its path, so that adding a layer changes no other.
     ``linears`` are the target modules, for parameter counts.
     """
-    tell = progress or (lambda share: None)
+    report = progress or (lambda share: None)
     cells = [(r1, r2) for r1 in request.r1_values for r2 in request.r2_values]
     r_values = list(request.r_values)
     energies = {path: float(np.sum(np.square(g, dtype=np.float64))) for path, g in gradients.items()}
@@ -48,9 +48,9 @@ def measure(
         rng = np.random.default_rng([request.seed, zlib.crc32(path.encode())])
         for row, (r1, r2) in enumerate(cells):
             measured[row, column] = alignment_curve(gradient, r1, r2, r_values, rng, request.inits, request.step)
-            curve = capture_curve(gradient, r1, r2, most=max(r_values))
+            curve = capture_curve(gradient, r1, r2, max_components=max(r_values))
             best[row, column] = curve[np.minimum(np.array(r_values), len(curve)) - 1]
-        tell((column + 1) / len(gradients))
+        report((column + 1) / len(gradients))
     return AlignRecord(
         request=request,
         overall=_overall(cells, r_values, gradients, energies, measured, best, linears),
@@ -65,7 +65,7 @@ def measure(
 
 def _ranks(gradient: np.ndarray) -> tuple[float | None, float | None]:
     """Effective and stable rank; None where a full decomposition would take minutes."""
-    if min(gradient.shape) > MOST_DECOMPOSED:
+    if min(gradient.shape) > MAX_DECOMPOSED:
         return None, None
     values = np.diag(singular_values(gradient))
     return effective_rank(values), stable_rank(values)

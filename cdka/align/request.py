@@ -17,7 +17,7 @@ from cdka.solver.columns import common_values
 from cdka.tasks.catalogue import find_task
 from cdka.theory.alignment import STEPS
 
-MOST_R1, MOST_R2, DEFAULT_R = 16, 64, (1, 2, 4, 8)
+MAX_R1, MAX_R2, DEFAULT_R = 16, 64, (1, 2, 4, 8)
 VERSION = 1
 
 
@@ -69,8 +69,8 @@ class AlignRequest:
         fit_r1, fit_r2 = common_values(linears)
         grid = {}
         for name, values, fit, most in (
-            ("r1", self.r1_values, fit_r1, MOST_R1),
-            ("r2", self.r2_values, fit_r2, MOST_R2),
+            ("r1", self.r1_values, fit_r1, MAX_R1),
+            ("r2", self.r2_values, fit_r2, MAX_R2),
         ):
             wrong = [v for v in values if v not in fit]
             if wrong:
@@ -82,7 +82,7 @@ class AlignRequest:
         return AlignRequest(**{**asdict(self), **grid})
 
     def shapes(self) -> ModelShapes:
-        """The shapes of the model asked about."""
+        """The shapes of the request's model."""
         return find_model(self.model)
 
     @property

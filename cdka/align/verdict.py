@@ -26,7 +26,7 @@ PREDICTORS = {
     "rank_bound": "rank bound",
 }
 """Predictors that can be compared with the results of runs, and their names in text."""
-LEAST_CONFIGURATIONS = 4
+MIN_CONFIGURATIONS = 4
 _SAME = ("model", "task", "steps", "lr", "alpha", "batch_size")
 
 
@@ -90,9 +90,9 @@ def does_it_predict(
             values = ", ".join(str(v) for v in done[name].unique()[:4])
             raise CdkaError(f"the runs must share one {name}: got {values}. Choose the runs of one sweep.")
     table = _points(done, predictor, metric, record, target_modules)
-    if len(table) < LEAST_CONFIGURATIONS:
+    if len(table) < MIN_CONFIGURATIONS:
         raise CdkaError(
-            f"a rank correlation needs at least {LEAST_CONFIGURATIONS} configurations: got {len(table)}. "
+            f"a rank correlation needs at least {MIN_CONFIGURATIONS} configurations: got {len(table)}. "
             "Finish more runs, or measure alignment on their grid."
         )
     x, y = table["predictor"].to_numpy(float), table["mean"].to_numpy(float)

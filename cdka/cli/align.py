@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from cdka.align import PREDICTORS, AlignRecord, AlignRequest, align, does_it_predict
+from cdka.align import PREDICTORS, AlignRecord, AlignRequest, Status, align, does_it_predict
 from cdka.align.request import DEFAULT_R
 from cdka.errors import CdkaError
 from cdka.runs.store import Store
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predictor",
         choices=list(PREDICTORS),
         default="measured",
-        help="with --sweep: what is held against the results",
+        help="with --sweep: what is compared with the results",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
@@ -53,15 +53,15 @@ def run(args: argparse.Namespace) -> None:
         r_values=_numbers("r", args.r),
     )
     if args.sweep:
-        Store().sweep(args.sweep)  # told before the work, not after it
-    said: set[str] = set()
+        Store().sweep(args.sweep)  # an unknown sweep is refused before the work, not after it
+    announced: set[str] = set()
 
-    def tell(status) -> None:
-        if status.phase not in said:
-            said.add(status.phase)
+    def announce(status: Status) -> None:
+        if status.phase not in announced:
+            announced.add(status.phase)
             print_message(f"{status.phase} ...")
 
-    record = align(request, tell)
+    record = align(request, announce)
     verdict = None
     if args.sweep:
         verdict = does_it_predict(

@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> None:
     from cdka.compare.report import document
 
     source, choose_lr = _source(args.sweep)
-    asked = (args.metric, args.aggregation, args.step)
+    given = (args.metric, args.aggregation, args.step)
     reference = args.reference
-    if isinstance(source, Bundle) and asked == (None, None, None):
+    if isinstance(source, Bundle) and given == (None, None, None):
         measure, reference = source.measure(), reference or source.reference()
     else:
         measure = Measure(

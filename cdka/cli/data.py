@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         return print_json(document(seen, options, tokens))
     _show(seen, options)
     if tokens is not None:
-        _show_tokens(tokens, told=seen.notes)
+        _print_tokens(tokens, known_notes=seen.notes)
 
 
 def document(seen: Preview, options: dict[str, Any], tokens: dict[str, Any] | None) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _show(seen: Preview, options: dict[str, Any]) -> None:
     _notes(seen.notes)
 
 
-def _show_tokens(tokens: dict[str, Any], told: Sequence[str]) -> None:
+def _print_tokens(tokens: dict[str, Any], known_notes: Sequence[str]) -> None:
     _bars(f"tokens per training example (max_length {tokens['max_length']})", tokens["lengths"]["train"])
     print("\nfirst batch; [[ ]] is what the loss counts")
     for example in tokens["batch"]:
@@ -94,7 +94,7 @@ def _show_tokens(tokens: dict[str, Any], told: Sequence[str]) -> None:
             inside = judged
         label = f"  -> [[{tokens['labels'][example['label']]}]]" if "label" in example else ""
         print(f"  {(''.join(pieces) + ']]' * inside)!r}{label}")
-    _notes([note for note in tokens["notes"] if note not in told])
+    _notes([note for note in tokens["notes"] if note not in known_notes])
 
 
 def _bars(title: str, lengths: list[int]) -> None:

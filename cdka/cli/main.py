@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns 0 done, 1 a run failed or was lost, 2 bad input."""
     try:
         code = _dispatch(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()  # what cannot be written is told here, not in the last moments of the interpreter
+        sys.stdout.flush()  # a failing write is reported here, not in the last moments of the interpreter
         return code
     except CdkaError as error:
         print(f"cdka: {' '.join(str(error).split())}", file=sys.stderr)

@@ -12,7 +12,7 @@ from cdka.models.shapes import LinearShape, ModelShapes
 ROLE_TARGETS = ("all-linear", "attention", "mlp")
 NEVER_BY_ROLE = ("head", "embedding")
 """Roles left out unless a layer is named: a head is trained in full or not at all."""
-MOST_SUBLAYERS = 8
+MAX_SUBLAYERS = 8
 """Largest second index in a path that is tried against an expression."""
 _REGEX_SIGNS = re.compile(r"[\\^$*+?()\[\]{}|]")
 
@@ -132,7 +132,7 @@ def paths_of(linear: LinearShape) -> Iterator[list[str]]:
     if not rest:
         yield from ([linear.path] for _ in range(linear.count))
         return
-    inner = range(MOST_SUBLAYERS) if "*" in rest[0] else range(1)
+    inner = range(MAX_SUBLAYERS) if "*" in rest[0] else range(1)
     for i in range(linear.count):
         yield [f"{first}.{i}" + rest[0].replace("*", str(j)) for j in inner]
 

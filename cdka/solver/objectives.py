@@ -51,13 +51,13 @@ def check_weights(weights: Mapping[str, float]) -> dict[str, float]:
     return checked
 
 
-def parse_weights(said: str) -> dict[str, float]:
+def parse_weights(text: str) -> dict[str, float]:
     """Weights from ``"alignment=2,rank=1"``."""
-    pairs = [part.partition("=") for part in said.split(",")]
+    pairs = [part.partition("=") for part in text.split(",")]
     try:
         weights = {name.strip(): float(value) for name, _, value in pairs}
     except ValueError:
-        raise CdkaError(f"weights are written name=number: got {said!r}. Example: alignment=2,rank=1.") from None
+        raise CdkaError(f"weights are written name=number: got {text!r}. Example: alignment=2,rank=1.") from None
     return check_weights(weights)
 
 

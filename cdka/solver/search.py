@@ -91,12 +91,12 @@ class Solution:
 
     @property
     def limits(self) -> dict[str, float]:
-        """The largest r1, r2 and r that were asked for; infinite where there is no limit."""
+        """The largest r1, r2 and r that were given; infinite where there is no limit."""
         return {name: getattr(self, name) or np.inf for name in ("max_r1", "max_r2", "max_r")}
 
     @property
     def given_limits(self) -> tuple[tuple[str, int], ...]:
-        """The limits that were asked for, as arguments of ``explore``."""
+        """The given limits, as arguments of ``explore``."""
         return tuple((name, value) for name in ("max_r1", "max_r2", "max_r") if (value := getattr(self, name)))
 
     @property
@@ -219,8 +219,8 @@ def explore(
     """
     shapes = as_shapes(model)
     linears = select(shapes, target_modules)
-    said = Budget.parse(budget)
-    budget_params = said.params(shapes.base_params, linears)
+    given = Budget.parse(budget)
+    budget_params = given.params(shapes.base_params, linears)
     for name, value in (("max_r1", max_r1), ("max_r2", max_r2), ("max_r", max_r)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise CdkaError(f"{name} must be a positive integer: got {value!r}. Leave it out for no limit.")
@@ -231,7 +231,7 @@ def explore(
     r1_values, r2_values = common_values(linears)
     r1_values = tuple(v for v in r1_values if max_r1 is None or v <= max_r1)
     r2_values = tuple(v for v in r2_values if max_r2 is None or v <= max_r2)
-    _check_budget(linears, said, budget_params, r1_values, r2_values)
+    _check_budget(linears, given, budget_params, r1_values, r2_values)
     columns = enumerate_options(linears, budget_params, r1_values, r2_values, max_r)
     order = np.argsort(-scores(columns, weights), kind="stable") if weights else default_order(columns)
     if weights:  # equal scores fall back on the default order
@@ -241,7 +241,7 @@ def explore(
     return Solution(
         shapes=shapes,
         linears=linears,
-        budget=said,
+        budget=given,
         budget_params=budget_params,
         columns=columns.take(order),
         r1_values=r1_values,
@@ -278,12 +278,12 @@ def evaluate(
     linears = select(shapes, target_modules)
     chosen = Components.parse(components)
     check_fits(linears, chosen)
-    said = Budget("count", full_params(linears)) if budget is None else Budget.parse(budget)
+    given = Budget("count", full_params(linears)) if budget is None else Budget.parse(budget)
     solution = Solution(
         shapes=shapes,
         linears=linears,
-        budget=said,
-        budget_params=max(1, said.params(shapes.base_params, linears)),
+        budget=given,
+        budget_params=max(1, given.params(shapes.base_params, linears)),
         columns=columns_for(linears, *([value] for value in chosen.as_tuple())),
         r1_values=(chosen.r1,),
         r2_values=(chosen.r2,),
@@ -304,10 +304,14 @@ def cheapest(
 
 
 def _check_budget(
-    linears: Sequence[LinearShape], said: Budget, budget_params: int, r1_values: Sequence[int], r2_values: Sequence[int]
+    linears: Sequence[LinearShape],
+    given: Budget,
+    budget_params: int,
+    r1_values: Sequence[int],
+    r2_values: Sequence[int],
 ) -> None:
     least, which = cheapest(linears, r1_values, r2_values)
-    got = f"{said} = {budget_params:,} parameters" if said.kind != "count" else f"{budget_params:,}"
+    got = f"{given} = {budget_params:,} parameters" if given.kind != "count" else f"{budget_params:,}"
     if budget_params < least:
         raise CdkaError(
             f"the budget must allow the smallest option, {least:,} parameters with ({which}): got {got}. "

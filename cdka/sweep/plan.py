@@ -22,7 +22,7 @@ from cdka.sweep.search import learning_rates, runs_of, with_search
 from cdka.sweep.settings import COMPONENT_AXES
 
 MANY_RUNS = 10_000
-MOST_RUNS = 1_000_000
+MAX_RUNS = 1_000_000
 """More than this is refused with or without consent: it would fill the memory before it were queued."""
 
 
@@ -94,8 +94,8 @@ def plan(
     wanted = [dict(arm) for arm in arms]
     each = len(seed_list) * max(1, len(rates))
     most = (math.prod(map(len, (axes or {"": []}).values())) + len(wanted) + len(baselines)) * each
-    if most > MOST_RUNS:
-        raise CdkaError(f"a sweep has at most {MOST_RUNS:,} runs: got up to {most:,}. Take fewer values or seeds.")
+    if most > MAX_RUNS:
+        raise CdkaError(f"a sweep has at most {MAX_RUNS:,} runs: got up to {most:,}. Take fewer values or seeds.")
     wanted += cells(axes) if axes else []
     if not wanted and not baselines and not options:
         raise CdkaError('a sweep needs a grid, arms or baselines: got none. Example: --grid "r1=1,2,4;r2=4;r=1".')

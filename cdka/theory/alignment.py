@@ -103,32 +103,32 @@ EXACT_LIMIT = 512
 """Up to this smaller dimension every singular value is computed; beyond it, the leading ones where they suffice."""
 
 
-def capture_curve(G: np.ndarray, r1: int, r2: int, most: int | None = None) -> np.ndarray:
+def capture_curve(G: np.ndarray, r1: int, r2: int, max_components: int | None = None) -> np.ndarray:
     """Best possible alignment for r = 1, 2, ...: sqrt(sum_{i<=r} s_i^2 / sum s_i^2), s the singular values of R(G).
 
-    An upper bound over every choice of the A_i, and what a gradient-based initialisation gets. With ``most``, a large
-    R(G) is reduced to its leading ``most`` directions by subspace iteration; the result, of length ``most``, is then
-    slightly too low (well below 1 % on spectra that decay).
+    An upper bound over every choice of the A_i, and what a gradient-based initialisation gets. With
+    ``max_components``, a large R(G) is reduced to that many leading directions by subspace iteration; the result, of
+    that length, is then slightly too low (well below 1 % on spectra that decay).
     """
     R = rearrange(np.asarray(G), r1, r2)
     small = R if R.shape[0] <= R.shape[1] else R.T
-    if most is not None and len(small) > max(EXACT_LIMIT, 4 * most):
-        return _leading_capture(small, most)
+    if max_components is not None and len(small) > max(EXACT_LIMIT, 4 * max_components):
+        return _leading_capture(small, max_components)
     gram = (small @ small.T).astype(np.float64)  # eigenvalues of the smaller Gram matrix: all that is needed
     energy = np.clip(np.linalg.eigvalsh(gram)[::-1], 0.0, None)
     total = energy.sum()
     return np.sqrt(np.cumsum(energy) / total) if total > 0 else np.zeros(len(energy))
 
 
-def _leading_capture(M: np.ndarray, most: int, rounds: int = 4) -> np.ndarray:
+def _leading_capture(M: np.ndarray, max_components: int, rounds: int = 4) -> np.ndarray:
     """Capture of the leading directions of a wide matrix, by randomised subspace iteration with a fixed seed."""
     total = float(np.sum(np.square(M, dtype=np.float64)))
     if total == 0:
-        return np.zeros(most)
-    basis = np.random.default_rng(0).standard_normal((M.shape[0], most + 16)).astype(M.dtype)
+        return np.zeros(max_components)
+    basis = np.random.default_rng(0).standard_normal((M.shape[0], max_components + 16)).astype(M.dtype)
     for _ in range(rounds):
         basis = np.linalg.qr(M @ (M.T @ basis))[0]
-    values = np.linalg.svd(basis.T @ M, compute_uv=False)[:most].astype(np.float64)
+    values = np.linalg.svd(basis.T @ M, compute_uv=False)[:max_components].astype(np.float64)
     return np.sqrt(np.cumsum(values**2) / total)
 
 
@@ -165,7 +165,7 @@ class AlignmentReport:
 def report(
     G: np.ndarray, components: Components, rng: np.random.Generator | int = 0, inits: int = 8
 ) -> AlignmentReport:
-    """All that there is to say about one configuration on one layer's gradient (out, in)."""
+    """Predicted, measured and best alignment of one configuration on one layer's gradient (out, in)."""
     values = measured_alignment(G, components, rng, inits)
     return AlignmentReport(
         components=components,

@@ -61,7 +61,7 @@ def simulated_gradient(
     decay: float = 1.0,
     values: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A matrix (out, in) with random singular vectors and the spectrum asked for (or the given ``values``)."""
+    """A matrix (out, in) with random singular vectors and the given kind of spectrum (or the given ``values``)."""
     rng = np.random.default_rng(rng)
     count = min(out_features, in_features)
     chosen = spectrum_values(count, kind, decay) if values is None else np.asarray(values, dtype=float)

@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 PICTURE = ROOT / "assets" / "images" / "studio.png"
 PAGE = "design?basket=2,8,1&basket=8,16,3"
 SIZE = {"width": 1440, "height": 850}
-MOST_BYTES = 400_000
+MAX_BYTES = 400_000
 
 
 def take(url: str, destination: Path) -> None:
@@ -48,8 +48,8 @@ def main() -> None:
             server.wait()
     size = PICTURE.stat().st_size
     print(f"{PICTURE.relative_to(ROOT)}: {size:,} bytes")
-    if size > MOST_BYTES:
-        sys.exit(f"the picture is to stay below {MOST_BYTES:,} bytes")
+    if size > MAX_BYTES:
+        sys.exit(f"the picture is to stay below {MAX_BYTES:,} bytes")
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def bomb(path, target, name, body, declared=None):
 
 
 def test_a_json_that_would_unpack_to_gigabytes_is_refused_before_it_is_written(made, tmp_path, monkeypatch):
-    monkeypatch.setitem(unpack.MOST_BYTES_OF, ".json", 1 << 20)
+    monkeypatch.setitem(unpack.MAX_BYTES_OF, ".json", 1 << 20)
     path = bomb(made[1], tmp_path / "bomb.zip", "runs.json", b" " * (8 << 20))
     assert path.stat().st_size < 1 << 20
     with pytest.raises(CdkaError, match=r"runs\.json: it would unpack to 8,388,608 bytes"):

@@ -255,7 +255,7 @@ def test_bad_input_is_told_in_words(call, words):
 def test_the_leading_capture_of_a_large_gradient_agrees_with_the_full_decomposition():
     G = simulated_gradient(640, 576, 24)
     full = capture_curve(G, 1, 1)
-    leading = capture_curve(G, 1, 1, most=4)
+    leading = capture_curve(G, 1, 1, max_components=4)
     assert len(leading) == 4
     np.testing.assert_allclose(leading, full[:4], rtol=0.005)
     assert (leading <= full[:4] + 1e-9).all()

@@ -9,12 +9,12 @@ from typing import Any
 
 LARGEST = 2**53
 """Beyond it a number is not the same in every reader of JSON."""
-MOST_TEXT = 100_000
-MOST_DEPTH = 32
+MAX_TEXT = 100_000
+MAX_DEPTH = 32
 _SCALARS = (int, float, bool, str, type(None))
 _METRIC = re.compile(r"[A-Za-z][\w./ -]{0,99}")
 _PATTERN = re.compile(r"[\w.*+?^$|()\[\]\\-]{1,200}")
-_MOST_REPEATS = 3
+_MAX_REPEATS = 3
 _NUMBERS = ("accuracy", "loss", "step", "examples", "_s")
 _UNREADABLE = re.compile("[\ud800-\udfff]")
 
@@ -22,14 +22,14 @@ _UNREADABLE = re.compile("[\ud800-\udfff]")
 def check_plain(value: Any, fail: Callable[[str, str], Exception], path: str = "", depth: int = 0) -> None:
     """Raises ``fail(path, rule)`` at the first value that is not finite, bounded, readable data."""
     if isinstance(value, dict):
-        if depth == MOST_DEPTH:
-            raise fail(path, f"is nested more than {MOST_DEPTH} deep")
+        if depth == MAX_DEPTH:
+            raise fail(path, f"is nested more than {MAX_DEPTH} deep")
         for key, item in value.items():
             _check_scalar(key, fail, f"{path} (a name in it)".strip())
             check_plain(item, fail, f"{path}.{key}" if path else key, depth + 1)
     elif isinstance(value, list):
-        if depth == MOST_DEPTH:
-            raise fail(path, f"is nested more than {MOST_DEPTH} deep")
+        if depth == MAX_DEPTH:
+            raise fail(path, f"is nested more than {MAX_DEPTH} deep")
         for i, item in enumerate(value):
             if isinstance(item, _SCALARS):
                 if item.__class__ is not int or not -LARGEST < item < LARGEST:
@@ -42,8 +42,8 @@ def check_plain(value: Any, fail: Callable[[str, str], Exception], path: str = "
 
 def _check_scalar(value: Any, fail: Callable[[str, str], Exception], path: str) -> None:
     if isinstance(value, str):
-        if len(value) > MOST_TEXT:
-            raise fail(path, f"holds {len(value):,} characters, at most {MOST_TEXT:,} are read")
+        if len(value) > MAX_TEXT:
+            raise fail(path, f"holds {len(value):,} characters, at most {MAX_TEXT:,} are read")
         if _UNREADABLE.search(value):
             raise fail(path, "is not readable text")
     elif isinstance(value, float):
@@ -72,6 +72,6 @@ def check_patterns(config: dict[str, Any], fail: Callable[[str, str], Exception]
         if not isinstance(found, dict):
             raise fail(name, "must be an object")
         for key in found:
-            endless = re.search(r"\)[*+]", key) or len(re.findall(r"[*+]", key)) > _MOST_REPEATS
+            endless = re.search(r"\)[*+]", key) or len(re.findall(r"[*+]", key)) > _MAX_REPEATS
             if endless or not _PATTERN.fullmatch(key):
                 raise fail(f"{name}.{key[:60]}", "is no plain pattern of layer names")

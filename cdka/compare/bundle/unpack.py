@@ -17,9 +17,9 @@ from cdka.compare.bundle.read import Bundle
 from cdka.errors import CdkaError
 from cdka.paths import home_dir
 
-MOST_BYTES = 4 << 30
-MOST_FILES = 50_000
-MOST_BYTES_OF = {".json": 128 << 20, ".csv": 512 << 20, ".md": 1 << 20, ".txt": 1 << 20, ".py": 64 << 20}
+MAX_BYTES = 4 << 30
+MAX_FILES = 50_000
+MAX_BYTES_OF = {".json": 128 << 20, ".csv": 512 << 20, ".md": 1 << 20, ".txt": 1 << 20, ".py": 64 << 20}
 """What is read into memory at once is bounded more tightly than the whole."""
 _BLOCK = 1 << 20
 
@@ -99,15 +99,15 @@ def _extract(path: Path, root: Path) -> None:
     try:
         with zipfile.ZipFile(path) as file:
             items = file.infolist()
-            if len(items) > MOST_FILES:
-                raise CdkaError(f"a bundle holds at most {MOST_FILES:,} files: got {len(items):,} in {path.name}.")
-            if sum(item.file_size for item in items) > MOST_BYTES:
-                raise CdkaError(f"a bundle holds at most {MOST_BYTES >> 30} GiB: {path.name} would unpack to more.")
+            if len(items) > MAX_FILES:
+                raise CdkaError(f"a bundle holds at most {MAX_FILES:,} files: got {len(items):,} in {path.name}.")
+            if sum(item.file_size for item in items) > MAX_BYTES:
+                raise CdkaError(f"a bundle holds at most {MAX_BYTES >> 30} GiB: {path.name} would unpack to more.")
             seen = set()
             for item in items:
                 if item.is_dir():
                     continue
-                if item.file_size > MOST_BYTES_OF.get(Path(item.filename).suffix, MOST_BYTES):
+                if item.file_size > MAX_BYTES_OF.get(Path(item.filename).suffix, MAX_BYTES):
                     raise refuse(item.filename, "", f"it would unpack to {item.file_size:,} bytes, more than are read")
                 mode = item.external_attr >> 16
                 if not ALLOWED.fullmatch(item.filename) or (mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG)):

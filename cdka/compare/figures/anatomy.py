@@ -16,11 +16,11 @@ from cdka.palette import LIGHT, Theme, configuration_colour
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-MOST_CELLS = 192
+MAX_CELLS = 192
 """Larger matrices are drawn in blocks of their largest entry, so that no structure is averaged away."""
 
 
-def shrink(matrix: np.ndarray, most: int = MOST_CELLS) -> np.ndarray:
+def shrink(matrix: np.ndarray, most: int = MAX_CELLS) -> np.ndarray:
     """``matrix`` with at most ``most`` rows and columns: of each block, the entry of largest magnitude."""
     rows, columns = (max(1, -(-size // most)) for size in matrix.shape)
     if rows == columns == 1:

@@ -222,7 +222,7 @@ _MET = {True: "yes", False: "no", None: ""}
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """The table of targets in Markdown, machine and date above it: what the README's performance section holds."""
+    """The table of targets in Markdown, machine and date above it: as assets/studies/README.md holds it."""
     lines = [_machine(document) + ":", "", "| measure | target | measured | met | where |", "|---|---|---|---|---|"]
     for row in document["targets"]:
         cells = (row["measure"], f"<= {row['target']:g}", _value(row), _MET[row["met"]], row["where"] or "")

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="timed rounds per cell (default: the bench's own, at least 20)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0 (default: auto)")
     parser.add_argument("--model", metavar="FOLDER", help="with train: a causal language model to measure on")
-    parser.add_argument("--markdown", action="store_true", help="the table of targets alone, as the README has it")
+    parser.add_argument("--markdown", action="store_true", help="the table of targets alone, in Markdown")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 

@@ -1,4 +1,4 @@
-"""Which layers can be adapted, and how their weights are seen as matrices (out, in)."""
+"""Layers that can be adapted, and their weights as matrices (out, in)."""
 
 from __future__ import annotations
 

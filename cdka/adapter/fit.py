@@ -1,4 +1,4 @@
-"""Whether a configuration fits a model: every layer that does not is named in one refusal."""
+"""The check that a configuration fits a model: every layer that does not is named in one refusal."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _problems(config: CdkaConfig, name: str, module: nn.Module, uncalled: bool) 
 
 
 def _moved(config: CdkaConfig, name: str, module: nn.Module) -> str:
-    """What ``indivisible`` does to a layer, in words; "" where its components fit or it cannot be adapted."""
+    """The effect of ``indivisible`` on a layer, in words; "" where its components fit or it cannot be adapted."""
     size = features(module)
     wanted = config.components_for(name)
     if size is None or config.indivisible == "error" or not wanted.problems(*size):

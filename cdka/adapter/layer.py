@@ -183,7 +183,7 @@ class CdkaLayer(BaseTunerLayer):
         return as_matrix(gradient, self.get_base_layer())
 
     def _assigned(self, kwargs: dict[str, Any]) -> Assignment | None:
-        """How this batch is shared between adapters; None where the active ones serve it. Takes out ``adapter_names``.
+        """The split of this batch between adapters; None where the active ones serve it. Takes out ``adapter_names``.
 
         Raises CdkaError where adapters are merged meanwhile, or where an initialisation was left unfinished.
         """

@@ -1,4 +1,4 @@
-"""Which adapter serves which part of a batch: by name per sample, or as a pack of equal contiguous slices."""
+"""The adapter of each part of a batch: by name per sample, or as a pack of equal contiguous slices."""
 
 from __future__ import annotations
 

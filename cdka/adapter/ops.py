@@ -31,7 +31,7 @@ class Group(NamedTuple):
     form: str | None = None
     """One of ``forms.FORMS``; None chooses by the measured rule."""
     cache: dict[Any, tuple[Tensor, Tensor]] | None = None
-    """Where the factors are kept as they are used; None makes them anew each time."""
+    """Cache of the factors in the form in which they are used; None makes them anew each time."""
 
 
 def kron_linear(x: Tensor, A: Tensor, B: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ _PRECISE = (torch.float32, torch.float64)
 
 
 def can_stack(x: Tensor, weight: Tensor, groups: Sequence[Group], factors: Sequence[Tensor]) -> bool:
-    """Whether ``stacked_linear`` can serve this batch and is the faster way.
+    """True where ``stacked_linear`` can serve this batch and is the faster way.
 
     It can where all is in float32 or all in float64 (below that, delta W would drown in the rounding of the sum) and
     the batch is two or more equal slices, each of one adapter at most.
@@ -49,7 +49,7 @@ def can_stack(x: Tensor, weight: Tensor, groups: Sequence[Group], factors: Seque
 def stacked_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, groups: Sequence[Group], factors: Sequence[Tensor]
 ) -> Tensor:
-    """What ``ops.adapted_linear`` gives for a batch of equal slices: ``x`` (N, in) -> (N, out).
+    """The result of ``ops.adapted_linear`` for a batch of equal slices: ``x`` (N, in) -> (N, out).
 
     ``factors`` holds A and B of every group in turn, of the precision of x. Slices without a group go through the base
     weight alone.
@@ -99,7 +99,7 @@ def _slices(group: Group, unit: int) -> slice:
 
 
 def _matrices(rows: int, weight: Tensor, groups: Sequence[Group], factors: Sequence[Tensor]) -> Tensor:
-    """What each slice is multiplied by, (K, out, in): the base weight plus the delta W of its adapter."""
+    """The weight of each slice, (K, out, in): the base weight plus the delta W of its adapter."""
     unit = _rows_of_one(groups[0], factors[0])
     matrices = weight.new_empty(rows // unit, *weight.shape)
     done = 0

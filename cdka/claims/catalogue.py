@@ -40,7 +40,7 @@ class Study:
     baselines: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     needs: str = ""
-    """What the model must have beyond linear layers: ``"context"`` for more than 8,192 positions, ``"images"``."""
+    """Needs of the model beyond linear layers: ``"context"`` for more than 8,192 positions, ``"images"``."""
 
     @property
     def claim(self) -> str:

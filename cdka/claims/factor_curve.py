@@ -1,4 +1,4 @@
-"""How a study of one factor went: the metric at each level, rung by rung, and its slope along training. (ours)
+"""The course of a study of one factor: the metric at each level, and its slope along training. (ours)
 
 The slope along training comes from the validation curves of the same runs. It shows where a regime ends and the next
 begins, so that nobody need take the choice of two regimes on trust.

@@ -25,7 +25,7 @@ SUPPORTED, CONTRADICTED, UNRESOLVED = "supported", "contradicted", "not resolved
 
 @dataclass(frozen=True)
 class Finding:
-    """What one regime of a study showed about a claim.
+    """The result of one regime of a study on a claim.
 
     ``effect`` has the unit that ``measures`` names; ``n`` counts seeds.
     """
@@ -42,7 +42,7 @@ class Finding:
     sentence: str
     claim: str = ""
     remark: str = ""
-    """What else the runs show and a reader should know before believing the verdict; part of the sentence too."""
+    """Facts that a reader should know before believing the verdict; part of the sentence too."""
 
     @property
     def reading(self) -> str:

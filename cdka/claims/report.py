@@ -78,7 +78,7 @@ def report(store: Store, sweeps: Sequence[Sweep], metric: str = TEST_ACCURACY, n
 
 
 def _facts(store: Store, sweeps: Sequence[Sweep]) -> dict[str, Any]:
-    """Where the numbers come from: model, task, seeds, when, on what, by which versions, how long."""
+    """The source of the numbers: model, task, seeds, date, device, versions, duration."""
     runs = [run for sweep in sweeps for run in store.runs(sweep_id=sweep.sweep_id)]
     attempts = [store.attempts(run.run_id) for run in runs[:1]]
     ended = [run for run in runs if run.started_at and run.finished_at]

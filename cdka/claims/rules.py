@@ -1,4 +1,4 @@
-"""What the finished runs of one regime say about a claim: one number per seed, positive where it supports the claim.
+"""Rules that turn the finished runs of one regime into one number per seed, positive where it supports the claim.
 
 Every rule counts seeds, not runs: runs of one seed share their data order and are not independent. (ours)
 """
@@ -30,7 +30,7 @@ from cdka.theory.alignment import combine
 SMOOTH = 5
 """Steps that the loss is averaged over before its rises and falls are added up."""
 MARGIN = 0.01
-"""How far below LoRA CDKA may stay and still count as close to it."""
+"""Largest distance below LoRA at which CDKA still counts as close to it."""
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,12 @@ def document(run: Run) -> dict[str, Any]:
 
 
 def judged(metrics: Mapping[str, Any]) -> dict[str, list[int | None]]:
-    """How many examples of each split were judged, and of how many."""
+    """Counts of judged examples, ``[used, of]``, by split."""
     return {split: [metrics.get(f"{split}/examples"), metrics.get(f"{split}/of")] for split in ("eval", "test")}
 
 
 def retained(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What was to be retained, judged before and after."""
+    """The retained task's metrics before and after the run."""
     return {
         when: {name: metrics.get(f"retained/{when}_{name}") for name in ("accuracy", "loss", "examples")}
         for when in ("before", "after")

@@ -20,7 +20,7 @@ from cdka.stats.intervals import UNBOUNDED, band
 COLUMN_SETTINGS = ("model", "task", "method", "r1", "r2", "r", "rank", "alpha", "lr", "steps", "batch_size")
 """The settings that ``Store.frame`` shows; the whole specification is used where it is given."""
 _NOT_SETTINGS = ("seed", "device", "checkpoint_every")
-"""What two runs of one arm may differ in: none of them changes what is being tried."""
+"""Settings in which two runs of one arm may differ: none of them changes the configuration tried."""
 _SHORT = {"batch_size": "batch", "target_modules": "modules", "init_weights": "init"}
 
 
@@ -40,7 +40,7 @@ def _plain(value: Any) -> Any:
 
 
 def settings(frame: pd.DataFrame, specs: Mapping[str, Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """What each row of ``frame`` was asked to do, seed and device aside, in plain values."""
+    """The settings of each row of ``frame``, seed and device aside, in plain values."""
     if specs is None:
         rows = frame[[name for name in COLUMN_SETTINGS if name in frame.columns]].to_dict("records")
     else:
@@ -118,7 +118,7 @@ def _defaults() -> dict[str, Any]:
 def identified(
     frame: pd.DataFrame, specs: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """What ``identify`` returns, and the settings of each arm."""
+    """The result of ``identify``, and the settings of each arm."""
     rows = settings(frame, specs)
     usual = _defaults()
     told = [{key: value for key, value in row.items() if value != usual.get(key, ...)} for row in rows]

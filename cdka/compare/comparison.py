@@ -91,7 +91,7 @@ class Comparison:
         return out
 
     def trend_header(self, row: Mapping[str, Any]) -> str:
-        """What a trend is about: the measure, and on which model and task where there are several."""
+        """The subject of a trend: the measure, with model and task where there are several."""
         return self.measure.header + (f" ({row['model']} on {row['task']})" if len(self.groups) > 1 else "")
 
     def pareto(self, cost: str = "num_params") -> pd.Series:
@@ -132,7 +132,7 @@ class Comparison:
         return lines
 
     def missing(self) -> list[str]:
-        """What the numbers leave out, a line each: waiting, failed and valueless runs, arms with one seed."""
+        """Lines on what the numbers leave out: waiting, failed and valueless runs, arms with one seed."""
         status = self.frame["status"]
         notes = []
         for words, names in (

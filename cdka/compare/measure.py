@@ -1,4 +1,4 @@
-"""What is being compared: a metric, and how one number is read off each run."""
+"""The measure of a comparison: a metric, and the rule that reads one number off each run."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def _plain(value: Any) -> Any:
 
 
 def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]:
-    """What ``cdka compare --json`` prints: metric, header, arms, verdicts, trends, what is missing. Missing is None."""
+    """The document of ``cdka compare --json``: metric, header, arms, verdicts, trends, gaps. Missing is None."""
     status = comparison.pareto(cost)
     arms = []
     for row in comparison.arms.to_dict("records"):
@@ -107,7 +107,7 @@ def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]
 
 
 def provenance(comparison: Comparison, shown: Sequence[str], most: int = 3) -> str:
-    """Where a figure's numbers come from: runs by id, the sweep, seeds, models and tasks, in a line for its caption."""
+    """The source of a figure's numbers: runs by id, the sweep, seeds, models and tasks, in a line for its caption."""
     runs = comparison.frame[comparison.frame["arm"].isin(list(shown))]
     if runs.empty:
         return f"No run of {comparison.name}."

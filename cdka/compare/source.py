@@ -1,4 +1,4 @@
-"""Where a comparison's runs come from: the store, or (see ``bundle``) a file somebody sent."""
+"""Sources of a comparison's runs: the store, or (see ``bundle``) a file somebody sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """What a comparison reads. Frames are as ``Store`` gives them."""
+    """The data that a comparison reads. Frames are as ``Store`` gives them."""
 
     name: str
 
@@ -34,13 +34,13 @@ class Source(Protocol):
         """The per-example predictions of one run; empty where none were stored."""
 
     def adapter_dir(self, run_id: str) -> Path | None:
-        """Where a run's adapter lies; None where it has none."""
+        """The folder of a run's adapter; None where it has none."""
 
     def versions(self, run_id: str) -> dict[str, str]:
         """The package versions that a run was made with."""
 
     def errors(self) -> dict[str, str]:
-        """Why runs failed, by run id."""
+        """Causes of failed runs, by run id."""
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics of each run as they were reported, by run id; empty until it is kept."""

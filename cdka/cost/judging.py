@@ -1,4 +1,4 @@
-"""How many examples a run judges: as asked, or for ``auto`` what a quarter of the training time pays for. (ours)"""
+"""Numbers of examples that a run judges: as given, or for ``auto`` as a quarter of the training time allows. (ours)"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Judging:
-    """How many examples are judged: at each look, on a generated answer of them, and at the end; of how many.
+    """Numbers of judged examples: at each evaluation, with a generated answer, and at the end; each of how many.
 
     ``costs`` are what an ``auto`` decision was made with, None where nothing had to be measured.
     """

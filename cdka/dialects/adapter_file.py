@@ -54,7 +54,7 @@ class AdapterFile:
     notes: tuple[str, ...] = ()
     path: Path | None = None
     scaling_rule: str = "none"
-    """How alpha becomes the scaling when it is written as CDKA; every module's scaling itself is in its factors."""
+    """Rule by which alpha becomes the scaling where it is written as CDKA; each module's scaling is in its factors."""
 
     @property
     def num_params(self) -> int:

@@ -25,7 +25,7 @@ _KEEP_PREFIX = ("kohya", "simpletuner", "ai-toolkit", "diffusers")
 
 @dataclass(frozen=True, eq=False)
 class Exchange:
-    """What was written where: the adapter as read (or computed), the relative error of every module, where it loads."""
+    """A written adapter: its folder, the adapter as read (or computed), each module's relative error, its loaders."""
 
     path: Path
     target: str
@@ -66,7 +66,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class LoraExport:
-    """What ``export_lora`` wrote: the directory, the rank of every module, and a note for serving (or "")."""
+    """The result of ``export_lora``: the directory, the rank of every module, and a note for serving (or "")."""
 
     directory: Path
     ranks: dict[str, int]

@@ -17,7 +17,7 @@ STYLES = {
     "ai-toolkit": ("diffusion_model.",),
     "diffusers": ("transformer.", "unet.", "text_encoder.", "text_encoder_2."),
 }
-"""Who writes which prefix before a module's path; one that ends in an underscore joins the path by underscores."""
+"""Prefixes before a module's path by their writer; one that ends in an underscore joins the path by underscores."""
 
 PARTS = (
     "cdka_A",
@@ -92,7 +92,7 @@ def parse(name: str) -> Key | None:
 
 
 def style_of(prefix: str) -> str:
-    """Who writes this prefix: a key of ``STYLES``, or ``plain``."""
+    """The writer of this prefix: a key of ``STYLES``, or ``plain``."""
     return next((style for style, prefixes in STYLES.items() if prefix in prefixes), "plain")
 
 

@@ -1,4 +1,4 @@
-"""Where an exported adapter will load: ranks and flags of servers, what they drop, who reads the file."""
+"""Programs that load an exported adapter: ranks and flags of servers, what they drop, readers of the file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ READERS = {
     "storyaura": ("storyAura's trainer, with the same cdka_r1, cdka_r2, cdka_r",),
     "takenoko": ("takenoko (networks.cdka_wan)",),
 }
-"""Who loads a file of each kind."""
+"""Programs that load a file of each kind."""
 NON_READERS = {
     "lokr": ("PEFT LoKrConfig", "diffusers", "OneTrainer", "kohya sd-scripts", "LyCORIS' module loader", "vLLM"),
     "peft-lokr": ("vLLM", "diffusers"),
     "cdka": ("PEFT without import cdka.adapter (KeyError: 'CDKA')", "vLLM"),
 }
-"""Who does not, though one might expect it: the first group rebuilds both factors' shapes from one number."""
+"""Programs that unexpectedly do not: the first group rebuilds both factors' shapes from one number."""
 
 
 @dataclass(frozen=True)
 class ServingPlan:
-    """What to expect of an exported file: its rank, vLLM's setting, who loads it, what servers drop or refuse."""
+    """Facts for serving an exported file: its rank, vLLM's setting, its loaders, what servers drop or refuse."""
 
     rank: int
     vllm_max_lora_rank: int | None

@@ -57,7 +57,7 @@ def ask(
 
 
 def _layout(run: Run | None) -> dict[str, Any]:
-    """How prompts were laid out in the run; an adapter without a run gets the chat template if its base has one."""
+    """The layout of prompts in the run; an adapter without a run gets the chat template if its base has one."""
     if run is None:
         return {"template": "{prompt}", "chat": True, "system_prompt": ""}
     spec = run.spec

@@ -15,7 +15,7 @@ from cdka.runs.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
 FILE_NAME = "runs.sqlite3"
 BUSY_S = 10.0
-"""How long a transaction waits for another program's before it gives up."""
+"""Time that a transaction waits for another program's before it gives up."""
 
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 

@@ -44,7 +44,7 @@ class Phase(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Event):
-    """How far the run has come in a phase: ``done`` of ``of`` units, ``rate`` units a second.
+    """Progress of the run in a phase: ``done`` of ``of`` units, ``rate`` units a second.
 
     ``eta_s`` is the time until the run has ended, all phases together; None while that cannot be said. The store keeps
     the last one alone.
@@ -62,7 +62,7 @@ class Progress(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged(Event):
-    """Which examples the run is judged on, decided before the first look: how many, and of how many.
+    """Numbers of examples that the run is judged on, decided before the first evaluation, each of how many.
 
     ``generate`` counts the validation examples that get a generated answer at each look. ``costs`` are the seconds
     that decided it, where they had to be measured: of one update, one example's loss, one generated answer.

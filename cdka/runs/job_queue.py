@@ -28,7 +28,7 @@ IS_LIVE = f"status IN ({', '.join(repr(state.value) for state in LIVE)})"
 
 @dataclass(frozen=True)
 class Job:
-    """What one worker process executes: K >= 1 runs, each in the attempt that was reserved for it."""
+    """The work of one worker process: K >= 1 runs, each in the attempt that was reserved for it."""
 
     job_id: str
     slot: str

@@ -72,7 +72,7 @@ def spec_for(model: str, task: str, *, epochs: float | None = None, **settings: 
 
 
 def training_examples(spec: RunSpec) -> int:
-    """How many examples the run's task has to train on; its data are read where the catalogue does not say."""
+    """The number of training examples of the run's task; its data are read where the catalogue does not say."""
     task = find_task(spec.task)
     known = task.examples.get("train")
     if known is not None and not spec.task_options:

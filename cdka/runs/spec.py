@@ -194,7 +194,7 @@ class RunSpec:
 
     @property
     def label(self) -> str:
-        """What is being tried, in short: ``cdka 2,8,4``, ``lora 8`` or ``full``."""
+        """The configuration in short: ``cdka 2,8,4``, ``lora 8`` or ``full``."""
         if self.components is not None:
             return f"{self.method} {self.components}" + (" patterned" if self.component_pattern else "")
         return self.method if self.rank is None else f"{self.method} {self.rank}"

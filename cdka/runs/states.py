@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class RunState(StrEnum):
-    """Where a run stands. ``stopped`` means stopped early and kept; ``lost``: its process ended without a report."""
+    """The state of a run. ``stopped`` means stopped early and kept; ``lost``: its process ended without a report."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -70,4 +70,4 @@ FINISHED = (*KEPT, *ENDED_BADLY)
 RETRIABLE = tuple(state for state in FINISHED if state.can_retry())
 
 PHASES = ("loading", "preparing data", "training", "evaluating", "saving")
-"""What a live run is doing, in this order."""
+"""The phases of a live run, in this order."""

@@ -1,4 +1,4 @@
-"""What a run was made with: package versions and the commit of a source checkout."""
+"""Package versions and the commit of a source checkout that a run was made with."""
 
 from __future__ import annotations
 

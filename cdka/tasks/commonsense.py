@@ -41,7 +41,7 @@ def _hellaswag(row: Mapping[str, Any]) -> Asked:
 
 @dataclass(frozen=True)
 class _Set:
-    """Where a set lies, its columns, the split that is judged, and how a row becomes a question."""
+    """A data set: its place, its columns, the judged split, and the question made of a row."""
 
     source: hub.Source
     columns: tuple[str, ...]

@@ -139,5 +139,5 @@ def held_out(total: int, validation: int, most_train: int | None = None) -> tupl
 
 
 def sizes(spec: RunSpec, **defaults: int | None) -> dict[str, int | None]:
-    """How many examples to take per split: the options ``train_examples`` and so on, else ``defaults``."""
+    """Numbers of examples to take per split: the options ``train_examples`` and so on, else ``defaults``."""
     return {split: whole_number(spec.task_options, f"{split}_examples", default) for split, default in defaults.items()}

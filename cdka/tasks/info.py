@@ -1,4 +1,4 @@
-"""What a task is. Free of torch: the Studio and the solver read this."""
+"""The facts of a task. Free of torch: the Studio and the solver read this."""
 
 from __future__ import annotations
 

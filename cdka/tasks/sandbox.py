@@ -28,7 +28,7 @@ _CHILD = Path(__file__).with_name("sandbox_child.py")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use: seconds of processor and of wall time, bytes of memory and of each file written."""
+    """Limits of one program: seconds of processor and of wall time, bytes of memory and of each file written."""
 
     cpu_s: int = 5
     wall_s: float = 10.0
@@ -38,14 +38,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a program ended: ``passed``, ``failed`` or ``timed out``, and the last line that it left."""
+    """The end of a program: ``passed``, ``failed`` or ``timed out``, and its last line of output."""
 
     outcome: str
     detail: str
 
     @property
     def passed(self) -> bool:
-        """Whether it ran to its end without an error."""
+        """True where it ran to its end without an error."""
         return self.outcome == PASSED
 
 
@@ -124,7 +124,7 @@ sys.exit(3)
 
 @lru_cache(maxsize=1)
 def protections() -> tuple[str, ...]:
-    """What is out of a program's reach on this machine, tried out: some of "network", "files", "processes"."""
+    """Things out of a program's reach on this machine, tried out: some of "network", "files", "processes"."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryDirectory() as folder:

@@ -97,7 +97,7 @@ def save_checkpoint(member: Member, destination: Path) -> None:
 
 
 class Checkpoints:
-    """When the runs of a pack are saved to be resumed from: every ``checkpoint_every`` steps where that is set.
+    """Times at which the runs of a pack are saved: every ``checkpoint_every`` steps where that is set.
 
     Otherwise by time, at an evaluation, so that a long run never loses more than minutes: at least ``AT_LEAST_S``
     apart, and so seldom that saving takes at most a ``SHARE`` of the time. Full fine-tuning is left out there: its
@@ -111,7 +111,7 @@ class Checkpoints:
         self._next = time.monotonic() + self.AT_LEAST_S
 
     def due(self, steps_done: int, evaluated: bool) -> bool:
-        """Whether to save after this step; never after the last one."""
+        """True where the runs are saved after this step; never after the last one."""
         if steps_done >= self._spec.steps:
             return False
         if self._spec.checkpoint_every:

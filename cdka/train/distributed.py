@@ -26,7 +26,7 @@ def size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that decides and writes."""
+    """True in the process that decides and writes."""
     return _apart() or dist.get_rank() == 0
 
 
@@ -53,7 +53,7 @@ def all_reduce(values: Iterable[torch.Tensor]) -> None:
 
 
 def broadcast(value: Any) -> Any:
-    """What the leading process says."""
+    """The value that the leading process has."""
     if _apart():
         return value
     from accelerate.utils import broadcast_object_list

@@ -26,7 +26,7 @@ MIN_SORTED_LENGTH = 64
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a phase has come: ``done`` of ``of`` ``unit``s. ``done`` may be a fraction while a batch is at work."""
+    """Progress of a phase: ``done`` of ``of`` ``unit``s. ``done`` may be a fraction while a batch is at work."""
 
     phase: str
     done: float
@@ -37,7 +37,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one run scored on one split. ``loss`` is per judged position; ``unparsed`` answers count as wrong.
+    """Scores of one run on one split. ``loss`` is per judged position; ``unparsed`` answers count as wrong.
 
     ``accuracy`` is that of ``answered`` examples (a part of ``examples`` where answers are generated for fewer), None
     where answers are not just right or wrong; ``token_accuracy`` that of the next token, None where there are no tokens
@@ -57,7 +57,7 @@ class Evaluation:
 
     @property
     def quality(self) -> float:
-        """What the best evaluation is chosen by: the accuracy where every example was answered, else the loss."""
+        """The value that chooses the best evaluation: the accuracy where every example was answered, else the loss."""
         return self.accuracy if self.quality_name == "accuracy" and self.accuracy is not None else -self.loss
 
     @property

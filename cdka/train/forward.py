@@ -151,7 +151,7 @@ def precision(member: Member, device: torch.device) -> AbstractContextManager:
 
 
 def routing(model: torch.nn.Module, members: Sequence[Member]) -> AbstractContextManager:
-    """Which rows go through which adapter: K equal slices in a pack, everything through the one adapter else.
+    """The adapter of each row: K equal slices in a pack, everything through the one adapter else.
 
     A backward pass that recomputes activations belongs inside it too. Entering it again inside changes nothing.
     """

@@ -118,7 +118,7 @@ class _Answerer:
         self.names: dict[Path, str] = {}
 
     def kind(self, folder: Path) -> str:
-        """What the model is for: what the adapter was trained for, where its configuration says so."""
+        """The kind of the model: that of the adapter's training, where its configuration names it."""
         if self.tokenizer.kind in ("causal-lm", "text-classification") and _head_size(folder):
             return "text-classification"
         return self.tokenizer.kind
@@ -202,7 +202,7 @@ def _picture(base: str, path: str) -> np.ndarray:
 
 
 def _head_size(folder: Path) -> int | None:
-    """How many labels the head that was trained with an adapter has; None where none was, and for full models."""
+    """The number of labels of the head trained with an adapter; None where none was, and for full models."""
     from safetensors import safe_open
 
     file = folder / "adapter_model.safetensors"

@@ -26,7 +26,7 @@ def template(path: str) -> str:
 
 
 def role_of(path: str, *, is_output_head: bool = False) -> str:
-    """Whether a linear layer belongs to attention, the MLP, a head, or something else, judged by its path."""
+    """The role of a linear layer by its path: attention, MLP, head, or another."""
     parts = set(path.split("."))
     if is_output_head or parts & _HEAD_NAMES:
         return "head"

@@ -1,4 +1,4 @@
-"""Which examples the runs of a pack are judged on: fixed subsets, decided before the first look and stored (ours).
+"""Subsets of examples that the runs of a pack are judged on, fixed before the first evaluation and stored (ours).
 
 A subset is the beginning of one fixed permutation of its split, so a smaller one lies inside a larger one. ``auto``
 keeps judging under a quarter of the training time, as the first batches of this machine measure both; the runs of a

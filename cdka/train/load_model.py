@@ -43,7 +43,7 @@ class Loaded:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """What transformers reports of a checkpoint is told in our own words."""
+    """Filter of transformers' reports on a checkpoint, which are given in our own words."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""What belongs to one run inside a pack: its data order, optimizer, schedule, metrics and the state to resume from."""
+"""One run inside a pack: its data order, optimizer, schedule, metrics and the state to resume from."""
 
 from __future__ import annotations
 

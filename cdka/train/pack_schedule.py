@@ -1,4 +1,4 @@
-"""How many runs of a pack share a pass: all of them, half of them, or one at a time. Measured, not guessed.
+"""Numbers of runs of a pack that share a pass: all, half, or one at a time. Measured, not guessed.
 
 Every way computes the same updates, so the trial costs nothing: its steps are ordinary training steps. Half a pack can
 be faster than a whole one where its activations still fit the processor's cache.
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 
 def ways(size: int) -> list[int]:
-    """How many runs of a pack of ``size`` may share a pass, in the order in which they are tried."""
+    """Numbers of runs of a pack of ``size`` that may share a pass, in the order in which they are tried."""
     halves = [-(-size // 2)] if size >= 2 * SMALLEST else []
     return list(dict.fromkeys([size, *halves, 1]))
 
@@ -45,7 +45,7 @@ class PackSchedule:
 
     @property
     def together(self) -> bool:
-        """Whether any two runs share a pass."""
+        """True where any two runs share a pass."""
         return self.share > 1
 
     def groups(self, items: Sequence[Item]) -> list[Sequence[Item]]:

@@ -1,4 +1,4 @@
-"""What a run was able to do before it learned something new, judged before and after (ours)."""
+"""Retention: a task that the model could do before the run, judged before and after (ours)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Retained:
 
     @property
     def of(self) -> int:
-        """How many examples are judged."""
+        """The number of judged examples."""
         return len(self.data.test)
 
 

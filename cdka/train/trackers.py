@@ -15,7 +15,7 @@ from cdka.train import distributed
 PROJECT = "cdka"
 MODULES = {"tensorboard": ("tensorboardX", "torch.utils.tensorboard"), "wandb": ("wandb",), "trackio": ("trackio",)}
 MODULES |= {"mlflow": ("mlflow",)}
-"""What must be installed for each tracker; one of several is enough."""
+"""Packages needed for each tracker; one of several is enough."""
 
 
 def check_tracker(name: str) -> None:

@@ -18,7 +18,7 @@ SAMPLES = {
     "component_pattern": ("q_proj=2,8,4", {"q_proj": Components(2, 8, 4)}),
     "task_options": ("split=train", {"split": "train"}),
     "target_modules": ("q_proj,v_proj", ("q_proj", "v_proj")),
-    "gradient_checkpointing": (None, True),
+    "retain": ("digits", "digits"),  # a task of the catalogue; anything else is a file
 }
 
 
@@ -33,6 +33,8 @@ def sample(one):
     if one.name in SAMPLES:
         return SAMPLES[one.name]
     kind = str(one.type)
+    if kind == "bool":
+        return None, True
     if kind.startswith(("int", "float")):
         return ("3", 3) if kind.startswith("int") else ("0.25", 0.25)
     value = one.metadata.get("choices", ["cpu"])[-1]

@@ -300,7 +300,7 @@ def _with_bounds(rows: Any, bounds: tuple[float, float]) -> Any:
 
 
 def _only(rows: Any, keys: tuple[str, ...]) -> Any:
-    """What must follow, without the words that a later version may put otherwise."""
+    """The parts that must follow, without the words that a later version may put otherwise."""
     if not isinstance(rows, list):
         return rows
     return [{key: row.get(key) for key in keys} if isinstance(row, dict) else row for row in rows]

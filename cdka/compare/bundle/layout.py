@@ -1,4 +1,4 @@
-"""What lies where in a claim bundle, and the digests that seal it."""
+"""The layout of a claim bundle, and the digests that seal it."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from cdka.paths import home_dir
 MAX_BYTES = 4 << 30
 MAX_FILES = 50_000
 MAX_BYTES_OF = {".json": 128 << 20, ".csv": 512 << 20, ".md": 1 << 20, ".txt": 1 << 20, ".py": 64 << 20}
-"""What is read into memory at once is bounded more tightly than the whole."""
+"""Bounds of files that are read into memory at once, tighter than that of the whole."""
 _BLOCK = 1 << 20
 
 
 def folder(home: Path) -> Path:
-    """Where imported bundles lie."""
+    """The folder of imported bundles."""
     return Path(home) / "bundles"
 
 

@@ -1,4 +1,4 @@
-"""What a comparison is saved as: tables, figures, a script, a notebook, TensorBoard files, adapters, a claim bundle."""
+"""Exports of a comparison: tables, figures, a script, a notebook, TensorBoard files, adapters, a claim bundle."""
 
 from __future__ import annotations
 

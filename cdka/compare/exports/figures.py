@@ -36,7 +36,7 @@ Plotly.toImage({figure}, {{format: "{kind}", width: {width}, height: {height}, s
 def makers(
     comparison: Comparison, source: Source, shown: Sequence[str] | None = None
 ) -> dict[str, Callable[[], Figure]]:
-    """What draws each figure that this comparison has something to show in, by file name; on a white ground, with the
+    """Functions that draw each figure of this comparison which has content, by file name; on a white ground, with the
     runs and seeds below. ``shown`` are the arms drawn, all by default.
     """
     from cdka.compare.figures.curves import curve_figure, factors_that_vary

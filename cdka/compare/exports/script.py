@@ -98,7 +98,7 @@ if __name__ == "__main__":
 
 
 def claim(comparison: Comparison, source: Source) -> dict:
-    """What the script is given: the measure, and each kept run with its specification and recorded value."""
+    """The data of the script: the measure, and each kept run with its specification and recorded value."""
     specs = source.specs()
     measure = comparison.measure
     kept = comparison.frame[comparison.frame["status"].isin(KEPT)]

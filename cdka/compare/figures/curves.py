@@ -106,7 +106,7 @@ def _add_legend(layout: dict, traces: list[dict]) -> None:
 
 
 def crowded(comparison: Comparison, shown: Sequence[str], facet: str | None) -> bool:
-    """Whether a panel holds so many arms that only their means are drawn."""
+    """True where a panel holds so many arms that only their means are drawn."""
     arms = comparison.arms[comparison.arms["arm"].isin(list(shown))]
     if not facet:
         return len(arms) > CROWDED

@@ -25,7 +25,7 @@ COSTS = {
     "peak_bytes": "peak memory of the process",
 }
 SHARED = "Runs trained in one pack share a process, its time and its memory: compare these among runs trained alone."
-"""What must be said wherever time or memory is compared."""
+"""The note that belongs to every comparison of time or memory."""
 LABELLED = 30
 """Beyond this many arms no mark is named."""
 PLOT_WIDTH, PLOT_HEIGHT = 800, 330

@@ -1,4 +1,4 @@
-"""What Compare's figures share: the colour of an arm, panels that zoom together, labels at the ends of lines."""
+"""Style of Compare's figures: the colour of an arm, panels that zoom together, labels at the ends of lines."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def title(figure: Figure, text: str) -> None:
 
 
 def spread_labels(heights: Mapping[str, float], low: float, high: float, gap: float = 0.055) -> dict[str, float]:
-    """Where to write labels beside their lines so that none cover each other: at least ``gap`` of the range apart."""
+    """Heights of labels beside their lines so that none cover each other: at least ``gap`` of the range apart."""
     least = (high - low) * gap
     names = sorted(heights, key=heights.get)
     placed: list[float] = []

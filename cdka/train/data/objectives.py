@@ -17,7 +17,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Generation:
-    """How answers are generated: greedily, up to ``max_new_tokens``, ended by one of ``eos_ids``.
+    """Settings of generation: greedy, up to ``max_new_tokens``, ended by one of ``eos_ids``.
 
     ``judge(texts, references)`` compares the generated texts with the right answers.
     """
@@ -30,7 +30,7 @@ class Generation:
 
 
 class Objective(Protocol):
-    """What a task asks of the logits."""
+    """The objective of a task on the logits."""
 
     generation: Generation | None
     """None: ``answers`` reads the logits. Else the answers are read in text that the model generates."""
@@ -43,7 +43,7 @@ class Objective(Protocol):
         """The summed loss over all judged positions, a scalar in float32 (float64 stays)."""
 
     def count(self, labels: torch.Tensor) -> int:
-        """How many positions ``loss`` sums over."""
+        """The number of positions that ``loss`` sums over."""
 
 
 def _at_least_float32(logits: torch.Tensor) -> torch.Tensor:

@@ -107,7 +107,7 @@ class TextSplit:
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
-        """What the model's forward takes, padded on the right to the longest example."""
+        """The arguments of the model's forward, padded on the right to the longest example."""
         if self.kind == "causal-lm":
             whole = self.source.followed_by(self.target)
             return {"input_ids": whole.padded(self.pad_id), "attention_mask": whole.mask()}
@@ -132,7 +132,7 @@ class TextSplit:
 
     @property
     def prompts(self) -> dict[str, torch.Tensor]:
-        """What generation starts from: padded on the left for a causal model, on the right for an encoder."""
+        """The inputs of generation: padded on the left for a causal model, on the right for an encoder."""
         left = self.kind == "causal-lm"
         return {
             "input_ids": self.source.padded(self.pad_id, left=left),

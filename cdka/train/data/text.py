@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cdka.runs.spec import RunSpec
 
 MAX_NEW_TOKENS = 512
-"""Where a task leaves the length of its answers open, no more than this is generated."""
+"""Largest number of generated tokens where a task leaves the length of its answers open."""
 ANSWER_QUANTILE, LENGTH_QUANTILE = 0.95, 0.99
 """Shares of the training data that the automatic limits let through whole."""
 TEXT_LENGTH, MIN_BLOCKS = 512, 8
@@ -42,7 +42,7 @@ TEXT_LENGTH, MIN_BLOCKS = 512, 8
 
 @dataclass
 class _Overlong:
-    """How many examples a length limit touched, split by split."""
+    """Numbers of examples that a length limit touched, split by split."""
 
     cut: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)

@@ -89,12 +89,12 @@ def ask() -> Order | None:
     if of_text:
         longest = st.number_input(
             "Longest sequence (tokens)",
-            1,
+            0,
             1_000_000,
             key="tune-max_length",
             step=64,
             persist_state="session",
-            help="longer examples are cut, and it is told",
+            help="0: what 99 of 100 training examples fit in. Longer ones are left out or cut, and it is told.",
         )
     sizes = sorted({4, 8, 16, 32, 64, 128, 256, st.session_state.get("tune-batch_size", 64)})
     batch = st.select_slider("Batch size", sizes, key="tune-batch_size", persist_state="session")
@@ -105,7 +105,7 @@ def ask() -> Order | None:
         settings = (*settings, ("target_modules", targets))
     if of_own and options is None:
         return None
-    settings += (("max_length", int(longest)),) if of_text else ()
+    settings += (("max_length", int(longest) or "auto"),) if of_text else ()
     settings += (("task_options", options),) if options else ()
     settings += tuple(more.items())
     return Order(model, task.name, tuple(entries), tuple(baselines or ()), int(seeds), settings, first_seed)
@@ -155,7 +155,8 @@ def _fill_recipe(task: TaskInfo) -> None:
         return
     st.session_state["tune-filled"] = task.name
     for knob, fallback in KNOBS.items():
-        _set_knob(knob, task.recipe.get(knob, fallback))
+        value = task.recipe.get(knob, fallback)
+        _set_knob(knob, 0 if value == "auto" else value)
     st.session_state.setdefault("tune-seeds", 1)
 
 

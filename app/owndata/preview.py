@@ -23,7 +23,7 @@ ENDS = 40
 """Tokens shown at either end of a long stretch."""
 
 
-def show_data(model: str, task: str, options: dict[str, Any], max_length: int | None) -> None:
+def show_data(model: str, task: str, options: dict[str, Any], max_length: int | str | None) -> None:
     """Draws what training on these data would see. Raises CdkaError for data that cannot be used."""
     seen = _seen(task, json.dumps(options, sort_keys=True))
     with st.container(border=True, key="own-data"):

@@ -16,10 +16,7 @@ from cdka.models.kinds import kind_of
 
 @dataclass(frozen=True)
 class ModelTokenizer:
-    """Encodes text as one model reads it. ``kind`` is what the model's architecture is for.
-
-    ``max_positions`` is the longest sequence that it has positions for, None where its configuration does not say.
-    """
+    """Encodes text as one model reads it. ``kind`` is what the model's architecture is for."""
 
     name: str
     kind: str
@@ -27,7 +24,6 @@ class ModelTokenizer:
     pad_id: int
     decoder_start_id: int
     config: Any = None
-    max_positions: int | None = None
 
     @property
     def eos_id(self) -> int:
@@ -129,10 +125,4 @@ def load_tokenizer(name: str) -> ModelTokenizer:
         pad = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
     start = getattr(config, "decoder_start_token_id", None)
     start = pad if start is None else start
-    return ModelTokenizer(name, kind, tokenizer, pad, start, config, _max_positions(config))
-
-
-def _max_positions(config: Any) -> int | None:
-    text = config.get_text_config()
-    found = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions")]
-    return next((value for value in found if isinstance(value, int) and value > 0), None)
+    return ModelTokenizer(name, kind, tokenizer, pad, start, config)

@@ -27,6 +27,7 @@ from cdka.train.data.ragged import Ragged
 from cdka.train.data.splits import TextSplit
 from cdka.train.data.task_data import TaskData
 from cdka.train.heads import head_labels
+from cdka.train.limits import positions_of
 from cdka.train.load_model import ModelTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def _length_limit(lengths: Sequence[int], tokenizer: ModelTokenizer, spec: RunSp
     if spec.max_length != AUTO:
         return spec.max_length, ()
     limit = max(1, int(np.ceil(np.quantile(lengths, LENGTH_QUANTILE)))) if len(lengths) else GUESSED_LENGTH
-    limit = min(limit, tokenizer.max_positions or limit)
+    positions = positions_of(tokenizer.name)
+    limit = limit if positions is None else min(limit, positions.limit)
     fit = sum(length <= limit for length in lengths)
     return limit, (f"max_length is {limit} tokens: {fit:,} of {len(lengths):,} training examples fit.",)
 
@@ -154,7 +156,9 @@ def text_data(task: TextRows, spec: RunSpec) -> TaskData:
     }
     limit, notes = spec.max_length, ()
     if limit == AUTO:
-        limit = max(2, min(TEXT_LENGTH, len(streams["train"]) // MIN_BLOCKS, tokenizer.max_positions or TEXT_LENGTH))
+        positions = positions_of(spec.model)
+        longest = TEXT_LENGTH if positions is None else min(TEXT_LENGTH, positions.limit)
+        limit = max(2, min(longest, len(streams["train"]) // MIN_BLOCKS))
         notes = (f"texts are packed to {limit} tokens.",)
     splits = {name: _blocks(tokens, limit, name, tokenizer, spec) for name, tokens in streams.items()}
     return TaskData(objective=NextToken(1), kind="causal-lm", notes=(*task.notes, *notes), max_length=limit, **splits)
@@ -238,7 +242,7 @@ def _text_limit(
     if spec.max_length != AUTO:
         return spec.max_length, ()
     pairs = [row.pair for row in rows] if any(row.pair is not None for row in rows) else None
-    tokens, _, _ = tokenizer.encode_texts([row.text for row in rows], pairs, tokenizer.max_positions or 1 << 20)
+    tokens, _, _ = tokenizer.encode_texts([row.text for row in rows], pairs, 1 << 20)
     return _length_limit(list(map(len, tokens)), tokenizer, spec)
 
 

@@ -58,9 +58,28 @@ def find_term(name: str) -> Term:
 
 
 IN_PASSING = frozenset(
-    {"r", "r1", "r2", "adapter", "arm", "CDKA", "component", "run", "seed", "sweep", "solver", "pack"}
+    {
+        "r",
+        "r1",
+        "r2",
+        "adapter",
+        "arm",
+        "CDKA",
+        "component",
+        "run",
+        "seed",
+        "sweep",
+        "solver",
+        "pack",
+        "span",
+        "twin",
+        "energy",
+        "projection",
+        "initialisation",
+        "Adam",
+    }
 )
-"""Words that a caption says in passing; they are not linked there."""
+"""Words that captions use in passing; they are not linked there."""
 
 
 @lru_cache(maxsize=1)
@@ -82,11 +101,11 @@ def link_terms(text: str) -> str:
 
 
 def glossary_link(term: str, shown: str | None = None) -> str:
-    """A link (HTML) to the explanation of ``term``, which also shows on hover; it opens beside the present page."""
+    """A word (HTML) with a card: its explanation and a link to the glossary, shown on hover, touch and focus."""
     found = find_term(term)
-    text = html.escape(shown or term)
-    meaning = html.escape(found.meaning, quote=True)
+    where = f"learn?chapter=glossary&amp;term={quote(found.slug)}"
     return (
-        f'<a class="cdka-term" href="learn?chapter=glossary&amp;term={quote(found.slug)}" target="_blank" '
-        f'rel="noopener" title="{meaning}">{text}</a>'
+        f'<span class="cdka-term" tabindex="0">{html.escape(shown or term)}<span class="cdka-card" '
+        f'style="display:none">'
+        f'{html.escape(found.meaning)} <a href="{where}" target="_blank" rel="noopener">Glossary</a></span></span>'
     )

@@ -163,11 +163,12 @@ def option_svg(components: Components, out_features: int, in_features: int, lora
         _text(0, foot + 32, f"{b_rows:,} × {r2} blocks, each A times one number of B", "p-quiet"),
     ]
     if lora_rank:
+        lora_params = lora_rank * (out_features + in_features)
         panel = _Panel(right, w_y, (lora[0], w[1]), (w[0], lora[0]), w, 1)
         drawn += [
             panel.svg("p-lora", "p-lora", False),
             _text(right, foot, f"B {out_features:,} × {lora_rank}, A {lora_rank} × {in_features:,}"),
-            _text(right, foot + 15, f"LoRA of equal cost: rank {lora_rank}", "p-lora-name"),
+            _text(right, foot + 15, f"LoRA of rank {lora_rank}: {lora_params:,} numbers", "p-lora-name"),
         ]
     else:
         drawn += [

@@ -1,6 +1,7 @@
 """The state of the course in the URL: chapter, page, seed, what a teacher hides, and every control by its key.
 
-Widgets bound to the URL keep it themselves; what has no widget (matrices, ``hide``) is read and written here.
+Widgets bound to the URL keep it themselves; what has no widget (page, matrices, ``hide``) is read and written here. The
+page is never bound to a widget: so a step back in the browser brings address and page back together.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ from app.learn.course import Chapter, Control, seed_control
 from cdka.errors import CdkaError, unknown
 
 HIDE = ("controls", "solution")
-GLOSSARY = "glossary"
+GLOSSARY, CLASS = "glossary", "class"
+"""What the row of chapters offers besides them."""
 REMEMBERED = "learn_values"
 """The last value of each control in this session, for the pages that do not show it."""
 LIVE = "learn_live"
-"""What a drag that is still going on makes of a matrix, by the control's name."""
+"""What an unfinished drag makes of a matrix, by the control's name."""
 SEED = seed_control(0)
 STASH = "learn_stash"
+AT = "learn_at"
+"""The chapter and page that this session last went to by its own buttons."""
 MATRICES = ("c1_B", "c1_A", "c1_x", "c1_pick")
-"""What has no widget to keep it."""
+"""The controls without a widget to keep them."""
+PRESENT = "present"
 
 
 def hidden(text: str | None) -> frozenset[str]:
-    """What a teacher's link hides: some of HIDE, joined by commas. Raises CdkaError for anything else."""
+    """The parts that a teacher's link hides: some of HIDE, joined by commas. Raises CdkaError for anything else."""
     found = frozenset(part for part in (text or "").split(",") if part)
     for part in sorted(found - set(HIDE)):
         raise unknown("thing to hide", part, HIDE)
@@ -42,7 +47,7 @@ def read(controls: tuple[Control, ...], params: Mapping[str, str]) -> tuple[dict
             try:
                 values[control.key] = control.read(params[control.key])
             except CdkaError as refusal:
-                notices.append(f"The address asked for something else: {refusal} Showing the default.")
+                notices.append(f"Part of this link could not be used: {refusal} Showing the default.")
     return values, notices
 
 
@@ -58,24 +63,47 @@ def known_values(chapter: Chapter) -> dict[str, Any]:
     return {**known, **{name: value for name, value in live.items() if name in known}}
 
 
+def follow(chapter: Chapter, page: int) -> None:
+    """Take the controls from the URL where the page was reached with Back, Forward or a pasted address.
+
+    A bound widget would otherwise keep the session's value, and the address would say something else.
+    """
+    here = (chapter.number, page)
+    before = st.session_state.get(AT)
+    st.session_state[AT] = here
+    if before in (None, here):
+        return
+    found, _ = read(chapter.controls, {key: st.query_params[key] for key in st.query_params})
+    for control in chapter.controls:
+        if control.kind not in ("matrix", "seed") and control.key in st.session_state:
+            wanted = found.get(control.key, control.default)
+            if st.session_state[control.key] != wanted:
+                st.session_state[control.key] = wanted
+
+
 def remember(chapter: Chapter, values: Mapping[str, Any]) -> None:
     """Keep the settings for the pages of the session that show no widgets."""
     kept = st.session_state.setdefault(REMEMBERED, {})
     kept.update({c.key: values[c.name] for c in (*chapter.controls, SEED) if c.kind != "matrix"})
 
 
-def leave(before: str, chapter: str) -> None:
-    """Go from one chapter to another: edited matrices leave the URL with their chapter and come back with it."""
-    stash = st.session_state.setdefault(STASH, {})
-    stash[before] = {key: st.query_params.pop(key) for key in list(st.query_params) if key in MATRICES}
-    for key, text in stash.pop(chapter, {}).items():
-        st.query_params[key] = text
-    st.query_params["chapter"] = chapter
+def go(chapter: str, page: int) -> None:
+    """Go to a page of a chapter: a new entry in the browser's history. Edited matrices leave the URL with their chapter
+    and come back with it."""
+    before = st.query_params.get("chapter", "1")
+    changed = {"page": str(page)}
+    if chapter != before:
+        stash = st.session_state.setdefault(STASH, {})
+        stash[before] = {key: st.query_params.pop(key) for key in list(st.query_params) if key in MATRICES}
+        changed |= {**stash.pop(chapter, {}), "chapter": chapter}
+    st.query_params.update(changed)
+    if chapter.isdigit():
+        st.session_state[AT] = (int(chapter), page)
 
 
-def link(params: Mapping[str, str], hide: tuple[str, ...] = ()) -> str:
-    """The query of a link to the present state that hides what a teacher wants hidden."""
-    kept = {key: value for key, value in params.items() if key != "hide"}
+def link(params: Mapping[str, str], hide: tuple[str, ...] = (), **more: str) -> str:
+    """The query of a link to the present state that hides what a teacher wants hidden; names of learners stay out."""
+    kept = {key: value for key, value in params.items() if key not in ("hide", "learner")} | more
     if hide:
         kept["hide"] = ",".join(hide)
     return "?" + urlencode(kept, safe=",;")

@@ -11,8 +11,12 @@ Bar = tuple[str, float, str, str]
 def bars_html(rows: Sequence[Bar]) -> str:
     """The bars; the longest fills the width, and none is too thin to see."""
     most = max(value for _, value, _, _ in rows)
-    return '<div class="learn-bars">' + "".join(
-        f'<div class="learn-bar"><span>{label}</span><i class="{css}" '
-        f'style="width:{max(100 * value / most, 0.15):.2f}%"></i><b>{text}</b></div>'
-        for label, value, text, css in rows
-    ) + "</div>"  # fmt: skip
+    return (
+        '<div class="learn-bars">'
+        + "".join(
+            f'<div class="learn-bar"><span>{label}</span><i class="{css}" '
+            f'style="width:{max(100 * value / most, 0.15):.2f}%"></i><b>{text}</b></div>'
+            for label, value, text, css in rows
+        )
+        + "</div>"
+    )

@@ -1,4 +1,4 @@
-"""Draws the controls of a chapter and tells which one the text is about."""
+"""Draws the controls of a chapter and marks those that the text is about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import streamlit as st
 
 from app.learn import address
-from app.learn.course import MOST_SEED, Chapter, Control, Page, Try
+from app.learn.course import MAX_SEED, Chapter, Control, Page, Try
+from app.learn.kronecker.numbers import write_matrix
 
 
 def draw(chapter: Chapter, page: Page, values: dict[str, Any]) -> dict[str, Any]:
@@ -25,14 +26,21 @@ def draw(chapter: Chapter, page: Page, values: dict[str, Any]) -> dict[str, Any]
 
 def seed() -> int:
     """The seed field alone, for the exercise."""
-    return _seed("Question number", "Each number is another question; the same number is the same for everybody.")
+    return _seed("Question", "Other numbers give other questions; the same number is the same for everybody.")
 
 
 def _seed(label: str, help_: str) -> int:
     return st.number_input(
-        label, min_value=0, max_value=MOST_SEED, step=1, key="seed", bind="query-params", persist_state="session",
-        help=help_, width=130,
-    )  # fmt: skip
+        label,
+        min_value=0,
+        max_value=MAX_SEED,
+        step=1,
+        key="seed",
+        bind="query-params",
+        persist_state="session",
+        help=help_,
+        width=130,
+    )
 
 
 def _widget(control: Control) -> Any:
@@ -59,8 +67,6 @@ def _point_at(keys: list[str]) -> None:
 
 def apply(chapter: Chapter, settings: Try) -> None:
     """Set controls from a button in the text (a callback: before the widgets are drawn)."""
-    from app.learn.kronecker.numbers import write_matrix
-
     for control in chapter.controls:
         if control.name in settings.values:
             value = settings.values[control.name]

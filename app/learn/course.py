@@ -1,4 +1,4 @@
-"""What a chapter is made of: pages, controls, an exercise. Plain data; nothing here draws."""
+"""The parts of a chapter: pages, controls, an exercise. Plain data; nothing here draws."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from app.learn.prose import Prose, fill
 from cdka.errors import CdkaError
 
 Values = Mapping[str, Any]
 """The settings of a chapter by the short name of the control, and ``seed``."""
 
 PAPER = "paper"
+CODE = "code"
 OURS = "ours"
 TEXTBOOK = "textbook"
 CITED = "cited"
-MOST_SEED = 9999
+MAX_SEED = 9999
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ class Control:
         if self.parse is not None:
             return self.parse(text)
         if self.kind == "seed":
-            if text.isdigit() and int(text) <= MOST_SEED:
+            if text.isdigit() and int(text) <= MAX_SEED:
                 return int(text)
-            raise CdkaError(f"seed must be a whole number from 0 to {MOST_SEED}: got {text!r}.")
+            raise CdkaError(f"seed must be a whole number from 0 to {MAX_SEED}: got {text!r}.")
         for option in self.options:
             if str(option) == text:
                 return option
@@ -67,7 +69,7 @@ class Equation:
 
 @dataclass(frozen=True)
 class Try:
-    """A button in the text that sets controls: ``label`` tells what to look at."""
+    """A button in the text that sets controls."""
 
     label: str
     values: Mapping[str, Any]
@@ -75,16 +77,18 @@ class Try:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of text beside the figure.
+    """One page of text beside the figure; ``page`` makes one from the chapter's Markdown.
 
-    ``focus`` names the controls under discussion. ``source`` says where the main statement comes from: the paper, our
-    own measurement, or textbook knowledge; marks in the text (see ``sources``) say it of each. ``code`` makes the
-    numbers, with the settings filled in, and is what the notebook runs.
+    ``focus`` names the controls under discussion. ``source`` is the kind of the page's main statement; marks in the
+    text (see ``sources``) name the source of each. ``code`` makes the numbers, with the settings filled in, and
+    ``plot`` a Plotly figure of them: the two cells of the notebook. ``view`` selects the figure and the controls.
     """
 
+    id: str
     title: str
     text: str
     code: Callable[[Values], str]
+    plot: Callable[[Values], str]
     source: str
     focus: tuple[str, ...] = ()
     equation: Equation | None = None
@@ -92,14 +96,26 @@ class Page:
     view: str = ""
 
 
+def page(prose: Prose, id: str, *, fields: Mapping[str, Any] | None = None, **rest: Any) -> Page:
+    """The page whose text is the section ``id`` of ``prose``, its places filled with ``fields``."""
+    section = prose.section(id)
+    return Page(id=id, title=section.title, text=fill(section.text, **(fields or {})), **rest)
+
+
+def no_hint(prediction: Any, answer: Any) -> str:
+    """For questions that tell no kind of mistake from another."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Question:
     """A prediction to make. ``answer`` computes what is true: a number, or one of ``choices``; None while real runs
     that ``begin`` starts are still under way.
 
-    ``unit`` follows a number; ``low``, ``high`` bound the field. ``explain`` is given the answer. ``draw`` names the
-    values with which the chapter draws the question (its figure covers the answer until it is revealed); ``name`` tells
-    apart questions with the same seed.
+    ``unit`` follows a number; ``low``, ``high`` bound the field. ``explain`` is given the answer; ``hint``, given a
+    wrong prediction and the answer, names the kind of mistake before the second try. ``points``, given both, replaces
+    the usual scoring (see ``scoring``). ``draw`` names the values with which the chapter draws the question (its figure
+    covers the answer until it is revealed); ``name`` tells apart questions with the same seed.
     """
 
     prompt: str
@@ -114,28 +130,33 @@ class Question:
     draw: Any = None
     name: str = ""
     begin: Callable[[], None] | None = None
+    hint: Callable[[Any, Any], str] = no_hint
+    points: Callable[[float, float], int] | None = None
+
+    @property
+    def num_tries(self) -> int:
+        """Two, but one where real runs decide: they show the answer to everybody."""
+        return 1 if self.begin else 2
 
 
 @dataclass(frozen=True)
 class Chapter:
     """One chapter.
 
-    ``stage(values, page)`` draws the figure; ``ask(seed, values)`` makes the exercise; ``cover(question, revealed)``
-    draws the figure of the exercise; ``setup`` begins the notebook.
+    ``draw(values, page)`` draws the figure of a page; ``question(seed, values)`` makes the exercise;
+    ``draw_question(question, revealed)`` draws its figure; ``setup`` begins the notebook.
     """
 
     number: int
     short: str
-    title: str
-    idea: str
+    prose: Prose
     minutes: int
     controls: tuple[Control, ...]
     pages: tuple[Page, ...]
-    stage: Callable[[dict[str, Any], Page], None]
-    ask: Callable[[int, Values], Question]
-    cover: Callable[[Question, bool], None]
+    draw: Callable[[dict[str, Any], Page], None]
+    question: Callable[[int, Values], Question]
+    draw_question: Callable[[Question, bool], None]
     setup: str
-    finish: str = ""
 
     @property
     def num_pages(self) -> int:
@@ -148,6 +169,8 @@ class Chapter:
         return {control.name: control.default for control in self.controls}
 
 
-def seed_control(chapter: int) -> Control:
+def seed_control(chapter: int, views: tuple[str, ...] = ()) -> Control:
     """The seed of everything random in a chapter."""
-    return Control(chapter, "seed", "Seed", "seed", 0, help="Everything random in the figure follows from it.")
+    return Control(
+        chapter, "seed", "Seed", "seed", 0, help="Everything random in the figure follows from it.", views=views
+    )

@@ -6,21 +6,21 @@ import html
 
 import streamlit as st
 
-from app import parts
+from app import widgets
 from app.glossary import Term, find_term, terms
 
 
 def render(asked: str | None) -> None:
     """All terms; ``asked`` (a name or alias from the URL) stands on top."""
     st.markdown("## Glossary", anchors=False)
-    with parts.errors_shown():
+    with widgets.errors_shown():
         if asked:
-            parts.show(f'<dl class="learn-glossary learn-asked">{_entry(find_term(asked))}</dl>')
+            widgets.html_block(f'<dl class="learn-glossary learn-asked">{_entry(find_term(asked))}</dl>')
     wanted = st.text_input("Find a word", key="find", placeholder="alignment, rank, budget ...", live=True, width=320)
     found = [term for term in terms() if matches(term, wanted)]
     if not found:
-        parts.error(f"no term contains {wanted!r}. Clear the field to see all {len(terms())}.")
-    parts.show(f'<dl class="learn-glossary">{"".join(map(_entry, found))}</dl>')
+        widgets.error(f"no term contains {wanted!r}. Clear the field to see all {len(terms())}.")
+    widgets.html_block(f'<dl class="learn-glossary">{"".join(map(_entry, found))}</dl>')
 
 
 def matches(term: Term, wanted: str) -> bool:

@@ -8,16 +8,19 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app import charts, data, parts, theme, words
+from app import charts, data, theme, widgets
+from app.learn import covered
+from cdka import formatting, palette
 from cdka.engine.local import ensure_dispatcher
 from cdka.runs.metrics import TEST_ACCURACY, measure_of, words_of
 from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
+from cdka.sweep.pack import pack
 
 EVERY_S = 1.0
-COLOURS = (theme.R, theme.R1, theme.R2, "#E69F00")
+COLOURS = (theme.R, theme.R1, theme.R2, palette.HIGHLIGHT)
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 
 Arm = tuple[str, RunSpec]
@@ -40,20 +43,21 @@ def _to_do(runs: Sequence[Run | None]) -> list[Run | None]:
 def start(specs: Sequence[RunSpec]) -> None:
     """Ask for what was never run and retry what did not end well; what is done or under way is left alone.
 
-    Equal methods train together in one process (a pack holds one kind of adapter).
+    What can train together does, as in a sweep.
     """
     store = data.store()
     found = find(store, specs)
     store.retry([run.run_id for run in _to_do(found) if run is not None])
-    missing = [i for i, run in enumerate(found) if run is None and specs.index(specs[i]) == i]
+    missing = [specs[i] for i, run in enumerate(found) if run is None and specs.index(specs[i]) == i]
     if missing:
-        methods = sorted({specs[i].method for i in missing})
-        store.submit([specs[i] for i in missing], packs=[methods.index(specs[i].method) for i in missing])
+        store.submit(missing, packs=pack(missing)[0])
     ensure_dispatcher(store)
 
 
-Told = Callable[[Store, Sequence[tuple[str, Run]]], str]
-"""What happened, in words, from the store and the named runs; empty while there is nothing to tell."""
+Table = Callable[[Sequence[tuple[str, Run]]], str]
+"""Makes the HTML table of the named runs."""
+Outcome = Callable[[Store, Sequence[tuple[str, Run]]], str]
+"""Makes a sentence about the named runs of a store; empty while they train."""
 
 
 def panel(
@@ -62,14 +66,16 @@ def panel(
     arms: Sequence[Arm],
     *,
     field: str,
-    told: Told | None = None,
+    outcome: Outcome | None = None,
     colours: Sequence[str] = COLOURS,
     level: tuple[str, float] | None = None,
+    table: Table | None = None,
 ) -> None:
     """The button, then the curves of the metric ``field`` and the ends.
 
-    ``told`` says under the curves what happened; ``colours`` are those of the arms, LoRA's apart; ``level`` is a name
-    and a height that the curves are read against.
+    ``outcome`` writes the sentence under the curves; ``colours`` are those of the arms, LoRA's apart; ``level`` is a
+    name and a height that the curves are read against. Runs of one name are drawn as their mean. ``table`` replaces
+    the usual table of runs.
     """
     store = data.store()
     specs = [spec for _, spec in arms]
@@ -77,19 +83,26 @@ def panel(
     missing = len(_to_do(found))
     st.markdown(intro)
     if missing:
-        label = f"Train {words.plural(missing, 'run')}, {specs[0].steps} steps"
+        label = f"Train {formatting.plural(missing, 'run')}, {specs[0].steps} steps"
         st.button(label, type="primary", key=f"{key}-start", on_click=start, args=(specs,))
     if any(run is not None for run in found):
         going = any(run is not None and not run.status.is_finished() for run in found)
-        _follow(key, arms, field, live=going, told=told, colours=colours, level=level)
+        _follow(key, arms, field, live=going, outcome=outcome, colours=colours, level=level, table=table or table_html)
     else:
-        parts.show('<div class="learn-covered">The curves appear here while the runs train, on this machine.</div>')
+        covered.draw("The curves appear here while the runs train, on this machine.")
 
 
 def _follow(
-    key: str, arms: Sequence[Arm], field: str, *, live: bool, told: Told | None, colours: Sequence[str],
+    key: str,
+    arms: Sequence[Arm],
+    field: str,
+    *,
+    live: bool,
+    outcome: Outcome | None,
+    colours: Sequence[str],
     level: tuple[str, float] | None,
-) -> None:  # fmt: skip
+    table: Table,
+) -> None:
     @st.fragment(run_every=EVERY_S if live else None, key=f"{key}-follow")
     def show() -> None:
         store = data.store()
@@ -97,16 +110,27 @@ def _follow(
         if any(run is not None and not run.status.is_finished() for run in runs):
             ensure_dispatcher(store)
         named = [(name, run) for (name, _), run in zip(arms, runs, strict=True) if run is not None]
-        st.altair_chart(curve(store, named, field, colours, level), key=f"{key}-curve", width="stretch",
-                        alt=f"{measure_of(field)} by step for {', '.join(name for name, _ in named)}")  # fmt: skip
-        if told is not None and (sentence := told(store, named)):
+        st.altair_chart(
+            curve(store, named, field, colours, level),
+            key=f"{key}-curve",
+            width="stretch",
+            alt=f"{measure_of(field)} by step for {', '.join(name for name, _ in named)}",
+        )
+        if outcome is not None and (sentence := outcome(store, named)):
             st.markdown(sentence)
-        parts.show(table_html(named))
-        parts.caption("Runs " + ", ".join(run.run_id for _, run in named) + "; they are listed in Fine-tune as well.")
+        widgets.html_block(table(named))
+        widgets.caption(f"{listed([run.run_id for _, run in named])}; they are listed in Fine-tune as well.")
         if live and all(run is None or run.status.is_finished() for run in runs):
             st.rerun()
 
     show()
+
+
+def listed(run_ids: Sequence[str]) -> str:
+    """``Runs a, b, c``, or the first and the last of many."""
+    if len(run_ids) <= 4:
+        return "Runs " + ", ".join(run_ids)
+    return f"{len(run_ids)} runs, {run_ids[0]} to {run_ids[-1]}"
 
 
 def curve(
@@ -116,7 +140,7 @@ def curve(
     colours: Sequence[str] = COLOURS,
     level: tuple[str, float] | None = None,
 ) -> alt.LayerChart:
-    """Altair, because it moves while training: one line per run, dashes and names beside colours."""
+    """Altair, because it moves while training: one line per name, the mean of its runs, with dashes and labels."""
     names = {run.run_id: name for name, run in named}
     points = store.curves(list(names)).dropna(subset=[field])
     frame = pd.DataFrame(
@@ -124,12 +148,16 @@ def curve(
         if len(points)
         else {"name": [], "step": [], "value": []}
     )
+    frame = frame.groupby(["name", "step"], as_index=False, sort=False)["value"].mean()
     frame = pd.concat(
         [group.iloc[charts.thin(len(group))] for _, group in frame.groupby("name", sort=False)] or [frame]
     )
-    order = [name for name, _ in named]
-    inks = [charts.method_colour("lora") if run.spec.method == "lora" else colours[index % len(colours)]
-            for index, (_, run) in enumerate(named)]  # fmt: skip
+    methods = {name: run.spec.method for name, run in named}
+    order = list(methods)
+    inks = [
+        charts.method_colour("lora") if method == "lora" else colours[index % len(colours)]
+        for index, method in enumerate(methods.values())
+    ]
     steps = max(run.spec.steps for _, run in named)
     y, is_share = words_of(field), measure_of(field) == "accuracy"
     scale = alt.Scale(domain=[0, 1]) if is_share else alt.Scale(zero=True)
@@ -138,22 +166,32 @@ def curve(
             "step:Q",
             title="training step",
             scale=alt.Scale(domain=[0, steps * 1.25], nice=False),
-            axis=alt.Axis(tickCount=6),
+            axis=alt.Axis(values=[round(steps * part / 5) for part in range(6)]),
         ),
         y=alt.Y("value:Q", title=y, scale=scale),
         color=alt.Color("name:N", scale=alt.Scale(domain=order, range=inks), legend=None),
     )
     lines = base.mark_line(strokeWidth=2.2, point=is_share).encode(
-        strokeDash=alt.StrokeDash("name:N", scale=alt.Scale(domain=order, range=[*DASHES][: len(order)]), legend=None),
+        strokeDash=alt.StrokeDash(
+            "name:N",
+            scale=alt.Scale(domain=order, range=[DASHES[i % len(DASHES)] for i in range(len(order))]),
+            legend=None,
+        ),
         tooltip=["name:N", "step:Q", alt.Tooltip("value:Q", title=y, format=".3f")],
     )
     ends = frame.sort_values("step").groupby("name").tail(1).sort_values("value")
     span = 1.0 if is_share else float(frame["value"].max() or 1.0) if len(frame) else 1.0
     ends = ends.assign(value=spread(ends["value"].tolist(), 0.065 * span))
-    labels = alt.Chart(ends).mark_text(align="left", dx=6, fontWeight="bold").encode(
-        x="step:Q", y="value:Q", text="name:N",
-        color=alt.Color("name:N", scale=alt.Scale(domain=order, range=inks), legend=None),
-    )  # fmt: skip
+    labels = (
+        alt.Chart(ends)
+        .mark_text(align="left", dx=6, fontWeight="bold")
+        .encode(
+            x="step:Q",
+            y="value:Q",
+            text="name:N",
+            color=alt.Color("name:N", scale=alt.Scale(domain=order, range=inks), legend=None),
+        )
+    )
     layers = [lines, labels] if level is None else [*_level(*level), lines, labels]
     return charts.altair(alt.layer(*layers), f"{y.capitalize()}, step by step", height=300)
 
@@ -177,7 +215,7 @@ def spread(heights: Sequence[float], least: float) -> list[float]:
 
 
 def state_of(run: Run | None) -> str:
-    """Where a run stands, in a few words: its test accuracy once it is kept."""
+    """The state of a run in a few words: its test accuracy once it is kept."""
     if run is None:
         return "not run yet"
     if run.status == RunState.FAILED:
@@ -192,7 +230,7 @@ def state_of(run: Run | None) -> str:
 def table_html(named: Sequence[tuple[str, Run]]) -> str:
     """One row per run: name, configuration, scaling, state or test accuracy."""
     rows = "".join(
-        f"<tr><td>{name}</td><td>{parts.method_chip_html(run.spec)}</td><td>{run.spec.scaling:.3g}</td>"
+        f"<tr><td>{name}</td><td>{widgets.method_chip_html(run.spec)}</td><td>{run.spec.scaling:.3g}</td>"
         f"<td>{'–' if run.num_params is None else f'{run.num_params:,}'}</td><td>{state_of(run)}</td></tr>"
         for name, run in named
     )

@@ -15,5 +15,5 @@ def test_progress_that_cannot_be_written_is_forgone(home, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    progress.save(before.seen(1, 1))
+    progress.update(lambda kept: kept.seen(1, 1))
     assert progress.load() == before

@@ -18,12 +18,19 @@ from streamlit.testing.v1 import AppTest
 APP = Path(__file__).resolve().parents[2] / "app"
 KINDS = ("select_slider", "button_group", "number_input", "selectbox")
 CHANGES = (
-    (1, 4, "c1_size", (64, 128, 512)),
+    (1, 6, "c1_size", (64, 16, 1024)),
+    (1, 4, "c1_fold2", (1, 4, 8)),
     (2, 3, "c2_r1", (2, 4, 8, 16)),
+    (2, 5, "c2_u1", (1, 4, 8)),
     (3, 2, "c3_r1", (1, 4, 8, 16)),
-    (4, 5, "c4_r2", (1, 2, 4, 16)),
+    (4, 1, "c4_r2", (1, 2, 4, 16)),
+    (4, 2, "c4_added", (2, 3, 4)),
+    (4, 3, "c4_p2", (1, 2, 8)),
+    (4, 7, "c4_r2", (1, 2, 4, 16)),
     (5, 2, "seed", (11, 12, 13, 14, 15)),
-    (6, 2, "c6_r2", (1, 2, 8)),
+    (5, 3, "seed", (11, 12, 13, 14, 15)),
+    (6, 2, "c6_r2", (1, 2, 4)),
+    (7, 1, "c7_ratio", ("1/4", "1", "8")),
 )
 """Chapter, page, key of the control, values."""
 
@@ -50,7 +57,8 @@ def main() -> None:
         os.environ["CDKA_HOME"] = home
         for change in CHANGES:
             took = seconds(*change)
-            print(f"chapter {change[0]}: {statistics.median(took):.3f} s median, {max(took):.3f} s longest")
+            median, where = statistics.median(took), f"chapter {change[0]}, page {change[1]}, {change[2]}"
+            print(f"{where}: {median:.3f} s median, {max(took):.3f} s longest")
 
 
 if __name__ == "__main__":

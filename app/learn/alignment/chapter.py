@@ -1,27 +1,68 @@
-"""Chapter 4, alignment: its text and its exercise."""
+"""Chapter 4, alignment: its pages and its exercise."""
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
-from app.learn.alignment.figures import FALLS, INITS, MANY_INITS, RANGE, RANKS, SIDE, SPECTRA, cover, judge, now, stage
-from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values, seed_control
+from app.learn import prose
+from app.learn.alignment.figures import (
+    FALLS,
+    INITS,
+    MANY_INITS,
+    RANGE,
+    RANKS,
+    SIDE,
+    SPECTRA,
+    STEPS,
+    draw,
+    draw_question,
+    judge,
+    now,
+)
+from app.learn.alignment.first_step import MAX_ADDED
+from app.learn.course import CITED, OURS, PAPER, Chapter, Control, Equation, Question, Try, Values, page, seed_control
 from cdka.components import Components
+
+TEXT = prose.read(__file__)
+_STEP = next(iter(STEPS))
+
+_LARGE = ("curves", "spectra", "less", "best")
+SMALL = (1, 2, 4, 8)
+"""The values of r1 and r2 on the real gradient of 16 x 16."""
 
 CONTROLS = (
     Control(
-        4, "fall", "G: how fast it falls", "slider", 0.5, FALLS, views=("spectra", "best"),
+        4,
+        "fall",
+        "G: how fast it falls",
+        "slider",
+        0.5,
+        FALLS,
+        views=("spectra", "best"),
         help="The i-th singular value of G is i to the power of minus this. 0: all equal.",
     ),
     Control(
-        4, "rank", "G: its rank", "slider", SIDE, RANKS, views=("spectra", "best"),
-        help="How many singular values of G are not zero.",
+        4,
+        "rank",
+        "G: its rank",
+        "slider",
+        SIDE,
+        RANKS,
+        views=("spectra", "best"),
+        help="The number of singular values of G that are not zero.",
     ),
-    Control(4, "r1", "r1", "slider", 2, RANGE),
-    Control(4, "r2", "r2", "slider", 8, RANGE),
-    Control(4, "r", "r", "slider", 4, RANGE),
-    Control(4, "seed", "Seed", "seed", 0, help=seed_control(4).help, views=("curves",)),
-)  # fmt: skip
+    Control(4, "r1", "r1", "slider", 2, RANGE, views=_LARGE),
+    Control(4, "r2", "r2", "slider", 8, RANGE, views=_LARGE),
+    Control(4, "r", "r", "slider", 4, RANGE, views=_LARGE),
+    Control(4, "p1", "r1", "slider", 2, SMALL, views=("first", "press")),
+    Control(4, "p2", "r2", "slider", 4, SMALL, views=("first", "press")),
+    Control(4, "pr", "r", "slider", 1, (1, 2, 4), views=("press",)),
+    Control(4, "added", "Components added", "slider", 1, tuple(range(1, MAX_ADDED + 1)), views=("first",)),
+    Control(4, "step", "First step", "buttons", _STEP, tuple(STEPS), views=("curves", "first")),
+    seed_control(4, ("curves",)),
+)
 
 
 def _gradient(fall: float, rank: int, seed: int) -> str:
@@ -42,99 +83,144 @@ def _formula(v: Values) -> str:
 
 
 _FORMULA = Equation(r"\cos\angle\approx\sqrt{\frac{<r>\,<r2>}{<r1>\,\text{in}}}", _formula)
+_CURVE = (
+    "predicted = {k: Components(c.r1, c.r2, k).alignment(G.shape[1]) for k in (1, 2, 4, 8, 16)}\n"
+    "measured = {k: measured_alignment(G, Components(c.r1, c.r2, k), inits=8).mean() for k in predicted}\n"
+    "lines('Alignment as r grows', {'predicted': (list(predicted), list(predicted.values())), "
+    "'measured': (list(measured), list(measured.values()))})"
+)
+_SPECTRA = (
+    "def energy(M):\n    return (singular_values(M)**2 / np.sum(M**2))[:48]\n"
+    "lines('Share of the energy of each singular value', "
+    "{'G': energy(G), 'R(G)': energy(rearrange(G, c.r1, c.r2))})"
+)
 
 PAGES = (
-    Page(
-        title="What would full fine-tuning do?",
-        text="""
-Here is the question that decides between settings of equal price. [[Full fine-tuning|full fine-tuning]] takes
-its first step along the [[gradient]] $G$ of the weight. An adapter starts with all $B_i = 0$, so $\\Delta W =
-0$, and its first step moves $\\Delta W$ too. **How well do the two steps agree?** Their cosine is the
-[[alignment]]. ((paper: the notion))
-
-In the figure, each panel moves one of the three numbers and holds the others where you set them. The paper
-says: `r2` helps, `r1` hurts, `r` helps less and less. ((paper: its main result)) **Move the sliders** and see
-whether that holds.
-""",
-        code=lambda v: _code(v, f"measured_alignment(G, c, rng={v['seed']}, inits={INITS}).mean()"),
+    page(
+        TEXT,
+        "question",
+        code=lambda v: _code(
+            v,
+            f"step = {STEPS[v['step']]!r}\n"
+            f"measured_alignment(G, c, rng={v['seed']}, inits={INITS}, step=step).mean(), c.alignment(G.shape[1])",
+        ),
+        plot=lambda v: _CURVE,
         source=PAPER,
-        focus=("r1", "r2", "r"),
+        focus=("r1", "r2", "r", "step"),
         equation=_FORMULA,
         view="curves",
     ),
-    Page(
-        title="The same numbers in another order",
-        text="""
-Why? Write the entries of $G$ in another order, block by block. This [[rearrangement]] $R$ has a wonderful
-property: it turns a [[Kronecker product]] into a matrix of rank **one**, and a sum of `r` of them into one of
-rank at most `r`. ((cited: Van Loan and Pitsianis, 1993))
-
-So an adapter with `r` [[component|components]] is a rank-`r` approximation of $R(G)$, not of $G$. ((ours))
-**Move `r1` and `r2`**: they decide the shape of $R(G)$ and how its [[singular values]] fall. **Shape $G$ too**:
-its own singular values are yours to set.
-
-In the green band are the `r` largest: the most that these components could ever catch in one step. ((textbook:
-Eckart, Young and Mirsky))
-""",
+    page(
+        TEXT,
+        "first",
+        code=lambda v: (
+            f"r1, r2, r = {v['p1']}, {v['p2']}, {v['added']}\nrng = np.random.default_rng(0)\n"
+            "G = rng.standard_normal((16, 16))\n"
+            "A = rng.uniform(-1, 1, (r, r1, 16 // r2))\nB = np.zeros((r, 16 // r1, r2))\n\n"
+            "def loss(A, B):  # any loss whose gradient for delta W is G at delta W = 0\n"
+            "    return np.sum(G * delta_weight(A, B))\n\n"
+            "def slope(which, index, h=1e-6):\n"
+            "    moved = [A.copy(), B.copy()]\n    moved[which][index] += h\n"
+            "    return (loss(*moved) - loss(A, B)) / h\n\n"
+            "of_b = np.array([slope(1, index) for index in np.ndindex(B.shape)]).reshape(r, -1)\n"
+            "of_a = np.array([slope(0, index) for index in np.ndindex(A.shape)])\n"
+            "formula = (rearrange(G, r1, r2) @ A.reshape(r, -1).T).T\n"
+            "assert np.allclose(of_a, 0) and np.allclose(of_b, formula, atol=1e-6)\nof_b.shape"
+        ),
+        plot=lambda v: "heat('The first change of W, folded back', -delta_weight(A, formula.reshape(B.shape)))",
+        source=OURS,
+        focus=("added", "step", "p1", "p2"),
+        equation=Equation(
+            r"\frac{\partial L}{\partial A_i}=0,\qquad \frac{\partial L}{\partial b_i}\propto R(G)\,a_i"
+            r"\\ R(\Delta W)\propto -R(G)\textstyle\sum_i a_i a_i^T",
+            lambda v: (
+                rf"b_i\ \text{{has}}\ {16 * v['p2'] // v['p1']}\ \text{{entries}},\quad a_i\ \text{{has}}\ "
+                rf"{16 * v['p1'] // v['p2']}"
+            ),
+        ),
+        tries=(
+            Try("One component", {"added": 1, "p1": 2, "p2": 4}),
+            Try("Four", {"added": 4, "p1": 2, "p2": 4}),
+            Try("r1 = 4: wider", {"added": 4, "p1": 4, "p2": 4}),
+        ),
+        view="first",
+    ),
+    page(
+        TEXT,
+        "order",
         code=lambda v: _code(
             v,
             "A, B = np.random.default_rng(0).standard_normal((2, 8, 8))\n"
-            "assert numerical_rank(rearrange(np.kron(B, A), 8, 8)) == 1\nrearrange(G, c.r1, c.r2).shape, "
-            "best_capture(G, c) ** 2",
+            "assert numerical_rank(rearrange(np.kron(B, A), 8, 8)) == 1\n"
+            "darts = measured_alignment(G, c, inits=50, step='projection')\n"
+            "rearrange(G, c.r1, c.r2).shape, np.sqrt(np.mean(darts**2)), c.alignment(G.shape[1]), best_capture(G, c)",
         ),
+        plot=lambda v: "lines('Cosines of 50 random starts', {'darts': np.sort(darts)})",
+        source=CITED,
+        focus=("p2", "p1", "pr"),
+        equation=Equation(
+            r"R\Big(\sum_{i=1}^{<r>}B_i\otimes A_i\Big)=\sum_{i=1}^{<r>}\operatorname{vec}"
+            r"(B_i)\operatorname{vec}(A_i)^T",
+            lambda v: (
+                rf"R(G):\ \frac{{16\cdot <r2:{v['p2']}>}}{{<r1:{v['p1']}>}}"
+                rf"\times\frac{{<r1:{v['p1']}>\cdot 16}}{{<r2:{v['p2']}>}}"
+                rf"={16 * v['p2'] // v['p1']}\times {v['p1'] * 16 // v['p2']},\ \text{{rank}}\le <r:{v['pr']}>"
+            ),
+        ),
+        tries=(
+            Try("2, 4, 1", {"p1": 2, "p2": 4, "pr": 1}),
+            Try("r2 = 8: narrow", {"p1": 2, "p2": 8, "pr": 1}),
+            Try("LoRA", {"p1": 1, "p2": 1, "pr": 1}),
+        ),
+        view="press",
+    ),
+    page(
+        TEXT,
+        "hold",
+        code=lambda v: _code(v, "rearrange(G, c.r1, c.r2).shape, best_capture(G, c) ** 2, best_capture(G, c)"),
+        plot=lambda v: _SPECTRA,
         source=OURS,
         focus=("fall", "rank", "r1", "r2"),
         equation=Equation(
-            r"R\Big(\sum_{i=1}^{<r>}B_i\otimes A_i\Big)\\ =\sum_{i=1}^{<r>}\operatorname{vec}"
-            r"(B_i)\operatorname{vec}(A_i)^T",
-            lambda v: (
-                rf"R(G):\ \frac{{{SIDE}\cdot <r2:{v['r2']}>}}{{<r1:{v['r1']}>}}"
-                rf"\times\frac{{<r1:{v['r1']}>\cdot {SIDE}}}{{<r2:{v['r2']}>}}"
-                rf"\\ ={SIDE * v['r2'] // v['r1']}\times {v['r1'] * SIDE // v['r2']},\ \text{{rank}}\le <r:{v['r']}>"
-            ),
+            r"\text{best}=\sqrt{\frac{\sum_{i\le <r>}s_i^2}{\sum_i s_i^2}}\\ s=\text{singular values of }R(G)",
+            lambda v: rf"\text{{best}}^2={now(v)[2] ** 2:.3f},\quad \text{{best}}={now(v)[2]:.3f}",
+        ),
+        tries=(
+            Try("LoRA, G of rank 4", {"fall": 0.0, "rank": 4, "r1": 1, "r2": 1, "r": 4}),
+            Try("2, 8, 4 on it", {"fall": 0.0, "rank": 4, "r1": 2, "r2": 8, "r": 4}),
+            Try("2, 8, 4, G of full rank", {"fall": 0.0, "rank": SIDE, "r1": 2, "r2": 8, "r": 4}),
         ),
         view="spectra",
     ),
-    Page(
-        title="A random span",
-        text="""
-The $A_i$ start random. So at the first step the adapter sees $R(G)$ only along `r` random directions, in a
-space whose dimension is the width of $R(G)$: `r1` · in / `r2`.
-
-The share of a vector that `r` random directions catch is `r` divided by the dimension. ((textbook: the mean of a
-random projection)) The cosine is its root. That is the whole formula: ((ours: derived; the paper has the
-trends)) `r2` makes the space **smaller**, `r1` makes it **larger**, `r` gives more directions
-in it.
-
-Dashed is the formula, dots are measured. **Push `r2` to 16 and `r` to 16**: where the formula reaches 1 the
-dots stay below, because the random directions are not at right angles. ((ours: expected_step, below))
-""",
+    page(
+        TEXT,
+        "span",
         code=lambda v: _code(
             v, f"report(G, c, rng={v['seed']}, inits={INITS})  # expected_step takes the angles into account"
         ),
+        plot=lambda v: _CURVE,
         source=OURS,
-        focus=("r2", "r"),
+        focus=("r2", "r", "step"),
         equation=_FORMULA,
-        tries=(Try("2, 8, 4", {"r1": 2, "r2": 8, "r": 4}), Try("2, 16, 16", {"r1": 2, "r2": 16, "r": 16})),
+        tries=(
+            Try("2, 8, 4", {"r1": 2, "r2": 8, "r": 4}),
+            Try("2, 16, 16", {"r1": 2, "r2": 16, "r": 16, "step": "gradient"}),
+            Try("Its best in the span", {"r1": 2, "r2": 16, "r": 16, "step": "best in the span"}),
+        ),
         view="curves",
     ),
-    Page(
-        title="Why more components help less and less",
-        text="""
-Double `r`: the parameters double, the alignment grows by $\\sqrt 2$. Four times the price for twice the
-alignment. ((ours: from the formula; the paper finds diminishing returns))
-
-Double `r2` instead: the same $\\sqrt 2$, and while `r2` is smaller than `r1` the price even falls (chapter 3).
-So first choose the ratio of `r2` to `r1`, then spend what is left on `r`. At a fixed price the gain ends near
-`r2`/`r1` = 4 ((ours: from the formula and the count)); the paper's (2, 8) lies there.
-
-Compare two settings of the same alignment, and their prices under the figure.
-""",
+    page(
+        TEXT,
+        "less",
         code=lambda v: _code(
             v,
             f"for d in (Components(1, 1, 16), Components(1, 4, 4)):\n    print(d, d.num_params({SIDE}, {SIDE}), "
             f"d.alignment({SIDE}), "
             f"measured_alignment(G, d, rng={v['seed']}, inits={INITS}).mean())",
+        ),
+        plot=lambda v: (
+            f"row = [Components(c.r1, c.r2, k) for k in range(1, 17)]\nlines('Alignment against parameters', "
+            f"{{str(c): ([d.num_params({SIDE}, {SIDE}) for d in row], [d.alignment({SIDE}) for d in row])}})"
         ),
         source=OURS,
         focus=("r",),
@@ -142,29 +228,18 @@ Compare two settings of the same alignment, and their prices under the figure.
             r"\text{alignment}\propto\sqrt{<r>},\qquad\text{parameters}\propto <r>",
             lambda v: (
                 rf"<r:{v['r']}>\to <r:{2 * v['r']}>:\quad \times\sqrt2\ \text{{for}}\ "
-                rf"{Components(v['r1'], v['r2'], v['r']).num_params(SIDE, SIDE):,}\to "
-                rf"{Components(v['r1'], v['r2'], 2 * v['r']).num_params(SIDE, SIDE):,}".replace(",", r"\,").replace(
-                    r"\,\,", ","
-                )
+                rf"{Components(v['r1'], v['r2'], v['r']).num_params(SIDE, SIDE)}\to "
+                rf"{Components(v['r1'], v['r2'], 2 * v['r']).num_params(SIDE, SIDE)}\ \text{{parameters}}"
             ),
         ),
         tries=(Try("1, 1, 16: LoRA", {"r1": 1, "r2": 1, "r": 16}), Try("1, 4, 4", {"r1": 1, "r2": 4, "r": 4})),
-        view="curves",
+        view="less",
     ),
-    Page(
-        title="What a good start could reach",
-        text="""
-Random directions do not care what $G$ looks like: **let it fall faster, or lower its rank**, and the dots barely
-move. ((ours: measured_alignment))
-
-The crosses do. They are the [[best capture]]: the most that *any* $A_i$ could reach, given by the largest
-singular values of $R(G)$. ((ours: best_capture)) Where $G$ has low rank, LoRA could catch nearly all of it, if
-only it started in the right directions. Nothing in a random start finds them; the gradient itself does, which
-is what an initialisation from the gradient uses. ((cited: for LoRA, Wang et al., LoRA-GA, 2024))
-
-Alignment describes the **first** step. Later steps turn the $A_i$, and then the rank counts too: chapter 6.
-""",
+    page(
+        TEXT,
+        "start",
         code=lambda v: _code(v, f"best_capture(G, c), measured_alignment(G, c, rng={v['seed']}, inits={INITS}).mean()"),
+        plot=lambda v: _SPECTRA,
         source=OURS,
         focus=("fall", "rank"),
         equation=Equation(
@@ -179,21 +254,32 @@ Alignment describes the **first** step. Later steps turn the $A_i$, and then the
     ),
 )
 
-_SETS = (
-    ((1, 1, 4), (2, 8, 2), (8, 2, 2), (4, 4, 4)),
-    ((1, 1, 8), (4, 16, 4), (2, 2, 8), (8, 4, 6)),
-    ((1, 4, 2), (4, 1, 2), (4, 4, 4), (1, 1, 4)),
-    ((1, 8, 1), (8, 8, 4), (16, 4, 2), (2, 2, 4)),
-)
-"""Settings of similar price, with one clearly best aligned."""
+CANDIDATES = tuple(Components(*c) for c in product(RANGE, RANGE, (1, 2, 3, 4, 6, 8)) if max(c[:2]) > 1 or c[2] > 2)
+CLEARLY = 1.8
+"""The best of the four has at least so many times the r r2 / r1 of the second."""
 
 
-def ask(seed: int, values: Values) -> Question:
-    """Which of four settings of similar price aligns best? Measured on a simulated gradient."""
+def four(seed: int) -> tuple[Components, ...]:
+    """Four settings of similar price, one of them clearly best aligned, at least one of higher rank than it."""
     rng = np.random.default_rng([seed, 4])
-    chosen = _SETS[int(rng.integers(len(_SETS)))]
-    candidates = tuple(Components(*chosen[i]) for i in rng.permutation(len(chosen)))
-    kind = list(SPECTRA)[int(rng.integers(len(SPECTRA)))]
+    while True:
+        price = int(rng.integers(1000, 4200))
+        alike = [c for c in CANDIDATES if abs(c.num_params(SIDE, SIDE) - price) <= 0.06 * price]
+        if len(alike) < 4:
+            continue
+        chosen = [alike[i] for i in rng.permutation(len(alike))[:4]]
+        ranked = sorted(chosen, key=lambda c: -c.alignment(SIDE))
+        first, second = ranked[:2]
+        if 0.7 > first.alignment(SIDE) >= CLEARLY**0.5 * second.alignment(SIDE) and any(
+            c.rank_bound(SIDE, SIDE) > first.rank_bound(SIDE, SIDE) for c in ranked[1:]
+        ):
+            return tuple(chosen)
+
+
+def question(seed: int, values: Values) -> Question:
+    """The best aligned of four settings of similar price, measured on a simulated gradient."""
+    candidates = four(seed)
+    kind = list(SPECTRA)[seed % len(SPECTRA)]
     spectrum = SPECTRA[kind]
 
     def name(c: Components) -> str:
@@ -204,20 +290,20 @@ def ask(seed: int, values: Values) -> Question:
 
     def explain(best: str) -> str:
         ranked = sorted(judge(candidates, spectrum, seed), key=lambda row: -row[2])
-        told = "; ".join(f"({c}) has {c.r} · {c.r2} / {c.r1} = {c.r * c.r2 / c.r1:g}" for c, _, _ in ranked)
-        return (
-            f"Compare `r` · `r2` / `r1`: {told}. The measured alignment follows: **{best}** comes first with "
-            f"{ranked[0][2]:.3f}."
-        )
+        listed = "; ".join(f"({c}) has {c.r} · {c.r2} / {c.r1} = {c.r * c.r2 / c.r1:g}" for c, _, _ in ranked)
+        return TEXT.part("explanation", listed=listed, best=best, measured=f"{ranked[0][2]:.3f}")
+
+    def hint(prediction: str, best: str) -> str:
+        chosen = next(c for c in candidates if name(c) == prediction)
+        if chosen.rank_bound(SIDE, SIDE) == max(c.rank_bound(SIDE, SIDE) for c in candidates):
+            return TEXT.part("hint: rank")
+        return TEXT.part("hint: r" if chosen.r == max(c.r for c in candidates) else "hint: other")
 
     return Question(
-        prompt=(
-            f"Four settings for a layer of {SIDE} × {SIDE}. **Which one's first step agrees best with full "
-            f"fine-tuning?** "
-            f"It will be measured on a gradient whose spectrum is {kind}."
-        ),
+        prompt=TEXT.part("question", side=SIDE, kind=kind),
         answer=answer,
         explain=explain,
+        hint=hint,
         code=(
             f"{_gradient(*spectrum, seed)}G = G.astype(np.float32)\n"
             f"candidates = [Components(*c) for c in {[c.as_tuple() for c in candidates]}]\n"
@@ -232,19 +318,16 @@ def ask(seed: int, values: Values) -> Question:
 CHAPTER = Chapter(
     number=4,
     short="Alignment",
-    title="Alignment",
-    idea="From a random start, an adapter sees the gradient through r random directions; r1 and r2 decide how "
-    "many there are to miss.",
-    minutes=10,
+    prose=TEXT,
+    minutes=12,
     controls=CONTROLS,
     pages=PAGES,
-    stage=stage,
-    ask=ask,
-    cover=cover,
+    draw=draw,
+    question=question,
+    draw_question=draw_question,
     setup=(
-        "import numpy as np\n\nfrom cdka import Components\nfrom cdka.theory import (\n    best_capture, "
-        "measured_alignment, "
-        "numerical_rank, rearrange, report, simulated_gradient, spectrum_values,\n)"
+        "import numpy as np\n\nfrom cdka import Components\nfrom cdka.theory import (\n    best_capture, delta_weight, "
+        "measured_alignment, numerical_rank, rearrange, report,\n    simulated_gradient, "
+        "singular_values, spectrum_values,\n)"
     ),
-    finish="You can rank settings before training anything. Next: why large ones used to explode.",
 )

@@ -72,10 +72,19 @@ def matrix(
     ]
     size = shape or f"{values.shape[0]}×{values.shape[1]}"
     return {
-        "kind": "matrix", "id": id, "name": name, "tint": tint, "shape": size, "cells": rows,
-        "edit": edit, "pick": pick is not None, "block": list(block) if block else None, "now": now, "wide": wide,
+        "kind": "matrix",
+        "id": id,
+        "name": name,
+        "tint": tint,
+        "shape": size,
+        "cells": rows,
+        "edit": edit,
+        "pick": pick is not None,
+        "block": list(block) if block else None,
+        "now": now,
+        "wide": wide,
         "small": small,
-    }  # fmt: skip
+    }
 
 
 def short(value: float) -> str:

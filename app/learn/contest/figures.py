@@ -1,7 +1,9 @@
-"""Chapter 6 as a picture: the contestants, the field of everything that fits the budget, the runs."""
+"""The figures of chapter 6: the contestants, all that fits the budget, the rehearsal, the runs, earlier runs."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -9,50 +11,87 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import charts, data, parts, theme, words
-from app.learn import live
-from app.learn.contest.arms import NAMES, Arm, arms, solution, tried, whose
-from app.learn.course import Page, Question
+from app import charts, data, theme, widgets
+from app.learn import covered, live, scoreboard
+from app.learn.contest.arms import LORA, MINE, NUM_SEEDS, TWIN, Arm, contest, results, solution, test_accuracy, tried
+from app.learn.course import Page, Question, Values
+from app.learn.player import player
+from app.learn.toy import Training
+from cdka import formatting
 from cdka.components import Components
-from cdka.runs.metrics import EVAL_ACCURACY, TEST_ACCURACY
+from cdka.errors import CdkaError
+from cdka.runs.metrics import EVAL_ACCURACY
 from cdka.runs.run import Run
+from cdka.runs.states import RunState
 from cdka.tasks import digits
 
-INKS = dict(zip(NAMES, (theme.R, theme.R2, theme.LORA), strict=True))
+INKS = {MINE: theme.R, TWIN: theme.R1, LORA: theme.LORA}
 """The contestants keep their colours from the field to the curves."""
+TOY_SIDE, TOY_LR = 64, 0.01
+MAX_PLACES = 10
 
 
-def design(values: dict[str, Any]) -> Components:
+def design(values: Values) -> Components:
     """The learner's design."""
     return Components(values["r1"], values["r2"], values["r"])
 
 
-def stage(values: dict[str, Any], page: Page) -> None:
+def draw(values: dict[str, Any], page: Page) -> None:
     """The figure beside the text."""
     budget, c = values["budget"], design(values)
     if page.view == "tried":
+        scoreboard.draw(6)
         leaderboard(budget, c)
         return
-    contest = arms(budget, c, values["seed"])
+    arms = contest(budget, c)
+    if page.view == "race":
+        player("c6", c, lambda: race(c))
+        widgets.caption(
+            f"A network of 64 × 64 and 10 × 64 on the same digits, learning rate {TOY_LR:g} for all, "
+            f"seed 0; computed in "
+            "NumPy by this page, one seed."
+        )
+        return
     if page.view == "design":
-        parts.show(digits_html(values["seed"]))
+        widgets.html_block(digits_html(0))
     else:
-        st.plotly_chart(field(budget, contest), key="c6_field", config=charts.PLOTLY_CONFIG,
-                        alt="Alignment and rank of every configuration within the budget")  # fmt: skip
-    parts.show(_contest(contest, solution(budget).budget_params))
-    parts.caption(f"Counted and predicted by cdka.solver for all linear layers of digits-vit; budget {budget}.")
+        st.plotly_chart(
+            field(budget, arms),
+            key="c6_field",
+            config=charts.PLOTLY_CONFIG,
+            alt="Alignment and rank of every configuration within the budget",
+        )
+    widgets.html_block(_table(arms, solution(budget).budget_params))
+    widgets.caption(f"Counted and predicted by cdka.solver for all linear layers of digits-vit; budget {budget}.")
+
+
+def race(c: Components) -> list[tuple[str, Training]]:
+    """The contestants on the small network: LoRA has the largest rank that costs no more than the design."""
+    try:
+        price = c.num_params(TOY_SIDE, TOY_SIDE)
+    except CdkaError as refusal:
+        raise CdkaError(f"the small network has a layer of {TOY_SIDE} × {TOY_SIDE}: {refusal}") from None
+    lora = Components(1, 1, max(1, price // (2 * TOY_SIDE)))
+    arms = [(MINE, c)]
+    if c.r1 != c.r2:
+        arms.append((TWIN, Components(c.r2, c.r1, c.r)))
+    return [(name, Training(d, lr=TOY_LR)) for name, d in (*arms, (f"LoRA {lora.r}", lora))]
 
 
 def digits_html(seed: int) -> str:
     """One training digit of each label, as the model knows it and as the task shows it."""
     upright = digits.images(digits.samples(seed))
     rows = (("What it reads now", upright), ("What it must learn to read", digits.shift(upright)))
-    return '<div class="learn-digits">' + "".join(
-        f'<span>{words_}</span>{strip_svg(pictures, f"{words_}: the digits 0 to 9")}' for words_, pictures in rows
-    ) + "</div>"  # fmt: skip
+    return (
+        '<div class="learn-digits">'
+        + "".join(
+            f"<span>{label}</span>{strip_svg(pictures, f'{label}: the digits 0 to 9')}" for label, pictures in rows
+        )
+        + "</div>"
+    )
 
 
-def strip_svg(pictures: np.ndarray, told: str) -> str:
+def strip_svg(pictures: np.ndarray, label: str) -> str:
     """Images of (n, 8, 8) in [0, 1] side by side; 0 is black. Neighbours of one grey in a row share a rectangle."""
     rects = []
     for index, picture in enumerate(pictures):
@@ -62,52 +101,71 @@ def strip_svg(pictures: np.ndarray, told: str) -> str:
                 grey = f"{row[left]:x}" * 3
                 rects.append(f'<rect x="{index * 9 + left}" y="{y}" width="{right - left}" height="1" fill="#{grey}"/>')
     return (
-        f'<svg viewBox="0 0 {9 * len(pictures) - 1} 8" role="img" aria-label="{told}" shape-rendering="crispEdges">'
+        f'<svg viewBox="0 0 {9 * len(pictures) - 1} 8" role="img" aria-label="{label}" shape-rendering="crispEdges">'
         f"{''.join(rects)}</svg>"
     )
 
 
-def _contest(contest: tuple[Arm, ...], budget_params: int) -> str:
+def _table(arms: Sequence[Arm], budget_params: int) -> str:
     rows = "".join(
-        f"<tr><td>{arm.name}</td><td>{parts.method_chip_html(arm.spec)}</td><td>{arm.option.num_params:,} "
-        f'<span class="cdka-quiet">({words.percent(arm.option.num_params / budget_params)} of the budget)</span></td>'
+        f"<tr><td>{arm.name}</td><td>{widgets.method_chip_html(arm.specs[0])}</td><td>{arm.option.num_params:,} "
+        f'<span class="cdka-quiet">({formatting.percent(arm.option.num_params / budget_params)} of the budget)</span>'
+        "</td>"
         f"<td>{arm.option.alignment:.3f}</td><td>{arm.option.rank_bound}</td>"
-        f"<td>{words.percent(arm.option.flops_overhead)}</td></tr>"
-        for arm in contest
+        f"<td>{formatting.percent(arm.option.flops_overhead)}</td></tr>"
+        for arm in arms
+    )
+    twin = (
+        "" if len(arms) > 2 else '<p class="cdka-quiet">With r1 = r2 the twin is the design itself: there is none.</p>'
     )
     return (
         '<div class="learn-question"><table><thead><tr><th></th><th>setting</th><th>parameters</th><th>alignment</th>'
-        f"<th>rank up to</th><th>more arithmetic</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<th>rank up to</th><th>more arithmetic</th></tr></thead><tbody>{rows}</tbody></table>{twin}</div>"
     )
 
 
-def field(budget: str, contest: tuple[Arm, ...]) -> go.Figure:
+def field(budget: str, arms: Sequence[Arm]) -> go.Figure:
     """Predicted alignment against rank bound for all that fits the budget; the contestants named."""
     columns = solution(budget).columns
+    top = float(np.max(columns.alignment))
+    lora = next(arm for arm in arms if arm.name == LORA).option
+    finding = (
+        "nothing aligns better than LoRA"
+        if top <= lora.alignment * 1.001
+        else f"the best aligned has {top / lora.alignment:.3g} times LoRA's alignment"
+    )
     figure = charts.plotly(
-        f"{len(columns)} settings fit: which corner would you choose?", "rank that ΔW can reach, mean over layers",
-        "predicted alignment", height=400,
-    )  # fmt: skip
+        f"{len(columns)} settings fit: {finding}",
+        "rank that ΔW can reach, mean over layers",
+        "predicted alignment",
+        height=400,
+    )
     text = [f"r1 {a} · r2 {b} · r {k}" for a, b, k in zip(columns.r1, columns.r2, columns.r, strict=True)]
     figure.add_scatter(
-        x=np.asarray(columns.rank_bound, dtype=np.float32), y=np.asarray(columns.alignment, dtype=np.float32), 
-        mode="markers", marker={"color": theme.R, "size": 8, "opacity": 0.4}, text=text,
+        x=np.asarray(columns.rank_bound, dtype=np.float32),
+        y=np.asarray(columns.alignment, dtype=np.float32),
+        mode="markers",
+        marker={"color": theme.R, "size": 8, "opacity": 0.4},
+        text=text,
         hovertemplate="%{text}<br>rank %{x}, alignment %{y:.3f}<extra></extra>",
-    )  # fmt: skip
-    places = {
-        "Mine": ("top right", "circle"),
-        "The solver's": ("bottom left", "diamond"),
-        "LoRA": ("bottom right", "square"),
-    }
-    for arm in contest:
+    )
+    places = {MINE: ("top left", "circle"), TWIN: ("bottom left", "diamond"), LORA: ("bottom right", "square")}
+    for arm in arms:
         where, symbol = places[arm.name]
         figure.add_scatter(
-            x=[arm.option.rank_bound], y=[arm.option.alignment], mode="markers+text",
-            text=[f"<b>{arm.name}</b>"], textposition=where, hoverinfo="skip",
-            marker={"symbol": symbol, "size": 15, "color": INKS[arm.name],
-                    "line": {"color": theme.ink(), "width": 2.5}},
-        )  # fmt: skip
-    top = float(np.max(columns.alignment))
+            x=[arm.option.rank_bound],
+            y=[arm.option.alignment],
+            mode="markers+text",
+            text=[f"<b>{arm.name}</b>"],
+            textposition=where,
+            hoverinfo="skip",
+            marker={
+                "symbol": symbol,
+                "size": 15,
+                "color": INKS[arm.name],
+                "line": {"color": theme.ink(), "width": 2.5},
+            },
+        )
     figure.update_yaxes(range=[0, 1.2 * top])
     figure.update_xaxes(range=[-6, 150])
     return figure
@@ -120,54 +178,94 @@ def within(budget: str) -> list[Run]:
 
 
 def leaderboard(budget: str, mine: Components) -> None:
-    """Every design tried so far under this budget on this machine, best first; the present one is marked."""
+    """Every design tried under this budget on this machine, by its mean over seeds; the present one is marked."""
     params, runs = solution(budget).budget_params, within(budget)
     if not runs:
-        parts.show(
-            '<div class="learn-covered">Nothing has been trained under this budget yet. The next page does it.</div>'
-        )
+        covered.draw("Nothing has been trained under this budget yet. The last page does it.")
         return
-    runs.sort(key=lambda run: -run.metrics[TEST_ACCURACY])
-    rows = "".join(_place(place, run, mine) for place, run in enumerate(runs, start=1) if _shown(place, run, mine))
-    parts.show(
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.spec.method, run.spec.components, run.spec.rank, run.spec.lr), []).append(run)
+    ranked = sorted(groups.values(), key=lambda group: -_mean(group))
+    rows = "".join(
+        _place(place, group, mine)
+        for place, group in enumerate(ranked, start=1)
+        if place <= MAX_PLACES or group[0].spec.components == mine
+    )
+    widgets.html_block(
         '<div class="learn-question"><table><caption>What was tried within this budget, best first</caption><thead>'
-        "<tr><th>place</th><th>whose</th><th>setting</th><th>parameters</th><th>seed</th><th>test accuracy</th></tr>"
+        "<tr><th>place</th><th>setting</th><th>rate</th><th>parameters</th><th>seeds</th><th>test accuracy</th></tr>"
         f"</thead><tbody>{rows}</tbody></table></div>"
     )
-    parts.caption(
-        f"{words.plural(len(runs), 'run')} within {params:,} parameters, read from the store of this machine. "
-        "One row is one seed."
+    widgets.caption(
+        f"{formatting.plural(len(runs), 'run')} within {params:,} parameters, read from the store of this "
+        f"machine; means over "
+        "seeds. The order of close rows is chance."
     )
 
 
-SHOWN_PLACES = 10
+def _mean(group: Sequence[Run]) -> float:
+    return float(np.mean([test_accuracy(run) for run in group]))
 
 
-def _shown(place: int, run: Run, mine: Components) -> bool:
-    return place <= SHOWN_PLACES or run.spec.components == mine
-
-
-def _place(place: int, run: Run, mine: Components) -> str:
-    accuracy = run.metrics[TEST_ACCURACY]
+def _place(place: int, group: Sequence[Run], mine: Components) -> str:
+    run, accuracy = group[0], _mean(group)
     now = " ◂ your present design" if run.spec.components == mine else ""
+    spread = f" ± {np.std([test_accuracy(r) for r in group], ddof=1):.3f}" if len(group) > 1 else " (one seed)"
     return (
-        f"<tr><td>{place}</td><td>{whose(run)}</td><td>{parts.method_chip_html(run.spec)}{now}</td>"
-        f"<td>{run.num_params:,}</td><td>{run.spec.seed}</td>"
-        f'<td class="learn-score"><b>{accuracy:.3f}</b><i style="width:{6 * accuracy:.2f}rem"></i></td></tr>'
+        f"<tr><td>{place}</td><td>{widgets.method_chip_html(run.spec)}{now}</td><td>{run.spec.lr:g}</td>"
+        f"<td>{run.num_params:,}</td><td>{len(group)}</td>"
+        f'<td class="learn-score"><b>{accuracy:.3f}</b>{spread}<i style="width:{6 * accuracy:.2f}rem"></i></td></tr>'
     )
 
 
-def cover(question: Question, revealed: bool) -> None:
-    """The contest: the contestants first, the runs once a winner is predicted."""
-    contest: tuple[Arm, ...] = question.draw
-    if not revealed:
-        parts.show(_contest(contest, solution(question.name.split("|")[0]).budget_params))
-        return
-    live.panel(
-        "c6", f"Three real runs of {contest[0].spec.steps} steps with the same recipe and seed {contest[0].spec.seed}.",
-        [(name, arm.spec) for name, arm in zip(NAMES, contest, strict=True)], field=EVAL_ACCURACY,
-        colours=[INKS[name] for name in NAMES],
-    )  # fmt: skip
+def draw_question(question: Question, revealed: bool) -> None:
+    """The contest: the contestants first, the runs once a difference is predicted."""
+    arms: tuple[Arm, ...] = question.draw
     budget = question.name.split("|")[0]
-    if len(within(budget)) > len(contest):  # else it would say what the table above says
-        leaderboard(budget, contest[0].option.components)
+    if not revealed:
+        widgets.html_block(_table(arms, solution(budget).budget_params))
+        return
+    rates = sorted({spec.lr for spec in arms[-1].specs})
+    named = [(arm.name if arm.name != LORA else f"LoRA, rate {spec.lr:g}", spec) for arm in arms for spec in arm.specs]
+    live.panel(
+        "c6",
+        f"{len(named)} real runs of {arms[0].specs[0].steps} steps: {NUM_SEEDS} seeds each, LoRA at "
+        f"{len(rates)} rates. "
+        "Curves are means over the seeds.",
+        named,
+        field=EVAL_ACCURACY,
+        colours=[INKS[name.split(",")[0]] for name in dict.fromkeys(n for n, _ in named)],
+        table=lambda runs: _results_table(arms, runs),
+    )
+
+
+def _results_table(arms: Sequence[Arm], named: Sequence[tuple[str, Run]]) -> str:
+    """One row per contestant and rate: the runs done, then the mean test accuracy with its seeds; the rate that counts
+    is marked."""
+    runs = [run for _, run in named]
+    final = results(data.store(), arms, runs) if len(runs) == sum(len(arm.specs) for arm in arms) else None
+    rows = []
+    for name in dict.fromkeys(name for name, _ in named):
+        own = [run for other, run in named if other == name]
+        scores = [score for score in map(test_accuracy, own) if score is not None]
+        failed = [run for run in own if run.status == RunState.FAILED]
+        if failed:
+            shown = f"failed: {failed[0].error}"
+        elif len(scores) < len(own):
+            shown = f"{len(scores)} of {len(own)} done, " + live.state_of(
+                next(r for r in own if test_accuracy(r) is None)
+            )
+        else:
+            values = ", ".join(f"{score:.3f}" for score in scores)
+            shown = f"<b>{np.mean(scores):.3f}</b> ({values})"
+        arm = LORA if name.startswith(LORA) else name
+        counts = final is not None and math.isclose(final[arm].lr, own[0].spec.lr)
+        rows.append(
+            f"<tr><td>{name}{' ◂ counts' if counts and arm == LORA else ''}</td>"
+            f"<td>{widgets.method_chip_html(own[0].spec)}</td><td>{shown}</td></tr>"
+        )
+    return (
+        '<div class="learn-question"><table><thead><tr><th></th><th>setting</th><th>test accuracy by seed</th></tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )

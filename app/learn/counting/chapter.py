@@ -1,15 +1,18 @@
-"""Chapter 3, counting: its text and its exercise."""
+"""Chapter 3, counting: its pages and its exercise."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from app.learn.counting.figures import MODELS, RANGE, bill, cover, first_layer, layers, stage
-from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values
+from app.learn import prose
+from app.learn.counting.figures import MODELS, RANGE, bill, draw, draw_question, first_layer, layers
+from app.learn.course import CODE, OURS, Chapter, Control, Equation, Question, Try, Values, page
 from app.learn.markup import number
 from cdka.components import Components
 from cdka.cost.adapter import num_params
 from cdka.models.catalogue import find_model
+
+TEXT = prose.read(__file__)
 
 CONTROLS = (
     Control(3, "model", "Model", "select", MODELS[0], MODELS),
@@ -61,19 +64,17 @@ def _flops(v: Values) -> str:
 
 
 PAGES = (
-    Page(
-        title="Two parts, added",
-        text="""
-A layer has [[num_params|trainable parameters]] in two parts: the $B_i$ and the $A_i$. The adapter of a model is
-the sum over all its [[target modules]], here every linear layer but the head. ((paper: the count, and which
-layers))
-
-The bars show both parts for every `r1`, with `r2` and `r` as you set them. Yours is the bar with the frame.
-
-**Choose a model**; the numbers are those of its real layers.
-""",
+    page(
+        TEXT,
+        "parts",
         code=lambda v: _code(v, "num_params(layers, c), num_params(layers, c) / model.base_params"),
-        source=PAPER,
+        plot=lambda v: (
+            "shapes = [(s.count, *c.shapes(s.out_features, s.in_features)) for s in layers]\n"
+            "in_a = sum(n * a[0] * a[1] * a[2] for n, a, b in shapes)\n"
+            "in_b = sum(n * b[0] * b[1] * b[2] for n, a, b in shapes)\n"
+            "bars('Trainable parameters', {'B part': in_b, 'A part': in_a})"
+        ),
+        source=CODE,
         focus=("model", "r"),
         equation=Equation(
             r"<r>\Big(\underbrace{<r2>\tfrac{\text{out}}{<r1>}}_{B}+\underbrace{<r1>\tfrac{\text{in}}{<r2>}}_{A}\Big)",
@@ -81,24 +82,16 @@ The bars show both parts for every `r1`, with `r2` and `r` as you set them. Your
         ),
         view="count",
     ),
-    Page(
-        title="A bigger factor, fewer parameters",
-        text="""
-This puzzles everyone who meets Kronecker adapters. Start at `r1` = 1 with `r2` = 8 and **move `r1` up**: the
-count goes *down*, by a factor of four, before it goes up again.
-
-The reason stands in the bars. `r1` divides the B part and multiplies the A part. The count is smallest where
-the two are equal, which on a square layer is `r1` = `r2`. ((ours: the minimum of the count)) Away from there,
-the longer part is all that matters.
-
-So a small count is easy to have. What it is good for is chapter 4.
-""",
+    page(
+        TEXT,
+        "bigger",
         code=lambda v: _code(
             v,
-            "for r1 in (1, 2, 4, 8, 16, 32):\n    d = Components(r1, c.r2, c.r)\n"
-            "    if not any(d.problems(s.out_features, s.in_features) for s in layers):\n        print(r1, "
-            "num_params(layers, d))",
+            "counts = {}\nfor r1 in (1, 2, 4, 8, 16, 32):\n    d = Components(r1, c.r2, c.r)\n"
+            "    if not any(d.problems(s.out_features, s.in_features) for s in layers):\n"
+            "        counts[f'r1 = {r1}'] = num_params(layers, d)\ncounts",
         ),
+        plot=lambda v: "bars('Parameters by r1', counts)",
         source=OURS,
         focus=("r1",),
         equation=Equation(r"\text{smallest at}\quad\frac{<r1>}{<r2>}=\sqrt{\frac{\text{out}}{\text{in}}}", _minimum),
@@ -109,23 +102,16 @@ So a small count is easy to have. What it is good for is chapter 4.
         ),
         view="count",
     ),
-    Page(
-        title="Only the ratio counts",
-        text="""
-In the formula `r1` and `r2` occur only as `r2`/`r1`. So (1, 4), (2, 8) and (4, 16) cost **exactly the same**.
-((ours: num_params)) On the map they lie on a diagonal; dashed frames mark what costs the same as yours.
-
-Rank does not know that: it grows with `r1` · `r2`, sixteen times from the first to the last. This is how CDKA
-reaches a high rank for the price of a low one. ((ours: rank_bound)) The paper's choice is (2, 8). ((paper: its
-default, with r = 4))
-
-**Walk along the diagonal.**
-""",
+    page(
+        TEXT,
+        "ratio",
         code=lambda v: _code(
             v,
-            "first = layers[0]\nfor k in (1, 2, 4):\n    d = Components(k, 4 * k, c.r)\n"
-            "    print(d, num_params(layers, d), d.rank_bound(first.out_features, first.in_features))",
+            "first, ranks = layers[0], {}\nfor k in (1, 2, 4):\n    d = Components(k, 4 * k, c.r)\n"
+            "    ranks[str(d)] = d.rank_bound(first.out_features, first.in_features)\n"
+            "    print(d, num_params(layers, d), ranks[str(d)])",
         ),
+        plot=lambda v: "bars('Rank bound of the first layer, at one price', ranks)",
         source=OURS,
         focus=("r1", "r2"),
         equation=Equation(
@@ -139,59 +125,85 @@ default, with r = 4))
         ),
         view="map",
     ),
-    Page(
-        title="The bill: memory and time",
-        text="""
-Parameters are not the whole bill. While training, each one needs 16 bytes: itself, its gradient and AdamW's two
-moments, each in 32 bits. ((ours: TRAINING_BYTES_PER_PARAM)) That is little beside the frozen model, which every
-method has to hold.
-
-[[FLOPs]] follow another formula: there `r1` and `r2` **both** multiply. (4, 16) costs as many parameters as (1,
-4) and four times the arithmetic. ((ours: flops_per_token)) It stays small beside the model's own, but it is not
-nothing, and many small multiplications take longer than their count says. ((ours: measured by cdka bench layer))
-""",
+    page(
+        TEXT,
+        "bill",
         code=lambda v: _code(
             v,
-            "flops_per_token(layers, c) / forward_flops_per_token(model), "
-            "adapter_bytes(layers, num_params(layers, c)), TRAINING_BYTES_PER_PARAM * num_params(layers, c)",
+            "more = flops_per_token(layers, c) / forward_flops_per_token(model)\n"
+            "more, adapter_bytes(layers, num_params(layers, c)), TRAINING_BYTES_PER_PARAM * num_params(layers, c)",
+        ),
+        plot=lambda v: (
+            "bars('Arithmetic per token, forward', {'the model': forward_flops_per_token(model), "
+            "'this adapter': flops_per_token(layers, c)})"
         ),
         source=OURS,
         focus=("r1", "r2", "r"),
         equation=Equation(r"\text{FLOPs per token}=2\,\text{in}\,<r>\,<r1>+2\,\text{out}\,<r>\,<r2>", _flops),
-        tries=(Try("1, 4, 4", {"r1": 1, "r2": 4, "r": 4}), Try("4, 16, 4", {"r1": 4, "r2": 16, "r": 4})),
+        tries=(
+            Try("1, 4, 4 on llama-2-7b", {"r1": 1, "r2": 4, "r": 4, "model": "llama-2-7b"}),
+            Try("4, 16, 4 on llama-2-7b", {"r1": 4, "r2": 16, "r": 4, "model": "llama-2-7b"}),
+            Try("4, 16, 4 on digits-vit", {"r1": 4, "r2": 16, "r": 4, "model": "digits-vit"}),
+        ),
         view="bill",
     ),
 )
 
+_SETS = (
+    (2, 8, 4),
+    (4, 4, 8),
+    (1, 8, 2),
+    (8, 8, 4),
+    (4, 16, 2),
+    (8, 2, 4),
+    (2, 4, 4),
+    (16, 16, 2),
+    (1, 4, 8),
+    (4, 32, 1),
+    (16, 4, 2),
+    (2, 2, 6),
+)
+"""The configurations that are asked for."""
 
-def ask(seed: int, values: Values) -> Question:
-    """How many parameters has a configuration, told what LoRA costs on the same layers?"""
+
+def question(seed: int, values: Values) -> Question:
+    """The parameters of a configuration, given those of LoRA on the same layers."""
     rng = np.random.default_rng([seed, 3])
     large = [name for name in MODELS if not find_model(name).embedded]
     model = large[int(rng.integers(len(large)))]
-    c = Components(
-        *(int(n) for n in ((2, 8, 4), (4, 4, 8), (1, 8, 2), (8, 8, 4), (4, 16, 2), (8, 2, 4))[rng.integers(6)])
-    )
-    chosen, rank = layers(model), 8
+    c = Components(*_SETS[int(rng.integers(len(_SETS)))])
+    rank = (4, 8, 16)[int(rng.integers(3))]
+    chosen = layers(model)
     lora = num_params(chosen, Components(1, 1, rank))
+    ratio, inverse = c.r2 / c.r1, c.r1 / c.r2
 
     def explain(answer: float) -> str:
-        ratio, inverse = c.r2 / c.r1, c.r1 / c.r2
-        return (
-            f"LoRA pays out + in for each of its {rank}; this pays {ratio:g} · out + {inverse:g} · in for each "
-            f"of its {c.r}. "
-            f"On a square layer that is {c.r} · {ratio + inverse:g} = {c.r * (ratio + inverse):g} instead of "
-            f"{2 * rank}; the layers of this model are not all square, so that is only near. "
-            f"Exactly: **{answer:.4g} million** against LoRA's {lora / 1e6:.4g}. Bill: {bill(model, c).sentence}"
+        return TEXT.part(
+            "explanation",
+            rank=rank,
+            r=c.r,
+            ratio=f"{ratio:g}",
+            inverse=f"{inverse:g}",
+            mine=f"{c.r} · {ratio + inverse:g} = {c.r * (ratio + inverse):g}",
+            theirs=2 * rank,
+            answer=f"{answer:.4g}",
+            lora=f"{lora / 1e6:.4g}",
+            bill=bill(model, c).sentence,
         )
 
+    def hint(prediction: float, answer: float) -> str:
+        def near(count: float) -> bool:
+            return abs(prediction - count / 1e6) <= 0.06 * count / 1e6
+
+        if near(lora / rank * c.r):
+            return TEXT.part("hint: rank")
+        return TEXT.part("hint: product" if near(lora / rank * c.r * c.r1 * c.r2) else "hint: other")
+
     return Question(
-        prompt=(
-            f"On **{model}**, LoRA of rank {rank} on all linear layers trains **{lora / 1e6:.2f} million** parameters. "
-            f"How many millions does `r1` = {c.r1}, `r2` = {c.r2}, `r` = {c.r} train on the same layers?"
-        ),
+        prompt=TEXT.part("question", model=model, rank=rank, lora=f"{lora / 1e6:.2f}", r1=c.r1, r2=c.r2, r=c.r),
         answer=lambda: num_params(chosen, c) / 1e6,
         explain=explain,
+        hint=hint,
         code=(
             f"layers = select(find_model({model!r}), 'all-linear')\n"
             f"answer = num_params(layers, Components{c.as_tuple()}) / 1e6\nanswer"
@@ -206,19 +218,17 @@ def ask(seed: int, values: Values) -> Question:
 CHAPTER = Chapter(
     number=3,
     short="Counting",
-    title="Counting on a real model",
-    idea="Parameters depend on the ratio of r2 to r1, arithmetic on both, and rank on their product.",
+    prose=TEXT,
     minutes=7,
     controls=CONTROLS,
     pages=PAGES,
-    stage=stage,
-    ask=ask,
-    cover=cover,
+    draw=draw,
+    question=question,
+    draw_question=draw_question,
     setup=(
         "from cdka import Components\nfrom cdka.cost.adapter import (\n    TRAINING_BYTES_PER_PARAM, adapter_bytes, "
         "flops_per_token, "
         "forward_flops_per_token, num_params,\n)\nfrom cdka.models.catalogue import find_model\nfrom "
         "cdka.models.targets import select"
     ),
-    finish="You can price any configuration. Next: what makes one better than another of the same price.",
 )

@@ -1,4 +1,4 @@
-"""Chapter 3 as a picture: the two parts of the count, the map of counts, the bill."""
+"""The figures of chapter 3: the two parts of the count, the map of counts, the bill."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import charts, parts, theme, words
-from app.learn.bars import bars_html
+from app import charts, theme, widgets
+from app.learn.bars import Bar, bars_html
 from app.learn.course import Page, Question
+from cdka import formatting
 from cdka.components import Components
 from cdka.cost import adapter as cost
 from cdka.models.catalogue import find_model
@@ -48,7 +49,7 @@ def split(model: str, c: Components) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Bill:
-    """What training costs beside the activations. ``flops`` are per token."""
+    """The cost of training beside the activations. ``flops`` are per token."""
 
     params: int
     training_bytes: int
@@ -63,7 +64,7 @@ class Bill:
     def sentence(self) -> str:
         """The bill in one line."""
         return (
-            f"{words.size(self.training_bytes)} to train, {words.percent(self.flops / self.base_flops)} more "
+            f"{formatting.size(self.training_bytes)} to train, {formatting.percent(self.flops / self.base_flops)} more "
             f"arithmetic "
             "in the forward pass."
         )
@@ -85,29 +86,34 @@ def bill(model: str, c: Components) -> Bill:
     )
 
 
-def stage(values: dict[str, Any], page: Page) -> None:
+def draw(values: dict[str, Any], page: Page) -> None:
     """The figure beside the text."""
     c = Components(values["r1"], values["r2"], values["r"])
     model = values["model"]
     if page.view == "bill":
         _show_bill(model, c)
     elif page.view == "map":
-        parts.show(count_map(model, c))
+        widgets.html_block(count_map(model, c))
     else:
-        st.plotly_chart(count_bars(model, c), key="c3_bars", config=charts.PLOTLY_CONFIG,
-                        alt="Parameters in B and in A for every r1")  # fmt: skip
+        st.plotly_chart(
+            count_bars(model, c),
+            key="c3_bars",
+            config=charts.PLOTLY_CONFIG,
+            alt="Parameters in B and in A for every r1",
+        )
     _facts(model, c)
 
 
 def _facts(model: str, c: Components) -> None:
     params, base = cost.num_params(layers(model), c), find_model(model).base_params
-    parts.show(
-        f"{parts.chip_html(c)} {parts.count_html(params, 'parameters')} · {words.percent(params / base)} of {model} "
+    widgets.html_block(
+        f"{widgets.chip_html(c)} {widgets.count_html(params, 'parameters')} · "
+        f"{formatting.percent(params / base)} of {model} "
         f'<span class="cdka-quiet">(LoRA of rank {c.r}: '
-        f"{words.count(cost.num_params(layers(model), Components(1, 1, c.r)))})</span>"
+        f"{formatting.count(cost.num_params(layers(model), Components(1, 1, c.r)))})</span>"
     )
-    parts.caption(
-        f"{cost.num_modules(layers(model))} layers of {model} ({words.count(base)} parameters), shapes from its "
+    widgets.caption(
+        f"{cost.num_modules(layers(model))} layers of {model} ({formatting.count(base)} parameters), shapes from its "
         f"published "
         "configuration; counted by cdka.cost.adapter."
     )
@@ -120,21 +126,31 @@ def count_bars(model: str, c: Components) -> go.Figure:
     names = [str(r1) for r1 in RANGE]
     for column, (name, colour, pattern) in enumerate((("B", theme.R2, ""), ("A", theme.R1, "/"))):
         figure.add_bar(
-            x=names, y=counts[:, column], name=f"{name} part", marker={"color": colour, "pattern": {"shape": pattern}},
+            x=names,
+            y=counts[:, column],
+            name=f"{name} part",
+            marker={"color": colour, "pattern": {"shape": pattern}},
             hovertemplate=f"r1 %{{x}}: %{{y:,.0f}} parameters in the {name}<sub>i</sub><extra></extra>",
-        )  # fmt: skip
+        )
     totals = counts.sum(axis=1)
     for position, r1 in enumerate(RANGE):
-        mine = r1 == c.r1
+        mine, total = r1 == c.r1, formatting.count(float(totals[position]))
         figure.add_annotation(
-            x=position, y=float(totals[position]), text=f"<b>{words.count(float(totals[position]))}</b>" if mine
-            else words.count(float(totals[position])), showarrow=False, yshift=10,
-        )  # fmt: skip
+            x=position,
+            y=float(totals[position]),
+            text=f"<b>{total}</b>" if mine else total,
+            showarrow=False,
+            yshift=10,
+        )
         if mine:
             figure.add_shape(
-                type="rect", x0=position - 0.46, x1=position + 0.46, y0=0, y1=float(totals[position]),
+                type="rect",
+                x0=position - 0.46,
+                x1=position + 0.46,
+                y0=0,
+                y1=float(totals[position]),
                 line={"color": theme.ink(), "width": 2.5},
-            )  # fmt: skip
+            )
     figure.update_layout(
         barmode="stack",
         showlegend=True,
@@ -161,13 +177,15 @@ def count_map(model: str, c: Components) -> str:
             mark = "mine" if pair == c else "same" if params == mine else ""
             rank = pair.rank_bound(layer.out_features, layer.in_features)
             cells.append(
-                f'<td class="{mark}" style="--w:{strength:.0f}%"><b>{words.count(params)}</b><br>rank {rank:,}</td>'
+                f'<td class="{mark}" style="--w:{strength:.0f}%"><b>{formatting.count(params)}</b><br>rank {rank:,}'
+                "</td>"
             )
         rows.append(f'<tr><th scope="row"><span class="cdka-letter r2">r2</span> {r2}</th>{"".join(cells)}</tr>')
     head = "".join(f'<th scope="col"><span class="cdka-letter r1">r1</span> {r1}</th>' for r1 in RANGE)
     return (
-        f'<div class="learn-map"><table><caption>Parameters and rank of {layer.name} at r = {c.r}. Full frame: yours; '
-        f"dashed: the same price.</caption><tbody>{''.join(rows)}</tbody><tfoot><tr><td></td>{head}"
+        f'<div class="learn-map"><table><caption>Parameters of all of {model}; beneath, the rank that its {layer.name} '
+        f"can reach, at r = {c.r}. Full frame: yours; dashed: the same "
+        f"price.</caption><tbody>{''.join(rows)}</tbody><tfoot><tr><td></td>{head}"
         f"</tr></tfoot></table></div>"
     )
 
@@ -175,33 +193,33 @@ def count_map(model: str, c: Components) -> str:
 def _show_bill(model: str, c: Components) -> None:
     found = bill(model, c)
     st.markdown("**Memory, beside the activations**")
-    parts.show(
+    widgets.html_block(
         bars_html(
             [
-                ("Frozen model (bfloat16)", found.base_bytes, words.size(found.base_bytes), "full"),
-                ("Training this adapter", found.training_bytes, words.size(found.training_bytes), "kron"),
+                ("Frozen model (bfloat16)", found.base_bytes, formatting.size(found.base_bytes), "full"),
+                ("Training this adapter", found.training_bytes, formatting.size(found.training_bytes), "kron"),
                 (
                     "Training these layers in full",
                     found.full_training_bytes,
-                    words.size(found.full_training_bytes),
+                    formatting.size(found.full_training_bytes),
                     "full",
                 ),
             ]
         )
     )
     st.markdown("**Arithmetic per token, forward**")
-    parts.show(
+    widgets.html_block(
         bars_html(
             [
-                ("The model's own", found.base_flops, f"{words.count(found.base_flops)} FLOPs", "full"),
-                ("This adapter", found.flops, f"{words.count(found.flops)} FLOPs", "kron"),
+                ("The model's own", found.base_flops, f"{formatting.count(found.base_flops)} FLOPs", "full"),
+                ("This adapter", found.flops, f"{formatting.count(found.flops)} FLOPs", "kron"),
             ]
         )
     )
-    st.markdown(f"The saved adapter is a file of at most **{words.size(found.file_bytes)}**.")
+    st.markdown(f"The saved adapter is a file of at most **{formatting.size(found.file_bytes)}**.")
 
 
-def cover(question: Question, revealed: bool) -> None:
+def draw_question(question: Question, revealed: bool) -> None:
     """The exercise: the known count as a bar; the asked one appears when predicted."""
     draw = question.draw
     chosen, c = layers(draw["model"]), Components(draw["r1"], draw["r2"], draw["r"])
@@ -210,11 +228,11 @@ def cover(question: Question, revealed: bool) -> None:
     for s in chosen:
         shapes[s.out_features, s.in_features] += s.count
     table = "".join(f"<tr><td>{out:,} × {in_:,}</td><td>{n}</td></tr>" for (out, in_), n in shapes.items())
-    parts.show(
-        f'<div class="learn-question">{parts.chip_html(c)}<table><thead><tr><th>out × '
+    widgets.html_block(
+        f'<div class="learn-question">{widgets.chip_html(c)}<table><thead><tr><th>out × '
         f"in</th><th>layers</th></tr></thead>"
         f"<tbody>{table}</tbody></table></div>"
     )
-    rows = [(f"LoRA, rank {draw['rank']}", lora, words.count(lora), "full")]
-    rows.append(("This one", mine, words.count(mine), "kron") if revealed else ("This one", 0.0, "?", "kron"))
-    parts.show(bars_html(rows))
+    rows: list[Bar] = [(f"LoRA, rank {draw['rank']}", lora, formatting.count(lora), "full")]
+    rows.append(("This one", mine, formatting.count(mine), "kron") if revealed else ("This one", 0.0, "?", "kron"))
+    widgets.html_block(bars_html(rows))

@@ -1,12 +1,13 @@
-"""Chapter 1, the Kronecker product: its numbers and its exercise. Its figures are in ``figures``."""
+"""Chapter 1, the Kronecker product: its pages and its exercise."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from app.learn import prose
 from app.learn.board.matrices import short
-from app.learn.course import OURS, TEXTBOOK, Chapter, Control, Equation, Page, Question, Try, Values
-from app.learn.kronecker.figures import cover, stage
+from app.learn.course import CITED, OURS, TEXTBOOK, Chapter, Control, Equation, Question, Try, Values, page
+from app.learn.kronecker.figures import draw, draw_question
 from app.learn.kronecker.numbers import (
     A_SHAPE,
     B_SHAPE,
@@ -22,7 +23,10 @@ from app.learn.kronecker.numbers import (
     product_numbers,
     ranks,
     step_numbers,
-)  # fmt: skip
+    training_numbers,
+)
+
+TEXT = prose.read(__file__)
 
 CONTROLS = (
     Control(1, "B", "B", "matrix", ((1.0, 2.0), (0.0, -1.0)), parse=parse_matrix("B", B_SHAPE)),
@@ -30,7 +34,9 @@ CONTROLS = (
     Control(1, "x", "x", "matrix", ((1.0, 0.0, 2.0, -1.0, 1.0, 3.0),), parse=parse_matrix("x", X_SHAPE)),
     Control(1, "pick", "the picked entry", "matrix", (0, 5), parse=parse_pick),
     Control(1, "step", "How far to go", "buttons", STEPS[0], STEPS, views=("steps",)),
-    Control(1, "size", "Size n of the layer (n × n)", "slider", 256, SIZES, views=("cost",)),
+    Control(1, "fold1", "r1: rows of a block", "slider", 2, (1, 2, 4, 8), views=("fold",)),
+    Control(1, "fold2", "r2: cuts the columns", "slider", 2, (1, 2, 4, 8), views=("fold",)),
+    Control(1, "size", "Size n of the layer (n × n)", "slider", 256, SIZES, views=("cost", "layer")),
 )
 
 
@@ -45,36 +51,43 @@ def _arrays(values: Values) -> str:
 
 
 PAGES = (
-    Page(
-        title="One small matrix, repeated",
-        text="""
-Take two small matrices. Replace every entry of $B$ by *that entry times the whole of* $A$. The result is the
-[[Kronecker product]] $B \\otimes A$. ((textbook))
-
-**Drag any number** of $B$ or $A$ left or right (or click and type; arrow keys work too). Point at a cell of the
-product: the two numbers it is made of light up. **Click one** to pick it.
-
-One entry of $B$ steers a whole block. One entry of $A$ appears once in every block.
-""",
+    page(
+        TEXT,
+        "why",
+        code=lambda v: (
+            f"n = {v['size']}\nc = Components(r1=2, r2=8, r=1)\n"
+            "full = TRAINING_BYTES_PER_PARAM * n * n\nadapter = TRAINING_BYTES_PER_PARAM * c.num_params(n, n)\n"
+            "full, adapter"
+        ),
+        plot=lambda v: "bars('Bytes to train one layer', {'all of W': full, 'an adapter': adapter}, log=True)",
+        source=OURS,
+        focus=("size",),
+        equation=Equation(
+            r"\underbrace{y}_{\text{out}}=\underbrace{W}_{\text{out}\times\text{in}}\ \underbrace{x}_{\text{in}}",
+            lambda v: training_numbers(v["size"]),
+        ),
+        view="layer",
+    ),
+    page(
+        TEXT,
+        "product",
         code=lambda v: f"{_arrays(v)}\nK = delta_weight(A[None], B[None])\nassert np.allclose(K, np.kron(B, A))\nK",
+        plot=lambda v: "heat('B ⊗ A: every block is A times one entry of B', K)",
         source=TEXTBOOK,
         focus=("B", "A", "pick"),
-        equation=Equation(r"(B\otimes A)_{(i,k),\,(j,l)} = b_{ij}\,a_{kl}", lambda v: product_numbers(v)),
+        equation=Equation(r"(B\otimes A)_{(i,k),\,(j,l)} = b_{ij}\,a_{kl}", product_numbers),
         view="product",
     ),
-    Page(
-        title="Ten numbers fill twenty-four cells",
-        text="""
-You edit 4 + 6 numbers; the product has 24. That is why Kronecker adapters use it: **few numbers, large
-matrix**. ((paper))
-
-And unlike other ways of being small, it need not be of low [[rank]]: the ranks multiply. Two matrices of full
-rank make a product of full rank. ((textbook: the singular values of a product are all products of one of each))
-
-Make the two rows of $B$ equal and watch the rank of the product halve.
-""",
+    page(
+        TEXT,
+        "rank",
         code=lambda v: (
-            f"{_arrays(v)}\nnumerical_rank(B), numerical_rank(A), numerical_rank(delta_weight(A[None], B[None]))"
+            f"{_arrays(v)}\nprint('singular values of B', singular_values(B).round(3))\n"
+            "numerical_rank(B), numerical_rank(A), numerical_rank(delta_weight(A[None], B[None]))"
+        ),
+        plot=lambda v: (
+            "turn = np.linspace(0, 2 * np.pi, 100)\ncircle = np.array([np.cos(turn), np.sin(turn)])\n"
+            "lines('B turns the circle into an ellipse', {'circle': tuple(circle), 'B times it': tuple(B @ circle)})"
         ),
         source=TEXTBOOK,
         focus=("B", "A"),
@@ -86,44 +99,54 @@ Make the two rows of $B$ equal and watch the rank of the product halve.
             Try("Make the rows of B equal", {"B": ((1.0, 2.0), (1.0, 2.0))}),
             Try("Make B the identity", {"B": ((1.0, 0.0), (0.0, 1.0))}),
         ),
-        view="product",
+        view="ellipse",
     ),
-    Page(
-        title="Multiply without building it",
-        text="""
-To apply the product to a vector you never need the large matrix. Cut $x$ into rows: that is $X$. Multiply by
-$A^T$ on the right, then by $B$ on the left, and read the result row by row. ((textbook: the vec trick, with
-rows in place of columns))
-
-**Step through it**, and compare the last step with $(B\\otimes A)\\,x$ computed the long way. This is the
-[[factored forward]], the idea that every adapter in the Studio runs on, one line of PyTorch: `(B @ (x.view(n, r2,
--1) @ A.T)).flatten(1)`. ((ours: factored_forward against np.kron, below))
-""",
+    page(
+        TEXT,
+        "fold",
+        code=lambda v: (
+            "rng = np.random.default_rng(0)\nb, a = rng.standard_normal((4, 2)), rng.standard_normal((2, 3))\n"
+            "K = np.kron(b, a)\nR = rearrange(K, 2, 2)\n"
+            "assert np.allclose(R, np.outer(b.ravel(), a.ravel()))\nK.shape, R.shape, numerical_rank(R)"
+        ),
+        plot=lambda v: "heat('R(B ⊗ A): every row is a multiple of one row', R)",
+        source=CITED,
+        focus=("fold1", "fold2"),
+        equation=Equation(
+            r"R(B\otimes A)=\operatorname{vec}(B)\,\operatorname{vec}(A)^T",
+            lambda v: (
+                rf"{16 * v['fold2'] // v['fold1']}\times {16 * v['fold1'] // v['fold2']}:\quad "
+                rf"B\ \text{{has}}\ {16 // v['fold1']}\times {v['fold2']},\ "
+                rf"A\ \text{{has}}\ {v['fold1']}\times {16 // v['fold2']}"
+            ),
+        ),
+        view="fold",
+    ),
+    page(
+        TEXT,
+        "steps",
         code=lambda v: (
             f"{_arrays(v)}\nX = x.reshape(2, 3)\ny = (B @ (X @ A.T)).ravel()\n"
             "assert np.allclose(y, np.kron(B, A) @ x)\n"
             "assert np.allclose(y, factored_forward(x[None], A[None], B[None])[0])\ny"
         ),
+        plot=lambda v: "bars('(B ⊗ A) x, entry by entry', {f'y{i + 1}': value for i, value in enumerate(y)})",
         source=TEXTBOOK,
         focus=("step", "x"),
-        equation=Equation(r"(B\otimes A)\,x=\operatorname{vec}\!\left(B\,X A^{T}\right)", lambda v: step_numbers(v)),
+        equation=Equation(r"(B\otimes A)\,x=\operatorname{vec}\!\left(B\,X A^{T}\right)", step_numbers),
         tries=(Try("Show all steps", {"step": "y"}),),
         view="steps",
     ),
-    Page(
-        title="Why it pays",
-        text="""
-On four rows the trick saves little: 20 multiplications instead of 24. On a real layer it saves nearly
-everything, and the large matrix never has to sit in memory. ((ours: counted by Components))
-
-**Move the size.** The bars are a layer of that size with two rows in $A$ (`r1` = 2) and eight columns in $B$
-(`r2` = 8). Chapter 3 counts a whole model like this.
-""",
+    page(
+        TEXT,
+        "cost",
         code=lambda v: (
             f"n = {v['size']}\nc = Components(r1=2, r2=8, r=1)\n"
-            "{'multiplications, full': n * n, 'multiplications, factored': c.flops_per_token(n, n) // 2,\n"
+            "full, factored = n * n, c.flops_per_token(n, n) // 2\n"
+            "{'multiplications, full': full, 'multiplications, factored': factored,\n"
             " 'numbers, full': n * n, 'numbers, factored': c.num_params(n, n)}"
         ),
+        plot=lambda v: "bars('Multiplications for one vector', {'full': full, 'factored': factored}, log=True)",
         source=OURS,
         focus=("size",),
         equation=Equation(
@@ -135,29 +158,50 @@ everything, and the large matrix never has to sit in memory. ((ours: counted by 
 )
 
 
-def ask(seed: int, values: Values) -> Question:
-    """Which number stands at a place of B (x) A? Small whole numbers, none of them zero."""
+def question(seed: int, values: Values) -> Question:
+    """Which number stands at a place of B (x) A? Small whole numbers, none of them zero; any block but the first."""
     rng = np.random.default_rng([seed, 1])
     B, A = (rng.choice([-3, -2, -1, 1, 2, 3, 4], size=shape).astype(float) for shape in (B_SHAPE, A_SHAPE))
-    place = int(rng.integers(2, 4)), int(rng.integers(3, 6))
+    block = divmod(int(rng.integers(1, B.size)), B.shape[1])
+    inside = divmod(int(rng.integers(A.size)), A.shape[1])
+    place = block[0] * A.shape[0] + inside[0], block[1] * A.shape[1] + inside[1]
     asked = {"B": tuple(map(tuple, B)), "A": tuple(map(tuple, A)), "pick": place}
+    row, column = place[0] + 1, place[1] + 1
 
     def explain(answer: float) -> str:
         (i, j), (k, m) = parts(*place)
-        b, a = entry(asked["B"], i, j), entry(asked["A"], k, m)
-        return (
-            f"Row {place[0] + 1}, column {place[1] + 1} lies in the block of $b_{{{i + 1}{j + 1}}}$ = "
-            f"{short(b)}; inside "
-            f"that block it is $a_{{{k + 1}{m + 1}}}$ = {short(a)}. Their product is **{short(answer)}**."
+        return TEXT.part(
+            "explanation",
+            row=row,
+            column=column,
+            answer=short(answer),
+            b_name=f"b_{{{i + 1}{j + 1}}}",
+            b=short(entry(asked["B"], i, j)),
+            a_name=f"a_{{{k + 1}{m + 1}}}",
+            a=short(entry(asked["A"], k, m)),
         )
 
+    def hint(prediction: float, answer: float) -> str:
+        K = kron(asked)
+        same_place = K[inside[0] :: A.shape[0], inside[1] :: A.shape[1]]
+        same_block = B[block] * A
+        if prediction == np.kron(A, B)[place]:
+            kind = "exchanged"
+        elif prediction == -answer:
+            kind = "sign"
+        elif prediction in same_place:
+            kind = "block"
+        elif prediction in same_block:
+            kind = "place"
+        else:
+            kind = "other"
+        return TEXT.part(f"hint: {kind}", **({"rows": 2, "columns": 3} if kind in ("block", "other") else {}))
+
     return Question(
-        prompt=(
-            f"The product is covered. Which number stands in **row {place[0] + 1}, column {place[1] + 1}** of "
-            "$B\\otimes A$? Find the block first, then the place inside it."
-        ),
+        prompt=TEXT.part("question", row=row, column=column),
         answer=lambda: float(kron(asked)[place]),
         explain=explain,
+        hint=hint,
         code=(
             f"B = np.array({B.tolist()})\nA = np.array({A.tolist()})\n"
             f"answer = delta_weight(A[None], B[None])[{place[0]}, {place[1]}]\nanswer"
@@ -171,16 +215,13 @@ def ask(seed: int, values: Values) -> Question:
 CHAPTER = Chapter(
     number=1,
     short="Kronecker product",
-    title="The Kronecker product",
-    idea="Two small matrices make a large one, and the large one never has to be built.",
-    minutes=6,
+    prose=TEXT,
+    minutes=7,
     controls=CONTROLS,
     pages=PAGES,
-    stage=stage,
-    ask=ask,
-    cover=cover,
-    setup="import numpy as np\n\nfrom cdka import Components\nfrom cdka.theory import delta_weight, "
-    "factored_forward, numerical_rank",
-    finish="You can find any entry of a Kronecker product, and apply one without building it. Next: what LoRA "
-    "has to do with it.",
+    draw=draw,
+    question=question,
+    draw_question=draw_question,
+    setup="import numpy as np\n\nfrom cdka import Components\nfrom cdka.cost.adapter import TRAINING_BYTES_PER_PARAM\n"
+    "from cdka.theory import delta_weight, factored_forward, numerical_rank, rearrange, singular_values",
 )

@@ -1,4 +1,4 @@
-"""The numbers of chapter 1, all from ``cdka.theory``: products, steps, ranks, costs of one small example."""
+"""The numbers of chapter 1, all from the library: products, steps, ranks, singular values, costs of a small example."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from app.learn.board.matrices import MOST, short
 from app.learn.course import Values
 from app.learn.markup import number
 from cdka.components import Components
+from cdka.cost.adapter import TRAINING_BYTES_PER_PARAM
 from cdka.errors import CdkaError
-from cdka.theory import delta_weight, factored_forward, numerical_rank
+from cdka.theory import delta_weight, factored_forward, numerical_rank, singular_values
 
 B_SHAPE, A_SHAPE, X_SHAPE = (2, 2), (2, 3), (1, 6)
 SHOWN = Components(r1=2, r2=8, r=1)
-"""What the bars of the last page count."""
+"""The components that the bars count."""
 STEPS = ("x", "X", "X Aᵀ", "B (X Aᵀ)", "y")
 SIZES = (16, 64, 256, 1024, 4096)
 
@@ -74,9 +75,28 @@ def parts(row: int, column: int) -> tuple[tuple[int, int], tuple[int, int]]:
     return (i, j), (k, m)
 
 
+def stretches(values: Values) -> tuple[float, float]:
+    """The singular values of B: the half axes of the ellipse that it makes of the unit circle."""
+    first, second = singular_values(np.array(values["B"]))
+    return float(first), float(second)
+
+
+def training_bytes(n: int) -> tuple[int, int]:
+    """The bytes that training one n x n layer takes: all of W, and the shown components."""
+    return TRAINING_BYTES_PER_PARAM * n * n, TRAINING_BYTES_PER_PARAM * SHOWN.num_params(n, n)
+
+
+def training_numbers(n: int) -> str:
+    """What is trained of one layer, as LaTeX."""
+    return (
+        rf"W:\ {number(n)}\cdot{number(n)}={number(n * n)}\ \text{{numbers}}\\ "
+        rf"\text{{adapter: }}{number(SHOWN.num_params(n, n))}\ \text{{numbers}}"
+    )
+
+
 @dataclass(frozen=True)
 class Steps:
-    """What the factored forward goes through: X, T = X A^T, Y = B T, and y as one row; ``direct`` is (B (x) A) x."""
+    """The steps of the factored forward: X, T = X A^T, Y = B T, and y as one row; ``direct`` is (B (x) A) x."""
 
     X: np.ndarray
     T: np.ndarray

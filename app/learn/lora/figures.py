@@ -1,20 +1,29 @@
-"""Chapter 2 as a picture: the factors to scale, the values of delta W, its singular values beside LoRA's."""
+"""The figures of chapter 2: the factors to scale, values and singular values of delta W, the pattern of U and V."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import charts, parts, theme, words
-from app.design.picture import option_svg
+from app import charts, theme, widgets
+from app.design.factor_drawing import option_svg
+from app.learn import covered
 from app.learn.course import Page, Question
-from cdka.components import Components
+from app.learn.gradient import real_gradient
+from app.learn.lora import pattern
+from app.learn.press import press
+from cdka import formatting
+from cdka.components import Components, divisors
+from cdka.errors import CdkaError
 from cdka.theory import delta_weight, kaiming_components, numerical_rank, singular_values
 
 OUT, IN = 48, 64
+FREE, PATTERN = "free numbers", "pattern"
+"""What the drawing of U and V shows."""
 
 
 def delta(c: Components, seed: int) -> np.ndarray:
@@ -26,7 +35,7 @@ def delta(c: Components, seed: int) -> np.ndarray:
 
 
 def measured_rank(c: Components, seed: int) -> int:
-    """How many singular values of such a delta W are not zero."""
+    """The number of singular values of such a delta W that are not zero."""
     return numerical_rank(delta(c, seed))
 
 
@@ -35,29 +44,67 @@ def lora_rank(c: Components) -> int:
     return c.num_params(OUT, IN) // Components(1, 1, 1).num_params(OUT, IN)
 
 
-def stage(values: dict[str, Any], page: Page) -> None:
+@lru_cache(maxsize=1)
+def cheapest_full_rank() -> Components:
+    """The configuration of full rank with the fewest parameters, among all that fit the layer."""
+    dimensions = [(r1, r2) for r1 in divisors(OUT) for r2 in divisors(IN)]
+    fitting = [Components(r1, r2, r) for r1, r2 in dimensions for r in range(1, 9)]
+    full = [c for c in fitting if c.rank_bound(OUT, IN) == min(OUT, IN)]
+    return min(full, key=lambda c: (c.num_params(OUT, IN), c.flops_per_token(OUT, IN)))
+
+
+def draw(values: dict[str, Any], page: Page) -> None:
     """The figure beside the text."""
     c = Components(values["r1"], values["r2"], values["r"])
+    if page.view == "pattern":
+        _pattern(Components(values["u1"], values["u2"], values["ur"]), free=values["show"] == FREE)
+        return
+    if page.view == "press":
+        press.show(Components(c.r1, c.r2, 1), "pattern", "c2_press")
+        widgets.caption(real_gradient().caption)
+        return
     matrix = delta(c, values["seed"])
-    _pair(option_svg(c, OUT, IN, lora_rank(c), "this layer"), c, numerical_rank(matrix))
+    _pair(option_svg(c, OUT, IN, lora_rank(c), "this layer"), c, numerical_rank(matrix), goal=page.id == "bound")
     figure = heatmap(matrix, c) if page.view == "matrix" else spectrum(c, values["seed"])
     alt = "Values of delta W" if page.view == "matrix" else "Singular values of delta W beside those of LoRA"
     st.plotly_chart(figure, key=f"c2_{page.view}", config=charts.PLOTLY_CONFIG, alt=alt)
 
 
-def _pair(picture: str, c: Components, rank: int | None) -> None:
-    """The drawing, and the numbers beside it; ``rank`` is None while it is asked for."""
+def _pattern(c: Components, *, free: bool) -> None:
+    rank = c.r * c.r1 * c.r2
+    if rank > pattern.MAX_RANK:
+        raise CdkaError(
+            f"the drawing has room for a rank r r1 r2 of at most {pattern.MAX_RANK}: got {rank:,} for {c}. "
+            "Lower r1, r2 or r."
+        )
+    widgets.html_block(pattern.pattern_svg(c, free=free))
+    params, all_free = c.num_params(pattern.OUT, pattern.IN), pattern.free_numbers(c)
+    widgets.html_block(
+        f"{widgets.chip_html(c)} <b>{params:,}</b> numbers make U and V of rank {rank}; a LoRA of rank {rank} has "
+        f"<b>{all_free:,}</b> free ones, {all_free / params:.3g} times as many."
+    )
+    widgets.caption(f"A layer of {pattern.OUT} × {pattern.IN}. Equal colours are equal numbers; white is zero.")
+
+
+def _pair(picture: str, c: Components, rank: int | None, *, goal: bool = False) -> None:
+    """The drawing, and the numbers beside it; ``rank`` is None while it is asked for. With ``goal``, how far this is
+    from the cheapest configuration of full rank."""
     left, right = st.container(key="learn-pair").columns([3, 2], gap="medium")
     with left:
-        parts.show(picture)
-    lora = lora_rank(c)
-    beside = f"LoRA of rank {lora} costs {lora * (OUT + IN):,}" if lora else "even LoRA of rank 1 costs more"
+        widgets.html_block(picture)
+    params, lora = c.num_params(OUT, IN), lora_rank(c)
+    beside = f"LoRA of rank {lora} costs {lora * (OUT + IN):,}" if lora else f"LoRA of rank 1 costs {OUT + IN:,}"
     found = "?" if rank is None else str(rank)
+    aim = ""
+    if goal and rank == min(OUT, IN):
+        least = cheapest_full_rank().num_params(OUT, IN)
+        aim = "full rank, and none is cheaper" if params == least else f"full rank; the cheapest costs {least:,}"
+        aim = f"<dt>{'Found' if params == least else 'Not yet'}</dt><dd>{aim}</dd>"
     with right:
-        parts.show(
-            f'{parts.chip_html(c)}<dl class="learn-facts">'
-            f"<dt>{parts.count_html(c.num_params(OUT, IN), 'parameters')}</dt><dd>{beside}</dd>"
-            f"<dt>rank <b>{found}</b> of {min(OUT, IN)}</dt><dd>singular values of ΔW that are not zero</dd></dl>"
+        widgets.html_block(
+            f'{widgets.chip_html(c)}<dl class="learn-facts">'
+            f"<dt>{widgets.count_html(params, 'parameters')}</dt><dd>{beside}</dd>"
+            f"<dt>rank <b>{found}</b> of {min(OUT, IN)}</dt><dd>singular values of ΔW that are not zero</dd>{aim}</dl>"
         )
 
 
@@ -65,14 +112,20 @@ def heatmap(matrix: np.ndarray, c: Components) -> go.Figure:
     """The values of delta W with the block boundaries."""
     most = float(np.abs(matrix).max())
     figure = charts.plotly(
-        f"ΔW: {words.plural(c.r, 'block')} repeated and summed" if c.r > 1 else "ΔW: one block repeated",
+        f"ΔW: {formatting.plural(c.r, 'block')} repeated and summed" if c.r > 1 else "ΔW: one block repeated",
         "input",
         "output",
         height=300,
     )
     scale = [[k / (len(theme.DIVERGING) - 1), colour] for k, colour in enumerate(theme.DIVERGING)]
-    figure.add_heatmap(z=matrix.astype(np.float32), zmin=-most, zmax=most, colorscale=scale, showscale=False,
-                       hovertemplate="output %{y}, input %{x}: %{z:.3f}<extra></extra>")  # fmt: skip
+    figure.add_heatmap(
+        z=matrix.astype(np.float32),
+        zmin=-most,
+        zmax=most,
+        colorscale=scale,
+        showscale=False,
+        hovertemplate="output %{y}, input %{x}: %{z:.3f}<extra></extra>",
+    )
     line = {"color": theme.ink(), "width": 1}
     for column in range(1, c.r2):
         figure.add_vline(x=column * IN / c.r2 - 0.5, line=line, opacity=0.55)
@@ -101,34 +154,46 @@ def spectrum(c: Components, seed: int) -> go.Figure:
         values = singular_values(delta(components, seed))
         values = values[values > 1e-9 * values[0]]
         figure.add_scatter(
-            x=np.arange(1, len(values) + 1, dtype=np.float32), y=(values / values[0]).astype(np.float32), name=name,
-            mode="lines+markers", line={"color": colour, "dash": dash, "width": 2},
+            x=np.arange(1, len(values) + 1, dtype=np.float32),
+            y=(values / values[0]).astype(np.float32),
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "dash": dash, "width": 2},
             marker={"symbol": symbol, "size": 7},
             hovertemplate=f"{name}, value %{{x}}: %{{y:.3f}}<extra></extra>",
-        )  # fmt: skip
+        )
         ours = components == c
         here = len(values) // 2 if ours else len(values) - 1  # above our curve, below that of LoRA
         figure.add_annotation(
-            x=here + 1, y=float(values[here] / values[0]), text=f"{name}: rank {len(values)}", showarrow=False,
-            yshift=12 if ours or here == 0 else -12, xshift=6, xanchor="left",
-        )  # fmt: skip
+            x=here + 1,
+            y=float(values[here] / values[0]),
+            text=f"{name}: rank {len(values)}",
+            showarrow=False,
+            yshift=12 if ours or here == 0 else -12,
+            xshift=6,
+            xanchor="left",
+        )
     figure.update_xaxes(range=[0, min(OUT, IN) + 1])
     figure.update_yaxes(range=[0, 1.12])
     return figure
 
 
-def cover(question: Question, revealed: bool) -> None:
+def draw_question(question: Question, revealed: bool) -> None:
     """The exercise: the shapes are shown, the singular values only afterwards."""
     draw = question.draw
     c = Components(draw["r1"], draw["r2"], draw["r"])
-    # the drawing tells the bound; before the reveal only the shapes are named
+    # the drawing names the bound; before the reveal only the shapes are named
     picture = option_svg(c, OUT, IN, lora_rank(c), "this layer") if revealed else _shapes(c)
     _pair(picture, c, measured_rank(c, draw["seed"]) if revealed else None)
     if revealed:
-        st.plotly_chart(spectrum(c, draw["seed"]), key="c2_answer", config=charts.PLOTLY_CONFIG,
-                        alt="Singular values of the asked configuration")  # fmt: skip
+        st.plotly_chart(
+            spectrum(c, draw["seed"]),
+            key="c2_answer",
+            config=charts.PLOTLY_CONFIG,
+            alt="Singular values of the asked configuration",
+        )
     else:
-        parts.show('<div class="learn-covered">The singular values appear when you have predicted.</div>')
+        covered.draw("Make your prediction to reveal the singular values.")
 
 
 def _shapes(c: Components) -> str:

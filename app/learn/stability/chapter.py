@@ -1,51 +1,71 @@
-"""Chapter 5, stability: its text and its exercise."""
+"""Chapter 5, stability: its pages and its exercise."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from app.learn.course import OURS, PAPER, Chapter, Control, Equation, Page, Question, Try, Values, seed_control
+from app.learn import evidence, prose
+from app.learn.course import CITED, CODE, OURS, Chapter, Control, Equation, Question, Try, Values, page, seed_control
+from app.learn.scoring import MAX_POINTS, by_ratio
 from app.learn.stability.figures import (
+    ASKED_R1,
+    ASKED_SIDE,
     DEMO,
     DEMO_SETTINGS,
     DEMO_STEPS,
     DEMO_TASK,
+    DRAWS,
     GROW,
+    INPUTS,
     LR,
     MODEL,
     RULES,
     SIDE,
     TEX,
+    TOKENS,
+    TOY,
+    TOY_ALPHA,
+    TOY_RATES,
     VALUES,
     configuration,
-    cover,
+    draw,
+    draw_question,
+    draws,
     growth,
     sizes,
-    stage,
-)  # fmt: skip
+)
+
+TEXT = prose.read(__file__)
+STUDIES = tuple(evidence.rate_studies()) or ("none",)
+PAPER_RULE = "1/√(r r2)"
+NEW = next(iter(INPUTS))
 
 CONTROLS = (
     Control(5, "grow", "What grows", "buttons", "r", GROW, views=("one", "rules")),
-    Control(5, "rule", "Scaling", "buttons", "none", tuple(RULES), views=("rules",)),
-    Control(5, "r1", "r1", "buttons", 1, (1, 4, 16), views=("one", "rules")),
-    Control(5, "seed", "Seed", "seed", 0, help=seed_control(5).help, views=("one", "rules")),
+    Control(5, "both", "What grows", "buttons", GROW[-1], GROW, views=("terms",)),
+    Control(5, "rule", "Scaling", "buttons", "1/r", tuple(RULES), views=("rules",)),
+    Control(5, "own", "Scaling", "buttons", PAPER_RULE, tuple(RULES), views=("terms",)),
+    Control(5, "inputs", "Inputs", "buttons", NEW, tuple(INPUTS), views=("terms",)),
+    Control(5, "r1", "r1", "buttons", 1, (1, 4, 16), views=("one", "rules", "terms")),
+    Control(5, "toy_lr", "Learning rate", "buttons", "0.003", TOY_RATES, views=("toy",)),
+    Control(5, "study", "Study", "select", STUDIES[0], STUDIES, views=("rates",)),
+    seed_control(5, ("one", "rules", "terms")),
 )
 
 
-def _code(v: Values) -> str:
-    pick = {"r": "1, k", "r2": "k, 1", "r and r2": "k, k"}[v["grow"]]
+def _code(grow: str, r1: int, seed: int, source: str = "") -> str:
+    pick = {"r": "1, k", "r2": "k, 1", "r and r2": "k, k"}[grow]
     return (
-        f"configurations = [Components({v['r1']}, {pick}) for k in {VALUES}]\n"
+        f"values = {VALUES}\nconfigurations = [Components({r1}, {pick}) for k in values]\n"
         f"rows = stability_experiment(configurations, out_features={SIDE}, in_features={SIDE}, lr={LR}, "
-        f"seed={v['seed']})\n"
-        "{rule: [round(row.output_rms * 1e3, 2) for row in rows if row.rule == rule] for rule in "
-        "('none', 'r', 'sqrt_r', 'sqrt_r_r2')}"
+        f"seed={seed}{source})\n"
+        "sizes = {rule: [row.output_rms for row in rows if row.rule == rule] for rule in "
+        "('none', 'r', 'sqrt_r', 'sqrt_r_r2')}\n"
+        "{rule: round(row[-1] / row[0], 2) for rule, row in sizes.items()}"
     )
 
 
-def _range(v: Values, rule: str) -> str:
-    found = sizes(v["grow"], v["r1"], v["seed"])[rule]
-    return rf"{_power(found[0])}\to{_power(found[-1])}:\ \times {growth(v['grow'], v['r1'], v['seed'], rule):.2g}"
+_SIZES = "lines('Output after one step', {rule: (values, row) for rule, row in sizes.items()}, log=True)"
 
 
 def _power(value: float) -> str:
@@ -53,60 +73,52 @@ def _power(value: float) -> str:
     return rf"{mantissa}\cdot10^{{{int(exponent)}}}"
 
 
-def _scalings(v: Values) -> str:
-    last = configuration(v["grow"], VALUES[-1], v["r1"])
-    rule = RULES[v["rule"]]
+def _range(grow: str, v: Values, rule: str, inputs: str | None = None) -> str:
+    found = sizes(grow, v["r1"], v["seed"], inputs)[rule]
+    times = growth(grow, v["r1"], v["seed"], rule, inputs=inputs)
+    return rf"{_power(found[0])}\to{_power(found[-1])}:\ \times {times:.2g}"
+
+
+def _scalings(grow: str, v: Values, rule: str, inputs: str | None = None) -> str:
+    last = configuration(grow, VALUES[-1], v["r1"])
     name = (
         r"\text{none}"
         if rule == "none"
         else TEX[rule].replace(r"<r>\,<r2>", rf"<r:{last.r}>\cdot <r2:{last.r2}>").replace("<r>", f"<r:{last.r}>")
     )
-    return rf"{name}={last.scaling(1.0, rule):.3g}\\ {_range(v, rule)}"
+    return rf"{name}={last.scaling(1.0, rule):.3g}\\ {_range(grow, v, rule, inputs)}"
 
 
 PAGES = (
-    Page(
-        title="The first step sets the size",
-        text="""
-All $B_i$ start at zero, so the first step makes all of $\\Delta W$. Adam divides each [[gradient]] by its own
-size, so every number in $B_i$ moves by about the [[learning rate]], whatever the gradient is.
-((cited: Kingma and Ba, Adam, 2015))
-
-So the size of the first output does not depend on the problem. It depends on **how many terms are added up**:
-`r` components, and `r2` columns in each.
-
-The figure takes one such step and measures the [[RMS]] of what the adapter adds to the output. ((ours:
-stability_experiment)) **Let `r` grow, then `r2`.**
-""",
-        code=_code,
+    page(
+        TEXT,
+        "size",
+        code=lambda v: _code(v["grow"], v["r1"], v["seed"]),
+        plot=lambda v: _SIZES,
         source=OURS,
         focus=("grow",),
         equation=Equation(
             r"B_i\leftarrow -\,\text{lr}\cdot\operatorname{sign}\!\left(\tfrac{\partial L}{\partial B_i}\right)",
-            lambda v: rf"\text{{lr}}=10^{{-3}},\ \text{{RMS of the output:}}\\ {_range(v, 'none')}",
+            lambda v: rf"\text{{lr}}=10^{{-3}},\ \text{{RMS of the output:}}\\ {_range(v['grow'], v, 'none')}",
         ),
-        tries=(Try("Both at once", {"grow": "r and r2"}),),
+        tries=(
+            Try("r grows", {"grow": "r"}),
+            Try("r2 grows", {"grow": "r2"}),
+            Try("Both grow", {"grow": "r and r2"}),
+        ),
         view="one",
     ),
-    Page(
-        title="LoRA's two answers",
-        text="""
-The original LoRA divides by `r`. ((cited: Hu et al., 2021)) **Choose 1/r** with `r` growing: now the output
-*shrinks*, by a factor of eight. The more you pay, the less your adapter says at first. ((ours:
-stability_experiment))
-
-[[rsLoRA]] divides by $\\sqrt r$ instead. ((cited: Kalajdzievski, 2023)) **Choose 1/√r**: flat. The terms point
-in random directions, so $r$ of them add up to $\\sqrt r$, not to $r$.
-
-Now **let `r2` grow** under 1/√r. LoRA has no `r2`, so its rule knows nothing of it.
-""",
-        code=_code,
-        source=OURS,
+    page(
+        TEXT,
+        "lora",
+        code=lambda v: _code(v["grow"], v["r1"], v["seed"]),
+        plot=lambda v: _SIZES,
+        source=CITED,
         focus=("rule", "grow"),
         equation=Equation(
             r"\text{scaling}=\alpha\cdot\Big\{1,\ \tfrac{1}{<r>},\ \tfrac{1}{\sqrt{<r>}},\ \tfrac{1}{\sqrt{<r>\,"
             r"<r2>}}\Big\}",
-            _scalings,
+            lambda v: _scalings(v["grow"], v, RULES[v["rule"]]),
         ),
         tries=(
             Try("1/r, r grows", {"rule": "1/r", "grow": "r"}),
@@ -115,49 +127,60 @@ Now **let `r2` grow** under 1/√r. LoRA has no `r2`, so its rule knows nothing 
         ),
         view="rules",
     ),
-    Page(
-        title="Count all the terms",
-        text="""
-One output number of an adapter is a sum over `r` · `r2` products of random sign. So it grows like
-$\\sqrt{r\\,r_2}$, and the paper divides by exactly that: [[scaling]] = [[alpha]] / √(`r` `r2`). ((paper: its
-training stabilisation))
-
-**Choose it and let everything grow.** The line stays level. `r1` has no part in it: it only says how many
-outputs share the same $B_i$. **Try `r1` = 16.**
-
-With `r1` = 1 the line bends up at its far right end, to about twice. ((ours: stability_experiment)) There, 64
-components share a space of `r1` · in / `r2` = 8 dimensions, and can no longer point in independent directions.
-Real settings stay well below that.
-
-What you gain is that one learning rate fits all settings, so that you compare designs and not luck with the
-learning rate.
-""",
+    page(
+        TEXT,
+        "terms",
         code=lambda v: (
-            _code(v)
-            + f"\n\nsame = stability_experiment(EXPERIMENT, ['sqrt_r_r2'], {SIDE}, {SIDE}, lr={LR}, seed={v['seed']})\n"
-            "sizes = [row.output_rms for row in same]\nassert max(sizes) < 2 * min(sizes)"
+            f"inputs = {INPUTS[v['inputs']]!r}\n"
+            + _code(v["both"], v["r1"], v["seed"], f", gradient_tokens={TOKENS}, inputs=inputs")
         ),
-        source=PAPER,
-        focus=("rule", "r1"),
-        equation=Equation(r"\text{scaling}=\frac{\alpha}{\sqrt{<r>\,<r2>}}", _scalings),
-        tries=(Try("1/√(r r2), both grow", {"rule": "1/√(r r2)", "grow": "r and r2"}),),
-        view="rules",
+        plot=lambda v: _SIZES,
+        source=CODE,
+        focus=("inputs", "own", "both", "r1"),
+        equation=Equation(
+            r"\text{scaling}=\frac{\alpha}{\sqrt{<r>\,<r2>}}",
+            lambda v: _scalings(v["both"], v, RULES[v["own"]], v["inputs"]),
+        ),
+        tries=(
+            Try("New inputs", {"inputs": NEW, "own": PAPER_RULE, "both": "r and r2", "r1": 4}),
+            Try("The training batch", {"inputs": "the training batch", "own": PAPER_RULE, "both": "r and r2", "r1": 4}),
+        ),
+        view="terms",
     ),
-    Page(
-        title="Does it matter in a real run?",
-        text=f"""
-The model *digits-vit* reads upright digits: 97 % right. ((ours: the first point of the runs beside)) Two
-adapters with `r1` = {DEMO.r1}, `r2` = {DEMO.r2}, `r` = {DEMO.r} go on training it on the task that it already
-knows. Nothing is left to learn; a careful method would leave it alone.
-
-One run divides by √({DEMO.r2} · {DEMO.r}) = {(DEMO.r2 * DEMO.r) ** 0.5:.0f}, the other by nothing. All else is
-equal: alpha {DEMO_SETTINGS["alpha"]:g}, learning rate {DEMO_SETTINGS["lr"]:g}, data order, seed.
-
-**Train them**: some seconds each on a CPU. Without the factor the loss shoots past that of pure guessing: the run
-diverges. ((ours: seeds 0 to 2, under test)) It does not run off to infinity, since layer norms keep what reaches
-the last layer at one size and Adam's steps are bounded; so it may climb back, from far worse than where it began.
-Both are ordinary [[run|runs]], kept with all others: change things in Fine-tune and see.
-""",
+    page(
+        TEXT,
+        "toy",
+        code=lambda v: (
+            "c, rule, alpha, lr = Components({}), 'sqrt_r_r2', {}, {}\n".format(
+                ", ".join(map(str, TOY.as_tuple())), TOY_ALPHA, v["toy_lr"]
+            )
+            + TOY_CODE
+        ),
+        plot=lambda v: "lines('Validation accuracy', {rule: (range(0, 151, 5), accuracies)})",
+        source=OURS,
+        focus=("toy_lr",),
+        equation=Equation(
+            r"\Delta W\ \text{after one step}\ \propto\ \text{lr}\cdot\text{scaling}",
+            lambda v: (
+                rf"{v['toy_lr']}\cdot\frac{{{TOY_ALPHA:g}}}{{\sqrt{{<r:{TOY.r}>\cdot <r2:{TOY.r2}>}}}}="
+                rf"{float(v['toy_lr']) * TOY.scaling(TOY_ALPHA):.3g}\quad\text{{or}}\quad "
+                rf"{v['toy_lr']}\cdot {TOY_ALPHA:g}="
+                rf"{float(v['toy_lr']) * TOY_ALPHA:.3g}"
+            ),
+        ),
+        view="toy",
+    ),
+    page(
+        TEXT,
+        "runs",
+        fields={
+            "r1": DEMO.r1,
+            "r2": DEMO.r2,
+            "r": DEMO.r,
+            "root": f"{(DEMO.r2 * DEMO.r) ** 0.5:.0f}",
+            "alpha": f"{DEMO_SETTINGS['alpha']:g}",
+            "lr": f"{DEMO_SETTINGS['lr']:g}",
+        },
         code=lambda v: (
             f"specs = [\n    spec_for({MODEL!r}, {DEMO_TASK!r}, components={str(DEMO)!r}, scaling_rule=rule, "
             f"steps={DEMO_STEPS},\n            seed=0, **{DEMO_SETTINGS!r})\n"
@@ -167,81 +190,178 @@ Both are ordinary [[run|runs]], kept with all others: change things in Fine-tune
             "    store = Store()\n    run_ids = store.submit(specs)\n    wait(store, run_ids)\n"
             "    print(store.frame(run_ids)[['label', 'status', 'test/accuracy']])"
         ),
+        plot=lambda v: "bars('Scaling of the two runs', {spec.scaling_rule: spec.scaling for spec in specs})",
         source=OURS,
         view="runs",
     ),
+    page(
+        TEXT,
+        "rates",
+        code=lambda v: (
+            f"report = (assets_dir() / 'studies' / {v['study'] + '.md'!r}).read_text(encoding='utf-8')\n"
+            "rows = re.findall(r'^\\| (.+?) · lr ([\\d.]+) \\| [\\d,]+ \\| ([\\d.]+) ', report, re.M)\n"
+            "designs = {}\nfor design, lr, accuracy in rows:\n"
+            "    designs.setdefault(design, []).append((float(lr), float(accuracy)))\n"
+            "{design: max(row, key=lambda point: point[1]) for design, row in designs.items()}"
+        ),
+        plot=lambda v: (
+            "lines('Test accuracy against learning rate', {d: tuple(zip(*sorted(row))) for d, row in designs.items()})"
+        ),
+        source=OURS,
+        focus=("study",),
+        view="rates",
+    ),
 )
 
+TOY_CODE = """\
+from cdka.tasks import digits
 
-ASKED = 16
-"""How far the numbers grow in the exercise."""
+rng = np.random.default_rng(0)
+rows = digits.table()
+parts = {split: rows[rows['split'] == split] for split in ('train', 'validation')}
+labels = {k: v['label'].to_numpy() for k, v in parts.items()}
+upright = {k: (2 * digits.images(v).reshape(len(v), -1) - 1, labels[k]) for k, v in parts.items()}
+shifted = {k: (2 * digits.shift(digits.images(v)).reshape(len(v), -1) - 1, labels[k]) for k, v in parts.items()}
 
 
-def ask(seed: int, values: Values) -> Question:
-    """By how much does the output grow from 1 to 16 under a rule? Measured by the experiment."""
+def slopes(x, y, W, head):  # mean cross-entropy of softmax(head relu(W x)): its gradients for W and head
+    hidden = np.maximum(x @ W.T, 0)
+    odds = np.exp(hidden @ head.T - (hidden @ head.T).max(axis=1, keepdims=True))
+    error = odds / odds.sum(axis=1, keepdims=True)
+    error[np.arange(len(y)), y] -= 1
+    error /= len(y)
+    return ((error @ head) * (hidden > 0)).T @ x, error.T @ hidden
+
+
+def adam(arrays, gradients, state, lr):
+    for k, (a, g) in enumerate(zip(arrays, gradients)):
+        m, s, t = state.get(k, (0 * a, 0 * a, 0))
+        m, s, t = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g * g, t + 1
+        state[k] = m, s, t
+        a -= lr * (m / (1 - 0.9**t)) / (np.sqrt(s / (1 - 0.999**t)) + 1e-8)
+
+
+W, head, state = rng.standard_normal((64, 64)) * 0.18, rng.standard_normal((10, 64)) * 0.125, {}
+for _ in range(150):  # the base learns the upright digits
+    batch = rng.integers(900, size=128)
+    adam([W, head], slopes(upright['train'][0][batch], upright['train'][1][batch], W, head), state, 0.01)
+
+A, B, state = kaiming_components(c, 64, rng), np.zeros(c.shapes(64, 64)[1]), {}
+s, accuracies = c.scaling(alpha, rule), []
+x, y = shifted['validation']
+for step in range(151):
+    if step % 5 == 0:
+        adapted = W + delta_weight(A, B, s)
+        accuracies.append(np.mean(np.argmax(np.maximum(x @ adapted.T, 0) @ head.T, axis=1) == y))
+    batch = rng.integers(900, size=64)
+    G = slopes(shifted['train'][0][batch], shifted['train'][1][batch], W + delta_weight(A, B, s), head)[0]
+    R = s * rearrange(G, c.r1, c.r2)
+    of_A = (B.reshape(c.r, -1) @ R).reshape(A.shape)
+    of_B = (R @ A.reshape(c.r, -1).T).T.reshape(B.shape)
+    adam([A, B], [of_A, of_B], state, lr)
+accuracies[-1]"""
+"""The same network as ``app.learn.toy``, in one cell."""
+
+ASKED = (4, 8, 16, 32)
+KINDS = (
+    ("r2", "sqrt_r"),
+    ("r and r2", "sqrt_r"),
+    ("r", "none"),
+    ("r2", "none"),
+    ("r and r2", "none"),
+    ("r2", "sqrt_r_r2"),
+    ("r", "sqrt_r"),
+    ("r", "r"),
+    ("r and r2", "r"),
+)
+"""How far the numbers grow in the exercise, what grows, and the rule."""
+TOLERANCE = 0.10
+
+
+def question(seed: int, values: Values) -> Question:
+    """The factor by which the output grows under a rule, the mean of many random draws of the experiment."""
     rng = np.random.default_rng([seed, 5])
-    grow, rule = (
-        ("r2", "sqrt_r"),
-        ("r and r2", "sqrt_r"),
-        ("r", "none"),
-        ("r and r2", "none"),
-        ("r2", "sqrt_r_r2"),
-        ("r", "r"),
-    )[int(rng.integers(6))]
+    grow, rule = KINDS[int(rng.integers(len(KINDS)))]
+    top = ASKED[int(rng.integers(len(ASKED)))]
     named = {value: key for key, value in RULES.items()}[rule].replace("none", "no scaling at all")
     what = {
-        "r": "`r` grows from 1 to 16",
-        "r2": "`r2` grows from 1 to 16",
-        "r and r2": "`r` and `r2` both grow from 1 to 16",
+        "r": f"`r` grows from 1 to {top}",
+        "r2": f"`r2` grows from 1 to {top}",
+        "r and r2": f"`r` and `r2` both grow from 1 to {top}",
     }[grow]
+    last = configuration(grow, top, ASKED_R1)
+    terms, factor = last.r * last.r2, last.scaling(1.0, rule)
+
+    def measured() -> np.ndarray:
+        return draws(grow, rule, top, seed)
+
+    def points(prediction: float, answer: float) -> int:
+        found = measured()
+        spread = 2.0 * float(found.std(ddof=1)) / DRAWS**0.5
+        off = abs(prediction - answer)
+        return MAX_POINTS if off <= max(spread, TOLERANCE * answer) else by_ratio(prediction, answer)
 
     def explain(answer: float) -> str:
-        last = configuration(grow, ASKED, 1)
-        terms = last.r * last.r2
-        return (
-            f"The number of terms grows {terms} times, so the sum grows about √{terms} = {terms**0.5:.0f} "
-            f"times. The rule multiplies by "
-            f"{last.scaling(1.0, rule):.3g}. Together {terms**0.5 * last.scaling(1.0, rule):.3g}; measured "
-            f"**{answer:.3g}** "
-            "(one Adam step takes the sign of the gradient, which is not quite random)."
+        found = measured()
+        return TEXT.part(
+            "explanation",
+            terms=terms,
+            root=f"{terms**0.5:.3g}",
+            factor=f"{factor:.3g}",
+            together=f"{terms**0.5 * factor:.3g}",
+            answer=f"{answer:.3g}",
+            draws=DRAWS,
+            low=f"{found.min():.3g}",
+            high=f"{found.max():.3g}",
         )
 
+    def hint(prediction: float, answer: float) -> str:
+        def near(value: float) -> bool:
+            return prediction > 0 and abs(np.log(prediction / value)) < 0.12
+
+        if near(1 / answer) and not near(answer):
+            return TEXT.part("hint: inverse")
+        if near(terms) or near(terms * factor):
+            return TEXT.part("hint: terms")
+        return TEXT.part("hint: rule" if near(terms**0.5) else "hint: other")
+
     return Question(
-        prompt=(
-            f"With **{named}**, {what}, all else 1. **By what factor does the output of the first step "
-            f"change?** Above 1 it grows, below 1 it "
-            "shrinks. Measured once, with this question's number as seed; within 25 % counts as close."
-        ),
-        answer=lambda: float(f"{growth(grow, 1, seed, rule, ASKED):.3g}"),
+        prompt=TEXT.part("question", rule=named, what=what, draws=DRAWS, r1=ASKED_R1),
+        answer=lambda: float(f"{measured().mean():.3g}"),
         explain=explain,
+        hint=hint,
+        points=points,
         code=(
-            f"small, large = Components(*{configuration(grow, 1, 1).as_tuple()}), "
-            f"Components(*{configuration(grow, ASKED, 1).as_tuple()})\n"
-            f"rows = stability_experiment([small, large], [{rule!r}], {SIDE}, {SIDE}, lr={LR}, seed={seed})\n"
-            "answer = float(f'{rows[1].output_rms / rows[0].output_rms:.3g}')\nanswer"
+            f"small = Components(*{configuration(grow, 1, ASKED_R1).as_tuple()})\n"
+            f"large = Components(*{last.as_tuple()})\n"
+            "ratios = []\n"
+            f"for draw in range({DRAWS}):\n"
+            f"    first, second = stability_experiment([small, large], [{rule!r}], {ASKED_SIDE}, "
+            f"{ASKED_SIDE}, lr={LR}, "
+            f"seed={seed} + 10_000 * draw)\n"
+            "    ratios.append(second.output_rms / first.output_rms)\n"
+            "answer = float(f'{np.mean(ratios):.3g}')\nanswer"
         ),
         unit="times",
         whole=False,
         high=1e4,
-        draw={"grow": grow, "rule": rule, "r1": 1, "seed": seed},
+        draw=(grow, rule, top, seed),
     )
 
 
 CHAPTER = Chapter(
     number=5,
     short="Stability",
-    title="Stability",
-    idea="The first step adds up r times r2 terms of random sign; dividing by the root of that keeps every "
-    "setting at one size.",
-    minutes=8,
+    prose=TEXT,
+    minutes=11,
     controls=CONTROLS,
     pages=PAGES,
-    stage=stage,
-    ask=ask,
-    cover=cover,
+    draw=draw,
+    question=question,
+    draw_question=draw_question,
     setup=(
-        "from cdka import Components\nfrom cdka.runs.resolve import spec_for\nfrom cdka.theory import "
-        "EXPERIMENT, stability_experiment"
+        "import re\n\nimport numpy as np\n\nfrom cdka import Components\nfrom cdka.paths import assets_dir\n"
+        "from cdka.runs.resolve import spec_for\n"
+        "from cdka.theory import delta_weight, kaiming_components, rearrange, stability_experiment"
     ),
-    finish="You know why the scaling is what it is. Next: design one yourself and let it run.",
 )

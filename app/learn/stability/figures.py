@@ -1,4 +1,4 @@
-"""Chapter 5 as a picture: the output after one Adam step as r and r2 grow, by rule; and two real runs."""
+"""The figures of chapter 5: the output after one Adam step, by rule; trainings to watch; two real runs; rates."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import charts, parts, words
-from app.learn import live
+from app import charts, theme, widgets
+from app.learn import covered, evidence, live
 from app.learn.course import Page, Question
+from app.learn.player import player
+from app.learn.toy import Training
+from cdka import formatting
 from cdka.components import Components
 from cdka.models.catalogue import find_model
 from cdka.runs.metrics import EVAL_ACCURACY, TRAIN_LOSS
@@ -35,12 +38,21 @@ TEX = {
 }
 GROW = ("r", "r2", "r and r2")
 LOOK = {
-    "none": ("#D55E00", "solid", "triangle-up"),
-    "r": ("#CC79A7", "dot", "diamond"),
-    "sqrt_r": ("#7A7F87", "dash", "square"),
-    "sqrt_r_r2": ("#009E73", "solid", "circle"),
+    "none": (theme.R1, "solid", "triangle-up"),
+    "r": (theme.LOKR, "dot", "diamond"),
+    "sqrt_r": (theme.LORA, "dash", "square"),
+    "sqrt_r_r2": (theme.R, "solid", "circle"),
 }
 LR = 1e-3
+TOKENS = 16
+"""The tokens that make the gradient where the batch matters."""
+INPUTS = {"new inputs": "new", "the training batch": "batch"}
+"""Name on the button: its name in ``cdka.theory.stability``."""
+DRAWS, ASKED_SIDE, ASKED_R1 = 32, 256, 16
+"""The exercise: random draws, the side of the layer, and r1, large enough that no component lacks room."""
+TOY, TOY_ALPHA = Components(4, 16, 8), 16.0
+TOY_ARMS = (("with 1/√(r r2)", "sqrt_r_r2"), ("without", "none"))
+TOY_RATES = ("0.001", "0.003", "0.01", "0.03", "0.1")
 
 
 def configuration(grow: str, value: int, r1: int) -> Components:
@@ -48,70 +60,190 @@ def configuration(grow: str, value: int, r1: int) -> Components:
     return Components(r1, value if grow != "r" else 1, value if grow != "r2" else 1)
 
 
-@st.cache_data(max_entries=128, show_spinner=False)
-def sizes(grow: str, r1: int, seed: int) -> dict[str, np.ndarray]:
-    """Output RMS after one Adam step for every value and rule: arrays like VALUES."""
+@st.cache_data(max_entries=256, show_spinner=False)
+def sizes(grow: str, r1: int, seed: int, inputs: str | None = None) -> dict[str, np.ndarray]:
+    """Output RMS after one Adam step for every value and rule: arrays like VALUES.
+
+    ``inputs`` None: a gradient without structure and new inputs. Else the gradient is that of TOKENS tokens, and the
+    inputs are new ones or that batch.
+    """
     configurations = [configuration(grow, value, r1) for value in VALUES]
-    rows = stability_experiment(configurations, RULES.values(), SIDE, SIDE, alpha=1.0, lr=LR, seed=seed)
+    rows = stability_experiment(
+        configurations,
+        RULES.values(),
+        SIDE,
+        SIDE,
+        alpha=1.0,
+        lr=LR,
+        seed=seed,
+        gradient_tokens=None if inputs is None else TOKENS,
+        inputs="new" if inputs is None else INPUTS[inputs],
+    )
     return {
         rule: np.array([row.output_rms for row in rows if row.rule == rule], dtype=np.float32)
         for rule in RULES.values()
     }
 
 
-def growth(grow: str, r1: int, seed: int, rule: str, top: int = VALUES[-1]) -> float:
-    """How many times larger the output is at ``top`` than at 1."""
-    found = sizes(grow, r1, seed)[rule]
+def growth(grow: str, r1: int, seed: int, rule: str, top: int = VALUES[-1], inputs: str | None = None) -> float:
+    """The output at ``top`` divided by that at 1."""
+    found = sizes(grow, r1, seed, inputs)[rule]
     return float(found[VALUES.index(top)] / found[0])
 
 
-def stage(values: dict[str, Any], page: Page) -> None:
+@st.cache_data(max_entries=256, show_spinner=False)
+def draws(grow: str, rule: str, top: int, seed: int) -> np.ndarray:
+    """The growth from 1 to ``top`` for each of DRAWS random draws of gradient, A and inputs."""
+    small, large = configuration(grow, 1, ASKED_R1), configuration(grow, top, ASKED_R1)
+    ratios = []
+    for draw in range(DRAWS):
+        first, second = stability_experiment(
+            [small, large], [rule], ASKED_SIDE, ASKED_SIDE, lr=LR, seed=seed + 10_000 * draw
+        )
+        ratios.append(second.output_rms / first.output_rms)
+    return np.array(ratios)
+
+
+def draw(values: dict[str, Any], page: Page) -> None:
     """The figure beside the text."""
     if page.view == "runs":
         real_runs()
         return
-    rule = RULES[values["rule"]] if page.view == "rules" else "none"
-    shown = list(RULES.values()) if page.view == "rules" else ["none"]
-    figure = chart(values["grow"], values["r1"], values["seed"], shown, rule)
+    if page.view == "rates":
+        rates(values["study"])
+        return
+    if page.view == "toy":
+        lr = float(values["toy_lr"])
+        player("c5", lr, lambda: [(name, Training(TOY, rule=rule, alpha=TOY_ALPHA, lr=lr)) for name, rule in TOY_ARMS])
+        widgets.caption(
+            f"A network of 64 × 64 and 10 × 64, batches of 64 digits, r1 {TOY.r1}, r2 {TOY.r2}, r {TOY.r}, alpha "
+            f"{TOY_ALPHA:g}, learning rate {lr:g}, seed 0; computed in NumPy by this page, one seed."
+        )
+        return
+    inputs = values["inputs"] if page.view == "terms" else None
+    grow = values["both" if page.view == "terms" else "grow"]
+    rule = {"one": "none", "rules": RULES[values["rule"]], "terms": RULES[values["own"]]}[page.view]
+    shown = ["none"] if page.view == "one" else list(RULES.values())
+    figure = chart(grow, values["r1"], values["seed"], shown, rule, inputs)
     st.plotly_chart(
         figure, key="c5", config=charts.PLOTLY_CONFIG, alt="Output size after one Adam step, by scaling rule"
     )
-    parts.caption(
-        f"A layer of {SIDE} × {SIDE}, Gaussian gradient and inputs, alpha 1, learning rate {LR:g}, seed "
-        f"{values['seed']}: "
+    source = "Gaussian gradient and inputs" if inputs is None else f"the gradient of {TOKENS} tokens, {inputs}"
+    widgets.caption(
+        f"A layer of {SIDE} × {SIDE}, {source}, alpha 1, learning rate {LR:g}, seed {values['seed']}: "
         "cdka.theory.stability_experiment."
     )
 
 
-def chart(grow: str, r1: int, seed: int, rules: list[str], bold: str) -> go.Figure:
+def chart(grow: str, r1: int, seed: int, rules: list[str], bold: str, inputs: str | None = None) -> go.Figure:
     """Output RMS against the growing number, one line per rule, labelled at its end."""
-    found = sizes(grow, r1, seed)
-    times = growth(grow, r1, seed, bold)
-    name = grow
+    found = sizes(grow, r1, seed, inputs)
+    times = growth(grow, r1, seed, bold, inputs=inputs)
     named = {rule: label for label, rule in RULES.items()}
     steady = 0.6 < times < 1.7
-    finding = "the output keeps its size" if steady else f"{times:.3g} times the output at {name} = 64"
-    title = f"Scaling {named[bold]}: {finding}"
-    figure = charts.plotly(title, name, "RMS of the output after one step", height=490)
+    finding = "the output keeps its size" if steady else f"{times:.3g} times the output at {grow} = {VALUES[-1]}"
+    where = "" if inputs is None else f", {inputs}"
+    title = f"Scaling {named[bold]}{where}: {finding}"
+    figure = charts.plotly(title, grow, "RMS of the output after one step", height=490)
     for rule in rules:
         colour, dash, symbol = LOOK[rule]
         wide = rule == bold
         figure.add_scatter(
-            x=np.array(VALUES, dtype=np.float32), y=found[rule], mode="lines+markers", name=named[rule],
+            x=np.array(VALUES, dtype=np.float32),
+            y=found[rule],
+            mode="lines+markers",
+            name=named[rule],
             line={"color": colour, "dash": dash, "width": 3.5 if wide else 1.5},
             marker={"symbol": symbol, "size": 10 if wide else 6},
-            hovertemplate=f"{named[rule]}, {name} %{{x}}: %{{y:.2e}}<extra></extra>",
-        )  # fmt: skip
+            hovertemplate=f"{named[rule]}, {grow} %{{x}}: %{{y:.2e}}<extra></extra>",
+        )
     rising = sorted(rules, key=lambda rule: found[rule][-1])
-    heights = live.spread([float(np.log10(found[rule][-1])) for rule in rising], 0.19)
+    heights = live.spread([float(np.log10(found[rule][-1])) for rule in rising], 0.26)
     for rule, height in zip(rising, heights, strict=True):
         label = named[rule].replace("none", "no scaling")
-        figure.add_annotation(x=np.log10(VALUES[-1]), y=height, text=f"<b>{label}</b>" if rule == bold else label,
-                              showarrow=False, xanchor="left", xshift=10)  # fmt: skip
-    figure.update_xaxes(type="log", tickvals=list(VALUES), ticktext=[str(v) for v in VALUES],
-                        range=[-0.05, np.log10(VALUES[-1]) + 0.42])  # fmt: skip
-    figure.update_yaxes(type="log", range=[-5.2, -1.1], exponentformat="power", dtick=1)
+        figure.add_annotation(
+            x=np.log10(VALUES[-1]),
+            y=height,
+            text=f"<b>{label}</b>" if rule == bold else label,
+            showarrow=False,
+            xanchor="left",
+            xshift=10,
+        )
+    figure.update_xaxes(
+        type="log", tickvals=list(VALUES), ticktext=[str(v) for v in VALUES], range=[-0.05, np.log10(VALUES[-1]) + 0.42]
+    )
+    figure.update_yaxes(type="log", range=[-5.2, -0.6], exponentformat="power", dtick=1)
     return figure
+
+
+def rates(study: str) -> None:
+    """Accuracy against learning rate for every design of a shipped study, the best rate of each marked."""
+    arms = evidence.rate_studies().get(study)
+    if not arms:
+        covered.draw("No report with several learning rates ships with this version.")
+        return
+    designs = list(dict.fromkeys(arm.design for arm in arms))
+    figure = charts.plotly("Where is the best rate of each design?", "learning rate", "test accuracy", height=490)
+    symbols = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+    ends = []
+    for index, design in enumerate(designs):
+        row = sorted((arm for arm in arms if arm.design == design), key=lambda arm: arm.lr)
+        ink, dash = _ink(design, index)
+        mean = np.array([arm.mean for arm in row])
+        up, down = (np.array([abs(getattr(arm, end) - arm.mean) for arm in row]) for end in ("high", "low"))
+        figure.add_scatter(
+            x=[arm.lr for arm in row],
+            y=mean,
+            mode="lines+markers",
+            name=design,
+            line={"color": ink, "dash": dash, "width": 2},
+            marker={"symbol": symbols[index % 6], "size": 9},
+            error_y={"array": np.minimum(up, 1 - mean), "arrayminus": np.minimum(down, mean), "thickness": 1.1},
+            hovertemplate=f"{design}, rate %{{x}}: %{{y:.3f}}<extra></extra>",
+        )
+        top = evidence.best_rate(row)
+        figure.add_scatter(
+            x=[top.lr],
+            y=[top.mean],
+            mode="markers",
+            hoverinfo="skip",
+            marker={"symbol": "circle-open", "size": 19, "color": ink, "line": {"width": 2.5}},
+        )
+        ends.append((row[-1].mean, design, row[-1].lr, ink))
+    ends.sort()
+    heights = live.spread([end[0] for end in ends], 0.05)
+    for (_, design, lr, ink), height in zip(ends, heights, strict=True):
+        figure.add_annotation(
+            x=np.log10(lr), y=height, text=design, showarrow=False, xanchor="left", xshift=10, font={"color": ink}
+        )
+    known = sorted({arm.lr for arm in arms})
+    figure.update_xaxes(
+        type="log",
+        tickvals=known,
+        ticktext=[f"{lr:g}" for lr in known],
+        range=[np.log10(known[0]) - 0.1, np.log10(known[-1]) + 0.9],
+    )
+    figure.update_yaxes(range=[0, 1.05])
+    st.plotly_chart(
+        figure,
+        key="c5_rates",
+        config=charts.PLOTLY_CONFIG,
+        alt="Test accuracy against learning rate by design, from a shipped study",
+    )
+    report = dict((path.stem, document) for path, document in evidence.shipped())[study]
+    seeds = max(arm.seeds for arm in arms)
+    widgets.caption(
+        f"Report {study}: {report['model']} on {report['task']}, {report['date']}; means and 95 % "
+        f"intervals over {seeds} "
+        "seeds, cut at 0 and 1. Rings: the highest mean of each design. Read from assets/studies."
+    )
+
+
+def _ink(design: str, index: int) -> tuple[str, str]:
+    method = design.split()[0]
+    if method == "cdka":
+        return (theme.R, theme.R2, theme.R1)[index % 3], "solid"
+    return charts.method_colour(method), charts.METHOD_DASHES.get(method, "dash")
 
 
 DEMO = Components(16, 64, 16)
@@ -124,26 +256,27 @@ SMOOTH = 5
 
 
 def guessing() -> float:
-    """The loss of a model that knows nothing: ln of the number of digits. A run whose loss passes it has diverged."""
+    """The loss of pure guessing: ln of the number of digits. A run whose loss passes it has diverged."""
     return math.log(dict(find_model(MODEL).details)["num_labels"])
 
 
 def demo_specs(seed: int = 0) -> tuple[RunSpec, RunSpec]:
     """Two runs that differ in the scaling rule only: with the paper's scaling, and with none."""
-    return tuple(
+    scaled, plain = (
         spec_for(MODEL, DEMO_TASK, components=DEMO, scaling_rule=rule, steps=DEMO_STEPS, seed=seed, **DEMO_SETTINGS)
         for rule in ("sqrt_r_r2", "none")
-    )  # fmt: skip
+    )
+    return scaled, plain
 
 
-def told(store: Store, named: Sequence[tuple[str, Run]]) -> str:
-    """What each run did, read from its curves; empty until all have ended."""
+def outcome(store: Store, named: Sequence[tuple[str, Run]]) -> str:
+    """One sentence on each run, read from its curves; empty until all have ended."""
     if len(named) < 2 or any(not run.status.is_finished() for _, run in named):
         return ""
-    return "\n\n".join(_one_told(store, name, run) for name, run in named)
+    return "\n\n".join(_one_outcome(store, name, run) for name, run in named)
 
 
-def _one_told(store: Store, name: str, run: Run) -> str:
+def _one_outcome(store: Store, name: str, run: Run) -> str:
     if run.status == RunState.FAILED:
         return f"**{name.capitalize()}** the run failed: {run.error}."
     curve = store.curves([run.run_id])
@@ -153,14 +286,13 @@ def _one_told(store: Store, name: str, run: Run) -> str:
         return ""
     worst, end = losses.loc[losses[TRAIN_LOSS].idxmax()], losses[TRAIN_LOSS].iloc[-SMOOTH:].mean()
     answers = (
-        f"Right answers: {words.percent(right.iloc[0])} at the start, {words.percent(right.min())} at worst, "
-        f"{words.percent(right.iloc[-1])} in the end."
+        f"Right answers: {formatting.percent(right.iloc[0])} at the start, {formatting.percent(right.min())} at worst, "
+        f"{formatting.percent(right.iloc[-1])} in the end."
     )
     if worst[TRAIN_LOSS] <= guessing():
         return (
-            f"**{name.capitalize()}** the run is **stable**: the training loss is "
-            f"{worst[TRAIN_LOSS]:.2f} at its highest. "
-            f"{answers}"
+            f"**{name.capitalize()}** the run is **stable**: the training loss is {worst[TRAIN_LOSS]:.2f} at its "
+            f"highest. {answers}"
         )
     return (
         f"**{name.capitalize()}** the run **diverges**: the training loss rises to {worst[TRAIN_LOSS]:.1f} (step "
@@ -172,17 +304,43 @@ def real_runs() -> None:
     """The two runs: the button that starts them, then their curves."""
     scaled, plain = demo_specs()
     live.panel(
-        "c5", f"Two real runs of {DEMO_STEPS} steps: the same seed, data and numbers; only the scaling differs.",
-        [("with 1/√(r r2)", scaled), ("without scaling", plain)], field=TRAIN_LOSS, told=told,
+        "c5",
+        f"Two real runs of {DEMO_STEPS} steps: the same seed, data and numbers; only the scaling differs.",
+        [("with 1/√(r r2)", scaled), ("without scaling", plain)],
+        field=TRAIN_LOSS,
+        outcome=outcome,
         level=("guessing", guessing()),
-    )  # fmt: skip
+    )
 
 
-def cover(question: Question, revealed: bool) -> None:
-    """The exercise: the curve of the asked rule appears when predicted."""
-    draw = question.draw
+def draw_question(question: Question, revealed: bool) -> None:
+    """The exercise: the random draws appear once predicted."""
+    asked = question.draw
     if not revealed:
-        parts.show('<div class="learn-covered">The curve appears when you have predicted.</div>')
+        covered.draw("Make your prediction to reveal the measurements.")
         return
-    figure = chart(draw["grow"], draw["r1"], draw["seed"], [draw["rule"]], draw["rule"])
-    st.plotly_chart(figure, key="c5_answer", config=charts.PLOTLY_CONFIG, alt="Output size for the asked rule")
+    found = np.sort(draws(*asked))
+    grow, rule, top, _ = asked
+    figure = charts.plotly(
+        f"{DRAWS} random draws: {found.mean():.3g} times on average",
+        "draw, in order of size",
+        f"output at {grow} = {top}, as a multiple of that at 1",
+        height=420,
+    )
+    figure.add_scatter(
+        x=np.arange(1, DRAWS + 1, dtype=np.float32),
+        y=found.astype(np.float32),
+        mode="markers",
+        marker={"color": LOOK[rule][0], "size": 9},
+        hovertemplate="%{y:.3g} times<extra></extra>",
+    )
+    figure.add_hline(
+        y=float(found.mean()),
+        line={"color": theme.ink(), "dash": "dash", "width": 1.5},
+        annotation_text="mean",
+        annotation_position="top left",
+    )
+    figure.update_yaxes(rangemode="tozero")
+    st.plotly_chart(
+        figure, key="c5_answer", config=charts.PLOTLY_CONFIG, alt="The growth of the output in every random draw"
+    )

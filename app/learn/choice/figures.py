@@ -1,0 +1,329 @@
+"""The figures of chapter 7: the ceiling of alignment at equal price, the shipped studies, the table to decide with."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from fractions import Fraction
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import charts, theme, widgets
+from app.learn import covered, evidence
+from app.learn.course import Page, Question
+from app.learn.evidence import EARLY, Evidence, ceiling
+from cdka.claims.judge import CONTRADICTED, SUPPORTED
+from cdka.components import Components
+from cdka.theory import measured_alignment, simulated_gradient
+
+SIDE, INITS = 128, 16
+RATIOS = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
+NEAR_BEST = 0.05
+"""A rate works for a design where its accuracy is within so much of the design's best."""
+MAX_TITLE = 58
+
+
+def pair(ratio: str) -> tuple[int, int]:
+    """(r1, r2) of the smallest pair with this r2 / r1."""
+    value = Fraction(ratio)
+    return value.denominator, value.numerator
+
+
+def same_price(r1: int, r2: int) -> tuple[Components, Components]:
+    """The smallest design with these r1, r2 and the LoRA of exactly its price on a square layer.
+
+    r (r2/r1 + r1/r2) = 2 k with whole r and k.
+    """
+    share = Fraction(r2, r1) + Fraction(r1, r2)
+    r = next(r for r in range(1, 4 * r1 * r2 + 1) if (r * share / 2).denominator == 1)
+    return Components(r1, r2, r), Components(1, 1, int(r * share / 2))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def measured_gain(r1: int, r2: int) -> float:
+    """Measured alignment of a design divided by that of the LoRA of its price: root mean squares over random starts of
+    the best step in the span, on a random gradient of 128 x 128."""
+    G = simulated_gradient(SIDE, SIDE, 0, "power", 0.5)
+    mine, lora = (
+        sqrt(float(np.mean(measured_alignment(G, c, rng=0, inits=INITS, step="projection") ** 2)))
+        for c in same_price(r1, r2)
+    )
+    return mine / lora
+
+
+def draw(values: dict[str, Any], page: Page) -> None:
+    """The figure beside the text."""
+    if page.view == "ceiling":
+        st.plotly_chart(
+            ceiling_figure(values["ratio"]),
+            key="c7_ceiling",
+            config=charts.PLOTLY_CONFIG,
+            alt="Alignment over LoRA's at equal price, by the ratio of r2 to r1",
+        )
+        mine, lora = same_price(*pair(values["ratio"]))
+        widgets.html_block(
+            f"{widgets.chip_html(mine)} costs {mine.num_params(SIDE, SIDE):,} parameters on {SIDE} × "
+            f"{SIDE}, as LoRA of rank "
+            f"{lora.r}: alignment {mine.alignment(SIDE):.3f} against {lora.alignment(SIDE):.3f}, rank up to "
+            f"{mine.rank_bound(SIDE, SIDE)} against {lora.r}."
+        )
+        widgets.caption(
+            f"Dots: settings of exactly LoRA's price, measured on a random gradient of {SIDE} × {SIDE} "
+            f"over {INITS} random "
+            "starts, the best step in the span: cdka.theory.measured_alignment."
+        )
+    elif page.view == "studies":
+        found = [e for e in evidence.findings() if e.in_accuracy]
+        st.plotly_chart(
+            studies_figure(found),
+            key="c7_studies",
+            config=charts.PLOTLY_CONFIG,
+            alt="Effects of the shipped studies with 95 % intervals, short training above, longer below",
+        )
+        widgets.html_block(_sentence(values["study"]))
+    else:
+        widgets.html_block(decision_html())
+        widgets.html_block(open_questions_html())
+
+
+def ceiling_figure(ratio: str) -> go.Figure:
+    """The formula against r2/r1, its ceiling, measured settings of exactly equal price, and the chosen ratio."""
+    gain = ceiling(*pair(ratio))
+    figure = charts.plotly(
+        f"At r2/r1 = {ratio}: {gain:.2f} times LoRA's alignment, for the same price",
+        "r2 / r1",
+        "alignment over LoRA's at equal price",
+        height=430,
+    )
+    x = np.geomspace(1 / 16, 16, 120)
+    figure.add_scatter(
+        x=x.astype(np.float32),
+        y=np.sqrt(2 / (1 + x**-2.0)).astype(np.float32),
+        mode="lines",
+        hoverinfo="skip",
+        line={"color": theme.R, "width": 2.5, "dash": "dash"},
+    )
+    figure.add_hline(
+        y=sqrt(2),
+        line={"color": theme.ink(), "width": 1.2, "dash": "dot"},
+        annotation_text="ceiling: √2 = 1.41",
+        annotation_position="top left",
+    )
+    figure.add_hline(
+        y=1,
+        line={"color": theme.LORA, "width": 1.5, "dash": "dash"},
+        annotation_text="LoRA",
+        annotation_position="bottom right",
+    )
+    pairs = [pair(r) for r in RATIOS]
+    figure.add_scatter(
+        x=[r2 / r1 for r1, r2 in pairs],
+        y=[measured_gain(r1, r2) for r1, r2 in pairs],
+        mode="markers",
+        marker={"color": theme.R, "size": 10},
+        text=[str(same_price(*p)[0]) for p in pairs],
+        hovertemplate="%{text}: measured %{y:.3f}<extra></extra>",
+    )
+    figure.add_annotation(x=2, y=ceiling(2, 8), ax=70, ay=50, text="(2, 8)", xref="x", yref="y", arrowhead=0)
+    figure.add_scatter(
+        x=[float(Fraction(ratio))],
+        y=[gain],
+        mode="markers",
+        hoverinfo="skip",
+        marker={"symbol": "circle-open", "size": 20, "color": theme.ink(), "line": {"width": 2.5}},
+    )
+    figure.update_xaxes(
+        type="log", tickvals=[float(Fraction(r)) for r in RATIOS], ticktext=list(RATIOS), range=[-1.25, 1.25]
+    )
+    figure.update_yaxes(range=[0, 1.6])
+    return figure
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}"
+
+
+def name_of(found: Evidence) -> str:
+    """The claim in the words of what was measured, short enough for an axis."""
+    text = found.finding.measures.removeprefix("accuracy ").removeprefix("of ").split(" · ")[0]
+    return text if len(text) <= MAX_TITLE else text[: MAX_TITLE - 1] + "…"
+
+
+def studies_figure(found: Sequence[Evidence]) -> go.Figure:
+    """Every finding in accuracy as a point with its interval: short training above, the rest below, one axis."""
+    early = [e for e in found if e.finding.regime == EARLY]
+    late = [e for e in found if e.finding.regime != EARLY]
+    rows = [*((e, "short training, low rate") for e in early), *((e, "longer, or rates searched") for e in late)]
+    figure = charts.plotly(
+        "What a design changed in trained adapters",
+        "effect on test accuracy, with 95 % interval over seeds",
+        "",
+        height=120 + 27 * (len(rows) + 2),
+    )
+    labels: list[str] = []
+    at: list[int] = []
+    place = len(rows) + 1
+    group = None
+    for found_, where in rows:
+        if where != group:
+            group = where
+            place -= 1 if at else 0
+            figure.add_annotation(
+                x=0, xref="paper", y=place + 0.2, text=f"<b>{where}</b>", showarrow=False, xanchor="left"
+            )
+            place -= 1
+        finding = found_.finding
+        ink = theme.R if finding.verdict == SUPPORTED else theme.R1 if finding.verdict == CONTRADICTED else theme.LORA
+        symbol = {SUPPORTED: "circle", CONTRADICTED: "diamond"}.get(finding.verdict, "circle-open")
+        figure.add_scatter(
+            x=[finding.effect],
+            y=[place],
+            mode="markers",
+            marker={"color": ink, "symbol": symbol, "size": 10},
+            error_x={
+                "array": [finding.ci_high - finding.effect],
+                "arrayminus": [finding.effect - finding.ci_low],
+                "color": ink,
+                "thickness": 1.8,
+            },
+            hovertemplate=f"{html.escape(finding.claim)}<br>{finding.regime}: {_signed(finding.effect)} "
+            f"({finding.n} seeds), {finding.verdict}<extra></extra>",
+        )
+        labels.append(f"{name_of(found_)} ({finding.n} seeds)")
+        at.append(place)
+        place -= 1
+    figure.add_vline(x=0, line={"color": theme.ink(), "width": 1})
+    figure.update_yaxes(tickvals=at, ticktext=labels, range=[place + 0.4, len(rows) + 2], showgrid=False)
+    return figure
+
+
+def _sentence(study: str) -> str:
+    """The sentences of one study, with its report."""
+    own = [e for e in evidence.findings() if e.finding.study == study]
+    if not own:
+        return '<div class="learn-covered">No report on it ships with this version.</div>'
+    listed = "".join(
+        f"<li><b>{html.escape(e.finding.regime)}</b> ({html.escape(e.settings)}): "
+        f"{html.escape(e.finding.sentence)}</li>"
+        for e in own
+    )
+    first = own[0]
+    return (
+        f'<ul class="learn-findings">{listed}</ul><p class="cdka-quiet">Report '
+        f"{html.escape(first.report)}: {first.model} on "
+        f'{first.task}. All reports: <a href="sweeps?part=Studies" target="_self">Sweeps, Studies</a>.</p>'
+    )
+
+
+def effect_html(study: str, regime: str | None = None) -> str:
+    """The effect of a study's first finding with interval and seeds, as it stands in the report."""
+    found = evidence.find(study, regime)
+    if found is None:
+        return "no report ships with this version"
+    finding = found.finding
+    return (
+        f"{html.escape(name_of(found))}: {_signed(finding.effect)} [{_signed(finding.ci_low)}, "
+        f"{_signed(finding.ci_high)}], "
+        f"{finding.n} seeds, <b>{finding.verdict}</b> <span class='cdka-quiet'>(study {study}, {finding.regime})</span>"
+    )
+
+
+def working_rates_html() -> str:
+    """The rates within NEAR_BEST of the best, for each design of the first study with several rates."""
+    for study, arms in evidence.rate_studies().items():
+        listed = []
+        for design in dict.fromkeys(arm.design for arm in arms):
+            own = [arm for arm in arms if arm.design == design]
+            most = evidence.best_rate(own).mean
+            works = sorted(arm.lr for arm in own if arm.mean >= most - NEAR_BEST)
+            listed.append(f"{html.escape(design)}: {works[0]:g} to {works[-1]:g}")
+        shown = "; ".join(listed)
+        return f"rates within {NEAR_BEST:g} of the best: {shown} <span class='cdka-quiet'>(study {study})</span>"
+    return "no report ships with this version"
+
+
+def decision_rows() -> list[tuple[str, str, str, str]]:
+    """Method, when, what it rests on (HTML), and how sure that is."""
+    link = '<a href="learn?chapter={}&amp;page={}" target="_self">{}</a>'.format
+    design, free = Components(2, 8, 4), Components(1, 1, 8)
+    return [
+        ("CDKA", "a high rank at LoRA's price", link(2, 3, "chapter 2: counted"), "exact"),
+        ("CDKA", "a very small budget", effect_html("eighth"), "measured"),
+        ("CDKA", "no time to search the rate", f"{working_rates_html()}; {link(5, 6, 'chapter 5')}", "measured"),
+        ("CDKA, r2 > r1", "short training", effect_html("budget", EARLY), "measured"),
+        (
+            "LoRA",
+            "served as it is, at low rank",
+            f"{link(2, 5, 'chapter 2')}: {design} is a LoRA of rank {design.r * design.r1 * design.r2} when exported",
+            "exact",
+        ),
+        (
+            "LoRA",
+            "the least arithmetic",
+            f"{link(3, 4, 'chapter 3')}: "
+            f"{design.flops_per_token(1024, 1024) / free.flops_per_token(1024, 1024):.3g} times that "
+            f"of LoRA {free.r} for {design} on 1024 × 1024, at "
+            f"{design.num_params(1024, 1024) / free.num_params(1024, 1024):.3g} times its parameters",
+            "exact",
+        ),
+        (
+            "LoRA",
+            "a gradient of low rank, and a start from it",
+            f"{link(4, 7, 'chapter 4')}: the best capture",
+            "first step only",
+        ),
+        ("either", "long training at a searched rate", effect_html("budget", "tuned"), "measured"),
+    ]
+
+
+def decision_html() -> str:
+    """The table to decide with."""
+    rows = "".join(
+        f"<tr><td><b>{method}</b></td><td>{when}</td><td>{basis}</td><td>{sure}</td></tr>"
+        for method, when, basis, sure in decision_rows()
+    )
+    return (
+        '<div class="learn-question learn-decide"><table><thead><tr><th>take</th><th>when what binds you is</th>'
+        f"<th>it rests on</th><th>how sure</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def open_questions_html() -> str:
+    """What the shipped studies could not show: every finding whose interval holds zero, and the limits of all."""
+    undecided = [e for e in evidence.findings() if e.finding.ci_low <= 0 <= e.finding.ci_high]
+    listed = "".join(
+        f"<li>{html.escape(e.finding.claim)} <span class='cdka-quiet'>({e.finding.study}, {e.finding.regime}: "
+        f"{_signed(e.finding.effect)} [{_signed(e.finding.ci_low)}, {_signed(e.finding.ci_high)}], "
+        f"{e.finding.n} seeds)</span></li>"
+        for e in undecided
+    )
+    models = sorted({f"{e.model} on {e.task}" for e in evidence.findings()})
+    return (
+        f"<b>What could not be shown</b><ul class='learn-findings'>{listed}<li>Anything beyond "
+        f"{html.escape(', '.join(models))}: "
+        "no large model, no long context, no other task.</li><li>Why designs of equal price and equal "
+        "alignment differ in "
+        "their best rates.</li></ul>"
+    )
+
+
+def draw_question(question: Question, revealed: bool) -> None:
+    """The exercise: the two shapes; the curve once predicted."""
+    r1, r2 = question.draw
+    mine, lora = (widgets.chip_html(c) for c in (Components(r1, r2, 1), Components(1, 1, 1)))
+    widgets.html_block(f"{mine} against {lora}, r free.")
+    if not revealed:
+        covered.draw("Make your prediction to reveal the curve.")
+        return
+    ratio = Fraction(r2, r1)
+    shown = f"{ratio.numerator}/{ratio.denominator}" if ratio.denominator > 1 else str(ratio.numerator)
+    st.plotly_chart(
+        ceiling_figure(shown),
+        key="c7_answer",
+        config=charts.PLOTLY_CONFIG,
+        alt="Alignment over LoRA's at equal price, by the ratio of r2 to r1",
+    )

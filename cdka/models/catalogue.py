@@ -10,7 +10,7 @@ from cdka.errors import CdkaError, unknown
 from cdka.models import gguf
 from cdka.models.config_shapes import shapes_of_directory, shapes_of_hub_id
 from cdka.models.shapes import FORMAT, ModelShapes, from_json
-from cdka.paths import assets_dir
+from cdka.paths import assets_dir, pasted
 
 
 @lru_cache(maxsize=4)
@@ -44,6 +44,7 @@ def find_model(name: str) -> ModelShapes:
     """
     if not isinstance(name, str) or not name.strip():
         raise CdkaError(f"a model is a catalogue name, a Hub id or a directory: got {name!r}. List them: cdka models")
+    name = pasted(name)
     known = list_models()
     for shapes in known:
         if name in (shapes.name, shapes.hub_id):

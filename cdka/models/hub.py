@@ -14,7 +14,7 @@ from cdka import childproc
 from cdka.errors import CdkaError
 from cdka.models import gguf
 from cdka.models.catalogue import list_models
-from cdka.paths import assets_dir
+from cdka.paths import assets_dir, pasted
 
 STALL_LIMIT_S = 30.0
 """A download that brings no byte for this long is given up."""
@@ -30,6 +30,7 @@ def local_path(name: str) -> Path | None:
 
     None too for a GGUF file that was not converted yet. Raises CdkaError for a folder that holds no model.
     """
+    name = pasted(name)
     embedded = assets_dir() / name
     if "/" not in name and (embedded / "config.json").is_file():
         return embedded
@@ -50,6 +51,7 @@ def local_path(name: str) -> Path | None:
 
 def hub_id_of(name: str) -> str:
     """The Hub id that a catalogue name stands for, or ``name`` itself."""
+    name = pasted(name)
     return next((shapes.hub_id for shapes in list_models() if name == shapes.name and shapes.hub_id), name)
 
 
@@ -72,6 +74,7 @@ def download_dataset(name: str, patterns: Sequence[str] = ()) -> Download:
 
     A local copy may also be one file.
     """
+    name = pasted(name)
     if Path(name).expanduser().exists():
         return Path(name).expanduser()
     return (yield from _download("fetch_dataset", name, patterns=list(patterns)))

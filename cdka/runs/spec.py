@@ -9,6 +9,7 @@ from typing import Any
 
 from cdka.components import INIT_WEIGHTS, PAPER_DEFAULT, SCALING_RULES, Components, scaling
 from cdka.errors import CdkaError, unknown
+from cdka.paths import pasted
 
 METHODS = ("cdka", "lora", "lokr", "dora", "full")
 QUANTIZED = ("int8", "nf4")
@@ -134,6 +135,8 @@ class RunSpec:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.model, str):
+            object.__setattr__(self, "model", pasted(self.model))
         for one in fields(self):
             _check_value(one, getattr(self, one.name))
         if self.seed >= MAX_SEED:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cdka.errors import CdkaError
 from cdka.tasks import hub
 from cdka.tasks.catalogue import TaskInfo
-from cdka.tasks.options import check_known, switch, whole_number
+from cdka.tasks.options import CONSENT, check_known, switch, whole_number
 from cdka.tasks.prompts import INSTRUCTION
 from cdka.tasks.rows import Instruction, InstructionRows, Message
 from cdka.tasks.sandbox import protections, run_programs
@@ -23,7 +23,6 @@ FEEDBACK = hub.Source(
 )
 HUMANEVAL = hub.Source("openai/openai_humaneval", ("openai_humaneval/*.parquet",), option="humaneval")
 MBPP = hub.Source("google-research-datasets/mbpp", ("sanitized/*.parquet",), option="mbpp")
-CONSENT = "allow_code_execution"
 OPTIONS = (
     CONSENT,
     "codefeedback",

@@ -7,6 +7,8 @@ from typing import Any
 
 from cdka.errors import CdkaError, unknown
 
+CONSENT = "allow_code_execution"
+"""The option by which the user allows that code runs on this machine: a model's, or the user's own metric."""
 COPIES = ("metamath", "gsm8k", "codefeedback", "humaneval", "mbpp", "mirror")
 """The options that name a local copy of a public data set."""
 _YES, _NO = ("yes", "true", "1", "on"), ("no", "false", "0", "off")

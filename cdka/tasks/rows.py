@@ -100,6 +100,8 @@ class LabelledRows:
     prefix: str = ""
     scores: Scores | None = None
     notes: tuple[str, ...] = ()
+    named_scores: Scores | None = None
+    """Further metrics that are computed from label names instead of numbers."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class PictureRows:
     label_names: tuple[str, ...]
     scores: Scores | None = None
     notes: tuple[str, ...] = ()
+    named_scores: Scores | None = None
 
 
 @dataclass(frozen=True)

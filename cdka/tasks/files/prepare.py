@@ -23,13 +23,14 @@ from cdka.tasks.files.instructions import COMPARISONS, read_conversations, read_
 from cdka.tasks.files.table import Table
 from cdka.tasks.files.values import are_numbers, labels_of, numbers_of, texts_of
 from cdka.tasks.options import check_known, fraction, switch, whole_number
+from cdka.tasks.own_metric import OPTIONS as METRIC_OPTIONS
 from cdka.tasks.rows import SPLITS, Instruction, Labelled, Measured
 
 SPLIT_OPTIONS = ("split_column", "validation_fraction", "test_fraction", "split_seed")
-SHARED_OPTIONS = ("data", "sha256", *SPLIT_OPTIONS, "drop_missing")
+SHARED_OPTIONS = ("data", "sha256", *SPLIT_OPTIONS, "drop_missing", *METRIC_OPTIONS)
 OPTIONS = {
     **{task: (*SHARED_OPTIONS, *(role.option for role in roles)) for task, roles in TASK_ROLES.items()},
-    "local-images": ("data", "sha256", *SPLIT_OPTIONS[1:], "label_column"),
+    "local-images": ("data", "sha256", *SPLIT_OPTIONS[1:], *METRIC_OPTIONS),
 }
 OPTIONS["local-instruct"] += (MESSAGES.option, "template", "compare", "max_new_tokens")
 MAX_LABELS = 1000
@@ -79,7 +80,7 @@ def prepare(task: str, options: Mapping[str, Any]) -> Prepared:
     check_known(options, OPTIONS[task], task)
     path = data_path(options, task)
     check_unchanged(path, options)
-    settings = {key: value for key, value in options.items() if key not in ("data", "sha256")}
+    settings = {key: value for key, value in options.items() if key not in ("data", "sha256", *METRIC_OPTIONS)}
     key = json.dumps(settings, sort_keys=True, default=str)
     return _prepared(task, path, key, stamp(path) if path.exists() else ())
 

@@ -17,6 +17,7 @@ from cdka.tasks.files.columns import suggest
 from cdka.tasks.files.digest import digest
 from cdka.tasks.files.pictures import holds_pictures, prepare_pictures
 from cdka.tasks.files.prepare import COMPARISONS, Prepared, data_path, load_table, prepare
+from cdka.tasks.own_metric import check_metric
 from cdka.tasks.rows import SPLITS, Instruction, Measured
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tu
     options = {key: value for key, value in given.items() if value is not None}
     place = data_path({"data": path}, task or "local").resolve()
     options["data"] = str(place)
+    options.update(check_metric(options))
     if place.is_dir() and holds_pictures(place):
         task = task or "local-images"
         prepare_pictures(options)

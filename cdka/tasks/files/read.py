@@ -9,6 +9,7 @@ from cdka.tasks.files.pictures import prepare_pictures
 from cdka.tasks.files.prepare import prepare
 from cdka.tasks.info import TaskInfo
 from cdka.tasks.options import whole_number
+from cdka.tasks.own_metric import own_scores
 from cdka.tasks.rows import SPLITS, InstructionRows, LabelledRows, MeasuredRows, PictureRows, PictureSplit
 from cdka.tasks.scores import judged_by, label_scores
 
@@ -28,15 +29,19 @@ def read(info: TaskInfo, spec: RunSpec) -> InstructionRows | LabelledRows | Meas
             found.label_names,
             label_scores,
             found.notes,
+            own_scores(spec.task_options),
         )
     prepared = prepare(info.name, spec.task_options)
+    own = own_scores(spec.task_options)
     if info.name == "local-classify":
-        return LabelledRows(prepared.rows, prepared.label_names, scores=label_scores, notes=prepared.notes)
+        return LabelledRows(
+            prepared.rows, prepared.label_names, scores=label_scores, notes=prepared.notes, named_scores=own
+        )
     if info.name == "local-regress":
-        return MeasuredRows(prepared.rows, notes=prepared.notes)
+        return MeasuredRows(prepared.rows, own, notes=prepared.notes)
     compare = read_text if spec.task_options.get("compare", "text") == "text" else final_number
     most = whole_number(spec.task_options, "max_new_tokens", None)
-    return InstructionRows(prepared.rows, judged_by(compare), most, notes=prepared.notes)
+    return InstructionRows(prepared.rows, judged_by(compare), most, own, notes=prepared.notes)
 
 
 def _pictures(found: Pictures, part: np.ndarray) -> PictureSplit:

@@ -15,8 +15,10 @@ from transformers import AutoConfig, AutoImageProcessor
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
 from cdka.models.kinds import takes_pictures
+from cdka.tasks.own_metric import by_name
 from cdka.tasks.pixels import BILINEAR, Pixels, upright, with_channels
 from cdka.tasks.rows import PictureRows, PictureSplit, PixelRows
+from cdka.tasks.scores import together
 from cdka.train.data.objectives import Classification
 from cdka.train.data.splits import LazySplit, Split
 from cdka.train.data.task_data import TaskData
@@ -50,7 +52,7 @@ def picture_data(task: PictureRows, spec: RunSpec) -> TaskData:
     numbers = [head.names.index(name) for name in task.label_names]
     splits = {name: _lazy(part, preprocess, numbers) for name, part in task.splits.items()}
     return TaskData(
-        objective=Classification(task.scores),
+        objective=Classification(together(task.scores, by_name(task.named_scores, head.names))),
         num_labels=len(head.names),
         notes=(*task.notes, *filter(None, [head.note])),
         label_names=head.names,

@@ -12,6 +12,7 @@ import torch
 from cdka.errors import CdkaError
 from cdka.runs.spec import AUTO, GUESSED_LENGTH
 from cdka.tasks.answers import read_option
+from cdka.tasks.own_metric import by_name
 from cdka.tasks.rows import (
     Instruction,
     InstructionRows,
@@ -193,7 +194,7 @@ def classification_data(task: LabelledRows, spec: RunSpec) -> TaskData:
         for name, part in task.splits.items()
     }
     return TaskData(
-        objective=Classification(task.scores),
+        objective=Classification(together(task.scores, by_name(task.named_scores, head.names))),
         num_labels=len(head.names),
         kind="text-classification",
         notes=(*task.notes, *filter(None, [head.note]), *notes, *overlong.notes(limit)),
@@ -259,8 +260,9 @@ def _in_words(task: LabelledRows, tokenizer: ModelTokenizer, spec: RunSpec) -> T
         return Instruction(f"{task.prefix}{text}", names[row.label], row.label, row.id)
 
     longest = max(len(tokenizer.encode_answer(name)) for name in names)
+    scores = together(task.scores, by_name(task.named_scores, names))
     rows = {split: [instruction(row) for row in part] for split, part in task.splits.items()}
-    data = instruction_data(InstructionRows(rows, judge, longest, task.scores, task.notes), spec)
+    data = instruction_data(InstructionRows(rows, judge, longest, scores, task.notes), spec)
     return replace(data, label_names=names)
 
 

@@ -39,7 +39,7 @@ def read_folder(folder: Path) -> Table:
     Several files of one split (shards) follow one another by name. Raises CdkaError where no file is named train.
     """
     found = list(_tables(folder))
-    named = [(file, split_named(_stem(file)) or split_named(file.parent.name)) for file in found]
+    named = [(file, _split_of(file, folder)) for file in found]
     if len(found) == 1 and named[0][1] is None:
         return read_file(found[0])
     by_split = {split: [file for file, of in named if of == split] for split in SPLITS}
@@ -53,6 +53,11 @@ def read_folder(folder: Path) -> Table:
     used = [file for files in by_split.values() for file in files]
     tables = [(split, read_file(file, str(file.relative_to(folder)))) for split in SPLITS for file in by_split[split]]
     return _joined(folder, tables, _notes(folder, by_split, [file for file in found if file not in used]))
+
+
+def _split_of(file: Path, folder: Path) -> str | None:
+    """The split that a file is named after, or the folder that it lies in."""
+    return split_named(_stem(file)) or (split_named(file.parent.name) if file.parent != folder else None)
 
 
 def _stem(file: Path) -> str:

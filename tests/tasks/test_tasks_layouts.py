@@ -1,0 +1,232 @@
+"""The layouts in which people bring tables: each becomes the rows that its author meant, and nothing is left unsaid."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from cdka.errors import CdkaError
+from cdka.tasks.files.prepare import prepare
+from cdka.tasks.files.preview import preview, task_for
+from cdka.tasks.prompts import INSTRUCTION, INSTRUCTION_WITH_INPUT
+from cdka.tasks.rows import SPLITS, Message
+
+N = 30
+
+
+def jsonl(path, rows):
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    return path
+
+
+def rows_of(path, given=None, task=None):
+    """(task, every row in the file's order, notes) of a file."""
+    task, options = task_for(str(path), given or {}, task)
+    prepared = prepare(task, options)
+    rows = sorted((row for split in SPLITS for row in prepared.rows[split]), key=lambda row: row.id)
+    return task, rows, prepared.notes
+
+
+def test_the_input_of_alpaca_is_part_of_the_prompt(tmp_path):
+    data = [
+        {"instruction": f"Add {i}.", "input": f"{i} and 1" if i % 2 else "", "output": str(i + 1)} for i in range(N)
+    ]
+    task, rows, _ = rows_of(jsonl(tmp_path / "a.jsonl", data))
+    assert task == "local-instruct"
+    assert rows[3].prompt == INSTRUCTION_WITH_INPUT.format(prompt="Add 3.", input="3 and 1")
+    assert rows[2].prompt == INSTRUCTION.format(prompt="Add 2.")
+    _, without, notes = rows_of(tmp_path / "a.jsonl", {"input_column": "none"})
+    assert without[3].prompt == INSTRUCTION.format(prompt="Add 3.")
+    assert any("not used: 1 column (input)" in note for note in notes)
+
+
+def test_a_template_of_ones_own_takes_the_input_where_it_says(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"instruction": "{input}", "input": f"{i}", "output": "x"} for i in range(N)])
+    assert rows_of(path, {"template": "Q: {prompt} ({input})"})[1][7].prompt == "Q: {input} (7)"
+    assert rows_of(path, {"template": "Q: {prompt}"})[1][7].prompt == "Q: {input}\n\n7"
+
+
+CHATS = {
+    "messages": lambda i: {
+        "messages": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": f"a{i}"}]
+    },
+    "sharegpt": lambda i: {"conversations": [{"from": "human", "value": f"q{i}"}, {"from": "gpt", "value": f"a{i}"}]},
+    "parts": lambda i: {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": f"q{i}"}]},
+            {"role": "assistant", "content": f"a{i}"},
+        ]
+    },
+    "prompt and completion": lambda i: {
+        "prompt": [{"role": "user", "content": f"q{i}"}],
+        "completion": [{"role": "assistant", "content": f"a{i}"}],
+    },
+}
+
+
+@pytest.mark.parametrize("layout", CHATS)
+def test_conversations_become_turns_and_an_answer(layout, tmp_path):
+    task, rows, _ = rows_of(jsonl(tmp_path / "c.jsonl", map(CHATS[layout], range(N))))
+    assert task == "local-instruct"
+    assert [row.messages for row in rows] == [(Message("user", f"q{i}"),) for i in range(N)]
+    assert [row.answer for row in rows] == [f"a{i}" for i in range(N)]
+    assert rows[4].prompt == INSTRUCTION.format(prompt="q4")
+
+
+def test_every_answer_of_a_long_conversation_is_an_example_and_stays_in_its_split(tmp_path):
+    turns = lambda i: [  # noqa: E731
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": f"q{i}"},
+        {"role": "assistant", "content": "one"},
+        {"role": "user", "content": "and then?"},
+        {"role": "assistant", "content": "two"},
+    ]
+    path = jsonl(tmp_path / "c.jsonl", [{"messages": turns(i)} for i in range(N)])
+    _, rows, notes = rows_of(path)
+    assert [row.answer for row in rows[:2]] == ["one", "two"]
+    assert [turn.role for turn in rows[1].messages] == ["system", "user", "assistant", "user"]
+    assert any(f"{N} conversations hold {2 * N} answers" in note for note in notes)
+    split = prepare("local-instruct", {"data": str(path)}).rows
+    asked = {name: {row.messages[1].content for row in part} for name, part in split.items()}
+    assert not asked["train"] & (asked["validation"] | asked["test"])
+
+
+def test_turns_that_cannot_be_trained_on_are_named_by_line(tmp_path):
+    good = CHATS["messages"](0)
+    tool = {"messages": [{"role": "user", "content": "q"}, {"role": "tool", "content": "42"}]}
+    with pytest.raises(CdkaError, match=r"c\.jsonl, line 2: turns are spoken by .* got 'tool'"):
+        rows_of(jsonl(tmp_path / "c.jsonl", [good, tool]))
+
+
+def test_a_pair_of_texts_is_found_and_every_column_left_out_is_named(tmp_path):
+    data = [{"id": i, "premise": f"p{i}", "hypothesis": f"h{i}", "label": "yn"[i % 2]} for i in range(N)]
+    task, rows, notes = rows_of(jsonl(tmp_path / "n.jsonl", data))
+    assert (task, rows[5].text, rows[5].pair) == ("local-classify", "p5", "h5")
+    assert any("not used: 1 column (id)" in note for note in notes)
+    first = preview("local-classify", {"data": str(tmp_path / "n.jsonl")}).first
+    assert set(first) == {"text", "second text", "label"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_one_and_one_point_zero_are_one_label_in_every_format(kind, tmp_path):
+    table = pd.DataFrame({"text": [f"t{i}" for i in range(N)], "label": [float(i % 2) for i in range(N)]})
+    path = tmp_path / f"d.{kind}"
+    {
+        "csv": lambda: table.to_csv(path, index=False),
+        "jsonl": lambda: table.to_json(path, orient="records", lines=True),
+        "parquet": lambda: table.to_parquet(path),
+    }[kind]()
+    assert prepare("local-classify", {"data": str(path)}).label_names == ("0", "1")
+
+
+def test_nested_values_are_refused_not_written_out(tmp_path):
+    path = jsonl(tmp_path / "d.jsonl", [{"text": {"a": i}, "label": "xy"[i % 2]} for i in range(N)])
+    with pytest.raises(CdkaError, match=r"line 1: column 'text' must hold text, got an object"):
+        rows_of(path, {"text_column": "text", "label_column": "label"})
+
+
+@pytest.mark.parametrize("point", [".", ","])
+def test_measurements_are_no_classes_but_can_be_predicted(point, tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("text;score\n" + "".join(f"n{i};{i % 5}{point}{i % 10}\n" for i in range(N)))
+    with pytest.raises(CdkaError, match=r"m\.csv, line [23]: .* measurements\. .*--number-column score"):
+        rows_of(path, {"text_column": "text", "label_column": "score"})
+    task, rows, _ = rows_of(path)
+    assert task == "local-regress"
+    assert [row.value for row in rows] == [i % 5 + i % 10 / 10 for i in range(N)]
+
+
+def test_a_comma_that_can_be_read_both_ways_is_refused(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("text;score\n" + "".join(f"n{i};1,{i + 100}\n" for i in range(N)))
+    with pytest.raises(CdkaError, match=r"line 2: '1,100' .* can be read in two ways, as 1\.100 and as 1100"):
+        rows_of(path, {"number_column": "score"})
+
+
+@pytest.mark.parametrize("absent", [-1, None])
+def test_a_test_split_without_labels_is_set_aside(absent, tmp_path):
+    for split, label in (("train", None), ("validation", None), ("test", absent)):
+        jsonl(
+            tmp_path / f"{split}.jsonl",
+            [{"text": f"{split} {i}", "label": label if split == "test" else i % 2} for i in range(N)],
+        )
+    _, rows, notes = rows_of(tmp_path)
+    assert {row.label for row in rows} == {0, 1}
+    assert len(rows) == 2 * N
+    assert any(f"the {N} test rows have no label: set aside" in note for note in notes)
+    assert any("half of validation was set aside" in note for note in notes)
+
+
+def test_kaggles_pair_of_files_is_read_and_the_others_are_named(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"t{i},{i % 2}\n" for i in range(N)))
+    (tmp_path / "test.csv").write_text("text\n" + "".join(f"u{i}\n" for i in range(9)))
+    (tmp_path / "sample_submission.csv").write_text("id,label\n1,0\n")
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    _, rows, notes = rows_of(tmp_path)
+    assert len(rows) == N
+    for told in (
+        "test.csv has no column 'label'",
+        "the 9 test rows have no label",
+        "not read, .*sample_submission.csv",
+    ):
+        assert any(told.split(".*")[-1] in note for note in notes), told
+
+
+def test_a_label_of_the_test_split_alone_cannot_be_won(tmp_path):
+    rows = [{"text": f"{s}{i}", "label": "ab"[i % 2], "split": s} for s in ("train", "valid", "test") for i in range(8)]
+    rows.append({"text": "z", "label": "never", "split": "test"})
+    notes = rows_of(jsonl(tmp_path / "d.jsonl", rows))[2]
+    assert any("1 of 9 test examples cannot be answered right" in note and "never" in note for note in notes)
+
+
+def test_hub_shards_and_their_class_names_are_read(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    for split, n in (("train", 20), ("test", 8)):
+        made = datasets.Dataset.from_dict(
+            {"text": [f"{split}{i}" for i in range(n)], "label": [i % 2 for i in range(n)]}
+        )
+        made = made.cast(features)
+        (tmp_path / "data").mkdir(exist_ok=True)
+        half = len(made) // 2
+        for shard, part in enumerate((made.select(range(half)), made.select(range(half, len(made))))):
+            part.to_parquet(str(tmp_path / "data" / f"{split}-0000{shard}-of-00002.parquet"))
+    task, options = task_for(str(tmp_path), {})
+    prepared = prepare(task, options)
+    assert prepared.label_names == ("neg", "pos")
+    assert len(prepared.rows["test"]) == 8
+
+
+def test_one_ruling_label_is_noted(tmp_path):
+    rows = [{"text": f"t{i}", "label": "rare" if i % 50 == 0 else "common"} for i in range(200)]
+    notes = rows_of(jsonl(tmp_path / "d.jsonl", rows))[2]
+    assert any("98.0% of the training examples are 'common'" in note or "'common': always" in note for note in notes)
+
+
+def test_a_stray_quote_in_csv_is_refused_where_two_readings_are_possible(tmp_path):
+    lines = [f"row {i},{'wet' if i % 2 else 'dry'}" for i in range(20)]
+    lines[4] = '"oh dear,wet'
+    lines[11] = 'and so it ended",dry'
+    path = tmp_path / "d.csv"
+    path.write_text("text,label\n" + "\n".join(lines) + "\n")
+    with pytest.raises(CdkaError, match=r"d\.csv, line 6: a quote opens here and the next one closes in line 13"):
+        rows_of(path)
+
+
+def test_a_letter_of_two_lines_is_one_text(tmp_path):
+    path = tmp_path / "d.csv"
+    table = pd.DataFrame({"text": [f"Dear John {i},\nthank you" for i in range(N)], "label": ["pos", "neg"] * (N // 2)})
+    table.to_csv(path, index=False)
+    assert [row.text for row in rows_of(path)[1]] == table["text"].tolist()
+
+
+def test_a_file_edited_inside_a_folder_is_seen(tmp_path):
+    jsonl(tmp_path / "train.jsonl", [{"text": f"t{i}", "label": i % 2} for i in range(N)])
+    task, options = task_for(str(tmp_path), {})
+    edited = jsonl(tmp_path / "train.jsonl", [{"text": f"u{i}", "label": i % 2} for i in range(N)])
+    assert edited.stat().st_size == len(edited.read_bytes())
+    with pytest.raises(CdkaError, match="has changed since this run was planned"):
+        prepare(task, options)
+    assert task_for(str(tmp_path), {})[1]["sha256"] != options["sha256"]

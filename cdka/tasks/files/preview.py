@@ -17,6 +17,9 @@ from cdka.tasks.files.columns import suggest
 from cdka.tasks.files.digest import digest
 from cdka.tasks.files.pictures import holds_pictures, prepare_pictures
 from cdka.tasks.files.prepare import COMPARISONS, Prepared, data_path, load_table, prepare
+from cdka.tasks.files.text import OPTIONS as TEXT_OPTIONS
+from cdka.tasks.files.text import is_text, read_passages, read_text_rows
+from cdka.tasks.options import check_known
 from cdka.tasks.own_metric import check_metric
 from cdka.tasks.rows import SPLITS, Instruction, Measured
 
@@ -61,6 +64,10 @@ def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tu
         task = task or "local-images"
         prepare_pictures(options)
         return task, {**options, "sha256": digest(place)}
+    if task == "local-text" or (task is None and place.exists() and is_text(place)):
+        check_known(options, TEXT_OPTIONS, "local-text")
+        read_passages(place, options)
+        return "local-text", {**options, "sha256": digest(place)}
     table = load_table(place)
     task = task or suggest(table, options)
     prepared = prepare(task, options)
@@ -71,6 +78,8 @@ def preview(task: str, options: Mapping[str, Any], *, rows: int = 20) -> Preview
     """The rows as training on the file would see them; no model is needed. Raises CdkaError as ``prepare`` does."""
     if task == "local-images":
         return _preview_pictures(options, rows)
+    if task == "local-text":
+        return _preview_text(options, rows)
     prepared = prepare(task, options)
     table = load_table(data_path(options, task))
     return Preview(
@@ -134,6 +143,22 @@ def _preview_pictures(options: Mapping[str, Any], rows: int) -> Preview:
         head=pd.DataFrame(labelled[:rows], columns=["file", "label"]),
         examples={split: len(found.parts[split]) for split in SPLITS},
         labels=pd.DataFrame(counts, index=list(found.label_names)).fillna(0).astype(int),
+    )
+
+
+def _preview_text(options: Mapping[str, Any], rows: int) -> Preview:
+    found = read_text_rows(options)
+    every = [passage for split in SPLITS for passage in found.splits[split]]
+    return Preview(
+        task="local-text",
+        columns=("text",),
+        roles={},
+        head=pd.DataFrame({"text": every[:rows]}),
+        examples={split: len(found.splits[split]) for split in SPLITS},
+        labels=pd.DataFrame(),
+        lengths={split: [len(passage) for passage in found.splits[split]] for split in SPLITS},
+        notes=found.notes,
+        first={"text": found.splits["train"][0]},
     )
 
 

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdka.errors import CdkaError
-from cdka.tasks.files.prepare import check_unchanged, data_path, split_settings
+from cdka.tasks.files.columns import TEXT, guess
+from cdka.tasks.files.digest import check_unchanged
+from cdka.tasks.files.folder import holds_tables
+from cdka.tasks.files.prepare import data_path, load_table, split_settings
+from cdka.tasks.files.values import texts_of
 from cdka.tasks.options import check_known
 from cdka.tasks.rows import SPLITS, TextRows
 
@@ -20,28 +24,33 @@ OPTIONS = ("data", "sha256", "text_column", "validation_fraction", "test_fractio
 
 
 def is_text(path: Path) -> bool:
-    """True for a .txt or .md file, and for a folder that holds such files and no others of ours."""
+    """True for a .txt or .md file, and for a folder that holds such files and no tables."""
     if path.is_dir():
-        return any(file.suffix.lower() in SUFFIXES for file in path.rglob("*"))
+        return not holds_tables(path) and any(file.suffix.lower() in SUFFIXES for file in path.rglob("*"))
     return path.suffix.lower() in SUFFIXES
 
 
 def read(info: TaskInfo, spec: RunSpec) -> TextRows:
+    """The texts that ``spec.task_options`` name, as ``read_text_rows`` splits them."""
+    check_known(spec.task_options, OPTIONS, info.name)
+    return read_text_rows(spec.task_options)
+
+
+def read_text_rows(options: Mapping[str, Any]) -> TextRows:
     """The texts in three splits, in their order: the beginning is learned, the end is judged.
 
     Raises CdkaError for options or files that cannot be used, and for fewer than three passages.
     """
-    check_known(spec.task_options, OPTIONS, info.name)
-    path = data_path(spec.task_options, info.name)
-    check_unchanged(path, spec.task_options)
-    passages = read_passages(path, spec.task_options)
-    return TextRows(_in_order(passages, spec.task_options, path.name), (_note(passages, path.name),))
+    path = data_path(options, "local-text")
+    check_unchanged(path, options)
+    passages = read_passages(path, options)
+    return TextRows(_in_order(passages, options, path.name), (_note(passages, path.name),))
 
 
 def read_passages(path: Path, options: Mapping[str, Any] | None = None) -> list[str]:
     """The paragraphs of text files, or the values of a table's text column. Raises CdkaError where there are none."""
     if path.exists() and not is_text(path):
-        return _column(path, str((options or {}).get("text_column", "text")))
+        return _column(path, options or {})
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     passages = []
     for file in files:
@@ -59,14 +68,13 @@ def read_passages(path: Path, options: Mapping[str, Any] | None = None) -> list[
     return passages
 
 
-def _column(path: Path, column: str) -> list[str]:
-    from cdka.tasks.files.table import read_table
-
-    table = read_table(path)
+def _column(path: Path, options: Mapping[str, Any]) -> list[str]:
+    table = load_table(path)
+    column = str(options.get(TEXT.option) or guess(table, TEXT) or TEXT.noun)
     if column not in table.columns:
-        known = ", ".join(str(name) for name in table.columns if not str(name).startswith("__"))
+        known = ", ".join(table.names)
         raise CdkaError(f"the text column must be in {path.name}: got {column!r}; it has {known}. Use --text-column.")
-    return [str(value) for value in table[column] if value is not None and str(value).strip()]
+    return [text for text in texts_of(column, table.columns[column], table.place) if text is not None]
 
 
 def _in_order(passages: Sequence[str], options: Mapping[str, Any], source: str) -> dict[str, list[str]]:

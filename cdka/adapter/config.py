@@ -145,7 +145,9 @@ class CdkaConfig(PeftConfig):
     @property
     def start(self) -> str:
         """``init_weights`` as one of ``cdka.components.INIT_WEIGHTS``."""
-        return {True: "kaiming", False: "random"}.get(self.init_weights, self.init_weights)
+        if isinstance(self.init_weights, bool):
+            return "kaiming" if self.init_weights else "random"
+        return self.init_weights
 
     def alpha_for(self, module_name: str) -> float:
         """alpha of the named module."""

@@ -70,7 +70,7 @@ def does_it_predict(
     predictor: str = "predicted",
     metric: str = TEST_ACCURACY,
     record: AlignRecord | None = None,
-    target_modules: str = "all-linear",
+    target_modules: str | tuple[str, ...] = "all-linear",
     resamples: int = 2000,
     seed: int = 0,
 ) -> Verdict:
@@ -129,7 +129,7 @@ def _key(group: pd.DataFrame) -> tuple[int, int, int]:
 
 
 def _points(
-    done: pd.DataFrame, predictor: str, metric: str, record: AlignRecord | None, target_modules: str
+    done: pd.DataFrame, predictor: str, metric: str, record: AlignRecord | None, target_modules: str | tuple[str, ...]
 ) -> pd.DataFrame:
     import pandas as pd
 
@@ -146,7 +146,7 @@ def _points(
     return pd.DataFrame(rows, columns=columns).set_index(["r1", "r2", "r"])
 
 
-def _values(model: str, predictor: str, record: AlignRecord | None, target_modules: str):
+def _values(model: str, predictor: str, record: AlignRecord | None, target_modules: str | tuple[str, ...]):
     if predictor in ("measured", "best"):
         if record is None or record.request.model != model:
             raise CdkaError(f"predictor {predictor!r} needs an alignment record of {model!r}. Run: cdka align {model}")

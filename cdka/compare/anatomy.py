@@ -70,7 +70,7 @@ class Factors:
             return np.linalg.svd(self.delta(), compute_uv=False)
         left = np.hstack([np.kron(b, np.eye(r1)) for b in self.B])
         right = np.vstack([np.kron(np.eye(r2), a) for a in self.A])
-        core = np.linalg.qr(left, mode="r") @ np.linalg.qr(right.T, mode="r").T
+        core = np.asarray(np.linalg.qr(left, mode="r")) @ np.asarray(np.linalg.qr(right.T, mode="r")).T
         return abs(self.scaling) * np.linalg.svd(core, compute_uv=False)
 
 

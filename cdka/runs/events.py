@@ -25,7 +25,7 @@ class Event:
         return {"kind": self.kind, **own}
 
     @classmethod
-    def of(cls, body: dict[str, Any]) -> Event:
+    def from_body(cls, body: dict[str, Any]) -> Event:
         """The event with the entries of ``body``, which is JSON without its kind."""
         return cls(**body)
 
@@ -132,7 +132,7 @@ class Step(Event):
         return {**body, TRAIN_LOSS: self.loss}
 
     @classmethod
-    def of(cls, body: dict[str, Any]) -> Step:
+    def from_body(cls, body: dict[str, Any]) -> Step:
         return cls(**{"loss" if key == TRAIN_LOSS else key: value for key, value in body.items()})
 
 
@@ -154,7 +154,7 @@ class Evaluated(Event):
         return {**body, **self.metrics}
 
     @classmethod
-    def of(cls, body: dict[str, Any]) -> Evaluated:
+    def from_body(cls, body: dict[str, Any]) -> Evaluated:
         metrics = {key: value for key, value in body.items() if "/" in key}
         return cls(metrics=metrics, **{key: value for key, value in body.items() if "/" not in key})
 
@@ -247,4 +247,4 @@ def from_dict(data: Mapping[str, Any]) -> Event:
     Raises KeyError for an unknown kind and TypeError for unknown or missing entries.
     """
     body = {key: value for key, value in data.items() if key not in ("kind", "seq", "at")}
-    return KINDS[data["kind"]].of(body)
+    return KINDS[data["kind"]].from_body(body)

@@ -76,7 +76,7 @@ def find_series(arms: pd.DataFrame, factor: str, settings: Mapping[str, Mapping[
     return [[arm for _, arm in sorted(group)] for group in groups.values() if len({v for v, _ in group}) > 1]
 
 
-def slopes(table: pd.DataFrame, series: Sequence[Sequence[str]], levels: Mapping[str, int]) -> pd.Series:
+def slopes(table: pd.DataFrame, series: Sequence[Sequence[Any]], levels: Mapping[Any, int]) -> pd.Series:
     """Per seed, the change of the metric per doubling of the factor: least squares with an intercept per series.
 
     A seed counts a series only where it has every level, so that no slope leans on a missing run; NaN where none is
@@ -183,7 +183,7 @@ def interaction(by_series: np.ndarray) -> float:
     return float(special.fdtrc(*freedom, between / within))
 
 
-def gains(table: pd.DataFrame, series: Sequence[Sequence[str]], levels: Mapping[str, int]) -> list[dict]:
+def gains(table: pd.DataFrame, series: Sequence[Sequence[Any]], levels: Mapping[Any, int]) -> list[dict]:
     """The change of the metric over each step from level to level, averaged over series within a seed, with its
     interval over seeds.
     """

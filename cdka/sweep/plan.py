@@ -256,9 +256,12 @@ def _key(spec: RunSpec) -> str:
 
 
 def _seeds(seeds: int | Sequence[int]) -> Sequence[int]:
-    whole = isinstance(seeds, int) and not isinstance(seeds, bool)
-    values = range(seeds) if whole else list(dict.fromkeys(seeds)) if isinstance(seeds, list | tuple) else []
-    if not values or not (whole or all(type(v) is int and v >= 0 for v in values)):
+    values: Sequence[int] = []
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        values = range(seeds)
+    elif isinstance(seeds, list | tuple):
+        values = list(dict.fromkeys(seeds))
+    if not values or not all(type(v) is int and v >= 0 for v in values):
         raise CdkaError(f"seeds must be a positive number or a list of seeds: got {seeds!r}. Example: --seeds 3.")
     return values
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdka.tasks.catalogue import TaskInfo
 from cdka.tasks.options import check_known
@@ -90,7 +90,8 @@ def read(info: TaskInfo, spec: RunSpec) -> InstructionRows:
     """The task's chains for the run's model; an answer is right when all its totals are."""
     check_known(spec.task_options, (), info.name)
     make = random_product_chain if info.name == "math-chain" else random_chain
-    rows, number = {}, 0
+    rows: dict[str, Any] = {}
+    number = 0
     for split, pairs in chains(dict(info.examples), make).items():
         rows[split] = []
         for prompt, answer in pairs:

@@ -45,7 +45,7 @@ def limit(cpu_s: int, memory_bytes: int, file_bytes: int) -> None:
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
         if hard != resource.RLIM_INFINITY:
-            values = tuple(min(value, hard) for value in values)
+            values = min(values[0], hard), min(values[1], hard)
         try:
             resource.setrlimit(kind, values)
         except (ValueError, OSError):

@@ -73,7 +73,8 @@ def label_scores(answers: Answers) -> dict[str, float]:
     scores, and the accuracy of always giving the commonest label. The means are over the labels that occur as a right
     answer or (F1) as a prediction, as in scikit-learn; an answer that could not be parsed counts as wrong.
     """
-    counts, given, right = Counter(answers.label), Counter(answers.predicted), Counter()
+    counts, given = Counter(answers.label), Counter(answers.predicted)
+    right: Counter[Any] = Counter()
     for wanted, predicted in zip(answers.label, answers.predicted, strict=True):
         right[wanted] += predicted is not None and predicted == wanted
     recalls = [right[label] / number for label, number in counts.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def mean_gradients(
     return {path: _as_matrix(module) for path, module in chosen.items()}
 
 
-def _chosen_modules(model, targets: list[str] | str) -> Mapping[str, object]:
+def _chosen_modules(model, targets: list[str] | str) -> Mapping[str, Any]:
     """The modules that PEFT would adapt, thinned out evenly per kind where all gradients would not fit in memory."""
     import re
 

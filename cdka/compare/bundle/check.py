@@ -251,8 +251,9 @@ def _curves(path: Path, run_ids: set[str], columns: Sequence[str]) -> None:
     for column in found.columns[2:]:
         if len(found) and not pd.api.types.is_numeric_dtype(found[column]):
             raise refuse(CURVES, column, "must hold numbers")
-    for column, known in (("run_id", run_ids), ("kind", {Step.kind, Evaluated.kind})):
-        strange = set(found[column]) - known
+    kinds = {Step.kind, Evaluated.kind}
+    for column, allowed in (("run_id", set(run_ids)), ("kind", kinds)):
+        strange = set(found[column]) - allowed
         if strange:
             raise refuse(CURVES, column, f"{sorted(map(str, strange))[0]!r} is not known")
 

@@ -68,8 +68,8 @@ def fill(
         layout.PREDICTIONS: predictions,
         layout.COMPARISON: document(comparison),
     }
-    documents = {name: finite(found) for name, found in documents.items()}
-    for name, found in documents.items():
+    for name, content in documents.items():
+        found = finite(content)
         indent = None if name == layout.PREDICTIONS else 1  # a line per answer would be a file of millions of lines
         _text(root / name, json.dumps(found, indent=indent, ensure_ascii=False, allow_nan=False))
     _curves(source.curves(run_ids)).to_csv(root / layout.CURVES, index=False)

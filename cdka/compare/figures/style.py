@@ -23,7 +23,8 @@ def arm_colour(row: Mapping[str, Any], theme: Theme) -> str:
     """
     if row["method"] == "full":
         return theme.ink
-    components = tuple(int(row[factor]) for factor in FACTORS) if row["method"] == "cdka" else None
+    r1, r2, r = (int(row[factor]) if row["method"] == "cdka" else 0 for factor in FACTORS)
+    components = (r1, r2, r) if row["method"] == "cdka" else None
     rank = None if is_missing(row.get("rank")) else int(row["rank"])
     return configuration_colour(row["method"], components, rank, row["arm_label"].partition(" · ")[2])
 

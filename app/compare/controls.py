@@ -42,7 +42,10 @@ def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, wh
     by_words = {words_of(name): name for name in dict.fromkeys([TEST_ACCURACY, *metrics_of(frame)])}
     _old_names()
     kept("metric", list(by_words))
-    metric = by_words[which.selectbox("Metric", list(by_words), **state.bound("metric"))]
+    picked = which.selectbox(
+        "Metric", list(by_words), on_change=_read_at_the_end, args=(by_words,), **state.bound("metric")
+    )
+    metric = by_words[picked]
     places = {"at the end": (FINAL, None)}
     if measured_along_the_way(metric) and steps:
         places |= {_BEST: (BEST, None)} | {f"at step {step}": (STEP, step) for step in steps}
@@ -60,11 +63,19 @@ def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, wh
 
 def _old_names() -> None:
     """Understand an address of 0.1.0, where ``accuracy`` was read on test at the end and on validation elsewhere."""
-    asked = st.session_state.get("metric") or state.default("metric")
-    at_the_end = st.session_state.get("at") in (None, state.default("at"))
-    name = full_name(asked.replace(" ", "_"), along_the_way=not at_the_end)
-    if "/" in name and asked != words_of(name):
+    asked, at = (
+        st.session_state.get(name) or st.query_params.get(name) or state.default(name) for name in ("metric", "at")
+    )
+    short = "accuracy" if asked == state.default("metric") else asked.replace(" ", "_")
+    name = full_name(short, along_the_way=at != state.default("at"))
+    if "/" in name:
         st.session_state["metric"] = words_of(name)
+
+
+def _read_at_the_end(by_words: dict[str, str]) -> None:
+    """Leave the best and the step behind where the metric just picked has only a value at the end."""
+    if not measured_along_the_way(by_words[st.session_state["metric"]]):
+        st.session_state["at"] = state.default("at")
 
 
 def as_claimed(bundle: Bundle) -> dict[str, Any]:

@@ -245,3 +245,28 @@ print([name for name in ("torch", "transformers", "peft", "datasets", "tensorboa
     fill(Store(), "whole", [*grid(r1=(1, 2), seeds=2), *baselines()])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr[-1500:]
+
+
+@pytest.mark.parametrize(
+    ("address", "header"),
+    [
+        ({"metric": "accuracy"}, "test accuracy at the end"),
+        ({"metric": "accuracy", "at": "best on validation"}, "best validation accuracy of each run"),
+        ({"metric": "loss"}, "validation loss at the end"),
+        ({"metric": "loss", "at": "at step 60"}, "validation loss at step 60"),
+        ({"metric": "validation accuracy"}, "validation accuracy at the end"),
+    ],
+)
+def test_an_address_of_0_1_0_shows_the_same_number(address, header):
+    fill(Store(), "whole", grid(r1=(1, 2), seeds=2), adapters=False)
+    assert list(opened(**address).dataframe[0].value.columns)[2] == header
+
+
+def test_a_metric_that_has_only_a_value_at_the_end_leaves_the_step_behind():
+    fill(Store(), "whole", grid(r1=(1, 2), seeds=2), adapters=False)
+    at = opened(at="at step 60")
+    metric = next(box for box in at.selectbox if box.label == "Metric")
+    assert metric.value == "validation accuracy"
+    metric.select("test accuracy").run()
+    assert not at.exception
+    assert list(at.dataframe[0].value.columns)[2] == "test accuracy at the end"

@@ -139,7 +139,7 @@ class Engine:
             if run.status not in ("done", "stopped"):
                 whole = run.metrics == {}
             else:
-                whole = run.metrics["accuracy"] == 0.5 and self._files(run.adapter_dir) == ["one", "two"]
+                whole = run.metrics["test/accuracy"] == 0.5 and self._files(run.adapter_dir) == ["one", "two"]
             if not whole:
                 damage.halves.append(f"{run.run_id} is {run.status} with {run.metrics}, {self._files(run.adapter_dir)}")
         damage.orphans = [f"orphan {process}" for process in self._orphans(wait_limit_s)]

@@ -108,6 +108,21 @@ def test_frames_curves_and_predictions_hold_every_number(old):
     assert all(store.predictions(run.run_id).empty for run in store.runs() if run.run_id not in BEFORE["predictions"])
 
 
+WORDS = ("text", "needs", "interval", "test", "missing", "ladders")
+"""What a later version may word otherwise; the numbers it may not change."""
+
+
+def differences(was, now, path: str = "") -> list[str]:
+    """The places where ``now`` says something else than ``was``; it may say more."""
+    if isinstance(was, dict):
+        told = {key: value for key, value in was.items() if key not in WORDS}
+        return [line for key, value in told.items() for line in differences(value, now.get(key), f"{path}/{key}")]
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        pairs = enumerate(zip(was, now, strict=True))
+        return [line for i, (a, b) in pairs for line in differences(a, b, f"{path}/{i}")]
+    return [] if was == now else [f"{path}: {was!r}, now {now!r}"]
+
+
 def test_comparisons_say_the_same_under_the_short_and_the_new_names(old, capsys):
     asked = {
         "accuracy": [[], ["--metric", "accuracy"], ["--metric", "test/accuracy"]],
@@ -123,7 +138,7 @@ def test_comparisons_say_the_same_under_the_short_and_the_new_names(old, capsys)
             for arguments in asked[name]:
                 now = cdka_json(capsys, "compare", place, *arguments)
                 assert now.pop("metric") == metrics.get(name, "eval/accuracy")
-                assert now == {key: value for key, value in was.items() if key != "metric"}, (name, arguments)
+                assert not differences({key: value for key, value in was.items() if key != "metric"}, now), arguments
 
 
 def test_a_study_is_judged_as_before(old):
@@ -193,6 +208,26 @@ def test_an_upgrade_that_fails_changes_nothing(old, monkeypatch):
     assert len(Store(old).runs()) == 72
 
 
+@pytest.mark.parametrize("version", range(2, SCHEMA_VERSION))
+def test_a_file_of_every_version_between_is_upgraded_as_well(old, monkeypatch, version):
+    from cdka.runs import database
+
+    monkeypatch.setattr(database, "SCHEMA_VERSION", version)
+    database.Database(old / FILE_NAME).close()  # as that version left it
+    monkeypatch.undo()
+    with sqlite3.connect(old / FILE_NAME) as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (version,)
+        events = file.execute("SELECT * FROM events").fetchall()
+    runs = {run["run_id"]: run for run in BEFORE["runs"]}
+    for run in Store(old).runs():
+        assert run.metrics == now_called(runs[run.run_id]["metrics"])
+        assert run.status == runs[run.run_id]["status"]
+    assert (old / f"runs-schema{version}.sqlite3").is_file()
+    with sqlite3.connect(old / FILE_NAME) as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert file.execute("SELECT * FROM events").fetchall() == events
+
+
 def test_an_upgraded_home_has_the_tables_of_a_new_one(old, tmp_path):
     upgraded = Store(old)
     for run in upgraded.runs():
@@ -204,10 +239,10 @@ def test_an_upgraded_home_has_the_tables_of_a_new_one(old, tmp_path):
 
     def tables(store):
         with store.database.read() as sql:
-            names = sql.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY 1, 2")
+            names = sql.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
             return {
-                tuple(item): [tuple(row)[1:] for row in sql.execute(f"PRAGMA table_info({item[1]})").fetchall()]
-                for item in names.fetchall()
+                tuple(item): sorted(map(repr, (tuple(row)[1:] for row in sql.execute(f"PRAGMA table_info({item[1]})"))))
+                for item in names
             }
 
     assert tables(upgraded) == tables(new)

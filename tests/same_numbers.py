@@ -37,6 +37,8 @@ NAMES = {
     "resolve_run": ("cdka.runs.resolve:resolve_run",),
     "count_params": ("cdka.cost.params:count_params", "cdka.finetune.counts:count_params"),
     "find_model": ("cdka.models.catalogue:find_model",),
+    "select": ("cdka.models.targets:select",),
+    "training_memory": ("cdka.cost.memory:training_memory", "cdka.memory:training_memory"),
     "judge": ("cdka.claims.judge:judge", "cdka.studies.judge:judge"),
 }
 """Where a name stands now, and where it stood before, in this order."""
@@ -221,17 +223,27 @@ def num_params() -> dict[str, int]:
 
 
 def memory() -> dict[str, Any]:
-    """Estimates by part, without what this machine has free."""
+    """Estimates by part, of one configuration: which one is advised may change, its memory may not."""
+    from cdka import Components
+
+    find_model, select, estimate = named("find_model"), named("select"), named("training_memory")
     found = {}
     for model, length in (("digits-vit", None), ("math-lm", 64), ("llama-2-7b", 512), ("t5-base", 128)):
-        for dtype in ("float32", "bfloat16", "nf4"):
-            size = ["--batch-size", "8", "--dtype", dtype, *(["--length", str(length)] if length else [])]
-            document = cdka_json("solve", model, "--budget", "lora:8", "--max-r", "8", "--top", "1", *size)
-            found[f"{model} {dtype}"] = {
-                key: value
-                for key, value in document["resources"].items()
-                if key not in ("device", "device_bytes", "free_bytes", "fits")
-            }
+        shapes = find_model(model)
+        linears = select(shapes, "all-linear")
+        for dtype, device in (("float32", "cpu"), ("bfloat16", "cuda"), ("nf4", "cuda")):
+            for checkpointing in (False, True):
+                one = estimate(
+                    shapes,
+                    linears,
+                    Components(2, 8, 4),
+                    batch_size=8,
+                    length=length,
+                    dtype=dtype,
+                    device_type=device,
+                    gradient_checkpointing=checkpointing,
+                )
+                found[f"{model} {dtype} {checkpointing}"] = {**vars(one), "total_bytes": one.total_bytes}
     return found
 
 

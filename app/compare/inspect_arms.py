@@ -35,9 +35,9 @@ SIDES = ("only A right", "only B right", "both wrong")
 def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
     """One adapter's factors and blocks; its singular values beside those of another at about the same budget."""
     arms = comparison.arms.set_index("arm").loc[shown]
-    adapters = [arm for arm in shown if arms.loc[arm, "method"] in ("cdka", "lora") and arms.loc[arm, "n"] > 0]
+    adapters = [arm for arm in shown if arms.loc[arm, "method"] in ("cdka", "lora", "lokr") and arms.loc[arm, "n"] > 0]
     if not adapters:
-        raise CdkaError("the anatomy needs a finished CDKA or LoRA run: none is shown.")
+        raise CdkaError("the anatomy needs a finished CDKA, LoRA or LoKr run: none is shown.")
     first, second, seeds = st.columns([2, 2, 1])
     with first:
         a = controls.pick_arm("arm_a", "Adapter", comparison, adapters, _best_matched(comparison, arms, adapters))
@@ -58,7 +58,7 @@ def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
         layer = controls.pick("layer", "Layer", names)
     factors = own[names.index(layer)]
     with component_box:
-        component = controls.pick("component", "Component", list(range(1, factors.components[2] + 1)))
+        component = controls.pick("component", "Component", list(range(1, factors.components.r + 1)))
     told = f"Runs {' and '.join(runs.values())} of {comparison.name}, seed {seed}."
     counts = ", ".join(f"{name} {sum(f.num_params for f in found):,}" for name, found in layers.items())
     draw(

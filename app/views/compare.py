@@ -8,12 +8,23 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app import state, widgets
-from app.compare import controls, export_panel, figure_panels, inspect_arms, sources, tables
+from app.compare import controls, export_panel, figure_panels, inspect_arms, open_adapter, sources, tables
 from cdka.formatting import plural
 from cdka.stats.paired import UNRESOLVED
 from cdka.stats.trend import sentence as trend_sentence
 
-VIEWS = ("Curves", "Map", "Cost", "Differences", "Budget", "Settings", "Anatomy", "Examples", "Export")
+VIEWS = (
+    "Curves",
+    "Map",
+    "Cost",
+    "Differences",
+    "Budget",
+    "Settings",
+    "Anatomy",
+    "Examples",
+    "Open an adapter",
+    "Export",
+)
 
 
 def told(names: list[str], source) -> None:
@@ -113,6 +124,8 @@ def draw(view: str, chosen, comparison, shown: list[str]) -> None:
         inspect_arms.anatomy_panel(chosen, comparison, shown)
     elif view == "Examples":
         inspect_arms.example_panel(chosen, comparison, shown)
+    elif view == "Open an adapter":
+        open_adapter.panel()
     else:
         export_panel.panel(chosen, comparison, shown)
 

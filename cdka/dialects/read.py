@@ -49,8 +49,8 @@ def open_adapter(
     weights = find_weights(source)
     tensors, metadata = read_tensors(weights)
     config_path = weights.parent / CONFIG_FILE
-    config = read_config(config_path) if weights.name == WEIGHTS_FILE and config_path.is_file() else {}
-    config = config or _diffusers_config(metadata)
+    has_config = weights.name == WEIGHTS_FILE and config_path.is_file()
+    config = read_config(config_path) if has_config else _diffusers_config(metadata)
     if components is not None:
         config |= dict(zip(("r1", "r2", "r"), components.as_tuple(), strict=True))
     _check_config(config, source)
@@ -58,6 +58,8 @@ def open_adapter(
     groups, extra = _grouped(tensors, keys, only, source)
     prefix = next(iter(groups))[0]
     method, converter = _method(groups, config, source)
+    if "cdka_A" in next(iter(groups.values())) and not has_config:
+        raise CdkaError(f"a CDKA adapter needs its {CONFIG_FILE}, which holds alpha: none is beside {str(weights)!r}.")
     peft = bool(config.get("peft_type")) and prefix in ("", "base_model.model.")
     modules = []
     for (_, name), parts in sorted(groups.items(), key=lambda item: natural(item[0][1])):
@@ -169,8 +171,6 @@ def _method(
         raise CdkaError(f"a file holds adapters of one method: {str(source)!r} has {where}. Save them apart.")
     method = next(iter(found))
     parts = next(iter(groups.values()))
-    if "cdka_A" in parts and not config:
-        raise CdkaError(f"a CDKA adapter needs its {CONFIG_FILE}, which holds alpha: none is beside {str(source)!r}.")
     if method == "lora" and "cdka_rank" in parts:
         return "cdka", "takenoko"
     if method == "lora" and {"r1", "r2"} <= set(config):

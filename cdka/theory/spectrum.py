@@ -16,8 +16,12 @@ def singular_values(matrix: np.ndarray) -> np.ndarray:
 
 
 def effective_rank(matrix: np.ndarray) -> float:
-    """exp of the entropy of the normalised singular values (Roy and Vetterli, 2007); 0 for a zero matrix."""
-    values = singular_values(matrix)
+    """``effective_rank_of`` the matrix's singular values; 0 for a zero matrix."""
+    return effective_rank_of(singular_values(matrix))
+
+
+def effective_rank_of(values: np.ndarray) -> float:
+    """exp of the entropy of the normalised singular values (Roy and Vetterli, 2007); 0 where all are zero."""
     total = values.sum()
     if total == 0:
         return 0.0

@@ -6,7 +6,9 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "compare"))
@@ -20,7 +22,18 @@ from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
-VIEWS = ("Curves", "Map", "Cost", "Differences", "Budget", "Settings", "Anatomy", "Examples", "Export")
+VIEWS = (
+    "Curves",
+    "Map",
+    "Cost",
+    "Differences",
+    "Budget",
+    "Settings",
+    "Anatomy",
+    "Examples",
+    "Open an adapter",
+    "Export",
+)
 
 
 def baselines(seeds=2):
@@ -99,6 +112,26 @@ def test_odd_selections_give_sensible_views_and_say_what_is_missing(specs, ends,
     fill(Store(), "odd", specs, ends=ends)
     for view in VIEWS:
         assert expected in words(opened(view))
+
+
+def test_any_adapter_can_be_opened_by_its_path_and_a_foreign_file_is_refused_in_words(tmp_path):
+    rng = np.random.default_rng(0)
+    tensors = {"lycoris_block_q.lokr_w1": rng.normal(size=(8, 4)), "lycoris_block_q.lokr_w2": rng.normal(size=(4, 6))}
+    save_file(tensors, tmp_path / "lokr.safetensors")
+    at = opened("Open an adapter")
+    assert "SimpleTuner LoRA, LoKr and LoHa" in at.info[0].value
+    at.text_input(key="open-adapter-path").set_value(str(tmp_path / "lokr.safetensors")).run()
+    assert not at.exception, at.exception[0].value
+    assert not refusals(at)
+    assert "lokr.safetensors: simpletuner-lokr, 1 modules, 56 parameters as CDKA, exact" in words(at)
+    place = next(frame.value for frame in at.dataframe if "modules" in frame.value.columns)
+    assert place.iloc[0].to_dict() == {"r1": 4, "r2": 4, "r": 1, "modules": 1, "parameters": 56}
+    titles = " ".join(figure(at, i)["layout"]["title"]["text"] for i in range(len(at.get("plotly_chart"))))
+    assert "What would each choice of equal price keep" in titles
+    assert "trains to 0.941 itself" in words(at)
+    save_file({"lora_unet_x.oft_blocks": np.ones((2, 3, 3))}, tmp_path / "oft.safetensors")
+    at.text_input(key="open-adapter-path").set_value(str(tmp_path / "oft.safetensors")).run()
+    assert "which is OFT" in refusals(at)[0]
 
 
 def test_a_sweep_that_was_cancelled_as_a_whole_is_not_what_opens():

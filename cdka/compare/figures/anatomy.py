@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cdka import palette
-from cdka.compare.anatomy import Factors, effective_rank
+from cdka.compare.anatomy import LayerFactors
 from cdka.compare.figures.style import dress, title
 from cdka.formatting import plural
 from cdka.palette import LIGHT, Theme, configuration_colour
+from cdka.theory.spectrum import effective_rank_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -49,11 +50,11 @@ def _heat(matrix: np.ndarray, where: str, **more):
     )
 
 
-def factor_figure(factors: Factors, component: int = 0, *, theme: Theme = LIGHT) -> Figure:
+def factor_figure(factors: LayerFactors, component: int = 0, *, theme: Theme = LIGHT) -> Figure:
     """B_i and A_i of one component, delta W, and the norm of each of its blocks. Signed values are centred on zero."""
     from plotly.subplots import make_subplots
 
-    r1, r2, r = factors.components
+    r1, r2, r = factors.components.as_tuple()
     b, a, delta, norms = factors.B[component], factors.A[component], factors.delta(), factors.block_norms()
     titles = [
         f"B<sub>{component + 1}</sub>  {b.shape[0]} × {b.shape[1]}",
@@ -85,10 +86,10 @@ def factor_figure(factors: Factors, component: int = 0, *, theme: Theme = LIGHT)
     return figure
 
 
-def _colour(factors: Factors) -> str:
+def _colour(factors: LayerFactors) -> str:
     """The colour of the configuration that these factors belong to."""
-    components = factors.components if factors.method == "cdka" else None
-    return configuration_colour(factors.method, components, factors.components[2])
+    components = factors.components.as_tuple()
+    return configuration_colour(factors.method, components if factors.method == "cdka" else None, components[2])
 
 
 def _tick(size: int) -> int:
@@ -96,7 +97,7 @@ def _tick(size: int) -> int:
     return 1 << max(0, (size // 4).bit_length() - 1)
 
 
-def spectrum_figure(adapters: Mapping[str, Factors], *, theme: Theme = LIGHT) -> Figure:
+def spectrum_figure(adapters: Mapping[str, LayerFactors], *, theme: Theme = LIGHT) -> Figure:
     """The singular values of delta W of one layer in several adapters, on a log scale, with their effective ranks."""
     import plotly.graph_objects as go
 
@@ -105,9 +106,9 @@ def spectrum_figure(adapters: Mapping[str, Factors], *, theme: Theme = LIGHT) ->
     for name, factors in adapters.items():
         values = factors.singular_values()
         values = values[values > values.max(initial=0.0) * 1e-12]
-        lora = factors.components[:2] == (1, 1)
+        lora = factors.components.as_tuple()[:2] == (1, 1)
         colour = _colour(factors)
-        rank = effective_rank(values)
+        rank = effective_rank_of(values)
         figure.add_trace(
             go.Scatter(
                 x=np.arange(1, len(values) + 1),
@@ -135,16 +136,16 @@ def spectrum_figure(adapters: Mapping[str, Factors], *, theme: Theme = LIGHT) ->
     return figure
 
 
-def rank_figure(adapters: Mapping[str, list[Factors]], *, theme: Theme = LIGHT) -> Figure:
+def rank_figure(adapters: Mapping[str, list[LayerFactors]], *, theme: Theme = LIGHT) -> Figure:
     """The effective rank of delta W in every layer, one line per adapter."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
     dress(figure, theme, height=330)
     for name, layers in adapters.items():
-        lora = layers[0].components[:2] == (1, 1)
+        lora = layers[0].components.as_tuple()[:2] == (1, 1)
         colour = _colour(layers[0])
-        ranks = [effective_rank(factors.singular_values()) for factors in layers]
+        ranks = [effective_rank_of(factors.singular_values()) for factors in layers]
         figure.add_trace(
             go.Scatter(
                 x=np.arange(1, len(layers) + 1),

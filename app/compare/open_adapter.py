@@ -1,0 +1,142 @@
+"""Open an adapter: any LoRA, LoKr, LoHa or CDKA file, its place in (r1, r2, r), and what other choices would keep."""
+
+from __future__ import annotations
+
+import html
+import tempfile
+from pathlib import Path
+
+import streamlit as st
+
+from app import widgets
+from app.compare import controls
+from app.compare.figure_frame import draw, pure
+from cdka.compare.anatomy import LayerFactors, layers_of, placed, title_of
+from cdka.compare.figures.anatomy import factor_figure, rank_figure, spectrum_figure
+from cdka.compare.figures.capture import capture_figure, rearranged_figure
+from cdka.dialects import KINDS, AdapterFile, open_adapter
+from cdka.dialects.serving import serving_plan
+from cdka.errors import CdkaError
+
+LESSON = (
+    "The nearest fit keeps a given ΔW; it does not say what training can reach. On the digits, (2, 8, 4) keeps 0.29 "
+    "of a "
+    "full fine-tune that scores 0.945, and trains to 0.941 itself (one seed): read the map as that finding, not as "
+    "advice."
+)
+
+
+def panel() -> None:
+    """Asks for a file or folder and draws its anatomy."""
+    where, upload = st.columns([1, 1])
+    with where:
+        path = st.text_input("File or folder", key="open-adapter-path", placeholder="/path/to/adapter").strip()
+    with upload:
+        files = st.file_uploader(
+            "Or the file itself, with its adapter_config.json if it has one",
+            type=["safetensors", "json"],
+            accept_multiple_files=True,
+            key="open-adapter-files",
+        )
+    if not path and not files:
+        st.info(f"Read are {KINDS}. Runs of your own are under Anatomy.")
+        return
+    adapter, name = _uploaded(files) if files else (_opened(path, _stamp(path)), path)
+    _show(adapter, name)
+
+
+def _show(adapter: AdapterFile, name: str) -> None:
+    layers = layers_of(adapter)
+    widgets.html_block(f"<b>{html.escape(title_of(adapter, name))}</b>")
+    for note in adapter.notes:
+        widgets.remark(note)
+    table = placed(layers)
+    st.dataframe(
+        table.rename(columns={"layers": "modules", "num_params": "parameters"}),
+        hide_index=True,
+        width="stretch",
+        key="open-adapter-place",
+        alt="The place of the adapter among r1 and r2",
+    )
+    ranks = {m.name: m.factors.lora_rank for m in adapter.modules}
+    heads = bool(adapter.config.get("modules_to_save"))
+    plan = serving_plan("lora", ranks, modules_to_save=heads, has_extra=bool(adapter.extra))
+    widgets.caption(f"As a LoRA of rank {plan.rank}: {' '.join(plan.lines)}")
+    layer = controls.pick("layer", "Layer", [factors.layer for factors in layers])
+    factors = next(one for one in layers if one.layer == layer)
+    label = Path(name).name
+    told = f"{label}, {layer}."
+    draw(
+        pure(factor_figure, factors, 0),
+        "opened-factors",
+        f"Factors and blocks of {layer}",
+        caption="The first component, ΔW, and the norms of its blocks.",
+        source=told,
+    )
+    left, right = st.columns(2)
+    with left, widgets.errors_shown():
+        _capture(factors, told)
+    with right:
+        draw(
+            pure(spectrum_figure, {label: factors}),
+            "opened-spectrum",
+            f"Singular values of delta W in {layer}",
+            caption="",
+            source=told,
+        )
+    with left, widgets.errors_shown():
+        draw(
+            pure(rearranged_figure, factors),
+            "opened-components",
+            "Singular values of the rearranged delta W",
+            caption="",
+            source=told,
+        )
+    with right:
+        draw(
+            pure(rank_figure, {label: layers}),
+            "opened-ranks",
+            "Effective rank in every layer",
+            caption="",
+            source=label,
+        )
+
+
+def _capture(factors: LayerFactors, told: str) -> None:
+    draw(
+        pure(capture_figure, factors),
+        "opened-capture",
+        "What each choice of r1 and r2 would keep of delta W",
+        caption=LESSON,
+        source=told,
+    )
+
+
+def _stamp(path: str) -> int:
+    """A number that changes with the file."""
+    place = Path(path)
+    try:
+        return max(p.stat().st_mtime_ns for p in ([place, *place.glob("*")] if place.is_dir() else [place]))
+    except OSError:
+        return 0
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the adapter")
+def _opened(path: str, _changed: int) -> AdapterFile:
+    return open_adapter(path)
+
+
+def _uploaded(files: list) -> tuple[AdapterFile, str]:
+    weights = [file for file in files if file.name.endswith(".safetensors")]
+    if len(weights) != 1:
+        raise CdkaError(
+            f"an adapter is one safetensors file: got {len(weights)}. Choose it, and its adapter_config.json."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        with_config = len(files) > 1
+        for file in files:
+            name = file.name
+            if with_config:
+                name = "adapter_model.safetensors" if file is weights[0] else "adapter_config.json"
+            (Path(folder) / Path(name).name).write_bytes(file.getvalue())
+        return open_adapter(folder), weights[0].name

@@ -28,7 +28,7 @@ def pareto(scores: pd.DataFrame, cost: Mapping[str, float] | pd.Series, *, highe
     >>> pareto(scores, {"small": 1e4, "middle": 2e4, "large": 4e4}).to_dict()
     {'small': 'on', 'middle': 'on', 'large': 'off'}
     """
-    price = pd.Series(dict(cost), dtype=float).reindex(scores.index)
+    price = pd.Series(dict(cost), dtype="Float64").astype(float).reindex(scores.index)  # a live run has no cost yet
     known = price[price.notna() & scores.notna().any(axis=1)].sort_values(kind="stable")
     names, costs = known.index.to_list(), known.to_numpy()
     pairs = [

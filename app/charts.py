@@ -36,11 +36,6 @@ def shades(number: int) -> list[str]:
     return [usable[round(i * (len(usable) - 1) / (number - 1))] for i in range(number)]
 
 
-def component_colour(name: str) -> str:
-    """The colour of r1, r2 or r."""
-    return theme.COMPONENT_COLOURS[name]
-
-
 def plotly(
     title: str,
     x: str,
@@ -88,13 +83,6 @@ def log_axis(figure: go.Figure, axis: str, values: Sequence[float]) -> go.Figure
             }
         }
     )
-    return figure
-
-
-def iso_axes(figure: go.Figure, x_range: tuple[float, float], y_range: tuple[float, float]) -> go.Figure:
-    """The same ranges on every panel of small multiples, so that heights can be compared."""
-    figure.update_xaxes(range=list(x_range))
-    figure.update_yaxes(range=list(y_range))
     return figure
 
 

@@ -175,11 +175,6 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     return f"{int(n):,} {one if n == 1 else many or one + 's'}"
 
 
-def metric_name(name: str) -> str:
-    """A metric in words: ``test accuracy`` for ``test/accuracy``, ``peak memory`` for ``peak_bytes``."""
-    return METRIC_NAMES.get(name, name.replace("/", " ").replace("_", " "))
-
-
 def configuration_name(label: str) -> str:
     """A run's label as a figure names it: ``r1 2 · r2 8 · r 1`` for ``cdka 2,8,1``, ``LoRA 8`` for ``lora 8``.
 

@@ -70,7 +70,6 @@ class Bar:
         self._bar: Progress | None = None
         self._drawn = -math.inf
         self._last = ""
-        self._phases: list[str | None] = []
 
     def __enter__(self) -> Bar:
         if sys.stderr.isatty():

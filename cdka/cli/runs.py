@@ -63,7 +63,7 @@ _HEAD = (
     "validation",
     "test",
     "time",
-    "asked",
+    "asked for",
 )
 
 
@@ -101,21 +101,7 @@ def _list(store: Store, args: argparse.Namespace) -> None:
                 f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(run.created_at))}",
             ]
         )
-    head = [
-        "run",
-        "status",
-        "step",
-        "method",
-        "model",
-        "task",
-        "seed",
-        "parameters",
-        "validation",
-        "test",
-        "time",
-        "asked for",
-    ]
-    print_table(head, rows)
+    print_table(list(_HEAD), rows)
     if len(runs) > len(shown):
         print_message(f"{len(shown)} of {len(runs)} runs; --top 0 lists all")
     return None

@@ -13,7 +13,7 @@ from cdka.errors import CdkaError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-BICUBIC, BILINEAR = 3, 2
+BILINEAR = 2
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 

@@ -43,11 +43,6 @@ class Verdict:
     outcome: str
     detail: str
 
-    @property
-    def passed(self) -> bool:
-        """True where it ran to its end without an error."""
-        return self.outcome == PASSED
-
 
 def _command(limits: Limits, folder: str, program: str) -> list[str]:
     settings = [str(limits.cpu_s), str(limits.memory_bytes), str(limits.file_bytes), folder, program]

@@ -90,12 +90,6 @@ class Factors:
         core = _triangle(left) @ _triangle(right.T).T
         return np.linalg.svd(core, compute_uv=False)
 
-    def rearranged_values(self) -> np.ndarray:
-        """The singular values of R(delta W) at the layer's own (r1, r2), largest first: one per component at most."""
-        A, B = self.A.reshape(len(self.A), -1), self.B.reshape(len(self.B), -1)
-        core = _triangle(B.T) @ _triangle(A.T).T
-        return abs(self.scaling) * np.linalg.svd(core, compute_uv=False)
-
     def at(self, g1: int, g2: int) -> Factors:
         """The same delta W with r1 = g1 and r2 = g2, exactly, for divisors g1 of r1 and g2 of r2 (ours).
 

@@ -170,7 +170,7 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path):
     recorded = comparison.frame["value"].to_list()
     assert len(recorded) == 2
     cdka, lora = (read_adapter(run.adapter_dir) for run in store.runs())
-    assert (cdka[0].components, lora[0].components) == ((2, 8, 1), (1, 1, 2))
+    assert (cdka[0].components.as_tuple(), lora[0].components.as_tuple()) == ((2, 8, 1), (1, 1, 2))
     counts = comparison.frame["num_params"].to_list()
     assert [sum(factors.num_params for factors in layers) for layers in (cdka, lora)] == counts
 

@@ -7,6 +7,7 @@ from cdka.adapter.convolution import ConvNd, Embedding
 from cdka.adapter.gradient import initialise_from_gradient, weight_gradients
 from cdka.adapter.layer import CdkaLayer
 from cdka.adapter.linear import Linear
+from cdka.adapter.loraplus import loraplus_groups
 from cdka.adapter.model import CdkaModel
 from cdka.adapter.ops import delta_weight, kron_linear
 from cdka.adapter.pack import adapter_parameters, cached_factors, packed
@@ -29,6 +30,7 @@ __all__ = [
     "export_lora",
     "initialise_from_gradient",
     "kron_linear",
+    "loraplus_groups",
     "packed",
     "weight_gradients",
 ]

@@ -17,9 +17,23 @@ TRAINING_BYTES_PER_PARAM = ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + 
 _ENTRY = len('"base_model.model..cdka_A":{"dtype":"F32","shape":[,,],"data_offsets":[,]},')
 
 
-def num_params(linears: Iterable[LinearShape], components: Components) -> int:
-    """Trainable parameters over all layers. Raises CdkaError where the components do not fit one of them."""
-    return sum(s.count * components.num_params(s.out_features, s.in_features) for s in linears)
+def fitted_components(
+    linears: Iterable[LinearShape], components: Components, indivisible: str = "error"
+) -> list[tuple[LinearShape, Components | None]]:
+    """The components that each layer gets, as ``CdkaConfig(indivisible=...)`` gives them; None where it is left out.
+
+    Raises CdkaError for a layer that r1 or r2 does not divide where ``indivisible`` is ``error``.
+    """
+    return [(s, components.fitted(s.out_features, s.in_features, indivisible)) for s in linears]
+
+
+def num_params(linears: Iterable[LinearShape], components: Components, indivisible: str = "error") -> int:
+    """Trainable parameters over all layers, those of ``fitted_components``."""
+    return sum(
+        layer.count * own.num_params(layer.out_features, layer.in_features)
+        for layer, own in fitted_components(linears, components, indivisible)
+        if own is not None
+    )
 
 
 def num_modules(linears: Iterable[LinearShape]) -> int:

@@ -12,9 +12,19 @@ import transformers
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from cdka.adapter import CdkaConfig, CdkaLayer, initialise_from_gradient, packed, weight_gradients
+from cdka.adapter import (
+    CdkaConfig,
+    CdkaLayer,
+    initialise_from_gradient,
+    loraplus_groups,
+    packed,
+    weight_gradients,
+)
+from cdka.components import Components
+from cdka.cost.adapter import fitted_components, num_params
 from cdka.dialects import export_adapter, export_lora, open_adapter
 from cdka.errors import CdkaError
+from cdka.models.shapes import LinearShape
 
 
 def network() -> nn.Module:
@@ -115,6 +125,32 @@ def test_layers_that_do_not_fit_are_refused_left_out_or_given_the_nearest_compon
     torch.testing.assert_close(lora(x), model(x), rtol=1e-12, atol=1e-12)
     with pytest.raises(CdkaError, match=r"unknown indivisible 'near'\. Did you mean 'nearest'"):
         config(indivisible="near")
+
+
+@pytest.mark.parametrize("indivisible", ["skip", "nearest"])
+def test_the_count_without_a_model_is_what_is_allocated(indivisible):
+    linears = [LinearShape(str(i), inn, out, 1, "other") for i, inn, out in ((0, 24, 60), (2, 60, 15), (4, 15, 4))]
+    settings = {"r1": 2, "r2": 8, "r": 3, "target_modules": ["0", "2", "4"], "indivisible": indivisible}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = get_peft_model(odd(), config(**settings))
+    allocated = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert num_params(linears, Components(2, 8, 3), indivisible) == allocated
+    found = {layer.path: own for layer, own in fitted_components(linears, Components(2, 8, 3), indivisible) if own}
+    assert found == {name: layer.components["default"] for name, layer in layers(model).items()}
+
+
+def test_loraplus_groups_give_every_trainable_parameter_once_and_b_the_faster_rate():
+    model = get_peft_model(network(), config(bias="all"))
+    groups = loraplus_groups(model, 1e-3, 16.0, weight_decay=0.1)
+    found = [p for group in groups for p in group["params"]]
+    assert {id(p) for p in found} == {id(p) for p in model.parameters() if p.requires_grad}
+    assert len(found) == len({id(p) for p in found})
+    assert {id(p) for p in groups[1]["params"]} == {id(layer.cdka_B["default"]) for layer in layers(model).values()}
+    assert [group["lr"] for group in groups] == [1e-3, 16e-3, 16e-3]
+    torch.optim.AdamW(groups)
+    with pytest.raises(CdkaError, match="this model has none"):
+        loraplus_groups(network(), 1e-3, 16.0)
 
 
 # -- accelerate ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from app.compare import controls
 from cdka import formatting
 from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
 from cdka.compare.comparison import Comparison
+from cdka.compare.judged import kept_words
 from cdka.formatting import estimate, signed
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT
@@ -17,12 +18,15 @@ from cdka.stats.paired import UNRESOLVED, needs
 
 _FRONT = "Pareto front of parameters against the metric: on, off, or ambiguous where these seeds cannot tell."
 
+_KEPT = "What the runs could do before, judged before and after: accuracy, or the loss on a text (--retain)."
+
 
 def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 11) -> None:
     """The shown arms, best first, each with its interval and number of seeds."""
     rows = comparison.arms[comparison.arms["arm"].isin(shown)]
     rows = rows.sort_values("mean", ascending=not comparison.measure.higher_is_better, na_position="last")
     front = comparison.pareto()
+    kept = [kept_words(row) for _, row in rows.iterrows()]
     st.dataframe(
         pd.DataFrame(
             {
@@ -30,6 +34,7 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 11) -> No
                 "Parameters": rows["num_params"],
                 comparison.measure.header: _estimates(rows),
                 "Front": rows["arm"].map(front).fillna(""),
+                **({"Kept": kept} if any(kept) else {}),
             }
         ),
         hide_index=True,
@@ -39,6 +44,7 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 11) -> No
         column_config={
             "Parameters": st.column_config.NumberColumn(format="localized", width="small"),
             "Front": st.column_config.TextColumn(width="small", help=_FRONT),
+            "Kept": st.column_config.TextColumn(width="small", help=_KEPT),
         },
         alt=f"Arms with {comparison.measure.header}, mean and 95 % interval over seeds",
     )

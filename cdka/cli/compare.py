@@ -102,7 +102,10 @@ def _print(found: dict) -> None:
         mean, low, high = (nan if arm[key] is None else arm[key] for key in ("mean", "ci_low", "ci_high"))
         parameters = "" if arm["num_params"] is None else f"{arm['num_params']:,}"
         rows.append([arm["label"], parameters, estimate(mean, low, high, arm["seeds"]), arm["pareto"] or ""])
-    print_table(["arm", "parameters", found["metric"], "Pareto front"], rows)
+    columns = ["arm", "parameters", found["metric"], "Pareto front"]
+    if any(arm["kept"] for arm in found["arms"]):
+        columns, rows = [*columns, "kept"], [[*r, a["kept"] or ""] for r, a in zip(rows, found["arms"], strict=True)]
+    print_table(columns, rows)
     if found["verdicts"]:
         print("\nVerdicts: differences over shared seeds, 95 % interval of each pair alone, Holm over all pairs")
         print_table(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cdka.compare.judged import RETAINED
 from cdka.compare.measure import Measure
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import ENDED_BADLY, KEPT, WAITING, RunState
@@ -169,7 +170,7 @@ def summary(frame: pd.DataFrame, table: pd.DataFrame, bounds: tuple[float, float
         waiting=frame["status"].isin(WAITING).groupby(frame["arm"], sort=False).sum().astype(int),
         failed=frame["status"].isin(ENDED_BADLY).groupby(frame["arm"], sort=False).sum().astype(int),
     )
-    for cost in ("seconds", "peak_bytes"):
+    for cost in ("seconds", "peak_bytes", *RETAINED):
         if cost in frame.columns:
             kept = frame[frame["status"].isin(KEPT)]
             out[cost] = pd.to_numeric(kept[cost], errors="coerce").groupby(kept["arm"]).mean().reindex(out.index)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cdka.compare.arms import identified, seed_table, summary, with_values
+from cdka.compare.judged import judged_differently, judged_words
 from cdka.compare.measure import Measure
 from cdka.compare.source import Source
 from cdka.errors import CdkaError, unknown
@@ -111,8 +112,7 @@ class Comparison:
 
     def scope(self) -> list[str]:
         """The population of the intervals and the families of the tests, a line each, whatever was found."""
-        tested = self.frame["test_examples"].dropna() if "test_examples" in self.frame else pd.Series(dtype=float)
-        count = f"these {int(tested.iloc[0]):,} test" if tested.nunique() == 1 else "the same test"
+        count = judged_words(self.frame)
         pairs, tests = len(self.verdicts), len(self.trends)
         lines = [
             f"Intervals are over seeds (start of the adapter and order of the data): new seeds on {count} examples and "
@@ -158,6 +158,7 @@ class Comparison:
             untuned = int(self.arms["arm_label"].str.endswith(NOT_TUNED).sum())
             if untuned:
                 notes.append(f"{plural(untuned, 'arm')} at a single rate, beside others that had a search: not tuned.")
+        notes += judged_differently(self.frame)
         if len(self.groups) > 1:
             notes.append(f"{len(self.groups)} combinations of model and task: compared only within each.")
         return notes

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cdka.compare.comparison import Comparison
+from cdka.compare.judged import kept_words
 from cdka.compare.source import Source
 from cdka.formatting import plural
 from cdka.runs.states import KEPT
@@ -51,6 +52,7 @@ def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]
                 "waiting": row["waiting"],
                 "failed": row["failed"],
                 "seconds": row.get("seconds"),
+                "kept": kept_words(pd.Series(row)) or None,
             }
         )
     labels = comparison.labels

@@ -13,7 +13,7 @@ from cdka.tasks.files.text import read_passages
 from cdka.tasks.rows import SPLITS, TextRows
 from cdka.train.data.load import load_task
 from cdka.train.data.task_data import TaskData
-from cdka.train.data.text import text_data
+from cdka.train.data.text import TEXT_LENGTH, text_data
 from cdka.train.judging import subset
 
 if TYPE_CHECKING:
@@ -73,6 +73,6 @@ def _retained_text(spec: RunSpec, kind: str) -> Retained:
         )
     passages = read_passages(Path(spec.retain))
     rows = TextRows(dict.fromkeys(SPLITS, passages))
-    data = text_data(rows, spec.with_(max_length=AUTO))
+    data = text_data(rows, spec.with_(max_length=TEXT_LENGTH))
     test = data.test.select(subset(len(data.test), MAX_EXAMPLES))
     return Retained(Path(spec.retain).name, TaskData(test, test, test, data.objective, kind=data.kind))

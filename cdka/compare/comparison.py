@@ -16,9 +16,9 @@ from cdka.errors import CdkaError, unknown
 from cdka.formatting import plural
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT, WAITING
+from cdka.stats.intervals import holm
 from cdka.stats.paired import ALPHA, TOP_UP, reference_pairs, verdicts
 from cdka.stats.pareto import pareto
-from cdka.stats.significance import holm
 from cdka.stats.trend import DEGRADES, IMPROVES, UNRESOLVED, trends
 
 ALL_PAIRS = "all-pairs"
@@ -111,7 +111,7 @@ class Comparison:
 
     def scope(self) -> list[str]:
         """The population of the intervals and the families of the tests, a line each, whatever was found."""
-        tested = self.frame["test_examples"].dropna() if "test_examples" in self.frame else pd.Series(dtype=float)
+        tested = self.frame["test/examples"].dropna() if "test/examples" in self.frame else pd.Series(dtype=float)
         count = f"these {int(tested.iloc[0]):,} test" if tested.nunique() == 1 else "the same test"
         pairs, tests = len(self.verdicts), len(self.trends)
         lines = [

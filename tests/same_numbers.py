@@ -89,6 +89,13 @@ def cdka_json(*arguments: str) -> Any:
     return json.loads(out.getvalue())
 
 
+def base() -> str:
+    """The base model that 0.1.0 called digits-vit, by its name in this checkout."""
+    from cdka.paths import assets_dir
+
+    return "digits-vit@2602" if (assets_dir() / "digits-vit@2602").is_dir() else "digits-vit"
+
+
 def spec(model: str, task: str, **settings: Any) -> Any:
     return named("spec_for")(model, task, **settings)
 
@@ -159,14 +166,14 @@ def training() -> dict[str, Any]:
     found = {}
     for settings in METHODS[:1] + METHODS[2:4] + METHODS[5:]:
         for seed in (0, 1):
-            run = spec("digits-vit", "digits-flip", **vit, **settings, seed=seed)
+            run = spec(base(), "digits-flip", **vit, **settings, seed=seed)
             found[f"{run.label} seed {seed}"] = losses([run])[0]
-    gradient = spec("digits-vit", "digits-flip", **vit, **METHODS[0], init_weights="gradient")
+    gradient = spec(base(), "digits-flip", **vit, **METHODS[0], init_weights="gradient")
     found["gradient init"] = losses([gradient])[0]
     language = spec("math-lm", "math-chain", components="2,8,1", steps=STEPS, eval_every=25, batch_size=16)
     found["math-lm"] = losses([language])[0]
     pack = [
-        spec("digits-vit", "digits-flip", **{**vit, "lr": lr}, components=components, seed=seed)
+        spec(base(), "digits-flip", **{**vit, "lr": lr}, components=components, seed=seed)
         for components, seed, lr in (("1,8,1", 0, 2e-3), ("2,8,4", 1, 1e-3), ("4,2,2", 2, 2e-3), ("1,1,3", 0, 3e-3))
     ]
     found["pack of four"] = losses(pack)
@@ -174,7 +181,7 @@ def training() -> dict[str, Any]:
 
 
 def some_steps() -> dict[str, Any]:
-    run = spec("digits-vit", "digits-flip", components="2,8,4", steps=6, eval_every=3, batch_size=16)
+    run = spec(base(), "digits-flip", components="2,8,4", steps=6, eval_every=3, batch_size=16)
     return losses([run])[0]
 
 
@@ -251,7 +258,7 @@ def _claim(document: dict[str, Any]) -> dict[str, Any]:
     """The numbers of ``cdka compare --json``; words may change, these may not."""
     rulings = ("a", "b", "verdict", "difference", "ci_low", "ci_high", "p", "p_holm", "n", "more_seeds")
     shown = {
-        "arms": ("arm", "label", "num_params", "seeds", "mean", "sd", "ci_low", "ci_high", "pareto"),
+        "arms": ("label", "num_params", "seeds", "mean", "sd", "ci_low", "ci_high", "pareto"),
         "verdicts": rulings,
         "trends": ("factor", "finding", "levels", "n", "slope", "ci_low", "ci_high", "p", "p_holm"),
     }
@@ -303,7 +310,7 @@ def studies() -> dict[str, Any]:
 def alignments() -> Any:
     """Measured on real gradients; the expectation of the plain step has another, exact formula since."""
     grid = ["--r1", "1,2", "--r2", "2,8", "--r", "1,2", "--inits", "2", "--batch-size", "32"]
-    found = cdka_json("align", "digits-vit", "--task", "digits-flip", *grid)["overall"]
+    found = cdka_json("align", base(), "--task", "digits-flip", *grid)["overall"]
     return [{key: value for key, value in row.items() if key != "expected_step"} for row in found]
 
 

@@ -35,6 +35,7 @@ def with_bounds(part: str, stored):
     for name, claim in stored.items() if part == "comparisons" else ():
         share = not any(word in name for word in ("loss", "seconds"))
         for row in (*claim["arms"], *claim["verdicts"]):
+            row.pop("arm", None)  # a digest of the settings, the name of the model among them
             if row["ci_low"] is not None and row["ci_low"] == row["ci_high"]:
                 row["ci_low"] = row["ci_high"] = None
             elif row["ci_low"] is not None and share and "mean" in row:

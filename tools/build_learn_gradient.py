@@ -15,7 +15,7 @@ from cdka.align.gradients import compute
 from cdka.align.request import AlignRequest
 from cdka.paths import assets_dir
 
-MODEL, TASK, LAYER, SIDE = "digits-vit", "digits-flip", "vit.layers.0.attention.v_proj", 16
+MODEL, TASK, LAYER, SIDE = "digits-vit@2602", "digits-flip", "vit.layers.0.attention.v_proj", 16
 
 
 def largest(energy: np.ndarray) -> np.ndarray:

@@ -20,10 +20,10 @@ from app.sweeps.sweep_progress import Progress, progress, progress_html
 from app.sweeps.verdict_html import verdicts_html
 from cdka import formatting
 from cdka.claims import GROUPS, STUDIES, Finding, judge, plan_study
-from cdka.claims.catalogue import Study
-from cdka.claims.factor_curve import courses_of
-from cdka.claims.figure import ladder_svg
-from cdka.claims.plan import DEFAULT_SEEDS, SEARCH, regimes
+from cdka.claims.catalogue import DEFAULT_SEEDS, Study
+from cdka.claims.factor_curve import factor_curves
+from cdka.claims.figure import factor_svg
+from cdka.claims.plan import SEARCHES, regimes
 from cdka.claims.report import report
 from cdka.engine import local
 from cdka.errors import CdkaError
@@ -56,7 +56,7 @@ def page(model: str, task: str) -> None:
             key=SEEDS,
             persist_state="session",
             width=150,
-            help="A verdict needs at least two; three is the quickest that says anything.",
+            help="A verdict needs at least two; three resolve almost nothing beyond three arms.",
         )
         ask = Ask(model, task, int(seeds))
         st.button(
@@ -139,7 +139,7 @@ def _regimes(study: Study, task: str) -> str:
     told = []
     for name in study.regimes:
         knobs = regimes(task)[name]
-        rate = f"{len(SEARCH)} learning rates" if name == "searched" else f"lr {knobs['lr']:g}"
+        rate = f"{len(SEARCHES[name])} learning rates" if name in SEARCHES else f"lr {knobs['lr']:g}"
         told.append(f"<b>{name}</b> ({knobs['steps']:,} steps, {rate}, alpha {knobs['alpha']:g})")
     return f"Regime{'s' * (len(told) > 1)}: {' and '.join(told)}"
 
@@ -167,8 +167,8 @@ def _judged(store: Store, sweep_id: str, mark: tuple) -> tuple[Finding, ...]:
 @lru_cache(maxsize=64)
 def _figure(store: Store, sweep_id: str, mark: tuple) -> str:
     """The figure of a study of one factor; empty for the others."""
-    factor, courses = courses_of(store, store.sweep(sweep_id))
-    return ladder_svg(factor, courses) if courses else ""
+    factor, curves_by_regime = factor_curves(store, store.sweep(sweep_id))
+    return factor_svg(factor, curves_by_regime) if curves_by_regime else ""
 
 
 def _buttons(study: Study, ask: Ask, count: int, sweep: Sweep | None, standing: Progress | None) -> None:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from cdka.claims import designs
+from cdka.claims import bases, designs
 from cdka.errors import unknown
 from cdka.models.shapes import LinearShape
 
+DEFAULT_SEEDS = 5
+"""Three resolve almost nothing once there are more than three arms."""
 Arms = Callable[[Sequence[LinearShape], int], list[dict[str, Any]]]
 
 
@@ -35,10 +37,13 @@ class Study:
     claims: tuple[Claim, ...]
     source: str
     design: str
-    arms: Arms
+    arms: Arms | None = None
     regimes: tuple[str, ...] = ("early", "tuned")
     baselines: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    seeds: int = DEFAULT_SEEDS
+    over_bases: Callable[[Sequence[str]], list[dict[str, Any]]] | None = None
+    """The arms on several base models, for a study whose unit is the base model; None where it is the seed."""
     needs: str = ""
     """Needs of the model beyond linear layers: ``"context"`` for more than 8,192 positions, ``"images"``."""
 
@@ -50,10 +55,42 @@ class Study:
 
 _ALL = (
     Study(
+        "bases-design",
+        "Does the design matter on base models that were not chosen for it?",
+        (
+            Claim("At equal parameters r2 above r1 beats the same two exchanged.", "pairs_over_bases"),
+            Claim("At equal parameters r1 = 2 beats r1 = 8, r2 and r held fixed.", "small_r1_over_bases"),
+        ),
+        "paper, key results, at equal parameters; unit: the base model",
+        "Five base models of one architecture, trained alike from other seeds on other splits: two exchanged pairs and "
+        "two r1 of equal cost on each. Each base gives one number, the mean over its seeds; the interval is over "
+        "bases.",
+        over_bases=bases.exchanged_and_equal_cost,
+        seeds=2,
+        regimes=("early",),
+    ),
+    Study(
+        "bases-lora",
+        "Does CDKA beat LoRA on base models that were not chosen for it?",
+        (
+            Claim("At the parameters of LoRA rank 8, CDKA reaches a higher accuracy than LoRA.", "over_lora_8"),
+            Claim("At the parameters of LoRA rank 1, CDKA reaches a higher accuracy than LoRA.", "over_lora_1"),
+            Claim("An eighth of the parameters of LoRA rank 8 comes within one point of it.", "near_lora_8"),
+        ),
+        "paper, key results; unit: the base model",
+        "Five base models of one architecture, trained alike from other seeds on other splits: CDKA (4,8,6) beside "
+        "LoRA rank 8, and (16,16,1) beside LoRA rank 1, which costs the same. Every arm on every base at five learning "
+        "rates a factor of 1.5 apart, chosen on that base's validation data. Each base gives one number, the mean over "
+        "its seeds; the interval is over bases.",
+        over_bases=bases.beside_lora,
+        seeds=2,
+        regimes=("short search",),
+    ),
+    Study(
         "r1",
         "Does a larger r1 hurt?",
         (Claim("Increasing r1 degrades performance, r2 and r held fixed.", "falls"),),
-        "paper, key results and first experiment (r1 from 4 to 64)",
+        "paper, key results; r1 from 4 to 64 is our range",
         "One component, r2 = 4, and r1 doubling from 4 to 64 as far as the model's dimensions allow. The parameters "
         "grow along the way; the study of budgets holds them fixed.",
         designs.vary_r1,
@@ -62,7 +99,7 @@ _ALL = (
         "r2",
         "Does a larger r2 help?",
         (Claim("Increasing r2 improves performance, r1 and r held fixed.", "rises"),),
-        "paper, key results and second experiment (r2 from 4 to 64)",
+        "paper, key results; r2 from 4 to 64 is our range",
         "One component, r1 = 4, and r2 doubling from 4 to 64 as far as the model's dimensions allow. The parameters "
         "grow along the way, as they do with r1.",
         designs.vary_r2,
@@ -74,7 +111,7 @@ _ALL = (
             Claim("Increasing the number of components helps.", "rises_with_r"),
             Claim("Each doubling of r helps less than the one before.", "diminishes"),
         ),
-        "paper, key results and third experiment (r from 1 to 8)",
+        "paper, key results; r from 1 to 8 is our range",
         "Components of (2, 4) and r = 1, 2, 4, 8: does the metric rise, and does the first doubling gain more than the "
         "last?",
         designs.vary_r,
@@ -83,7 +120,7 @@ _ALL = (
         "budget",
         "Do the principles hold at every budget?",
         (Claim("At equal parameters a small r1 with a large r2 beats the same two exchanged.", "pairs"),),
-        "paper card, next check 1 (budget sweep 5 % - 25 %)",
+        "paper, key results; budgets from 5 to 25 % are ours",
         "At 5, 10, 15, 20 and 25 % of the adapted weights, the best-aligned option with r2 > r1 that uses at least "
         "80 % of the budget, against the same option with r1 and r2 exchanged: equal rank and, where the model's "
         "matrices are square or come both ways, equal parameters; what differs is the alignment.",
@@ -145,7 +182,7 @@ _ALL = (
             Claim("A larger r2 helps on sequences of more than 8,192 tokens.", "rises"),
             Claim("At the parameters of the largest r2, CDKA comes within one point of LoRA.", "close_to_lora"),
         ),
-        "paper card, next check 2",
+        "ours: the paper's claims on long sequences",
         "r2 doubling at fixed r1 and r on sequences of up to 12,288 tokens, with activations recomputed, and LoRA at "
         "the parameters of the largest. Give a task whose texts are that long.",
         designs.vary_r2,
@@ -161,7 +198,7 @@ _ALL = (
             Claim("A larger r2 helps on images.", "rises"),
             Claim("At the parameters of the largest r2, CDKA comes within one point of LoRA.", "close_to_lora"),
         ),
-        "paper card, next check 3",
+        "ours: the paper's claims on images",
         "r2 doubling at fixed r1 and r on an image model, with LoRA at the parameters of the largest and full "
         "fine-tuning beside it.",
         designs.vary_r2,
@@ -171,7 +208,10 @@ _ALL = (
 )
 
 STUDIES: dict[str, Study] = {study.name: study for study in _ALL}
-GROUPS: dict[str, tuple[str, ...]] = {"trends": ("r1", "r2", "r")}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "bases": ("bases-design", "bases-lora"),
+    "trends": ("r1", "r2", "r"),
+}
 """Several studies under one name."""
 
 

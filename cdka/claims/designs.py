@@ -13,7 +13,7 @@ from cdka.models.shapes import LinearShape
 from cdka.solver import Option, solve
 
 RANGE = (4, 8, 16, 32, 64)
-"""The paper's range for r1 and r2."""
+"""The levels of r1 and r2 that our studies try: a choice of ours, not the paper's range."""
 SHARES = (0.05, 0.10, 0.15, 0.20, 0.25)
 NEAR = 0.8
 """Of the options within a budget, those that use at least this share of it count as equal to it."""

@@ -1,4 +1,4 @@
-"""The course of a study of one factor: the metric at each level, and its slope along training. (ours)
+"""The factor curve of a study: the metric at each level, and its slope along training. (ours)
 
 The slope along training comes from the validation curves of the same runs. It shows where a regime ends and the next
 begins, so that nobody need take the choice of two regimes on trust.
@@ -27,11 +27,12 @@ FACTORS = {"falls": "r1", "rises": "r2", "rises_with_r": "r"}
 
 
 @dataclass(frozen=True)
-class Course:
+class FactorCurve:
     """One regime of a study of one factor.
 
-    By level: ``values`` per seed, ``means``, 95 % ``intervals`` and ``num_params``. ``steps`` are the changes from rung
-    to rung (``compare.trend.gains``); ``slopes`` holds (step, mean, low, high) of the validation metric per doubling.
+    By level: ``values`` per seed, ``means``, 95 % ``intervals`` and ``num_params``. ``steps`` are the changes from
+    level to level (``stats.trend.gains``); ``slopes`` holds (step, mean, low, high) of the validation metric per
+    doubling.
     """
 
     regime: str
@@ -44,39 +45,41 @@ class Course:
     slopes: tuple[tuple[int, float, float, float], ...]
 
 
-def courses_of(store: Store, sweep: Sweep, metric: str = TEST_ACCURACY) -> tuple[str, list[Course]]:
-    """The factor that a study varies, and its course in each regime; empty for a study of something else."""
+def factor_curves(store: Store, sweep: Sweep, metric: str = TEST_ACCURACY) -> tuple[str, list[FactorCurve]]:
+    """The factor that a study varies, and its curve in each regime; empty for a study of something else."""
     rules = [claim.rule for claim in STUDIES[sweep.plan["study"]].claims]
     factor = next((FACTORS[rule] for rule in rules if rule in FACTORS), "")
     if not factor:
         return "", []
-    found = [course(store, runs, regime, factor, metric) for regime, runs in runs_by_regime(store, sweep).items()]
+    found = [factor_curve(store, runs, regime, factor, metric) for regime, runs in runs_by_regime(store, sweep).items()]
     return factor, [one for one in found if one is not None]
 
 
-def course(store: Store, runs: Sequence[Run], regime: str, factor: str, metric: str = TEST_ACCURACY) -> Course | None:
-    """The course of the CDKA runs of one regime; None where they do not vary ``factor`` or none has ended."""
+def factor_curve(
+    store: Store, runs: Sequence[Run], regime: str, factor: str, metric: str = TEST_ACCURACY
+) -> FactorCurve | None:
+    """The factor curve of the CDKA runs of one regime; None where they do not vary ``factor`` or none has ended."""
     own = [run.run_id for run in runs if run.spec.method == "cdka"]
     if not own:
         return None
     source = StoreSource(store, run_ids=own)
     found = compare(source, Measure(metric=metric))
-    rungs = find_series(found.arms, factor, found.settings)
-    if not rungs or not found.table.notna().any(axis=None):
+    series = find_series(found.arms, factor, found.settings)
+    if not series or not found.table.notna().any(axis=None):
         return None
-    rows = found.arms.set_index("arm").loc[rungs[0]]
-    level_of = {arm: int(rows.loc[arm, factor]) for arm in rungs[0]}
+    rows = found.arms.set_index("arm").loc[series[0]]
+    level_of = {arm: int(rows.loc[arm, factor]) for arm in series[0]}
     levels = tuple(level_of.values())
-    table = found.table.loc[rungs[0]]
+    table = found.table.loc[series[0]]
     curves = source.curves(own)
-    return Course(
+    return FactorCurve(
         regime,
         levels,
-        {level_of[a]: tuple(float(v) for v in table.loc[a] if np.isfinite(v)) for a in rungs[0]},
-        {level_of[a]: float(rows.loc[a, "mean"]) for a in rungs[0]},
-        {level_of[a]: (float(rows.loc[a, "ci_low"]), float(rows.loc[a, "ci_high"])) for a in rungs[0]},
-        {level_of[a]: None if np.isnan(p := float(rows.loc[a, "num_params"])) else int(p) for a in rungs[0]},
-        tuple(gains(found.table, rungs[:1], level_of)),
+        {level_of[a]: tuple(float(v) for v in table.loc[a] if np.isfinite(v)) for a in series[0]},
+        {level_of[a]: float(rows.loc[a, "mean"]) for a in series[0]},
+        {level_of[a]: (float(rows.loc[a, "ci_low"]), float(rows.loc[a, "ci_high"])) for a in series[0]},
+        {level_of[a]: None if np.isnan(p := float(rows.loc[a, "num_params"])) else int(p) for a in series[0]},
+        tuple(gains(found.table, series[:1], level_of)),
         _along(curves, runs, factor, metric),
     )
 

@@ -11,27 +11,27 @@ import math
 from collections.abc import Callable, Sequence
 
 from cdka import palette
-from cdka.claims.factor_curve import Course
+from cdka.claims.factor_curve import FactorCurve
 
 INK = palette.NEUTRAL
 WIDTH, PANEL, LEFT, TOP, HEIGHT = 860, 150, 58, 40, 196
 
 
-def ladder_svg(factor: str, courses: Sequence[Course], metric: str = "accuracy") -> str:
+def factor_svg(factor: str, curves_by_regime: Sequence[FactorCurve], metric: str = "accuracy") -> str:
     """Per regime a panel of the metric at the end over the factor, and one of the slope per doubling over the steps.
 
     Every dot is a run; bars and bands are 95 % t intervals over seeds. The two kinds of panel keep their range over
     the regimes, as small multiples do.
     """
     colour = palette.FACTORS[factor]
-    slot = (WIDTH - 10) / (2 * len(courses))
+    slot = (WIDTH - 10) / (2 * len(curves_by_regime))
     body: list[str] = []
-    ends = [v for c in courses for level in c.levels for v in (*c.values[level], *c.intervals[level])]
-    slopes = [v for c in courses for _, mean, low, high in c.slopes for v in (mean, low, high)] + [0.0]
+    ends = [v for c in curves_by_regime for level in c.levels for v in (*c.values[level], *c.intervals[level])]
+    slopes = [v for c in curves_by_regime for _, mean, low, high in c.slopes for v in (mean, low, high)] + [0.0]
     y_end, y_slope = _range(ends), _range(slopes)
-    for i, course in enumerate(courses):
-        body.append(_ends(LEFT + 2 * i * slot, slot - LEFT, factor, course, y_end, colour, metric))
-        body.append(_along(LEFT + (2 * i + 1) * slot, slot - LEFT, course, y_slope, colour, factor))
+    for i, curve in enumerate(curves_by_regime):
+        body.append(_ends(LEFT + 2 * i * slot, slot - LEFT, factor, curve, y_end, colour, metric))
+        body.append(_along(LEFT + (2 * i + 1) * slot, slot - LEFT, curve, y_slope, colour, factor))
     title = f"{metric} over {factor}, and its slope along training"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {TOP + HEIGHT + 14}" role="img" '
@@ -48,21 +48,21 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _ends(
-    x0: float, width: float, factor: str, course: Course, span: tuple[float, float], colour: str, metric: str
+    x0: float, width: float, factor: str, curve: FactorCurve, span: tuple[float, float], colour: str, metric: str
 ) -> str:
     y = _scale(span)
-    logs = [math.log2(level) for level in course.levels]
+    logs = [math.log2(level) for level in curve.levels]
     low, high = min(logs), max(logs)
 
     def x(level: float) -> float:
         return x0 + 8 + (width - 16) * (math.log2(level) - low) / (high - low or 1)
 
-    parts = [_frame(x0, width, f"{course.regime}: {metric}", span, y)]
+    parts = [_frame(x0, width, f"{curve.regime}: {metric}", span, y)]
     points = []
-    for level in course.levels:
-        mean, (bottom, top) = course.means[level], course.intervals[level]
+    for level in curve.levels:
+        mean, (bottom, top) = curve.means[level], curve.intervals[level]
         parts.append(_text(x(level), TOP + PANEL + 15, str(level), "middle"))
-        parts += [_dot(x(level), y(v), 2, colour, 0.45) for v in course.values[level]]
+        parts += [_dot(x(level), y(v), 2, colour, 0.45) for v in curve.values[level]]
         if math.isfinite(bottom):
             parts.append(_line(x(level), y(bottom), x(level), y(top), colour, 1.5))
         if math.isfinite(mean):
@@ -73,21 +73,21 @@ def _ends(
     return "".join(parts)
 
 
-def _along(x0: float, width: float, course: Course, span: tuple[float, float], colour: str, factor: str) -> str:
+def _along(x0: float, width: float, curve: FactorCurve, span: tuple[float, float], colour: str, factor: str) -> str:
     y = _scale(span)
-    last = max((step for step, *_ in course.slopes), default=1) or 1
+    last = max((step for step, *_ in curve.slopes), default=1) or 1
 
     def x(step: float) -> float:
         return x0 + (width - 8) * step / last
 
-    parts = [_frame(x0, width, f"{course.regime}: per doubling of {factor}", span, y, digits=3)]
+    parts = [_frame(x0, width, f"{curve.regime}: per doubling of {factor}", span, y, digits=3)]
     parts.append(_line(x0, y(0), x0 + width, y(0), INK, 1, "3 3"))
-    known = [row for row in course.slopes if math.isfinite(row[2])]
+    known = [row for row in curve.slopes if math.isfinite(row[2])]
     if known:
         edge = [f"{x(s):.1f},{y(low):.1f}" for s, _, low, _ in known]
         edge += [f"{x(s):.1f},{y(high):.1f}" for s, _, _, high in reversed(known)]
         parts.append(f'<polygon points="{" ".join(edge)}" fill="{colour}" fill-opacity=".18"/>')
-    line = " ".join(f"{x(s):.1f},{y(mean):.1f}" for s, mean, *_ in course.slopes)
+    line = " ".join(f"{x(s):.1f},{y(mean):.1f}" for s, mean, *_ in curve.slopes)
     parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
     parts += [_text(x(step), TOP + PANEL + 15, str(step), "middle") for step in sorted({0, last // 2, last})]
     parts.append(_text(x0 + width / 2, TOP + PANEL + 32, "step (validation)", "middle"))

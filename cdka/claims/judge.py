@@ -1,8 +1,9 @@
 """From the finished runs of a study to a verdict per claim and regime: supported, contradicted, or not resolved.
 
-Every rule gives one number per seed; its 95 % t interval over seeds decides. A claim is supported where the interval
-lies wholly on the claimed side, contradicted where it lies wholly on the other, else not resolved. Two seeds that agree
-to the last digit have no spread to go by, and may do so by chance: not resolved.
+Every rule gives one number per seed, or per base model; the t-test over them decides at 5 %. A claim is supported where
+the mean lies on the claimed side and is resolved, contradicted where it lies on the other and is resolved, else not
+resolved. Numbers that agree to the last digit have no spread to go by: the sign-flip test decides and there is no
+interval, as in Compare.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from typing import Any
 import numpy as np
 
 from cdka.claims.catalogue import STUDIES, Claim
-from cdka.claims.rules import MARGIN, RULES, Case
+from cdka.claims.evidence import Case
+from cdka.claims.plan import SEARCHES
+from cdka.claims.rules import MARGIN, RULES
 from cdka.errors import CdkaError
+from cdka.formatting import plural
 from cdka.runs.metrics import TEST_ACCURACY, full_name
 from cdka.runs.run import Run, Sweep
 from cdka.runs.store import Store
-from cdka.stats import interval
+from cdka.stats import Interval, interval, t_test
+from cdka.stats.paired import ALPHA
 
 SUPPORTED, CONTRADICTED, UNRESOLVED = "supported", "contradicted", "not resolved"
 
@@ -43,6 +48,9 @@ class Finding:
     claim: str = ""
     remark: str = ""
     """Facts that a reader should know before believing the verdict; part of the sentence too."""
+    p: float | None = None
+    counted: str = "seed"
+    """The unit that ``n`` counts and the interval is about: ``seed`` or ``base model``."""
 
     @property
     def reading(self) -> str:
@@ -84,7 +92,7 @@ def runs_by_regime(store: Store, sweep: Sweep) -> dict[str, list[Run]]:
     runs = store.runs(sweep_id=sweep.sweep_id)
 
     def belongs(run: Run, regime: str, settings: dict[str, Any]) -> bool:
-        keys = [key for key in settings if not (regime == "searched" and key == "lr")]
+        keys = [key for key in settings if not (regime in SEARCHES and key == "lr")]
         return all(getattr(run.spec, key) == settings[key] for key in keys)
 
     return {
@@ -94,55 +102,50 @@ def runs_by_regime(store: Store, sweep: Sweep) -> dict[str, list[Run]]:
 
 
 def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run], metric: str) -> Finding:
-    evidence = RULES[claim.rule](Case(store, runs, metric, regime == "searched"))
+    evidence = RULES[claim.rule](Case(store, runs, metric, regime in SEARCHES))
     values = evidence.values[np.isfinite(evidence.values)]
     n = len(values)
 
     def told(value: float) -> float:
         return (value - evidence.shift) * evidence.sign
 
+    p = float(t_test(values)) if n > 1 else None
+    found = interval(values)
+    if evidence.interval is not None and n == 1:
+        low_end, high_end, p, n = evidence.interval
+        found = Interval(n, found.mean, float("nan"), low_end, high_end)
+    resolved = p is not None and p < ALPHA
+    verdict = UNRESOLVED if not resolved else SUPPORTED if found.mean > 0 else CONTRADICTED
+    low = high = None
+    if np.isfinite(found.low):
+        ends = sorted((told(found.low), told(found.high)))
+        low, high = np.clip(ends, -evidence.bound, evidence.bound).tolist()
     if n < 2:
         waiting = sum(not run.status.is_finished() for run in runs)
-        why = f"{waiting} runs are still to come" if waiting else "it needs at least two seeds with every arm"
+        units = f"at least two {evidence.counted}s with every arm"
+        why = f"{waiting} runs are still to come" if waiting else f"it needs {units}"
         text = f"{claim.text} Not resolved in the {regime} regime: {why}.{evidence.remark}"
-        effect = told(float(values[0])) if n else None
-        return Finding(
-            study,
-            regime,
-            UNRESOLVED,
-            evidence.unit,
-            effect,
-            None,
-            None,
-            n,
-            metric,
-            text,
-            claim.text,
-            evidence.remark.strip(),
+    else:
+        told_ends = f"95 % interval {signed(low)} to {signed(high)}" if low is not None else "no interval: all agree"
+        text = (
+            f"{claim.text} {verdict.capitalize()} in the {regime} regime: {evidence.unit} {signed(told(found.mean))} "
+            f"({told_ends}, {plural(n, evidence.counted)}).{evidence.remark}"
         )
-    found = interval(values)
-    verdict = SUPPORTED if found.low > 0 else CONTRADICTED if found.high < 0 else UNRESOLVED
-    agreed = ""
-    if n == 2 and verdict != UNRESOLVED and np.ptp(values) <= 1e-9 * np.abs(values).max():
-        verdict, agreed = UNRESOLVED, " Both seeds agree to the last digit, and that may be chance."
-    low, high = np.clip(sorted((told(found.low), told(found.high))), -evidence.bound, evidence.bound).tolist()
-    text = (
-        f"{claim.text} {verdict.capitalize()} in the {regime} regime: {evidence.unit} {signed(told(found.mean))} "
-        f"(95 % interval {signed(low)} to {signed(high)}, {n} seeds).{agreed}{evidence.remark}"
-    )
     return Finding(
         study,
         regime,
         verdict,
         evidence.unit,
-        told(found.mean),
+        told(found.mean) if n else None,
         low,
         high,
         n,
         metric,
         text,
         claim.text,
-        (agreed + evidence.remark).strip(),
+        evidence.remark.strip(),
+        p,
+        evidence.counted,
     )
 
 

@@ -15,19 +15,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cdka.claims.catalogue import STUDIES
-from cdka.claims.factor_curve import Course, courses_of
-from cdka.claims.figure import ladder_svg
+from cdka.claims.factor_curve import FactorCurve, factor_curves
+from cdka.claims.figure import factor_svg
 from cdka.claims.judge import Finding, judge, runs_by_regime, signed
+from cdka.claims.plan import SEARCHES
 from cdka.compare import Measure, StoreSource, compare
 from cdka.errors import CdkaError
 from cdka.formatting import plural
 from cdka.machine import cores
 from cdka.runs.metrics import TEST_ACCURACY, measure_of, words_of
 from cdka.runs.run import Run, Sweep
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
+from cdka.stats import holm
 
 FORMAT = 1
 
@@ -63,18 +67,35 @@ def report(store: Store, sweeps: Sequence[Sweep], metric: str = TEST_ACCURACY, n
     findings = {sweep.sweep_id: judge(store, sweep, metric) for sweep in sweeps}
     sections = [_section(store, sweep, findings[sweep.sweep_id], metric, name, figures) for sweep in sweeps]
     facts = _facts(store, sweeps)
-    text = "\n".join(
-        [_head(sweeps, facts, metric), _summary([f for found in findings.values() for f in found]), *sections]
-    )
+    every = [finding for found in findings.values() for finding in found]
+    text = "\n".join([_head(sweeps, facts, metric, every), _summary(every), *sections])
     studies = [
         {
             "study": sweep.plan["study"],
             "regimes": sweep.plan["regimes"],
             "findings": [finding.to_dict() for finding in findings[sweep.sweep_id]],
+            "results": results(store, sweep, metric),
         }
         for sweep in sweeps
     ]
     return Report(text, figures, {"format": FORMAT, "name": name, "metric": metric, **facts, "studies": studies})
+
+
+def results(store: Store, sweep: Sweep, metric: str) -> list[dict[str, Any]]:
+    """Each run's settings, those that differ from the defaults, and its ``value``, for ``cdka study verify``."""
+    source = StoreSource(store, run_ids=[run.run_id for run in store.runs(sweep_id=sweep.sweep_id)])
+    values = compare(source, Measure(metric=metric)).frame.set_index("run_id")["value"]
+    return [
+        {"settings": shortened(spec), "value": None if np.isnan(values[run_id]) else float(values[run_id])}
+        for run_id, spec in source.specs().items()
+    ]
+
+
+def shortened(spec: dict[str, Any]) -> dict[str, Any]:
+    """A spec without the settings that are what they would be anyway; ``RunSpec.from_dict`` restores it."""
+    plain = RunSpec(spec["model"], spec["task"], method=spec["method"]).to_dict()
+    kept = ("model", "task", "method", "seed")
+    return {key: value for key, value in spec.items() if key in kept or value != plain.get(key)}
 
 
 def _facts(store: Store, sweeps: Sequence[Sweep]) -> dict[str, Any]:
@@ -97,7 +118,7 @@ def _facts(store: Store, sweeps: Sequence[Sweep]) -> dict[str, Any]:
     }
 
 
-def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
+def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str, findings: Sequence[Finding]) -> str:
     names = " ".join(sweep.plan["study"] for sweep in sweeps)
     shown = ("cdka-studio", "torch", "peft", "commit")
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in shown if name in facts["versions"])
@@ -106,20 +127,43 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str) -> str:
     regimes: dict[str, str] = {}
     for sweep in sweeps:
         for regime, settings in sweep.plan["regimes"].items():
-            knobs = {k: v for k, v in settings.items() if regime != "searched" or k != "lr"}
+            is_search = regime in SEARCHES
+            knobs = {k: v for k, v in settings.items() if not is_search or k != "lr"}
             rates = sweep.plan.get("tune_lr") or ()
-            searched = f", learning rates {', '.join(f'{rate:g}' for rate in rates)}" if regime == "searched" else ""
+            searched = f", learning rates {', '.join(f'{rate:g}' for rate in rates)}" if is_search else ""
             regimes[regime] = ", ".join(f"{key} {value:g}" for key, value in knobs.items()) + searched
     told = " ".join(f"**{regime}**: {text}." for regime, text in regimes.items())
     return (
         f"# What the studies found: {facts['model']} on {facts['task']}\n\n"
         f"Written by `cdka study` from its own runs: {facts['runs']} runs{time} ({facts['date']}; {facts['machine']}; "
         f"{versions}). Repeat with:\n\n    {command}\n\n"
-        f"Regimes: {told} The verdicts differ between regimes, so each is told apart.\n\n"
-        f"Metric: {words_of(metric)} at the final step, read once. Each seed gives one number; the interval is the "
-        "95 % t interval over seeds, not corrected for the number of verdicts: of twenty without any effect one would "
-        "miss zero by chance. *Supported* and *contradicted* say on which side of zero the interval lies, not that the "
-        "effect is large: read its size. A small model on a small task is what this is about, nothing else.\n"
+        f"Regimes differ in all that is named here: {told}{_differ(findings)}\n\n"
+        f"Metric: {words_of(metric)} at the final step, read once. {_scope(findings, facts)} Beside each p stands "
+        f"Holm's over all {len(findings)} verdicts of this report. *Supported* and *contradicted* say on which side of "
+        "zero the effect is resolved at 5 %, not that it is large: read its size. A small model on a small task is "
+        "what this is about, nothing else.\n"
+    )
+
+
+def _differ(findings: Sequence[Finding]) -> str:
+    """A sentence where a claim's verdict depends on the regime; empty where it does not."""
+    by_claim: dict[str, set[str]] = {}
+    for one in findings:
+        by_claim.setdefault(one.claim, set()).add(one.verdict)
+    return " The verdicts differ between regimes." if any(len(found) > 1 for found in by_claim.values()) else ""
+
+
+def _scope(findings: Sequence[Finding], facts: dict[str, Any]) -> str:
+    """The population that the intervals speak of."""
+    if any(one.counted == "base model" for one in findings):
+        return (
+            "Each base model gives one number, the mean over its seeds; the interval is the 95 % t interval over "
+            "bases, each with its own split of the data: it speaks of new bases of this kind."
+        )
+    return (
+        "Each seed (start of the adapter and order of the data) gives one number; the interval is the 95 % t interval "
+        f"over seeds: new seeds on the same test examples and this checkpoint, {facts['model']}. It says nothing about "
+        "other data or another base."
     )
 
 
@@ -154,11 +198,14 @@ def _seeds_flag(seeds: Sequence[int]) -> str:
 
 
 def _summary(findings: Sequence[Finding]) -> str:
-    rows = ["| claim | regime | verdict | effect | 95 % interval | seeds |", "|---|---|---|---|---|---:|"]
-    for one in findings:
+    rows = ["| claim | regime | verdict | effect | 95 % interval | p, Holm | n |", "|---|---|---|---|---|---|---:|"]
+    adjusted = holm([np.nan if one.p is None else one.p for one in findings])
+    for one, p_holm in zip(findings, adjusted, strict=True):
         effect = "" if one.effect is None else f"{signed(one.effect)} {one.measures}"
         interval = "" if one.ci_low is None else f"{signed(one.ci_low)} to {signed(one.ci_high)}"
-        rows.append(f"| {one.claim} | {one.regime} | **{one.verdict}** | {effect} | {interval} | {one.n} |")
+        p = "" if one.p is None else f"{one.p:.2g}, {p_holm:.2g}"
+        counted = plural(one.n, one.counted)
+        rows.append(f"| {one.claim} | {one.regime} | **{one.verdict}** | {effect} | {interval} | {p} | {counted} |")
     return "\n".join(rows) + "\n"
 
 
@@ -167,11 +214,11 @@ def _section(
 ) -> str:
     study = STUDIES[sweep.plan["study"]]
     by_regime = runs_by_regime(store, sweep)
-    factor, courses = courses_of(store, sweep, metric)
+    factor, curves_by_regime = factor_curves(store, sweep, metric)
     lines = [f"## {study.title}\n", f"**Claim** ({study.source}): {study.claim}\n", f"**Design:** {study.design}\n"]
-    if courses:
+    if curves_by_regime:
         file = f"{name}-{study.name}.svg"
-        figures[file] = ladder_svg(factor, courses, measure_of(metric))
+        figures[file] = factor_svg(factor, curves_by_regime, measure_of(metric))
         lines.append(f"![{measure_of(metric)} over {factor}, and its slope along training]({file})\n")
         lines.append(
             f"Left of each pair: {measure_of(metric)} over {factor} at the end, a small dot per run. Right: what a "
@@ -181,12 +228,14 @@ def _section(
     for regime, runs in by_regime.items():
         lines += [f"### {regime.capitalize()} regime\n"]
         lines += [f"{one.reading}\n" for one in findings if one.regime == regime]
-        lines.append(_table(store, runs, metric, next((c for c in courses if c.regime == regime), None), factor) + "\n")
+        lines.append(
+            _table(store, runs, metric, next((c for c in curves_by_regime if c.regime == regime), None), factor) + "\n"
+        )
     return "\n".join(lines)
 
 
-def _table(store: Store, runs: Sequence[Run], metric: str, along: Course | None, factor: str | None) -> str:
-    """Every arm of a regime, those of a search at every rate; along a ladder, the change from the rung below."""
+def _table(store: Store, runs: Sequence[Run], metric: str, along: FactorCurve | None, factor: str | None) -> str:
+    """Every arm of a regime, those of a search at every rate; along a factor, the change from the level below."""
     source = StoreSource(store, run_ids=[run.run_id for run in runs])
     arms = compare(source, Measure(metric=metric)).arms
     steps = {} if along is None else {step["to"]: step for step in along.steps}

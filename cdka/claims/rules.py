@@ -6,21 +6,20 @@ Every rule counts seeds, not runs: runs of one seed share their data order and a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from cdka.align.verdict import spearman
+from cdka.claims import bases
 from cdka.claims.designs import pairs
-from cdka.compare import Comparison, Measure, StoreSource, compare
+from cdka.claims.evidence import Case, Evidence
+from cdka.compare import Comparison
 from cdka.components import Components
 from cdka.cost.adapter import num_params
-from cdka.models.catalogue import find_model
-from cdka.models.targets import select
 from cdka.runs.events import Step
-from cdka.runs.metrics import EVAL_ACCURACY, TRAIN_LOSS, measure_of
+from cdka.runs.metrics import EVAL_ACCURACY, TRAIN_LOSS
 from cdka.runs.run import Run
 from cdka.runs.states import KEPT, RunState
 from cdka.runs.store import Store
@@ -29,72 +28,32 @@ from cdka.theory.alignment import combine
 
 SMOOTH = 5
 """Steps that the loss is averaged over before its rises and falls are added up."""
+MIN_CONFIGURATIONS, RESAMPLES = 4, 4000
 MARGIN = 0.01
 """Largest distance below LoRA at which CDKA still counts as close to it."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One value per seed, oriented so that positive supports the claim, and what it measures.
-
-    ``unit`` says what the reported effect is: ``sign * value - shift``.
-    """
-
-    values: np.ndarray
-    unit: str
-    sign: float = 1.0
-    shift: float = 0.0
-    remark: str = ""
-    bound: float = np.inf
-    """No effect can be larger: an interval of a few seeds is cut off there."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """The runs of one regime and how they are measured. ``searched``: each arm at its best rate on validation."""
-
-    store: Store
-    runs: list[Run]
-    metric: str
-    searched: bool
-
-    def compared(self) -> Comparison:
-        """The arms of the regime."""
-        source = StoreSource(self.store, run_ids=[run.run_id for run in self.runs])
-        return compare(source, Measure(metric=self.metric), choose_lr=self.searched)
-
-    @property
-    def measure(self) -> str:
-        """The metric without its split, as the sentences name it."""
-        return measure_of(self.metric)
-
-    @property
-    def layers(self) -> list:
-        """The layers that the runs adapt."""
-        return list(select(find_model(self.runs[0].spec.model), self.runs[0].spec.target_modules))
 
 
 def _slope(factor: str, sign: float) -> Callable[[Case], Evidence]:
     def rule(case: Case) -> Evidence:
         found = case.compared()
-        rungs = find_series(found.arms, factor, found.settings)
+        series = find_series(found.arms, factor, found.settings)
         levels = {row.arm: int(getattr(row, factor)) for row in found.arms[found.arms["method"] == "cdka"].itertuples()}
-        values = slopes(found.table, rungs, levels).to_numpy(dtype=float) if rungs else np.empty(0)
-        remark = _course(found, rungs, levels, factor) if rungs else ""
+        values = slopes(found.table, series, levels).to_numpy(dtype=float) if series else np.empty(0)
+        remark = _course(found, series, levels, factor) if series else ""
         return Evidence(sign * values, f"{case.measure} per doubling of {factor}", sign, 0.0, remark)
 
     return rule
 
 
-def _course(found: Comparison, rungs: list[list[str]], levels: dict[str, int], factor: str) -> str:
+def _course(found: Comparison, series: list[list[str]], levels: dict[str, int], factor: str) -> str:
     """The whole change, and whether it goes one way: a slope alone would hide a valley."""
-    steps = [step for step in gains(found.table, rungs, levels) if np.isfinite(step["gain"])]
+    steps = [step for step in gains(found.table, series, levels) if np.isfinite(step["gain"])]
     if not steps:
         return ""
     whole = sum(step["gain"] for step in steps)
     remark = f" From {factor} {steps[0]['from']} to {steps[-1]['to']}: {whole:+.3f}"
     sizes = found.arms.set_index("arm")["num_params"]
-    small, large = (sizes.get(rungs[0][i]) for i in (0, -1))
+    small, large = (sizes.get(series[0][i]) for i in (0, -1))
     if pd.notna(small) and pd.notna(large) and small != large:
         remark += f", with {large / small:.1f} times the parameters"
     turns = [(a, b) for a, b in pairwise(steps) if _way(a) * _way(b) < 0]
@@ -118,11 +77,11 @@ def _way(step: dict) -> int:
 def _diminishes(case: Case) -> Evidence:
     """The first doubling's gain minus the last one's."""
     found = case.compared()
-    rungs = find_series(found.arms, "r", found.settings)
+    series = find_series(found.arms, "r", found.settings)
     unit = f"gain in {case.measure} of the first doubling of r over that of the last"
-    if not rungs or len(rungs[0]) < 3:
+    if not series or len(series[0]) < 3:
         return Evidence(np.empty(0), unit)
-    steps = found.table.loc[rungs[0]].diff().iloc[1:]
+    steps = found.table.loc[series[0]].diff().iloc[1:]
     means = ", ".join(f"{value:+.3f}" for value in steps.mean(axis=1, skipna=True))
     return Evidence((steps.iloc[0] - steps.iloc[-1]).to_numpy(dtype=float), unit, remark=f" The doublings: {means}.")
 
@@ -240,19 +199,26 @@ def roughness(losses: np.ndarray) -> float:
 
 
 def _correlates(case: Case) -> Evidence:
-    """Spearman's rank correlation of predicted alignment with the metric, one per seed."""
+    """Spearman's rank correlation of predicted alignment with the mean metric; its interval is over configurations."""
     found = case.compared()
     inputs = [layer.in_features for layer in case.layers for _ in range(layer.count)]
-    predicted = [combine([_components(found, arm).alignment(n) for n in inputs]) for arm in found.table.index]
-    sizes = found.arms.set_index("arm")["num_params"].reindex(found.table.index).astype(float)
-    whole = [seed for seed in found.table.columns if found.table[seed].notna().all()]
-    values = np.array([stats.spearmanr(predicted, found.table[seed]).statistic for seed in whole])
-    remark = ""
-    if whole and sizes.nunique() > 1 and sizes.notna().all():
-        by_size = np.mean([stats.spearmanr(sizes, found.table[seed]).statistic for seed in whole])
-        remark = f" The number of parameters alone: {by_size:+.3f}."
+    means = found.table.mean(axis=1).dropna()
+    predicted = np.array([combine([_components(found, arm).alignment(n) for n in inputs]) for arm in means.index])
     unit = f"rank correlation of predicted alignment with {case.measure}"
-    return Evidence(values, unit, remark=remark, bound=1.0)
+    if len(means) < MIN_CONFIGURATIONS:
+        return Evidence(np.empty(0), unit, bound=1.0, counted="configuration")
+    rho = float(spearman(predicted, means.to_numpy()))
+    picked = np.random.default_rng(0).integers(len(means), size=(RESAMPLES, len(means)))
+    draws = spearman(predicted[picked], means.to_numpy()[picked])
+    draws = draws[np.isfinite(draws)]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    p = min(1.0, 2 * float(min(np.mean(draws <= 0), np.mean(draws >= 0))))
+    sizes = found.arms.set_index("arm")["num_params"].reindex(means.index).astype(float)
+    remark = ""
+    if sizes.nunique() > 1 and sizes.notna().all():
+        remark = f" The number of parameters alone: {float(spearman(sizes.to_numpy(), means.to_numpy())):+.3f}."
+    interval = (float(low), float(high), p, len(means))
+    return Evidence(np.array([rho]), unit, remark=remark, bound=1.0, counted="configuration", interval=interval)
 
 
 def _components(found: Comparison, arm: str) -> Components:
@@ -270,5 +236,6 @@ RULES: dict[str, Callable[[Case], Evidence]] = {
     "close_to_lora": _against_lora(MARGIN, "largest"),
     "stabilises": _stabilises,
     "correlates": _correlates,
+    **bases.RULES,
 }
 """By the name that a claim gives."""

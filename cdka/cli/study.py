@@ -6,31 +6,47 @@ import argparse
 from pathlib import Path
 
 from cdka.claims import GROUPS, STUDIES, find_study, judge, plan_study
-from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_SEEDS, DEFAULT_TASK
-from cdka.claims.report import check_target, report
+from cdka.claims.catalogue import DEFAULT_SEEDS
+from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_TASK
+from cdka.claims.report import check_target, report, shortened
+from cdka.claims.verify import TOLERANCE, chosen_results, plan_verification, read_report, repeated
 from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
 from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
+from cdka.errors import CdkaError
+from cdka.formatting import plural
 from cdka.runs.store import Store
 from cdka.sweep.launch import forecast, launch
 from cdka.terminal import print_json, print_message, print_table
 
 HELP = "Test the paper's claims: each study runs its arms with several seeds and ends with a verdict."
-EXAMPLE = "cdka study trends --seeds 3 --report trends.md"
+EXAMPLE = "cdka study bases --report bases.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="list (default), trends, or names of studies: r1 r2 r")
+    add(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="list (default), bases, trends, names of studies (r1 r2 r), or: verify REPORT.json",
+    )
     add("--model", default=DEFAULT_MODEL, help=f"default {DEFAULT_MODEL}")
     add("--task", help=f"a task's name, or a data file of your own, as --data takes it (default {DEFAULT_TASK})")
     add(
         "--seeds",
-        default=str(DEFAULT_SEEDS),
         metavar="N",
-        help=f"a number of seeds, or a list: 3,4,5 (default {DEFAULT_SEEDS})",
+        help=f"a number of seeds, or a list: 3,4,5 (default {DEFAULT_SEEDS}, 2 on each base model of bases)",
     )
     add("--report", metavar="FILE.md", help="write the result as Markdown, with figures and data beside it")
+    add("--share", type=float, default=0.1, metavar="S", help="verify: the share of the runs to repeat (default 0.1)")
+    add(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="T",
+        help=f"verify: how far a value may be from the recorded one (default {TOLERANCE:g}; 0 on the same machine)",
+    )
     add("--json", action="store_true", help="one JSON document on stdout")
     add_data_arguments(parser)
     add_spec_arguments(parser, without=("seed", "components", "component_pattern", "method"))
@@ -39,13 +55,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.names or args.names == ["list"]:
         return _list(args.json)
+    if args.names[0] == "verify":
+        return _verify(args)
     names = [name for given in args.names for name in GROUPS.get(given, (given,))]
     task, options = task_and_options(args)
     settings = spec_settings(args)
     if options:
         settings["task_options"] = {**options, **settings.get("task_options", {})}
     planned = [
-        plan_study(find_study(name), args.model, task or DEFAULT_TASK, seeds=seeds(args.seeds), settings=settings)
+        plan_study(
+            find_study(name),
+            args.model,
+            task or DEFAULT_TASK,
+            seeds=args.seeds and seeds(args.seeds),
+            settings=settings,
+        )
         for name in dict.fromkeys(names)
     ]
     target = Path(args.report) if args.report else None
@@ -84,6 +108,32 @@ def run(args: argparse.Namespace) -> int:
             for finding in found:
                 print(finding.sentence)
     return exit_code(others) if others else 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    """Repeat the runs of a report; 0 where all agree, 1 where one does not."""
+    if len(args.names) != 2:
+        raise CdkaError("verify takes one report. Example: cdka study verify assets/studies/bases.json --share 0.1")
+    document = read_report(Path(args.names[1]))
+    chosen = chosen_results(document, args.share)
+    store = Store()
+    sweep_id = launch(plan_verification(document, chosen), store)
+    follow(store, [run.run_id for run in store.runs(sweep_id=sweep_id)])
+    found = repeated(store, store.sweep(sweep_id), chosen, document["metric"])
+    apart = [one for one in found if not one.agrees(args.tolerance)]
+    exact = sum(one.recorded == one.again for one in found)
+    if args.json:
+        rows = [{"settings": shortened(o.spec.to_dict()), "recorded": o.recorded, "again": o.again} for o in found]
+        print_json({"report": document["name"], "sweep_id": sweep_id, "apart": len(apart), "runs": rows})
+        return 1 if apart else 0
+    total = sum(len(study["results"]) for study in document["studies"])
+    print(
+        f"{document['name']}: {len(found)} of {plural(total, 'run')} repeated; {exact} to the last digit, "
+        f"{len(found) - len(apart)} within {args.tolerance:g}"
+    )
+    for one in apart:
+        print(f"  {one.spec.model} {one.spec.label} seed {one.spec.seed}: recorded {one.recorded}, now {one.again}")
+    return 1 if apart else 0
 
 
 def _list(as_json: bool) -> int:

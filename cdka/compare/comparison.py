@@ -17,9 +17,9 @@ from cdka.errors import CdkaError, unknown
 from cdka.formatting import plural
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT, WAITING
+from cdka.stats.intervals import holm
 from cdka.stats.paired import ALPHA, TOP_UP, reference_pairs, verdicts
 from cdka.stats.pareto import pareto
-from cdka.stats.significance import holm
 from cdka.stats.trend import DEGRADES, IMPROVES, UNRESOLVED, trends
 
 ALL_PAIRS = "all-pairs"

@@ -11,6 +11,7 @@ import pandas as pd
 from cdka.compare.comparison import Comparison
 from cdka.compare.measure import FINAL
 from cdka.compare.source import Source
+from cdka.runs.metrics import TEST_ACCURACY
 from cdka.runs.states import KEPT
 from cdka.stats import crossed
 
@@ -42,7 +43,7 @@ def over_new_examples(
 
     Empty unless the measure is the test accuracy at the end. Pairs that share fewer than two seeds are left out.
     """
-    if comparison.measure.metric != "accuracy" or comparison.measure.at != FINAL or not pairs:
+    if comparison.measure.metric != TEST_ACCURACY or comparison.measure.at != FINAL or not pairs:
         return {}
     wanted = {arm for pair in pairs for arm in pair}
     table = right_answers(source, comparison.frame[comparison.frame["arm"].isin(wanted)])

@@ -88,7 +88,7 @@ def estimate_time(specs: Sequence[RunSpec], history: pd.DataFrame | None = None,
     total, known_runs = 0.0, 0
     for spec in specs:
         known = rates.get((spec.model, spec.task))
-        rate = known[0] if known else REFERENCE_S.get((spec.model, spec.task))
+        rate = known[0] if known else REFERENCE_S.get((spec.model.partition("@")[0], spec.task))
         if rate is None:
             return TimeEstimate(None, f"no run of {spec.model} on {spec.task} has been timed yet")
         known_runs += known is not None

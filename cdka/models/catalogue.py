@@ -35,6 +35,19 @@ def list_models() -> list[ModelShapes]:
         ) from None
 
 
+RENAMED = {("0.1", "digits-vit"): "digits-vit@2602"}
+"""By the version (major and minor) and the name that a model had in it: its name today."""
+
+
+def name_today(model: str, version: str) -> str:
+    """The name of a model that runs of ``version`` called ``model``: ``digits-vit`` of 0.1 is another checkpoint today.
+
+    >>> name_today("digits-vit", "0.1.0"), name_today("digits-vit", "0.2.0"), name_today("math-lm", "0.1.0")
+    ('digits-vit@2602', 'digits-vit', 'math-lm')
+    """
+    return RENAMED.get((".".join(version.split(".")[:2]), model), model)
+
+
 def find_model(name: str) -> ModelShapes:
     """The shapes of a model: a catalogue name, a Hub id, or a local directory with a config.json.
 

@@ -79,12 +79,12 @@ def reserve(database: Database, slot_for: Callable[[RunSpec], str | None]) -> Jo
         return None
     with database.write() as sql:
         queue = sql.execute(
-            "SELECT n, run_id, attempt, pack_id, spec FROM runs WHERE status = 'queued' ORDER BY position, n"
+            "SELECT n, run_id, attempt, pack_id, spec, version FROM runs WHERE status = 'queued' ORDER BY position, n"
         )
         tried: dict[str, str | None] = {}
         chosen = slot = None
         for row in queue:
-            spec = parse_spec(row["spec"])
+            spec = parse_spec(row["spec"], row["version"])
             if spec.device not in tried:
                 tried[spec.device] = slot_for(spec)
             slot = tried[spec.device]

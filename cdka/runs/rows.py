@@ -9,15 +9,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cdka.models.catalogue import name_today
 from cdka.runs.ids import run_directory
 from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
 
 
 @lru_cache(maxsize=4096)
-def parse_spec(text: str) -> RunSpec:
-    """The spec stored as ``text``. Cached: the Studio reads the same rows every second."""
-    return RunSpec.from_dict(json.loads(text))
+def parse_spec(text: str, version: str) -> RunSpec:
+    """The spec that ``version`` stored as ``text``. Cached: the Studio reads the same rows every second."""
+    fields = json.loads(text)
+    return RunSpec.from_dict({**fields, "model": name_today(fields["model"], version)})
 
 
 def run_of(row: sqlite3.Row, home: Path) -> Run:
@@ -25,7 +27,7 @@ def run_of(row: sqlite3.Row, home: Path) -> Run:
     return Run(
         run_id=row["run_id"],
         sweep_id=row["sweep_id"],
-        spec=parse_spec(row["spec"]),
+        spec=parse_spec(row["spec"], row["version"]),
         status=row["status"],
         phase=row["phase"],
         attempt=row["attempt"],

@@ -14,12 +14,11 @@ about other test data or another base model, where differences are usually large
 """
 
 from cdka.stats.crossed import crossed
-from cdka.stats.intervals import Interval, interval
+from cdka.stats.intervals import Interval, holm, interval, t_test
 from cdka.stats.mcnemar import McNemar, mcnemar
 from cdka.stats.paired import Paired, compare_pairs, paired, verdicts
 from cdka.stats.pareto import pareto
 from cdka.stats.power import seeds_needed, seeds_range
-from cdka.stats.significance import holm, t_test
 from cdka.stats.trend import Trend, trend
 
 __all__ = [

@@ -12,9 +12,8 @@ from scipy import stats
 
 from cdka.errors import CdkaError
 from cdka.formatting import p_value, plural, signed
-from cdka.stats.intervals import LEVEL, band, interval
+from cdka.stats.intervals import LEVEL, band, holm, interval, t_test
 from cdka.stats.power import MAX_SEEDS, seeds_needed, seeds_range
-from cdka.stats.significance import holm, t_test
 
 BETTER, WORSE, UNRESOLVED = "better", "worse", "not resolved"
 ALPHA = 1 - LEVEL

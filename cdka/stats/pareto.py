@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from cdka.stats.intervals import holm
 from cdka.stats.paired import ALPHA, compare_pairs
-from cdka.stats.significance import holm
 
 ON, OFF, AMBIGUOUS = "on", "off", "ambiguous"
 

@@ -13,8 +13,7 @@ from scipy import special
 
 from cdka.errors import CdkaError
 from cdka.formatting import p_value, plural, signed
-from cdka.stats.intervals import LEVEL, band
-from cdka.stats.significance import holm, t_test
+from cdka.stats.intervals import LEVEL, band, holm, t_test
 
 FACTORS = ("r1", "r2", "r")
 IMPROVES, DEGRADES, UNRESOLVED = "improves", "degrades", "not resolved"

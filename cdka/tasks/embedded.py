@@ -6,6 +6,8 @@ from types import MappingProxyType
 
 from cdka.tasks.info import TaskInfo
 
+DIGITS_MODELS = ("digits-vit", "digits-vit@12", "digits-vit@13", "digits-vit@14", "digits-vit@15", "digits-vit@2602")
+"""The embedded base models that read digits: a family of five, and the base of version 0.1.0."""
 DIGITS_SOURCE = "UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998)"
 
 EMBEDDED = (
@@ -16,11 +18,11 @@ EMBEDDED = (
         metric="accuracy",
         description=(
             "8x8 handwritten digits, transposed, mirrored and with inverted contrast: a shifted domain on which "
-            "the model that learned upright digits starts at chance."
+            "a model that learned upright digits starts near chance."
         ),
         module="cdka.tasks.digits",
         recipe=MappingProxyType({"steps": 200, "lr": 3e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20}),
-        models=("digits-vit",),
+        models=DIGITS_MODELS,
         examples=MappingProxyType({"train": 900, "validation": 300, "test": 597}),
         chance=0.1,
         embedded=True,
@@ -32,10 +34,10 @@ EMBEDDED = (
         title="Upright digits",
         kind="image-classification",
         metric="accuracy",
-        description="The 8x8 handwritten digits as they are: what digits-vit was pre-trained on.",
+        description="The 8x8 handwritten digits as they are: what the digits-vit models were pre-trained on.",
         module="cdka.tasks.digits",
         recipe=MappingProxyType({"steps": 200, "lr": 1e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20}),
-        models=("digits-vit",),
+        models=DIGITS_MODELS,
         examples=MappingProxyType({"train": 900, "validation": 300, "test": 597}),
         chance=0.1,
         embedded=True,

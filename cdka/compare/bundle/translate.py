@@ -1,4 +1,4 @@
-"""Read a bundle of format 1, as 0.1.0 wrote it: its runs and curves under today's names of metrics."""
+"""Read a bundle of format 1, as 0.1.0 wrote it: its runs and curves under today's names of metrics and models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from cdka.models.catalogue import name_today
 from cdka.runs.events import Evaluated, Step
 from cdka.runs.frames import CURVE_COLUMNS
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS, from_old_names
@@ -25,8 +26,15 @@ OLD_CURVE_COLUMNS = (
 
 
 def runs_of_format_1(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The runs with their metrics renamed; everything else is as it was."""
-    return [{**run, "metrics": from_old_names(run["metrics"])} for run in runs]
+    """The runs with their metrics and base models renamed; everything else is as it was."""
+    return [
+        {
+            **run,
+            "metrics": from_old_names(run["metrics"]),
+            "spec": {**run["spec"], "model": name_today(run["spec"]["model"], "0.1.0")},
+        }
+        for run in runs
+    ]
 
 
 def curves_of_format_1(curves: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,185 @@
+"""Studies whose unit is the base model: what they plan, and a verdict that counts bases."""
+
+from __future__ import annotations
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cdka.claims import GROUPS, STUDIES, judge, plan_study
+from cdka.claims.bases import FAMILIES, bases_of
+from cdka.claims.judge import SUPPORTED, UNRESOLVED
+from cdka.claims.report import report
+from cdka.errors import CdkaError
+from cdka.models.catalogue import find_model, name_today
+from cdka.paths import assets_dir
+from cdka.runs.spec import RunSpec
+from cdka.runs.store import Store
+from cdka.tasks.catalogue import find_task
+from cdka.tasks.digits import pretraining_split, read, split_table, table
+
+FAMILY = FAMILIES["digits-vit"]
+
+
+def finished(store, name, accuracy, seeds=2):
+    """A study whose runs ended as ``accuracy(spec)`` says, without any training."""
+    planned = plan_study(STUDIES[name], seeds=seeds)
+    sweep_id = store.create_sweep(planned.name, planned.document, planned.specs)
+    with store.database.write() as sql:
+        for run in store.runs(sweep_id=sweep_id):
+            value = accuracy(run.spec)
+            metrics = {"test/accuracy": value, "eval/best_accuracy": value, "eval/accuracy": value}
+            sql.execute(
+                "UPDATE runs SET status='done', metrics=?, started_at=0, finished_at=1, num_params=9 WHERE run_id=?",
+                (json.dumps(metrics), run.run_id),
+            )
+    return store.sweep(sweep_id)
+
+
+def noise(*parts, size=0.01):
+    """A number between -size and size that depends on the parts alone."""
+    return size * (zlib.crc32(repr(parts).encode()) / 2**31 - 1)
+
+
+def test_every_base_has_every_arm_at_the_same_seeds():
+    for name in GROUPS["bases"]:
+        planned = plan_study(STUDIES[name])
+        cells = {(run.spec.model, str(run.spec.components), run.spec.lr, run.spec.seed) for run in planned.runs}
+        assert len(cells) == len(planned.runs)
+        assert {model for model, *_ in cells} == set(FAMILY)
+        assert {seed for *_, seed in cells} == {0, 1}
+        each = [{cell[1:] for cell in cells if cell[0] == model} for model in FAMILY]
+        assert all(one == each[0] for one in each)
+    sizes = {str(arm.spec.components): arm.num_params for arm in plan_study(STUDIES["bases-design"]).arms}
+    assert sizes["4,16,3"] == sizes["16,4,3"]
+    assert sizes["2,4,1"] == sizes["8,4,1"]
+    sizes = {str(arm.spec.components): arm.num_params for arm in plan_study(STUDIES["bases-lora"]).arms}
+    assert sizes["16,16,1"] == sizes["1,1,1"] == sizes["1,1,8"] / 8
+    assert sizes["4,8,6"] <= sizes["1,1,8"]
+
+
+def test_the_interval_is_over_bases_not_over_seeds(home):
+    """An effect that differs from base to base by more than from seed to seed."""
+    store = Store(home)
+    by_base = dict(zip(FAMILY, (0.05, 0.02, 0.04, 0.00, 0.03), strict=True))
+
+    def accuracy(spec):
+        c = spec.components
+        return 0.8 + (by_base[spec.model] if c.r2 > c.r1 else 0.0) + noise(spec.seed, str(c), size=1e-4)
+
+    exchanged, _ = judge(store, finished(store, "bases-design", accuracy))
+    assert (exchanged.n, exchanged.counted, exchanged.verdict) == (5, "base model", SUPPORTED)
+    assert exchanged.effect == pytest.approx(0.028, abs=2e-4)
+    theirs = stats.ttest_1samp(list(by_base.values()), 0)
+    assert exchanged.p == pytest.approx(theirs.pvalue, rel=0.05)
+    np.testing.assert_allclose((exchanged.ci_low, exchanged.ci_high), theirs.confidence_interval(), atol=3e-4)
+    assert "5 base models" in exchanged.sentence
+    assert "digits-vit@13 +0.04" in exchanged.sentence
+
+
+def test_one_base_that_differs_resolves_nothing(home):
+    """The shipped checkpoint of 0.1.0 showed +0.17 where three others showed nothing."""
+    store = Store(home)
+    effect = dict.fromkeys(FAMILY, 0.0) | {"digits-vit": 0.17}
+
+    def accuracy(spec):
+        c = spec.components
+        return 0.8 + (effect[spec.model] if c.r1 == 2 else 0.0) + noise(spec.model, str(c), size=0.003)
+
+    _, small_r1 = judge(store, finished(store, "bases-design", accuracy))
+    assert small_r1.verdict == UNRESOLVED
+    assert small_r1.ci_low < 0 < small_r1.ci_high
+
+
+def test_each_base_has_its_own_rate_and_a_win_at_the_edge_is_told(home):
+    store = Store(home)
+
+    def accuracy(spec):
+        is_lora = spec.components.r1 == spec.components.r2 == 1
+        best = 0.00133 if is_lora else 0.003
+        return (
+            0.9
+            + 0.01 * (not is_lora)
+            - 0.05 * abs(np.log(spec.lr / best))
+            + noise(spec.model, spec.seed, is_lora, size=0.002)
+        )
+
+    over, _, _ = judge(store, finished(store, "bases-lora", accuracy))
+    assert (over.n, over.verdict) == (5, SUPPORTED)
+    assert over.effect == pytest.approx(0.01, abs=0.004)
+    assert "CDKA 4,8,6 0.003; LoRA 8 0.00133, 5 of 5 at the edge of the search" in over.sentence
+
+
+def test_the_report_speaks_of_bases_and_holds_every_run(home, tmp_path):
+    store = Store(home)
+    sweep = finished(store, "bases-design", lambda s: 0.8 + noise(s.model, s.seed, str(s.components)))
+    found = report(store, [sweep], name="bases")
+    assert "interval over bases" in found.text
+    assert "5 base models |" in found.text
+    assert "Holm's over all 2 verdicts" in found.text
+    results = found.document["studies"][0]["results"]
+    assert len(results) == 60
+    by_spec = {repr(run.spec): run.metrics["test/accuracy"] for run in store.runs(sweep_id=sweep.sweep_id)}
+    again = {repr(RunSpec.from_dict(one["settings"])): one["value"] for one in results}
+    assert again == pytest.approx(by_spec)
+
+
+def test_a_family_or_a_list_but_not_one_base():
+    assert bases_of("digits-vit") == FAMILY
+    assert bases_of("a, b,c") == ("a", "b", "c")
+    with pytest.raises(CdkaError, match="at least 3 of one architecture: got 'math-lm'"):
+        plan_study(STUDIES["bases-design"], "math-lm", "math-chain")
+
+
+def test_the_family_is_one_architecture_with_ordinary_accuracy_and_a_card_each():
+    shapes = [find_model(name) for name in (*FAMILY, "digits-vit@2602")]
+    assert len({(one.base_params, one.linears) for one in shapes}) == 1
+    for name in FAMILY:
+        card = json.loads((assets_dir() / name / "provenance.json").read_text(encoding="utf-8"))
+        assert card["upright_test_accuracy"] > 0.96
+        assert card["flipped_test_accuracy"] < 0.3
+        assert card["built_by"].endswith(name)
+        assert (assets_dir() / name / "model.safetensors").stat().st_size < 1.2e6
+    old = json.loads((assets_dir() / "digits-vit@2602" / "provenance.json").read_text(encoding="utf-8"))
+    assert "weak on purpose" in old["recipe"]
+
+
+def test_runs_of_0_1_0_mean_the_base_that_was_called_digits_vit_then(home):
+    assert name_today("digits-vit", "0.1.0") == "digits-vit@2602"
+    assert name_today("digits-vit", "0.2.0.dev0") == "digits-vit"
+    store = Store(home)
+    (run_id,) = store.submit(RunSpec("digits-vit", "digits-flip"))
+    with store.database.write() as sql:
+        sql.execute("UPDATE runs SET version='0.1.0'")
+    assert store.run(run_id).spec.model == "digits-vit@2602"
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_base_has_seen_no_digit_of_its_test_split(name):
+    """Its card names the split it was trained on, and the task deals the digits so for it."""
+    seed = pretraining_split(name)
+    assert (seed is None) == (name == "digits-vit")
+    rows = read(find_task("digits-flip"), RunSpec(name, "digits-flip"))
+    dealt = split_table(seed)
+    for split in ("train", "validation", "test"):
+        assert set(rows.splits[split].ids) == set(dealt.index[dealt["split"] == split])
+    sizes = dealt["split"].value_counts()
+    assert sizes.to_dict() == table()["split"].value_counts().to_dict()
+    shares = dealt[dealt["split"] == "test"]["label"].value_counts(normalize=True)
+    assert shares.max() - shares.min() < 0.02
+
+
+def test_fewer_training_digits_are_balanced_and_the_same_for_every_seed():
+    few = [
+        read(
+            find_task("digits-flip"),
+            RunSpec("digits-vit", "digits-flip", seed=s, task_options={"train_examples": "50"}),
+        )
+        for s in (0, 1)
+    ]
+    assert few[0].splits["train"].ids.tolist() == few[1].splits["train"].ids.tolist()
+    assert np.bincount(few[0].splits["train"].labels).tolist() == [5] * 10
+    assert len(few[0].splits["test"].ids) == 597

@@ -10,24 +10,6 @@ import math
 MISSING = "–"
 """Stands where there is no value: never zero."""
 METHOD_NAMES = {"cdka": "CDKA", "lora": "LoRA", "lokr": "LoKr", "dora": "DoRA", "full": "full fine-tuning"}
-METRIC_NAMES = {
-    "accuracy": "test accuracy",
-    "loss": "test loss",
-    "test/accuracy": "test accuracy",
-    "test/loss": "test loss",
-    "eval/accuracy": "validation accuracy",
-    "eval/loss": "validation loss",
-    "train/loss": "training loss",
-    "validation_accuracy": "validation accuracy",
-    "validation_loss": "validation loss",
-    "best_validation_accuracy": "best validation accuracy",
-    "num_params": "trainable parameters",
-    "peak_bytes": "peak memory",
-    "seconds": "wall time (s)",
-    "training_s": "training time (s)",
-    "samples_per_s": "samples per second",
-    "unparsed": "answers that could not be read",
-}
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -173,11 +155,6 @@ def interval(low: float, high: float, digits: int | None = None) -> str:
 def plural(n: int, one: str, many: str | None = None) -> str:
     """``1 run``, ``3 runs``, ``1,200 runs``."""
     return f"{int(n):,} {one if n == 1 else many or one + 's'}"
-
-
-def metric_name(name: str) -> str:
-    """A metric in words: ``test accuracy`` for ``test/accuracy``, ``peak memory`` for ``peak_bytes``."""
-    return METRIC_NAMES.get(name, name.replace("/", " ").replace("_", " "))
 
 
 def configuration_name(label: str) -> str:

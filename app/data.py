@@ -8,10 +8,14 @@ import streamlit as st
 
 from cdka.models.shapes import ModelShapes
 from cdka.paths import home_dir
+from cdka.runs.states import FINISHED
 from cdka.runs.store import Store
 from cdka.solver import Pattern, Solution, explore
 from cdka.solver import pattern as best_pattern
 from cdka.solver.budget import Budget
+from cdka.sweep.launch import Forecast
+from cdka.sweep.launch import forecast as estimate
+from cdka.sweep.plan import Plan
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
@@ -46,3 +50,18 @@ def pattern(
 ) -> Pattern:
     """The best different components per module under a budget, answered from memory the second time."""
     return best_pattern(explore(shapes, budget, target_modules=target_modules, **dict(limits)), measure)
+
+
+_MAX_FORECASTS = 32
+
+
+def forecast(plan: Plan, key: str) -> Forecast:
+    """The jobs, time and memory of a plan, kept until more runs have finished here: they change the estimate."""
+    kept: dict = st.session_state.setdefault("forecasts", {})
+    finished = sum(n for sweep in store().sweeps() for status, n in sweep.counts.items() if status in FINISHED)
+    mark = (str(store().home), key, finished, len(plan.specs))
+    if mark not in kept:
+        if len(kept) >= _MAX_FORECASTS:
+            kept.clear()
+        kept[mark] = estimate(plan.runs, store())
+    return kept[mark]

@@ -20,15 +20,13 @@ ROOMS = (  # in the order of a first visit: understand, choose, check, train, sc
 
 
 def main() -> None:
-    st.set_page_config(page_title="CDKA Studio", page_icon=widgets.favicon(), layout="wide")
     st.logo(widgets.favicon(), size="medium")
     theme.apply()
+    start = st.Page(VIEWS / "start.py", title="Start", default=True)
     rooms = [st.Page(VIEWS / f"{stem}.py", title=title, url_path=stem) for stem, title in ROOMS]
-
-    def home() -> None:  # Streamlit gives the default page no address of its own, and every room should have one
-        st.switch_page(rooms[0])
-
-    page = st.navigation([st.Page(home, default=True, visibility="hidden"), *rooms], position="top")
+    page = st.navigation([start, *rooms], position="top")
+    title = "CDKA Studio" if page == start else f"{page.title} · CDKA Studio"
+    st.set_page_config(page_title=title, page_icon=widgets.favicon(), layout="wide")
     with widgets.errors_shown():
         page.run()
 

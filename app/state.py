@@ -100,7 +100,9 @@ def _basket(value: tuple[str, ...]) -> None:
 MOST = 65_536
 """Larger component dimensions than any layer has divisors for."""
 
-LISTS = ("All", "Unbeaten", "LoRA", "Guidelines", "Per module")
+LISTS = ("All", "Pareto front", "LoRA", "Guidelines", "Per module")
+DEVICES = ("any device", "this machine", "24 GB GPU", "40 GB GPU", "80 GB GPU", "141 GB GPU")
+SERVED = ("any", "16", "32", "64", "128", "256", "512")
 """What the Design room can list."""
 
 _DESIGN, _TUNE, _ALIGN, _COMPARE = ("design",), ("finetune",), ("align",), ("compare",)
@@ -122,9 +124,12 @@ PROPERTIES: tuple[Property, ...] = (
         Property(_DESIGN, f"max_{name}", int, 0, f"the largest {name}, 0 for any", between(f"max_{name}", 0, MOST))
         for name in ("r1", "r2", "r")
     ),
+    Property(_DESIGN, "device", str, DEVICES[0], "where training would run", one_of("device", *DEVICES)),
+    Property(_DESIGN, "served", str, SERVED[0], "the largest rank of the exact LoRA export", one_of("served", *SERVED)),
     Property((*_DESIGN, *_TUNE), "basket", list, ("2,8,1",), "what is to be compared", _basket),
     Property(_TUNE, "on", str, "digits-vit", "the model to fine-tune", _model),
     Property(_TUNE, "task", str, "digits-flip", "the task to fine-tune on", find_task),
+    Property((*_TUNE, *_SWEEPS), "data", str, "", "your own data: a file or a folder on this machine"),
     Property(_TUNE, "show", str, "now", "which runs are shown: now, all, or a sweep's id"),
     Property(_ALIGN, "align_model", str, "digits-vit", "whose layers are looked at", _model),
     Property(_ALIGN, "align_task", str, "digits-flip", "whose gradient is measured", find_task),
@@ -133,7 +138,12 @@ PROPERTIES: tuple[Property, ...] = (
         for name, value in (("r1", 2), ("r2", 8), ("r", 1))
     ),
     Property(
-        _SWEEPS, "part", str, "Build a sweep", "the builder or the studies", one_of("part", "Build a sweep", "Studies")
+        _SWEEPS,
+        "part",
+        str,
+        "Build a sweep",
+        "the builder, all sweeps, or the studies",
+        one_of("part", "Build a sweep", "Your sweeps", "Studies"),
     ),
     Property(_SWEEPS, "plan_model", str, "digits-vit", "the model of a plan or a study", _model),
     Property(_SWEEPS, "plan_task", str, "digits-flip", "the task of a plan or a study", find_task),
@@ -150,7 +160,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_COMPARE, "metric", str, "test accuracy", "which number of each run"),
     Property(_COMPARE, "at", str, "at the end", "where it is read: at the end, best on validation, or at step N"),
     Property(_COMPARE, "against", str, "LoRA, else the first arm", "the reference arm by label, or every other arm"),
-    Property(_COMPARE, "view", str, "Curves", "which figure"),
+    Property(_COMPARE, "view", str, "Cost", "which figure"),
     Property(_COMPARE, "only", list, (), "shown arms: factor=level"),
     Property(_COMPARE, "hide", list, (), "hidden arms, by label"),
     Property(_COMPARE, "axis", str, "step", "the x axis of the curves"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import streamlit as st
@@ -39,11 +39,18 @@ def method_chip_html(spec: RunSpec, hover: str = "") -> str:
     """The chip of a run: its components, or ``LoRA 8``, or ``full``."""
     if spec.components is not None:
         return chip_html(spec.components, hover)
-    names = {"lora": "LoRA", "lokr": "LoKr", "dora": "DoRA", "full": "full fine-tuning"}
-    rank = "" if spec.rank is None else f" {spec.rank}"
-    return (
-        f'<span class="cdka-chip"{_hover(hover)}><span class="{spec.method}">{names[spec.method]}{rank}</span></span>'
-    )
+    return baseline_chip_html(spec.method, spec.rank, hover)
+
+
+def baseline_chip_html(method: str, rank: int | None, hover: str = "") -> str:
+    """The chip of a method without components: ``LoRA 8``, ``full fine-tuning``."""
+    name = formatting.METHOD_NAMES[method] + ("" if rank is None else f" {rank}")
+    return f'<span class="cdka-chip"{_hover(hover)}><span class="{method}">{name}</span></span>'
+
+
+def components_text(components: Components) -> str:
+    """``r1 2 · r2 8 · r 4``, where no chip can stand (a button, an option of a menu)."""
+    return f"r1 {components.r1} · r2 {components.r2} · r {components.r}"
 
 
 def configuration_hover(
@@ -71,6 +78,12 @@ def letter_html(name: str) -> str:
     return f'<span class="cdka-letter {name}">{name}</span>'
 
 
+def heading(title: str, question: str = "") -> None:
+    """The one h1 of a room, with the question that it answers beside it."""
+    beside = f' <span class="cdka-quiet">{html.escape(question)}</span>' if question else ""
+    html_block(f'<h1 class="cdka-h1">{html.escape(title)}{beside}</h1>')
+
+
 def html_block(body: str) -> None:
     """HTML made of the pieces above."""
     st.markdown(f'<div class="cdka-block">{body}</div>', unsafe_allow_html=True)
@@ -86,9 +99,15 @@ def caption(text: str) -> None:
     html_block(f'<div class="cdka-caption">{link_terms(text)}</div>')
 
 
+def sentence_case(text: str) -> str:
+    """A refusal of the library as a sentence: the first word with a capital, unless it is a name."""
+    first = text.split(" ", 1)[0]
+    return text[:1].upper() + text[1:] if first.isalpha() and first not in ("r", "lr", "alpha", "cdka") else text
+
+
 def error(text: str) -> None:
     """A refusal: rule, value, next step."""
-    html_block(f'<div class="cdka-error" role="alert">{html.escape(text)}</div>')
+    html_block(f'<div class="cdka-error" role="alert">{html.escape(sentence_case(text))}</div>')
 
 
 @contextmanager
@@ -106,3 +125,9 @@ def empty_state(title: str, text: str, button: str, on_click: Callable[[], None]
         st.markdown(f"#### {title}")
         st.markdown(text)
         return st.button(button, type="primary", on_click=on_click, key=f"fill-{key}")
+
+
+def link_button(view: str, *, label: str, query_params: Mapping[str, list[str]] | None = None) -> None:
+    """A link to another room that looks like what it is: the thing to press."""
+    with st.container(key=f"link-{view.replace('/', '-').removesuffix('.py')}-{label.replace(' ', '-').lower()}"):
+        st.page_link(view, label=label, query_params=query_params)

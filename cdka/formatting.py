@@ -10,24 +10,6 @@ import math
 MISSING = "–"
 """Stands where there is no value: never zero."""
 METHOD_NAMES = {"cdka": "CDKA", "lora": "LoRA", "lokr": "LoKr", "dora": "DoRA", "full": "full fine-tuning"}
-METRIC_NAMES = {
-    "accuracy": "test accuracy",
-    "loss": "test loss",
-    "test/accuracy": "test accuracy",
-    "test/loss": "test loss",
-    "eval/accuracy": "validation accuracy",
-    "eval/loss": "validation loss",
-    "train/loss": "training loss",
-    "validation_accuracy": "validation accuracy",
-    "validation_loss": "validation loss",
-    "best_validation_accuracy": "best validation accuracy",
-    "num_params": "trainable parameters",
-    "peak_bytes": "peak memory",
-    "seconds": "wall time (s)",
-    "training_s": "training time (s)",
-    "samples_per_s": "samples per second",
-    "unparsed": "answers that could not be read",
-}
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 

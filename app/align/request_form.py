@@ -6,14 +6,12 @@ import streamlit as st
 
 from app import data, state, widgets
 from app.align.alignment_figures import PICKED
+from app.pickers import model_picker, task_picker
 from cdka import align
 from cdka.align import AlignRequest, Status
 from cdka.align.verdict import MIN_CONFIGURATIONS
 from cdka.components import Components
-from cdka.errors import CdkaError
-from cdka.models.catalogue import find_model, list_models
 from cdka.models.targets import ROLE_TARGETS, target_names
-from cdka.tasks.catalogue import TASKS
 
 LAYERS = "All layers"
 HELP = {
@@ -31,22 +29,9 @@ STEPS = {
 
 def request() -> AlignRequest:
     """The measurement asked for, with its grid filled in. Raises CdkaError for what cannot be measured."""
-    names = [shapes.name for shapes in list_models()]
-    model = st.selectbox(
-        "Model",
-        names,
-        index=names.index(state.default("align_model")),
-        accept_new_options=True,
-        **state.bound("align_model"),
-        help="Its weights must be on this machine; embedded models always are.",
-    ) or state.default("align_model")
-    fitting = [name for name, task in TASKS.items() if not task.models or model in task.models]
-    if not fitting:
-        raise CdkaError(f"no task in the catalogue fits {model!r}. Choose another model, or see: cdka tasks")
-    if st.session_state.get("align_task", fitting[0]) not in fitting:
-        st.session_state["align_task"] = fitting[0]
-    index = fitting.index(state.default("align_task")) if state.default("align_task") in fitting else 0
-    task = st.selectbox("Task", fitting, index=index, **state.bound("align_task"))
+    shapes = model_picker("align_model", help="Its weights must be on this machine; embedded models always are.")
+    model = shapes.name
+    task = task_picker("align_task", shapes, own_data=False).name
     left, right = st.columns(2, gap="small")
     batches = left.number_input("Batches", 1, 64, 1, key="align-batches", persist_state="session")
     inits = right.number_input(
@@ -66,7 +51,7 @@ def request() -> AlignRequest:
         persist_state="session",
         help="Which update is compared with full fine-tuning's.",
     )
-    roles = [role for role in ROLE_TARGETS if role == ROLE_TARGETS[0] or role in target_names(find_model(model))]
+    roles = [role for role in ROLE_TARGETS if role == ROLE_TARGETS[0] or role in target_names(shapes)]
     modules = st.selectbox(
         "Modules", roles, index=0, key="align-modules", persist_state="session", help="Whose gradients are measured."
     )

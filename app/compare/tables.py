@@ -15,20 +15,20 @@ from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT
 from cdka.stats.paired import UNRESOLVED, needs
 
-_FRONT = "Pareto front of parameters against the metric: on, off, or ambiguous where these seeds cannot tell."
+_FRONT = "Pareto front of parameters against the metric: on, off, or not resolved by these seeds."
 
 
-def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 11) -> None:
+def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 18) -> None:
     """The shown arms, best first, each with its interval and number of seeds."""
     rows = comparison.arms[comparison.arms["arm"].isin(shown)]
     rows = rows.sort_values("mean", ascending=not comparison.measure.higher_is_better, na_position="last")
-    front = comparison.pareto()
+    front = comparison.front_words()
     st.dataframe(
         pd.DataFrame(
             {
                 "Arm": rows["arm_label"],
                 "Parameters": rows["num_params"],
-                comparison.measure.header: _estimates(rows),
+                f"{comparison.measure.header} ± half of the 95 % interval": _estimates(rows),
                 "Front": rows["arm"].map(front).fillna(""),
             }
         ),

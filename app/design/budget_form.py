@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import state, widgets
+from app.pickers import model_picker
 from cdka import formatting
 from cdka.cost.adapter import full_params
 from cdka.errors import CdkaError
-from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import ROLE_TARGETS, is_expression, select, target_names
 from cdka.solver import cheapest, limiting_modules
@@ -25,26 +25,8 @@ STEPS_PER_DECADE = 20
 
 
 def model() -> ModelShapes:
-    """The chosen model: from the catalogue, or any Hub id or folder typed in.
-
-    What cannot be found is told in place, and the last model that could be stays, so that the room stays alive.
-    """
-    names = [shapes.name for shapes in list_models()]
-    chosen = st.selectbox(
-        "Model",
-        names,
-        index=names.index(state.default("model")),
-        accept_new_options=True,
-        **state.bound("model"),
-        help="The catalogue, or type a Hub id (only its config.json is read) or a folder.",
-    )
-    last = st.session_state.get("design-model-found", state.default("model"))
-    try:
-        shapes = find_model(chosen or last)
-    except CdkaError as refusal:
-        widgets.error(f"{str(refusal).rstrip('.')}. Showing {last} meanwhile.")
-        shapes = find_model(last)
-    st.session_state["design-model-found"] = shapes.name
+    """The chosen model, with its size, build and origin."""
+    shapes = model_picker("model", help="The catalogue, or type a Hub id (only its config.json is read) or a folder.")
     card(shapes)
     return shapes
 
@@ -142,17 +124,15 @@ def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...]) -> Budget
         "or in words",
         value=state.default("budget"),
         **state.bound("budget"),
-        label_visibility="collapsed",
     )
     with right:
         rank = int(said.value) if said.kind == "lora" else None
         st.session_state["budget_rank"] = rank if rank in LORA_RANKS else None
         st.segmented_control(
-            "as LoRA rank",
+            "or what LoRA costs, of rank",
             LORA_RANKS,
             key="budget_rank",
             on_change=_say_rank,
-            label_visibility="collapsed",
         )
     if refusal:
         widgets.error(refusal)
@@ -185,8 +165,14 @@ def _understood(
     nearest = Budget("count", limit[1])
     return (
         nearest,
-        f"the budget must be at {limit[0]} {limit[1]:,}, {limit[2]}: got {said} = {now:,}. Using {nearest} meanwhile.",
+        f"the budget must be at {limit[0]} {limit[1]:,} parameters, {limit[2]}: got {said}{_in_params(said, now)}. "
+        f"Using {nearest} meanwhile.",
     )
+
+
+def _in_params(said: Budget, now: int) -> str:
+    """What a budget comes to in parameters, where it was said in another way."""
+    return "" if said.kind == "count" else f", which is {now:,} parameters"
 
 
 def log_ticks(least: int, most: int) -> list[int]:

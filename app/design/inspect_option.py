@@ -12,6 +12,8 @@ from app.design.factor_drawing import option_svg
 from app.design.memory import Cell
 from cdka import formatting
 from cdka.components import Components
+from cdka.dialects.serving import VLLM_RANKS
+from cdka.machine import Device
 from cdka.solver import Option, Solution, evaluate, obstacles, why_this
 
 TIMES = {
@@ -21,9 +23,12 @@ TIMES = {
 }
 
 
+_LAST = "design-last-option"
 FROM_OPTION = "this option"
 """What the mixture per module starts from when it spends what the option leaves."""
-UNBEATEN = "No other option is better in parameters, alignment or rank without being worse in another"
+PARETO = (
+    "On the Pareto front: no other option is better in parameters, alignment or rank without being worse in another"
+)
 
 
 def pick(components: Components) -> None:
@@ -32,8 +37,16 @@ def pick(components: Components) -> None:
         st.session_state[name] = value
 
 
-def steppers(solution: Solution) -> Option | None:
-    """Asks for r1, r2 and r; the option's numbers, or None after telling in red why it cannot be used."""
+def open_on(components: Components) -> None:
+    """Show this configuration on arrival, unless the address or the reader has named another."""
+    if not any(name in st.query_params or name in st.session_state for name in ("r1", "r2", "r")):
+        pick(components)
+
+
+def steppers(solution: Solution, default: Components) -> Option:
+    """Asks for r1, r2 and r; the option's numbers. What cannot be used is told in red, all at once, and the last
+    option that could be, else ``default``, stays in sight.
+    """
     columns = st.columns(3, gap="small")
     values = [
         column.number_input(name, 1, state.MOST, state.default(name), step=1, help=TIMES[name], **state.bound(name))
@@ -53,23 +66,26 @@ def steppers(solution: Solution) -> Option | None:
                         on_click=_set,
                         args=(obstacle.name, value),
                     )
-        return None
+        components = st.session_state.get(_LAST, default)
+        if obstacles(solution.linears, components):
+            components = default
+        widgets.remark(f"Showing {widgets.components_text(components)} meanwhile.")
+    st.session_state[_LAST] = components
     option = solution.find(components) or evaluate(
         solution.shapes, components, target_modules=[s.path for s in solution.linears], budget=solution.budget
     )
-    if option.budget_used > 1:
+    if option.budget_used > 1 and not stuck:
         _mark_red(["r"])
-        best = solution.preset("paper") or solution.top(1)[0]
         widgets.error(
-            f"Over the budget by {_excess(option.budget_used)}: {option.num_params:,} of {solution.budget_params:,} "
-            "parameters."
+            f"Over the budget: {option.num_params:,} parameters, {formatting.times(option.budget_used)} the "
+            f"{solution.budget_params:,} allowed."
         )
-        c = best.components
+        c = default
         st.button(f"Take r1 {c.r1} · r2 {c.r2} · r {c.r}, which fits", on_click=pick, args=(c,), key="take-fitting")
     return option
 
 
-def numbers(option: Option, solution: Solution) -> None:
+def numbers(option: Option, solution: Solution, device: Device | None) -> None:
     """The chip and the figures that decide: cost, share, alignment, rank, arithmetic, file, memory and its fit."""
     hover = widgets.configuration_hover(
         option.components, rank_bound=option.rank_bound, alignment=option.alignment, alpha=solution.alpha
@@ -83,14 +99,15 @@ def numbers(option: Option, solution: Solution) -> None:
         Cell(f"{option.alignment:.3f}", "alignment", "expected cosine of the first step with full fine-tuning's"),
         Cell(f"{option.rank_bound:,}", "rank up to", "bound on the rank of ΔW, mean over the modules"),
         Cell(formatting.percent(option.flops_overhead), "extra arithmetic", "of the base model's forward pass"),
-        Cell(f"{formatting.count(option.flops_per_token)}FLOP", "a token", "extra, forward; twice that backward"),
-        *memory.cells(option, solution),
+        Cell(formatting.flops(option.flops_per_token), "a token", "extra, forward; twice that backward"),
+        Cell(f"{option.export_rank:,}", "LoRA export", _served(option.export_rank)),
+        *memory.cells(option, solution, device),
     ]
     body = "".join(
         f"<div{_title(cell.hover)}><b{_bad(cell)}>{html.escape(cell.value)}</b><span>{html.escape(cell.name)}</span></div>"
         for cell in cells
     )
-    mark = f' <span class="cdka-quiet" title="{UNBEATEN}">unbeaten</span>' if option.pareto else ""
+    mark = f' <span class="cdka-quiet" title="{PARETO}">on the Pareto front</span>' if option.pareto else ""
     widgets.html_block(
         f'<div class="cdka-headline">{widgets.chip_html(option.components, hover)} '
         f'{widgets.count_html(option.num_params, "parameters")}{mark}</div><div class="cdka-figures">{body}</div>'
@@ -103,7 +120,7 @@ def actions(option: Option, solution: Solution) -> None:
     entry = str(option.components)
     inside = entry in comparison_list.contents()
     compare.button(
-        "Do not compare" if inside else "Compare this",
+        "Remove from comparison" if inside else "Compare this",
         type="secondary" if inside else "primary",
         width="stretch",
         disabled=option.budget_used > 1 and not inside,
@@ -113,15 +130,15 @@ def actions(option: Option, solution: Solution) -> None:
         help="What is compared is carried to Fine-tune.",
     )
     spend.button(
-        "Use the rest",
+        "Spend the rest",
         on_click=_spend,
         key="use-rest",
         width="stretch",
         disabled=option.residual <= 0,
-        help=f"{max(0, option.residual):,} parameters are left: give some modules more components.",
+        help=f"{max(0, option.residual):,} parameters are left: some modules get more components, see Per module.",
     )
     with batch:
-        memory.ask(solution)
+        memory.batch_popover(solution)
 
 
 def picture(option: Option, solution: Solution) -> None:
@@ -152,8 +169,12 @@ def _spend() -> None:
     st.session_state["pattern-start"] = FROM_OPTION
 
 
-def _excess(used: float) -> str:
-    return formatting.percent(used - 1) if used < 2 else f"{formatting.count(used - 1)} times"
+def _served(rank: int) -> str:
+    """The class of server that the exact LoRA export needs."""
+    smallest = next((value for value in VLLM_RANKS if value >= rank), None)
+    if smallest is None:
+        return f"rank of the exact LoRA export: above the {VLLM_RANKS[-1]} that vLLM serves, merge it instead"
+    return f"rank of the exact LoRA export; vLLM serves it with --max-lora-rank {smallest}"
 
 
 def _title(text: str) -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from app import state
 from cdka import formatting
 from cdka.cost.memory import (
     DTYPE_BYTES,
@@ -16,13 +17,15 @@ from cdka.cost.memory import (
     training_memory,
 )
 from cdka.errors import CdkaError
-from cdka.machine import detect_device
+from cdka.machine import Device, detect_device
 from cdka.models.shapes import ModelShapes
-from cdka.solver import Option, Solution
+from cdka.solver import Option, Setting, Solution, usual_setting
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 LENGTHS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 USUAL_LENGTH = 512
+THIS_MACHINE = "this machine"
+GPUS = {f"{size} GB GPU": size * 10**9 for size in (24, 40, 80, 141)}
 
 
 class Cell(NamedTuple):
@@ -34,12 +37,12 @@ class Cell(NamedTuple):
     bad: bool = False
 
 
-def cells(option: Option, solution: Solution) -> list[Cell]:
-    """File, optimizer state, peak training memory, and whether that fits the detected device."""
+def cells(option: Option, solution: Solution, device: Device | None) -> list[Cell]:
+    """File, optimizer state, peak training memory, and its fit with the device (this machine where None)."""
     return [
         Cell(formatting.size(option.adapter_bytes), "file, at most", "four bytes a parameter and the header"),
         Cell(formatting.size(option.optimizer_bytes), "AdamW state", "two float32 moments a parameter"),
-        *_memory(option, solution),
+        *_memory(option, solution, device),
     ]
 
 
@@ -52,42 +55,57 @@ def _lengths(shapes: ModelShapes) -> tuple[int, ...]:
     return tuple(length for length in LENGTHS if length <= longest) or (longest,)
 
 
-def _settings(shapes: ModelShapes) -> tuple[int, int | None, str]:
-    """Batch size, length in tokens (None for images), and the base model's number format."""
-    lengths, small = _lengths(shapes), shapes.embedded
+def setting(shapes: ModelShapes) -> Setting:
+    """The batch size, the length and the base's number format that memory is estimated for."""
+    usual, lengths, small = usual_setting(shapes), _lengths(shapes), shapes.embedded
     length = st.session_state.get("memory-length", USUAL_LENGTH)
-    return (
-        st.session_state.get(f"memory-batch-{small}", 64 if small else 8),
+    return Setting(
+        st.session_state.get(f"memory-batch-{small}", usual.batch_size),
         max((n for n in lengths if n <= length), default=lengths[0]) if lengths else None,
-        st.session_state.get(f"memory-dtype-{small}", "float32" if small else "bfloat16"),
+        st.session_state.get(f"memory-dtype-{small}", usual.dtype),
     )
 
 
-def _memory(option: Option, solution: Solution) -> list[Cell]:
-    batch, length, dtype = _settings(solution.shapes)
-    device = detect_device()
+def device_picker() -> Device | None:
+    """Asks where training would run; None while the reader has not said."""
+    here = detect_device()
+    options = [state.default("device"), THIS_MACHINE, *GPUS]
+    name = st.selectbox(
+        "Train on",
+        options,
+        index=0,
+        format_func=lambda one: f"this machine, {formatting.size(here.total_bytes)}" if one == THIS_MACHINE else one,
+        help="What does not fit is greyed, and the advice leaves it out.",
+        **state.bound("device"),
+    )
+    if name == THIS_MACHINE:
+        return here
+    return None if name not in GPUS else Device(f"a {name}", "cuda", GPUS[name], GPUS[name])
+
+
+def _memory(option: Option, solution: Solution, device: Device | None) -> list[Cell]:
+    wanted, where = setting(solution.shapes), device or detect_device()
     try:
         estimate = training_memory(
             solution.shapes,
             solution.linears,
             option.components,
-            batch_size=batch,
-            length=length,
-            dtype=dtype,
-            device_type=device.kind,
+            batch_size=wanted.batch_size,
+            length=wanted.length,
+            dtype=wanted.dtype,
+            device_type="cpu" if device is None else device.kind,
         )
     except CdkaError as refusal:
         return [Cell("–", "memory", str(refusal)), Cell("–", "fits")]
-    fit = fits(estimate, device)
-    what = f"batch {batch}" + (f" × {length:,} tokens" if length else "") + f", {dtype}"
-    free = f"{formatting.size(device.free_bytes)} of {formatting.size(device.total_bytes)} free on {device.name}"
+    fit = fits(estimate, where)
+    free = f"{formatting.size(where.free_bytes)} of {formatting.size(where.total_bytes)} free on {where.name}"
     return [
         Cell(
             formatting.size(estimate.total_bytes),
-            f"memory ± {TOLERANCE:.0%}".replace("%", " %"),
-            f"peak while training, {what}: {_breakdown(estimate)}",
+            f"memory ± {formatting.percent(TOLERANCE)}",
+            f"peak while training, {wanted}: {_breakdown(estimate)}",
         ),
-        Cell("fits" if fit else "does not fit", f"{formatting.size(device.free_bytes)} free", free, bad=not fit),
+        Cell("fits" if fit else "does not fit", "this machine" if device is None else where.name, free, bad=not fit),
     ]
 
 
@@ -102,10 +120,11 @@ def _breakdown(estimate: MemoryEstimate) -> str:
     return "; ".join(f"{name} {formatting.size(value)}" for name, value in told)
 
 
-def ask(solution: Solution) -> None:
+def batch_popover(solution: Solution) -> None:
     """Asks for the batch, the length and the number format that the memory is estimated for."""
     shapes = solution.shapes
-    batch, length, dtype = _settings(shapes)
+    wanted = setting(shapes)
+    batch, length, dtype = wanted.batch_size, wanted.length, wanted.dtype
     lengths, small = _lengths(shapes), shapes.embedded
     what = f"Batch {batch}" + (f" × {length:,}" if length else "")
     with st.popover(what, width="stretch", help="What the memory is estimated for"):

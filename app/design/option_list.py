@@ -11,6 +11,7 @@ from app.design import inspect_option, option_scatter, option_table, per_module
 from app.design.snippets import Targets
 from cdka.components import Components
 from cdka.solver import OBJECTIVES, Option, Solution
+from cdka.solver.advice import Advice
 
 _SCATTER, _TABLE = "design-scatter", "design-options"
 _HEIGHTS = {"Alignment": "alignment", "Rank": "rank_bound"}
@@ -34,11 +35,17 @@ def _given(name: str) -> float:
     return float(st.session_state.get(name, st.query_params.get(name, state.default(name))))
 
 
-def weigh() -> None:
+def order_popover() -> None:
     """Asks how much each objective counts for the order of the table, and for limits."""
-    changed = bool(weights() or limits())
-    with st.popover("Weigh ●" if changed else "Weigh", help="Order the options by your own mixture, and limit them."):
-        st.caption("All zero: by alignment, of equals the cheapest.")
+    changed = bool(weights() or limits() or max_export_rank())
+    with st.popover("Order ●" if changed else "Order", help="Order by your own mixture; limit."):
+        st.selectbox(
+            "Served as LoRA of rank at most",
+            state.SERVED,
+            **state.bound("served"),
+            help="The exact export has rank r r1 r2; servers are started for one class of ranks.",
+        )
+        st.caption("Weights. All zero: best alignment first, of equal ones the leanest.")
         for name, objective in OBJECTIVES.items():
             st.slider(
                 _NAMES.get(name, name.capitalize()),
@@ -51,12 +58,12 @@ def weigh() -> None:
             )
         for column, name in zip(st.columns(3, gap="small"), _LIMITS, strict=True):
             column.number_input(
-                name.replace("max_", "Most "),
+                name.replace("max_", "Largest "),
                 0,
                 state.MOST,
                 state.default(name),
                 step=1,
-                help="0: no limit",
+                help="0 for any",
                 **state.bound(name),
             )
 
@@ -102,18 +109,26 @@ def which() -> None:
     )
 
 
-def options(solution: Solution, option: Option | None, target_modules: Targets) -> None:
-    """The table, or what stands in its place. A tick puts an option into the comparison, a click looks closer."""
+def options(solution: Solution, option: Option, advice: Advice, target_modules: Targets) -> None:
+    """The table, or what stands in its place. A tick puts an option into the comparison, a click shows it."""
     which = st.session_state.get("list") or state.default("list")
     if which == "Guidelines":
         return per_module.guidelines(solution)
     if which == "Per module":
         return per_module.modules(solution, option, target_modules)
-    listed, number = option_table.listed(solution, which)
-    option_table.show(listed, _TABLE, set(comparison_list.contents()), partial(_touched, listed), height=TABLE_HEIGHT)
-    order = "highest score" if solution.weights else "best aligned"
-    shown = f"{number:,}" if number == len(listed) else f"{len(listed)} of {number:,}"
-    widgets.caption(f"{shown} options, {order} first. Tick to compare; click a row to look closer.")
+    listing = option_table.listed(solution, which, advice, max_export_rank())
+    on_select = partial(_touched, listing.options)
+    option_table.show_table(listing, advice, _TABLE, set(comparison_list.contents()), on_select, height=TABLE_HEIGHT)
+    order = "highest score first" if solution.weights else "best alignment first, of equal ones the leanest"
+    many = f"{listing.total:,}"
+    shown = many if listing.total == len(listing.options) else f"{len(listing.options)} of {many}"
+    widgets.caption(f"{shown} options, {order}. Tick to compare; click a row to see it.")
+
+
+def max_export_rank() -> int | None:
+    """The largest rank of the exact LoRA export that is wanted; None for any."""
+    told = st.session_state.get("served") or st.query_params.get("served", state.default("served"))
+    return int(told) if str(told).isdigit() else None
 
 
 def _clicked() -> None:
@@ -124,7 +139,7 @@ def _clicked() -> None:
 
 
 def _touched(listed: list[Option]) -> None:
-    ticked, looked = option_table.heard(_TABLE, listed)
+    ticked, looked = option_table.read_selection(_TABLE, listed)
     if looked is not None:
         inspect_option.pick(Components.parse(looked))
     here = {str(option.components) for option in listed}

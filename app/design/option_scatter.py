@@ -70,7 +70,7 @@ def _lora(solution: Solution, measure: str, drawn: Sequence[Place]) -> list[Plac
 
 def options(solution: Solution, measure: str, chosen: Option | None, basket: Sequence[Components]) -> go.Figure:
     """The scatter of options. Points carry their components as customdata, so that a click can pick one."""
-    title = "Which options are unbeaten? Up is better, left is cheaper"
+    title = "What does each parameter buy? Up is better, left is cheaper"
     figure = charts.plotly(title, "trainable parameters", MEASURES[measure], height=345, revision=measure)
     drawn, budget = places(solution, measure), solution.budget_params
     everything = [*(place.option for place in drawn), *([chosen] if chosen else [])]
@@ -139,7 +139,7 @@ def options(solution: Solution, measure: str, chosen: Option | None, basket: Seq
         _name(figure, min((p.option for p in lora), key=lambda option: option.num_params), measure, "LoRA", theme.LORA)
     best = [option for option in edge if not option.is_lora] or [place.option for place in front]
     if best:
-        _name(figure, best[-1], measure, "unbeaten", theme.accent())
+        _name(figure, best[-1], measure, "Pareto front", theme.accent())
     return figure
 
 
@@ -193,7 +193,7 @@ def _hover(place: Place) -> str:
         rest = place.number - len(place.others)
         more = f"<br>in the same place: {named}" + (f" and {rest:,} more" if rest else "")
     return (
-        f"<b>r1 {c.r1} · r2 {c.r2} · r {c.r}</b>{' unbeaten' if option.pareto else ''}<br>"
+        f"<b>r1 {c.r1} · r2 {c.r2} · r {c.r}</b>{', on the Pareto front' if option.pareto else ''}<br>"
         f"{option.num_params:,} parameters, {formatting.percent(option.budget_used)} of the budget<br>"
         f"alignment {option.alignment:.3f}, rank up to {option.rank_bound:,}<br>"
         f"scaling {option.scaling:.3g}, {formatting.percent(option.flops_overhead)} extra work{more}"

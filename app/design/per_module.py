@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 
 import streamlit as st
 
-from app import data, widgets
+from app import comparison_list, data, state, widgets
 from app.design import inspect_option, snippets
+from app.finetune.run_request import carry_pattern
+from cdka.components import Components
 from cdka.cost import adapter as cost
 from cdka.solver import MEASURES, PRESETS, Option, Pattern, Solution, spend_residual
 
@@ -27,7 +30,7 @@ def guidelines(solution: Solution) -> None:
                     f"{widgets.count_html(option.num_params, 'parameters')}<br>"
                     f'<span class="cdka-quiet">{html.escape(preset.explanation)} ({preset.source})</span>'
                 )
-            look.button("Look", key=f"look-{name}", on_click=inspect_option.pick, args=(option.components,))
+            look.button("Show", key=f"look-{name}", on_click=inspect_option.pick, args=(option.components,))
 
 
 def modules(solution: Solution, option: Option | None, target_modules: snippets.Targets) -> None:
@@ -76,11 +79,32 @@ def _show(found: Pattern, solution: Solution, target_modules: snippets.Targets) 
     widgets.html_block(f'<table class="cdka-costs">{rows}</table>')
     pattern, default = found.component_pattern(), found.default
     st.code(snippets.python(solution.shapes, target_modules, default, solution.alpha, pattern), language="python")
+    if st.button(
+        "Fine-tune this mixture",
+        key="tune-pattern",
+        type="primary",
+        help="Carries the components of every module to Fine-tune.",
+    ):
+        _fine_tune(solution, target_modules, default, pattern)
     said = str(solution.budget)
     st.code(
         snippets.command_lines(solution.shapes, target_modules, said, default, pattern),
         language="bash",
         wrap_lines=True,
+    )
+
+
+def _fine_tune(
+    solution: Solution, targets: snippets.Targets, default: Components, pattern: Mapping[str, Components]
+) -> None:
+    """Leave for Fine-tune with this mixture as the one configuration to train."""
+    st.session_state[comparison_list.KEY] = [str(default)]
+    carry_pattern(solution.shapes.name, str(default), {key: str(value) for key, value in pattern.items()})
+    state.go(
+        "finetune",
+        basket=(str(default),),
+        on=solution.shapes.name,
+        modules=(targets,) if isinstance(targets, str) else tuple(targets),
     )
 
 

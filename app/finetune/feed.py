@@ -60,6 +60,8 @@ class Feed:
         self.runs: dict[str, Run] = {}
         self.tracks: dict[str, Track] = {}
         self._cursors: dict[str, tuple[int, int]] = {}
+        self.labels: dict[str, str] = {}
+        """The configuration's label of each run, where it is more than the run's own."""
 
     def refresh(self, store: Store, run_ids: Iterable[str]) -> None:
         """Bring the runs named here up to date and forget all others."""
@@ -81,9 +83,12 @@ class Feed:
         for gone in [run_id for run_id in self.runs if run_id not in poll.runs]:
             self.runs.pop(gone), self.tracks.pop(gone), self._cursors.pop(gone)
 
+    def _who(self, run: Run) -> tuple[str, str, int]:
+        return self.labels.get(run.run_id) or run.spec.label.removeprefix("cdka "), run.run_id, run.spec.seed
+
     @staticmethod
     def _most(drawn: Collection[str]) -> int:
-        return min(MOST_POINTS, max(60, MOST_ALTOGETHER // max(1, len(drawn))))
+        return min(MOST_POINTS, max(12, MOST_ALTOGETHER // max(1, len(drawn))))
 
     def _drawn(self, wanted: Collection[str]) -> list[tuple[str, Run]]:
         return [(run_id, run) for run_id, run in self.runs.items() if run_id in wanted]
@@ -94,7 +99,7 @@ class Feed:
         for run_id, run in self._drawn(drawn):
             track = self.tracks[run_id]
             rows += [
-                (*_who(run), track.eval_steps[i], track.accuracies[i], track.eval_losses[i])
+                (*self._who(run), track.eval_steps[i], track.accuracies[i], track.eval_losses[i])
                 for i in thin(len(track.eval_steps), self._most(drawn))
             ]
         return pd.DataFrame(rows, columns=["label", "run", "seed", "step", "accuracy", "loss"])
@@ -106,7 +111,7 @@ class Feed:
             track = self.tracks[run_id]
             smooth = track.smoothed()
             rows += [
-                (*_who(run), track.steps[i], track.losses[i], smooth[i])
+                (*self._who(run), track.steps[i], track.losses[i], smooth[i])
                 for i in thin(len(track.steps), self._most(drawn))
             ]
         return pd.DataFrame(rows, columns=["label", "run", "seed", "step", "loss", "smoothed"])
@@ -120,7 +125,3 @@ def _before(store: Store, run_id: str, events: list[dict]) -> Track:
     for point in points[points["step"] <= resumed].to_dict("records"):
         track.add({key: None if value != value else value for key, value in point.items()})
     return track
-
-
-def _who(run: Run) -> tuple[str, str, int]:
-    return run.spec.label.removeprefix("cdka "), run.run_id, run.spec.seed

@@ -1,93 +1,92 @@
-"""What a click will start, told before it: runs, parameters, time, memory, and the button itself."""
+"""The runs that a click will start: configurations, parameters, time, memory, notes, and the button itself."""
 
 from __future__ import annotations
 
 import html
-from statistics import median
 
 import streamlit as st
 
 from app import data, widgets
 from app.finetune import live_panel
-from app.finetune.run_request import Launcher, Order
+from app.finetune.run_request import RunRequest
+from app.launcher import launcher
 from cdka import formatting
 from cdka.errors import CdkaError
-from cdka.runs.states import KEPT
-from cdka.runs.store import Store
+from cdka.sweep.launch import Forecast, check_runs
 from cdka.sweep.plan import Plan
 
-MOST_ARMS = 8
+MAX_ARMS = 8
 
 
-def show(order: Order | None) -> None:
-    """Draws the preview and the launch button; without an order only its place."""
+def show_preview(request: RunRequest | None) -> None:
+    """Draws the preview and the launch button; without a request only its place."""
     widgets.html_block('<div class="cdka-preview-title">This will start</div>')
-    if order is None:
+    if request is None:
         widgets.html_block('<div class="cdka-quiet">Nothing yet: the form is not complete.</div>')
         return
     try:
-        plan = order.plan()
+        plan = request.plan()
+        check_runs(plan.runs)
     except CdkaError as refusal:
         widgets.error(str(refusal))
         return
-    store = data.store()
+    found = data.forecast(plan, repr(request))
     settings = plan.specs[0]
-    pace = pace_s(store, order.model, order.task)
     arms = "".join(
         f"<tr><td>{widgets.method_chip_html(arm.spec)}</td><td>{widgets.count_html(arm.num_params)}</td></tr>"
-        for arm in plan.arms[:MOST_ARMS]
+        for arm in plan.arms[:MAX_ARMS]
     )
-    more = f"<tr><td>and {len(plan.arms) - MOST_ARMS} more</td><td></td></tr>" if len(plan.arms) > MOST_ARMS else ""
+    more = f"<tr><td>and {len(plan.arms) - MAX_ARMS} more</td><td></td></tr>" if len(plan.arms) > MAX_ARMS else ""
     widgets.html_block(
         f'<div class="cdka-big">{formatting.plural(len(plan.specs), "run")}</div><div class="cdka-quiet">'
-        f"{formatting.plural(len(plan.arms), 'configuration')} × {formatting.plural(order.seeds, 'seed')}, "
+        f"{formatting.plural(len(plan.arms), 'configuration')} × {formatting.plural(request.seeds, 'seed')}, "
         f"{settings.steps:,} steps each</div>"
         f'<table class="cdka-costs"><tr><th></th><th>parameters</th></tr>{arms}{more}</table>'
-        f'<table class="cdka-costs">{_row("time", _time(plan, pace))}'
-        f"{_row('memory per run', _memory(store, order))}</table>"
+        f'<table class="cdka-costs">{_row("time", _time(found), found.time.basis)}'
+        f"{_row('memory', _memory(found), 'Estimated peak of the largest job.')}</table>"
     )
-    for note in plan.notes:
-        widgets.html_block(f'<div class="cdka-quiet">{html.escape(note)}</div>')
+    for note in dict.fromkeys([*plan.notes, *_prices(plan), *found.notes]):
+        widgets.html_block(f'<div class="cdka-quiet">{html.escape(widgets.sentence_case(note))}</div>')
+    if found.fits is False:
+        widgets.error("The largest job needs more memory than this machine has: it is likely to fail.")
     st.button(
         f"Launch {formatting.plural(len(plan.specs), 'run')}",
         type="primary",
         width="stretch",
         key="launch",
         on_click=launch,
-        args=(order,),
+        args=(request,),
     )
 
 
-def launch(order: Order) -> None:
-    """Queue the order once, see that somebody works on it, and show it."""
+def launch(request: RunRequest) -> None:
+    """Start the runs once, and show them."""
     with widgets.errors_shown():
-        launcher: Launcher = st.session_state.setdefault("tune-launcher", Launcher())
-        store = data.store()
-        live_panel.show(launcher.launch(store, order))
+        live_panel.show(launcher().launch(data.store(), request.plan(), repr(request)))
 
 
-def pace_s(store: Store, model: str, task: str) -> float | None:
-    """Seconds of wall time per step in the last kept runs on this model and task; None where there are none."""
-    past = [run for run in store.runs(status=KEPT) if (run.spec.model, run.spec.task) == (model, task)][-20:]
-    times = [run.seconds / run.step for run in past if run.seconds and run.step]
-    return median(times) if times else None
+def _prices(plan: Plan) -> list[str]:
+    """The arms that each matched baseline costs as much as."""
+    told = []
+    for arm in plan.arms:
+        if arm.matched is not None and arm.spec.method != "full":
+            equal = [
+                other.spec.label
+                for other in plan.arms
+                if other.matched is None and abs(other.num_params / arm.num_params - 1) <= 0.1
+            ]
+            told.append(f"{arm.spec.label} costs as much as {', '.join(equal) or 'none of the others'}.")
+    return told if len(plan.arms) > 2 else []
 
 
-def _time(plan: Plan, pace: float | None) -> str:
-    if pace is None:
-        return "known after the first run"
-    total = pace * sum(spec.steps for spec in plan.specs)
-    return f"about {formatting.duration(total)} in sequence"
+def _time(found: Forecast) -> str:
+    seconds = found.time.seconds
+    return "not known yet" if seconds is None else f"about {formatting.duration(seconds)}"
 
 
-def _memory(store: Store, order: Order) -> str:
-    peaks = [
-        run.peak_bytes
-        for run in store.runs(status=KEPT)
-        if run.peak_bytes and (run.spec.model, run.spec.task) == (order.model, order.task)
-    ]
-    return f"{formatting.size(max(peaks[-20:]))}, as measured" if peaks else "known after the first run"
+def _memory(found: Forecast) -> str:
+    return "not known" if found.memory_bytes is None else f"about {formatting.size(found.memory_bytes)}"
 
 
-def _row(name: str, value: str) -> str:
-    return f"<tr><td>{name}</td><td>{value}</td></tr>"
+def _row(name: str, value: str, hint: str) -> str:
+    return f'<tr title="{html.escape(hint, quote=True)}"><td>{name}</td><td>{value}</td></tr>'

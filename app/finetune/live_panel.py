@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import streamlit as st
 
 from app import state, widgets
-from app.finetune import actions, race_curves, run_rows
+from app.compare.headline_card import headline_html
+from app.finetune import actions, arm_rows, race_curves, run_menu, run_rows
+from app.finetune.arm_rows import ArmRuns
 from app.finetune.feed import Feed
-from app.finetune.run_menu import menu
 from cdka import formatting
+from cdka.compare.comparison import compare
+from cdka.compare.headline import Headline, headline
+from cdka.compare.source import StoreSource
 from cdka.cost.time import time_left_s
 from cdka.engine.local import ensure_dispatcher
+from cdka.runs.metrics import TEST_ACCURACY
 from cdka.runs.run import Run
 from cdka.runs.states import LIVE, RunState
 from cdka.runs.store import Store
 from cdka.tasks.catalogue import TASKS
 
 EVERY_S = 1.0
-MOST_ROWS = 8
+MAX_ROWS = 8
+MAX_LINKED = 60
+"""Rows that light up their lines when pointed at."""
 SHOW = "tune-show"
-MOST_CURVES = 24
 
 
 def chosen_runs(store: Store, show: str) -> list[Run]:
@@ -35,7 +42,7 @@ def chosen_runs(store: Store, show: str) -> list[Run]:
         sweeps = {run.sweep_id for run in active}
         return [run for sweep in sweeps for run in (store.runs(sweep_id=sweep) if sweep else active)]
     newest = store.sweeps()[:1]
-    return store.runs(sweep_id=newest[0].sweep_id) if newest else store.runs()[-MOST_ROWS:]
+    return store.runs(sweep_id=newest[0].sweep_id) if newest else store.runs()[-MAX_ROWS:]
 
 
 def picker(store: Store, asked: str) -> str:
@@ -78,15 +85,18 @@ def panel(store: Store, show: str) -> None:
 def _panel(store: Store, show: str, busy: bool) -> None:
     with widgets.errors_shown():
         feed: Feed = st.session_state.setdefault("tune-feed", Feed())
-        listed = _ordered(chosen_runs(store, show))
-        feed.refresh(store, [run.run_id for run in listed])
-        runs = [feed.runs[run.run_id] for run in listed if run.run_id in feed.runs]
+        feed.refresh(store, [run.run_id for run in chosen_runs(store, show)])
+        runs = list(feed.runs.values())
+        arms = _best_first(arm_rows.arms_of(runs))
+        feed.labels = {run.run_id: arm.label for arm in arms for run in arm.runs}
         ensure_dispatcher(store)
         if not runs:
             return
         _summary(store, runs)
-        _curves(feed, runs)
-        _rows(feed, runs)
+        if all(run.status.is_finished() for run in runs):
+            _headline(store, runs)
+        _curves(feed, arms)
+        _rows(feed, arms)
     if busy and all(run.status.is_finished() for run in runs):
         st.rerun()  # the whole page, which stops the clock
 
@@ -110,19 +120,21 @@ def _summary(store: Store, runs: Sequence[Run]) -> None:
             actions.for_all(unfinished)
 
 
-def _curves(feed: Feed, runs: Sequence[Run]) -> None:
-    drawn = {run.run_id for run in runs[:MOST_CURVES]}
+def _curves(feed: Feed, arms: Sequence[ArmRuns]) -> None:
+    runs = [run for arm in arms for run in arm.runs]
+    drawn = {run.run_id for run in runs}
     validation, training = feed.validation(drawn), feed.training(drawn)
-    labels = tuple(dict.fromkeys(run.spec.label.removeprefix("cdka ") for run in runs[:MOST_CURVES]))
+    labels = tuple(arm.label for arm in arms)
     shown = race_curves.colours(labels)
     total = max(1, *(run.step if run.status.is_finished() else run.spec.steps for run in runs))
     task = TASKS.get(runs[0].spec.task)
+    st.html(arm_rows.link_css(labels[:MAX_LINKED]))
     left, right = st.columns(2, gap="small")
     left.vega_lite_chart(
-        race_curves.named(validation),
+        race_curves.race_points(validation),
         race_curves.validation(labels, shown, total, task.chance if task else None),
         key="tune-validation",
-        alt="Validation accuracy by training step, one line per run",
+        alt="Validation accuracy by training step: runs, and the mean of each configuration with its band",
     )
     right.vega_lite_chart(
         training,
@@ -130,14 +142,16 @@ def _curves(feed: Feed, runs: Sequence[Run]) -> None:
         key="tune-training",
         alt="Training loss by step, raw and smoothed, one line per run",
     )
-    some = f"Curves of the first {MOST_CURVES} of {len(runs)} runs. " if len(runs) > MOST_CURVES else ""
-    widgets.caption(some + "Drag to move a chart, Shift and the wheel to zoom, double-click for the whole.")
+    widgets.caption(
+        "Bold: mean over seeds; band: its 95 % interval, from two seeds on; thin: single runs. Point at a line or "
+        "a row to light it up. Drag to move, Shift and the wheel to zoom, double-click for the whole."
+    )
 
 
-def _rows(feed: Feed, runs: Sequence[Run]) -> None:
+def _rows(feed: Feed, arms: Sequence[ArmRuns]) -> None:
     page = 0
-    if len(runs) > MOST_ROWS:
-        pages = -(-len(runs) // MOST_ROWS)
+    if len(arms) > MAX_ROWS:
+        pages = -(-len(arms) // MAX_ROWS)
         page = (
             st.segmented_control(
                 "Page",
@@ -146,19 +160,50 @@ def _rows(feed: Feed, runs: Sequence[Run]) -> None:
                 required=True,
                 key="tune-page",
                 label_visibility="collapsed",
-                format_func=lambda p: f"{p * MOST_ROWS + 1}–{min(len(runs), (p + 1) * MOST_ROWS)}",
+                format_func=lambda p: _span(p * MAX_ROWS + 1, min(len(arms), (p + 1) * MAX_ROWS)),
             )
             or 0
         )
         page = min(page, pages - 1)
-    differs = run_rows.apart(runs)
-    for run in runs[page * MOST_ROWS : (page + 1) * MOST_ROWS]:
-        with st.container(horizontal=True, vertical_alignment="center", key=f"row-{run.run_id}", gap="small"):
-            widgets.html_block(run_rows.row_html(run, feed.tracks[run.run_id], differs[run.run_id]))
-            menu(run)
+    for arm in arms[page * MAX_ROWS : (page + 1) * MAX_ROWS]:
+        with st.container(horizontal=True, vertical_alignment="center", key=f"row-{arm.runs[0].run_id}", gap="small"):
+            widgets.html_block(arm_rows.arm_html(arm, feed.tracks))
+            run_menu.menu(arm.runs, feed.tracks)
 
 
-def _ordered(runs: Sequence[Run]) -> list[Run]:
-    """At work first, then waiting, then finished, the newest first; within a state in the order of submission."""
-    rank = {**dict.fromkeys(LIVE, 0), RunState.QUEUED: 1}
-    return sorted(runs, key=lambda run: (rank.get(run.status, 2), -run.created_at if run.status.is_finished() else 0))
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}–{last}"
+
+
+def _best_first(arms: Sequence[ArmRuns]) -> list[ArmRuns]:
+    """In the order of submission while anything is at work, so that no row jumps; then by test accuracy."""
+    if not all(run.status.is_finished() for arm in arms for run in arm.runs):
+        return list(arms)
+
+    def score(arm: ArmRuns) -> float:
+        values = [run.metrics[TEST_ACCURACY] for run in arm.runs if TEST_ACCURACY in run.metrics]
+        return sum(values) / len(values) if values else float("-inf")
+
+    return sorted(arms, key=lambda arm: -score(arm))
+
+
+def _headline(store: Store, runs: Sequence[Run]) -> None:
+    """Once all has ended: what was found, in a sentence, and the way to Compare."""
+    sweeps = {run.sweep_id for run in runs}
+    if len(sweeps) != 1 or None in sweeps or not any(run.status.is_kept() for run in runs):
+        return
+    (sweep_id,) = sweeps
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="tune-headline"):
+        mark = tuple((run.run_id, run.status, run.attempt) for run in runs)
+        found, metric = _found(store, str(sweep_id), mark)
+        widgets.html_block(headline_html(found, metric))
+        widgets.link_button(
+            "views/compare.py", label="Compare", query_params=state.query("compare", sweep=(str(sweep_id),))
+        )
+
+
+@lru_cache(maxsize=16)
+def _found(store: Store, sweep_id: str, mark: tuple) -> tuple[Headline | None, str]:
+    source = StoreSource(store, [sweep_id])
+    comparison = compare(source, choose_lr=bool(store.sweep(sweep_id).plan.get("tune_lr")))
+    return headline(comparison), comparison.measure.header

@@ -1,7 +1,7 @@
-"""Live curves in Vega-Lite: validation accuracy first, training loss second, each configuration in one colour.
+"""Live curves in Vega-Lite: every run thin, the mean of each configuration bold with its band, in its own colour.
 
-What is drawn comes apart from how: the specification is made once and stays the same while points arrive, so that the
-browser adds points to the chart it has (no flicker, zoom kept) and the server makes no chart twice.
+The specification is made once and stays the same while points arrive, so that the browser adds points to the chart it
+has: no flicker, zoom kept. A configuration's colour follows from its identity, never from its place in a list.
 """
 
 from __future__ import annotations
@@ -11,24 +11,40 @@ from functools import lru_cache
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
-from app import charts
-from app.configurations import pretty
+from app import charts, configurations, theme
 from cdka import palette
+from cdka.compare.figures.style import METHOD_DASHES
+from cdka.stats.intervals import band
 
-HEIGHT = 290
+HEIGHT = 300
 ROOM, MARGIN = 1.36, 1.04
-"""How far the axis goes beyond the last step: so that names fit at the ends of the lines, and the last number does."""
-_QUIET = palette.NEUTRAL
+"""The reach of the axis beyond the last step: room for names at the ends of lines, and for the last number."""
+MAX_NAMES = 11
+"""More configurations than fit along the axis are named on hover; the best are named at their lines."""
+_GREY = palette.NEUTRAL
 _POINTS = alt.Data(name="points")
+_DASHES = {"solid": [1, 0], "dash": [6, 3], "dashdot": [6, 2, 2, 2], "longdash": [10, 3], "dot": [2, 2]}
 
 
 def colours(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """One colour per configuration: shades of the sequential map for CDKA, their own colours for the baselines."""
-    own = [label for label in labels if label.split()[0] not in (*charts.METHOD_COLOURS, "full")]
-    shade = dict(zip(own, charts.shades(len(own)), strict=True)) if own else {}
-    return tuple(shade.get(label) or charts.method_colour(label.split()[0]) for label in labels)
+    """The colour of every configuration; full fine-tuning in the ink of the page."""
+    return tuple(colour_of(label) for label in labels)
+
+
+def colour_of(label: str) -> str:
+    """The colour of the configuration that a label begins with; what stands behind `` · `` is its variant."""
+    entry, _, variant = label.partition(" · ")
+    valid, _ = configurations.split_valid([entry])
+    if not valid:
+        return _GREY
+    found = configurations.run_settings(entry)
+    if found["method"] == "full":
+        return theme.ink()
+    components = found["components"].as_tuple() if "components" in found else None
+    return palette.configuration_colour(found["method"], components, found.get("rank"), variant)
 
 
 def _colour(labels: tuple[str, ...], shown: tuple[str, ...]) -> alt.Color:
@@ -36,8 +52,7 @@ def _colour(labels: tuple[str, ...], shown: tuple[str, ...]) -> alt.Color:
 
 
 def _dash(labels: tuple[str, ...]) -> alt.StrokeDash:
-    kinds = {"lora": [6, 3], "lokr": [6, 2, 2, 2], "dora": [10, 3], "full": [2, 2]}
-    dashes = [kinds.get(label.split()[0], [1, 0]) for label in labels]
+    dashes = [_DASHES[METHOD_DASHES.get(label.split()[0], "solid")] for label in labels]
     return alt.StrokeDash("label:N", scale=alt.Scale(domain=list(labels), range=dashes), legend=None)
 
 
@@ -53,57 +68,69 @@ def _ticks(total_steps: int) -> list[int]:
     return list(range(0, total_steps + 1, gap))
 
 
-def _tooltip(*measures: alt.Tooltip) -> list[alt.Tooltip]:
-    who = [alt.Tooltip("label:N", title="configuration"), alt.Tooltip("seed:Q"), alt.Tooltip("step:Q")]
-    return [*who, *measures, alt.Tooltip("run:N")]
-
-
 def _specification(layers: list[alt.Chart], title: str) -> dict[str, Any]:
     """The layers as a plain specification over the points that are handed to the browser beside it.
 
-    Zooming by wheel waits for Shift, so that the page still scrolls where the pointer happens to be.
+    Zooming by wheel waits for Shift, so that the page still scrolls where the pointer happens to be. Drawn as SVG,
+    whose paths carry their configuration's label: a row of the list can light up its line.
     """
     zoom = alt.selection_interval(bind="scales", zoom="wheel![event.shiftKey]")
     first, *others = layers
     chart = charts.altair(alt.layer(first.add_params(zoom), *others, data=_POINTS), title, height=HEIGHT)
     specification = chart.to_dict()
     specification.pop("data"), specification.pop("datasets", None)
-    return specification
+    return specification | {"usermeta": {"embedOptions": {"renderer": "svg"}}}
+
+
+def _kind(chart: alt.Chart, kind: str) -> alt.Chart:
+    return chart.transform_filter(f"datum.kind === '{kind}'")
 
 
 @lru_cache(maxsize=64)
 def validation(
     labels: tuple[str, ...], shown: tuple[str, ...], total_steps: int, chance: float | None
 ) -> dict[str, Any]:
-    """Validation accuracy by step, one line per run, named at its end; ``chance`` as a dotted line.
+    """Validation accuracy by step: runs thin, means bold with 95 % bands, named at their ends; ``chance`` dotted.
 
-    Over points with label, run, seed, step, accuracy, loss, and the names that ``named`` adds.
+    Over the points of ``race_points``.
     """
     x = _x(total_steps, ROOM)
     y = alt.Y("accuracy:Q", title="validation accuracy", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
-    colour, base = _colour(labels, shown), alt.Chart()
+    colour = _colour(labels, shown)
+    near = alt.selection_point(name="near", fields=["label"], on="pointerover", clear="pointerout")
+
+    def lit(bright: float, dim: float) -> Any:
+        return alt.condition(near, alt.value(bright), alt.value(dim))
+
+    base = alt.Chart().encode(x=x, color=colour, description="label:N")
+    tooltip = [
+        alt.Tooltip("label:N", title="configuration"),
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("step:Q"),
+        alt.Tooltip("accuracy:Q", title="mean accuracy", format=".3f"),
+    ]
     layers = [
-        base.mark_line(
-            strokeWidth=2, interpolate="linear", clip=True, point=alt.OverlayMarkDef(size=22, filled=True)
-        ).encode(
-            x=x,
-            y=y,
-            color=colour,
-            detail="run:N",
-            strokeDash=_dash(labels),
-            tooltip=_tooltip(
-                alt.Tooltip("accuracy:Q", format=".3f"), alt.Tooltip("loss:Q", title="validation loss", format=".3f")
-            ),
-        ),
-        base.mark_text(align="left", dx=6, fontSize=11, fontWeight=600)
+        _kind(base, "mean")
+        .mark_area(clip=True)
+        .encode(y=alt.Y("low:Q", scale=alt.Scale(domain=[0, 1])), y2="high:Q", opacity=lit(0.09, 0.01)),
+        _kind(base, "seed").mark_line(strokeWidth=1, clip=True).encode(y=y, detail="run:N", opacity=lit(0.35, 0.05)),
+        _kind(base, "mean")
+        .mark_line(strokeWidth=2.4, clip=True)
+        .encode(y=y, strokeDash=_dash(labels), opacity=lit(1, 0.12)),
+        _kind(base, "mean")
+        .mark_point(filled=True, size=26)
+        .encode(y=y, tooltip=tooltip, opacity=lit(1, 0.12))
+        .add_params(near),
+        _kind(base, "mean")
         .transform_filter("isValid(datum.name)")
-        .encode(x=x, y=alt.Y("name_at:Q"), color=colour, text="name:N"),
+        .mark_text(align="left", dx=8, fontSize=11, fontWeight=600)
+        .encode(y=alt.Y("name_at:Q"), text="name:N", opacity=lit(1, 0.25)),
     ]
     if chance is not None:
         rule = alt.Chart(alt.Data(values=[{"accuracy": chance, "step": total_steps * ROOM, "name": "chance"}]))
-        layers.append(rule.mark_rule(strokeDash=[2, 3], opacity=0.6, color=_QUIET).encode(y="accuracy:Q"))
+        layers.append(rule.mark_rule(strokeDash=[2, 3], opacity=0.6, color=_GREY).encode(y="accuracy:Q"))
         layers.append(
-            rule.mark_text(align="right", dy=8, color=_QUIET, fontSize=11).encode(
+            rule.mark_text(align="right", dy=8, color=_GREY, fontSize=11).encode(
                 x="step:Q", y="accuracy:Q", text="name:N"
             )
         )
@@ -117,14 +144,21 @@ def training(labels: tuple[str, ...], shown: tuple[str, ...], total_steps: int, 
     Over points with label, run, seed, step, loss, smoothed.
     """
     scale, axis = alt.Scale(domain=[0, top], clamp=True), alt.Axis(tickCount=5)
-    base = alt.Chart().encode(x=_x(total_steps, MARGIN), color=_colour(labels, shown), detail="run:N")
-    raw = base.mark_line(strokeWidth=1, opacity=0.22, clip=True).encode(
+    base = alt.Chart().encode(
+        x=_x(total_steps, MARGIN), color=_colour(labels, shown), detail="run:N", description="label:N"
+    )
+    raw = base.mark_line(strokeWidth=1, opacity=0.18, clip=True).encode(
         y=alt.Y("loss:Q", title="training loss (nats)", scale=scale, axis=axis)
     )
-    smooth = base.mark_line(strokeWidth=2, clip=True).encode(
+    smooth = base.mark_line(strokeWidth=1.7, clip=True).encode(
         y=alt.Y("smoothed:Q", title="training loss (nats)", scale=scale, axis=axis),
         strokeDash=_dash(labels),
-        tooltip=_tooltip(alt.Tooltip("loss:Q", format=".3f"), alt.Tooltip("smoothed:Q", format=".3f")),
+        tooltip=[
+            alt.Tooltip("label:N", title="configuration"),
+            alt.Tooltip("seed:Q"),
+            alt.Tooltip("step:Q"),
+            alt.Tooltip("smoothed:Q", title="smoothed loss", format=".3f"),
+        ],
     )
     return _specification([raw, smooth], "Is it learning? Training loss (smoothed bold)")
 
@@ -138,15 +172,47 @@ def top_loss(points: pd.DataFrame) -> float:
     return math.ceil(top / step) * step
 
 
-def named(points: pd.DataFrame) -> pd.DataFrame:
-    """The points, the last of each configuration with its ``name``, at heights ``name_at`` that do not overlap."""
-    ends = points.dropna(subset=["accuracy"]).sort_values("step").groupby("label", sort=False).tail(1)
-    ends = ends.sort_values("accuracy")
+def race_points(points: pd.DataFrame) -> pd.DataFrame:
+    """Validation points of runs, and behind them their means: kind (seed or mean), label, run, step, accuracy, ...
+
+    A mean is over the seeds that have the step: ``seeds`` of them, with the 95 % band ``low`` to ``high`` from two on.
+    The last mean of the best configurations has a ``name``, at heights ``name_at`` that do not overlap.
+    """
+    runs = points.dropna(subset=["accuracy"]).assign(kind="seed")
+    means = _means(runs)
+    return pd.concat([runs, named(means)], ignore_index=True) if len(means) else runs.assign(name=None, name_at=np.nan)
+
+
+def _means(runs: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for label, own in runs.groupby("label", sort=False):
+        table = own.pivot_table(index="step", columns="run", values="accuracy").sort_index()
+        n, mean, _, low, high = band(table.to_numpy())
+        rows.append(
+            pd.DataFrame(
+                {
+                    "label": label,
+                    "kind": "mean",
+                    "step": table.index,
+                    "accuracy": mean,
+                    "low": np.clip(low, 0, 1),
+                    "high": np.clip(high, 0, 1),
+                    "seeds": n,
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def named(means: pd.DataFrame) -> pd.DataFrame:
+    """The means, the last of each of the best configurations with its ``name`` at a height of its own."""
+    ends = means.sort_values("step", kind="stable").groupby("label", sort=False).tail(1)
+    ends = ends.sort_values("accuracy").tail(MAX_NAMES)
     heights, last = [], float("-inf")
     for value in ends["accuracy"]:
         last = max(value, last + 0.085)
         heights.append(last)
     excess = max(0.0, last - 0.965)
-    names = pd.Series([pretty(text) for text in ends["label"]], index=ends.index, dtype=object)
+    names = pd.Series([configurations.label(text) for text in ends["label"]], index=ends.index, dtype=object)
     places = pd.Series([height - excess for height in heights], index=ends.index, dtype="float64")
-    return points.assign(name=names.reindex(points.index), name_at=places.reindex(points.index))
+    return means.assign(name=names.reindex(means.index), name_at=places.reindex(means.index))

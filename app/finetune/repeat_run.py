@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.finetune import extras
+from app.finetune import run_request
 from app.finetune.run_form import KNOBS
 from cdka.runs.resolve import spec_for
 from cdka.runs.run import Run
@@ -27,8 +27,8 @@ def order_again(run: Run) -> None:
         value = getattr(spec, knob)
         st.session_state[f"tune-{knob}"] = f"{value:g}" if knob == "lr" else value
     if "data" in spec.task_options:
-        st.session_state["data-path"] = spec.task_options["data"]
-    extras.keep(run.run_id, spec.model, spec.task, beside(spec))
+        st.session_state["data"] = spec.task_options["data"]
+    run_request.carry(run.run_id, spec.model, spec.task, beside(spec))
 
 
 def _entry(spec: RunSpec) -> str:

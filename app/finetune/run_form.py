@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import html
-
 import streamlit as st
 
 from app import comparison_list, state, widgets
 from app.design.budget_form import ALL, modules
-from app.finetune import extras
-from app.finetune.run_request import Order
+from app.finetune import run_request
+from app.finetune.run_request import RunRequest
 from app.owndata import picker
+from app.pickers import model_picker, task_picker
 from cdka.errors import CdkaError
-from cdka.models.catalogue import find_model, list_models
-from cdka.tasks.catalogue import TASKS, TaskInfo, find_task
+from cdka.tasks.catalogue import TaskInfo
 
 KNOBS = {"steps": 200, "lr": 1e-3, "alpha": 64.0, "batch_size": 64, "max_length": 512}
 """The knobs on the form and what they are where a task's recipe is silent."""
@@ -38,16 +36,21 @@ REGIME_HELP = (
 BASELINES = {"lora": "LoRA, equal cost", "lokr": "LoKr, equal cost", "full": "full fine-tuning"}
 
 
-def ask() -> Order | None:
+def ask() -> RunRequest | None:
     """Draws the form and returns what it asks for, None while it is not complete. Raises CdkaError for what cannot be
     meant."""
-    model = _model()
-    task = _task(model)
+    shapes = model_picker("on", help="Embedded models train here at once; others need their weights on this machine.")
+    model = shapes.name
+    task = task_picker("task", shapes)
+    sizes = ", ".join(f"{size:,} {split}" for split, size in task.examples.items())
+    if not task.is_own_data:
+        widgets.remark(f"{task.description} Examples: {sizes}." if sizes else task.description)
     _fill_recipe(task)
-    of_own = task.name.startswith("local-")
+    of_own = task.is_own_data
     options = picker.ask(task.name) if of_own else {}
-    targets = modules(find_model(model))
+    targets = modules(shapes)
     entries = comparison_list.widget("Train these")
+    patterned, pattern = run_request.carried_pattern(model)
     baselines = st.pills(
         "against",
         list(BASELINES),
@@ -98,7 +101,7 @@ def ask() -> Order | None:
         )
     sizes = sorted({4, 8, 16, 32, 64, 128, 256, st.session_state.get("tune-batch_size", 64)})
     batch = st.select_slider("Batch size", sizes, key="tune-batch_size", persist_state="session")
-    more = extras.ask(model, task.name)
+    more = run_request.carried(model, task.name)
     first_seed = more.pop("seed", 0)
     settings = (("steps", int(steps)), ("lr", _number(rate)), ("alpha", float(alpha)), ("batch_size", int(batch)))
     if targets != ALL:
@@ -108,45 +111,9 @@ def ask() -> Order | None:
     settings += (("max_length", int(longest) or "auto"),) if of_text else ()
     settings += (("task_options", options),) if options else ()
     settings += tuple(more.items())
-    return Order(model, task.name, tuple(entries), tuple(baselines or ()), int(seeds), settings, first_seed)
-
-
-def _model() -> str:
-    names = [shapes.name for shapes in list_models()]
-    chosen = st.selectbox(
-        "Model",
-        names,
-        index=names.index(state.default("on")),
-        accept_new_options=True,
-        **state.bound("on"),
-        help="Embedded models train here at once; others need their weights on this machine.",
+    return RunRequest(
+        model, task.name, tuple(entries), tuple(baselines or ()), int(seeds), settings, first_seed, patterned, pattern
     )
-    return find_model(chosen or state.default("on")).name
-
-
-def _task(model: str) -> TaskInfo:
-    fitting = [task.name for task in TASKS.values() if _fits(model, task)]
-    if not fitting:
-        raise CdkaError(f"no task in the catalogue fits {model!r}. Choose another model, or see: cdka tasks")
-    if st.session_state.get("task", fitting[0]) not in fitting:
-        st.session_state["task"] = fitting[0]
-    index = fitting.index(state.default("task")) if state.default("task") in fitting else 0
-    name = st.selectbox("Task", fitting, index=index, **state.bound("task"))
-    task = find_task(name)
-    sizes = ", ".join(f"{size:,} {split}" for split, size in task.examples.items())
-    told = f"{task.description} Examples: {sizes}." if sizes else task.description
-    widgets.html_block(f'<div class="cdka-quiet">{html.escape(told)}</div>')
-    return task
-
-
-def _fits(model: str, task: TaskInfo) -> bool:
-    """Whether the model can do the task: images to image models, and only a model that writes can be instructed."""
-    kind = find_model(model).kind
-    if task.models:
-        return model in task.models
-    if kind.startswith("image") or task.kind.startswith("image"):
-        return kind.startswith("image") and task.kind.startswith("image")
-    return kind != "text-classification" or task.kind == kind
 
 
 def _fill_recipe(task: TaskInfo) -> None:
@@ -173,9 +140,9 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise CdkaError(f"lr must be a positive number: got {text!r}. Example: 3e-3.") from None
+        raise CdkaError(f"the learning rate must be a positive number: got {text!r}. Example: 3e-3.") from None
 
 
-def example() -> Order:
+def example() -> RunRequest:
     """What an empty room offers: the default comparison on the embedded model with its recipe."""
-    return Order(state.default("on"), state.default("task"), tuple(state.default(comparison_list.KEY)), ("lora",))
+    return RunRequest(state.default("on"), state.default("task"), tuple(state.default(comparison_list.KEY)), ("lora",))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from app import data, widgets
-from app.finetune import actions
+from app.finetune import actions, run_rows
+from app.finetune.feed import Track
 from cdka import formatting
 from cdka.runs.run import Run
 from cdka.runs.store import Store
@@ -30,12 +32,29 @@ FIRST = (
 """The settings people look for come first; all the others follow."""
 
 
-def menu(run: Run) -> None:
-    """The button of the menu. Its contents are made only while it is open."""
-    pop = st.popover("More", key=f"menu-{run.run_id}", on_change="rerun", help=f"Run {run.run_id}")
+def menu(runs: Sequence[Run], tracks: Mapping[str, Track]) -> None:
+    """The button of the menu of one configuration's runs. Its contents are made only while it is open."""
+    first = runs[0]
+    label = "More" if len(runs) == 1 else f"{len(runs)} runs"
+    pop = st.popover(label, key=f"menu-{first.run_id}", on_change="rerun", help="Each run: stop, retry, log, settings")
     if not pop.open:
         return
     with pop, widgets.errors_shown():
+        run = first
+        if len(runs) > 1:
+            names = {f"seed {one.spec.seed}" + ("" if one.attempt < 2 else f", {one.run_id}"): one for one in runs}
+            if len(names) < len(runs):
+                names = {f"seed {one.spec.seed}, {one.run_id}": one for one in runs}
+            picked = st.segmented_control(
+                "Run", list(names), default=next(iter(names)), required=True, key=f"pick-{first.run_id}"
+            )
+            run = names.get(picked or "", first)
+        widgets.html_block(run_rows.row_html(run, tracks[run.run_id]))
+        _contents(run)
+
+
+def _contents(run: Run) -> None:
+    with widgets.errors_shown():
         store = data.store()
         st.caption(f"Run {run.run_id}, attempt {max(run.attempt, 1)}")
         actions.buttons(run)

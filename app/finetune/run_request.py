@@ -1,27 +1,26 @@
-"""From the order form to a plan of runs, and the launch that a double click cannot double."""
+"""The runs that the form asks for, and settings carried over from a run or a design."""
 
 from __future__ import annotations
 
-import time
-import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app import configurations
-from cdka.runs.store import Store
-from cdka.sweep.launch import launch
+import streamlit as st
+
+from app import configurations, widgets
 from cdka.sweep.plan import Plan, plan
 
-DOUBLE_CLICK_S = 3.0
-"""The same order within this time is the same click; later it is a wish for more runs."""
+_CARRIED = "tune-extras"
+_PATTERN = "tune-pattern"
 
 
 @dataclass(frozen=True)
-class Order:
-    """What the form asks for. ``entries`` and ``baselines`` as in the basket and in ``cdka.sweep.plan``.
+class RunRequest:
+    """What the form asks for. ``entries`` are configurations as typed, ``baselines`` as in ``cdka.sweep.plan``.
 
-    ``seeds`` is how many, counted from ``first_seed``; ``settings`` are the
-    recipe's knobs as given: steps, lr, alpha, ...
+    ``seeds`` is how many, counted from ``first_seed``; ``settings`` are the recipe's knobs as given: steps, lr, ...
+    ``pattern`` holds the components of single modules for the entry ``patterned``.
     """
 
     model: str
@@ -31,10 +30,16 @@ class Order:
     seeds: int = 1
     settings: tuple[tuple[str, Any], ...] = ()
     first_seed: int = 0
+    patterned: str = ""
+    pattern: tuple[tuple[str, str], ...] = ()
 
     def plan(self) -> Plan:
         """The runs to be launched. Raises CdkaError where nothing can be trained; what is left out is in the notes."""
-        arms = [configurations.run_settings(text) for text in self.entries]
+        arms = [
+            configurations.run_settings(entry)
+            | ({"component_pattern": dict(self.pattern)} if self.pattern and entry == self.patterned else {})
+            for entry in self.entries
+        ]
         return plan(
             self.model,
             self.task,
@@ -45,19 +50,39 @@ class Order:
         )
 
 
-@dataclass
-class Launcher:
-    """Hands orders to the store once per wish. One per browser session."""
+def carry(run_id: str, model: str, task: str, settings: Mapping[str, Any]) -> None:
+    """Hand a run's other settings on with requests for this model and task; from a callback."""
+    st.session_state[_CARRIED] = {"of": (model, task), "run": run_id, "settings": dict(settings)}
 
-    last: Order | None = None
-    last_at: float = float("-inf")
-    request_id: str = ""
 
-    def launch(self, store: Store, order: Order) -> str:
-        """The id of the sweep that holds the runs; the same order again within three seconds gives the same sweep."""
-        planned = order.plan()
-        now = time.monotonic()
-        if order != self.last or now - self.last_at > DOUBLE_CLICK_S:
-            self.request_id = f"studio-{uuid.uuid4().hex}"
-        self.last, self.last_at = order, now
-        return launch(planned, store, request_id=self.request_id)
+def carried(model: str, task: str) -> dict[str, Any]:
+    """The carried settings for this model and task, shown to the reader, who may drop them."""
+    kept = st.session_state.get(_CARRIED)
+    if not kept or kept["of"] != (model, task) or not kept["settings"]:
+        return {}
+    named = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in kept["settings"].items())
+    widgets.remark(f"As in {kept['run']}: {named}")
+    if st.button("Drop these", key="tune-drop", type="tertiary", on_click=_drop, args=(_CARRIED,)):
+        return {}
+    return dict(kept["settings"])
+
+
+def carry_pattern(model: str, default: str, pattern: Mapping[str, str]) -> None:
+    """Train ``default`` on this model with these components for single modules."""
+    st.session_state[_PATTERN] = {"model": model, "default": default, "pattern": tuple(pattern.items())}
+
+
+def carried_pattern(model: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The entry and its components for single modules that a design handed over; empty for another model."""
+    kept = st.session_state.get(_PATTERN)
+    if not kept or kept["model"] != model:
+        return "", ()
+    modules = ", ".join(f"{path} {components}" for path, components in kept["pattern"])
+    widgets.remark(f"{kept['default']} has other components in some modules: {modules}")
+    if st.button("The same everywhere", key="tune-drop-pattern", type="tertiary", on_click=_drop, args=(_PATTERN,)):
+        return "", ()
+    return kept["default"], kept["pattern"]
+
+
+def _drop(key: str) -> None:
+    st.session_state.pop(key, None)

@@ -61,7 +61,7 @@ def apart(runs: Sequence[Run]) -> dict[str, str]:
     """
     settings = {run.run_id: run.spec.to_dict() for run in runs}
     varying = [name for name in APART if len({repr(one[name]) for one in settings.values()}) > 1]
-    told = {run_id: " · ".join(_setting(name, one[name]) for name in varying) for run_id, one in settings.items()}
+    told = {run_id: " · ".join(setting_text(name, one[name]) for name in varying) for run_id, one in settings.items()}
     twins = Counter((run.spec.label, run.spec.seed, told[run.run_id]) for run in runs)
     for run in runs:
         if twins[run.spec.label, run.spec.seed, told[run.run_id]] > 1:
@@ -69,7 +69,7 @@ def apart(runs: Sequence[Run]) -> dict[str, str]:
     return told
 
 
-def _setting(name: str, value: object) -> str:
+def setting_text(name: str, value: object) -> str:
     if name in ("model", "task"):
         return str(value).rstrip("/").rsplit("/", 1)[-1]
     return f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"

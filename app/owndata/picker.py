@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import widgets
+from app import state, widgets
 from cdka.paths import home_dir
 from cdka.tasks.files.columns import NONE, SPLIT, guess, roles_for
 from cdka.tasks.files.digest import stamp
@@ -59,9 +59,10 @@ def _path(task: str) -> str:
             partial = file.with_name(file.name + ".partial")
             partial.write_bytes(content)
             os.replace(partial, file)
-        return str(file)
+        st.session_state["data"] = str(file)
     what = "Folder of pictures" if task == "local-images" else "or path of a file or folder on this machine"
-    return st.text_input(what, key="data-path", persist_state="session", placeholder="/path/to/data").strip()
+    typed = st.text_input(what, placeholder="/path/to/data", **state.bound("data"))
+    return typed.strip()
 
 
 @st.cache_data(show_spinner="Reading the data", max_entries=16)

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app import state, widgets
+from app.owndata import picker
 from app.sweeps import plan_document, plan_form, plan_preview, sweep_card
 from cdka.models.shapes import ModelShapes
 from cdka.sweep.planfile import EXAMPLE
@@ -30,7 +31,7 @@ def page(shapes: ModelShapes, task: TaskInfo) -> None:
             )
             or plan_form.GRID
         )
-        arguments = _from_file() if way == plan_form.FILE else plan_form.ask(way, shapes, task)
+        arguments = _from_file() if way == plan_form.FILE else _from_form(way, shapes, task)
     with sight, st.container(key="sweep-preview", border=True), widgets.errors_shown():
         planned = plan_preview.show(arguments)
     with see, widgets.errors_shown():
@@ -40,6 +41,17 @@ def page(shapes: ModelShapes, task: TaskInfo) -> None:
             plan_preview.arms(planned)
         else:
             widgets.html_block('<div class="cdka-quiet">The arms appear here once the plan can be read.</div>')
+
+
+def _from_form(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] | None:
+    """The arguments of the form; with data of one's own, their options are among the settings. None without data."""
+    if not task.is_own_data:
+        return plan_form.ask(way, shapes, task)
+    options = picker.ask(task.name)
+    arguments = plan_form.ask(way, shapes, task)
+    if options is None:
+        return None
+    return arguments | {"settings": {**arguments["settings"], "task_options": options}}
 
 
 def _from_file() -> dict[str, Any] | None:

@@ -9,18 +9,15 @@ import psutil
 import streamlit as st
 
 from app import data, widgets
+from app.launcher import launcher
 from app.sweeps import arm_figure, plan_document
-from app.sweeps.launching import Launcher
 from cdka import formatting
 from cdka.errors import CdkaError
 from cdka.machine import gpus
-from cdka.runs.states import FINISHED
-from cdka.runs.store import Store
-from cdka.sweep.launch import Forecast, forecast
+from cdka.sweep.launch import Forecast
 from cdka.sweep.plan import Plan
 
 LAST = "sweep-last"
-_MOST_KEPT = 32
 MOST_ROWS = 10
 """More arms than this are scrolled through."""
 
@@ -39,7 +36,7 @@ def show(arguments: plan_document.Arguments | None) -> Plan | None:
     except CdkaError as refusal:
         widgets.error(" ".join(str(refusal).replace("Add --yes,", "Tick the box,").split()))
         return None
-    _numbers(planned, seen(data.store(), json.dumps(arguments, default=str), planned))
+    _numbers(planned, data.forecast(planned, json.dumps(arguments, default=str)))
     st.button(
         f"Launch {formatting.plural(len(planned.specs), 'run')}",
         type="primary",
@@ -56,18 +53,6 @@ def show(arguments: plan_document.Arguments | None) -> Plan | None:
     file.code(text, language="toml", wrap_lines=True, height=210)
     file.download_button(f"Save {plan_document.FILE}", text, plan_document.FILE, "application/toml", on_click="ignore")
     return planned
-
-
-def seen(store: Store, key: str, planned: Plan) -> Forecast:
-    """The library's preview, from memory until more runs have finished here (they change the estimate)."""
-    kept: dict = st.session_state.setdefault("sweep-previews", {})
-    finished = sum(n for sweep in store.sweeps() for status, n in sweep.counts.items() if status in FINISHED)
-    mark = (str(store.home), key, finished, len(planned.specs))
-    if mark not in kept:
-        if len(kept) >= _MOST_KEPT:
-            kept.clear()
-        kept[mark] = forecast(planned.runs, store)
-    return kept[mark]
 
 
 def _numbers(planned: Plan, found: Forecast) -> None:
@@ -134,9 +119,8 @@ def _row(name: str, value: str, hint: str) -> str:
 
 def _launch(arguments: plan_document.Arguments, agreed: bool) -> None:
     with widgets.errors_shown():
-        launcher: Launcher = st.session_state.setdefault("sweep-launcher", Launcher())
         planned = plan_document.planned(arguments, allow_many=agreed)
-        st.session_state[LAST] = launcher.launch(data.store(), planned, json.dumps(arguments, default=str))
+        st.session_state[LAST] = launcher().launch(data.store(), planned, json.dumps(arguments, default=str))
 
 
 def arms(planned: Plan) -> None:

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import streamlit as st
 
 from app import data, widgets
-from app.sweeps import plan_preview, shipped_studies, sweep_card
-from app.sweeps.launching import Launcher
+from app.launcher import launcher
+from app.sweeps import shipped_studies, sweep_card
 from app.sweeps.sweep_progress import Progress, progress, progress_html
 from app.sweeps.verdict_html import verdicts_html
 from cdka import formatting
@@ -121,7 +121,7 @@ def _card(study: Study, ask: Ask, sweep: Sweep | None) -> None:
         widgets.html_block(f'<div class="sweep-note">Not with this model: {html.escape(why)}</div>')
         return
     planned = plan_of(study.name, ask)
-    found = plan_preview.seen(data.store(), f"{study.name}: {ask}", planned)
+    found = data.forecast(planned, f"{study.name}: {ask}")
     time = "" if found.time.seconds is None else f" · about {formatting.duration(found.time.seconds)}"
     widgets.html_block(
         f'<div class="cdka-quiet" title="{html.escape(found.time.basis, quote=True)}">{_regimes(study, ask.task)}'
@@ -191,10 +191,9 @@ def _buttons(study: Study, ask: Ask, count: int, sweep: Sweep | None, standing: 
 
 def start(ask: Ask, names: tuple[str, ...]) -> None:
     """Launch these studies; a second click within moments launches nothing more."""
-    launcher: Launcher = st.session_state.setdefault("sweep-launcher", Launcher())
     with widgets.errors_shown():
         for name in names:
-            launcher.launch(data.store(), plan_of(name, ask), f"{name}: {ask}")
+            launcher().launch(data.store(), plan_of(name, ask), f"{name}: {ask}")
 
 
 def newest(ask: Ask) -> dict[str, Sweep]:

@@ -35,6 +35,10 @@ def _strip(sweep_id: str, ended: bool) -> None:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             widgets.html_block(f"<b>{html.escape(sweep.name)}</b> {progress_html(found)}{why_failed_html(sweep_id)}")
             links(sweep)
+            if not found.ended:
+                st.button(
+                    "Stop", key="sweep-strip-stop", on_click=cancel, args=(sweep_id,), help="Cancels what is left"
+                )
     if found.ended != ended:
         st.rerun()
 
@@ -63,8 +67,13 @@ def links(sweep: Sweep) -> None:
 
 
 def cancel(sweep_id: str) -> None:
-    """Take every run of a sweep that has not ended out of the queue or stop it; what is done stays."""
+    """Take every run of a sweep that has not ended out of the queue or end it at once; finished runs stay."""
+    stop(sweep_id, keep=False)
+
+
+def stop(sweep_id: str, keep: bool = True) -> None:
+    """Ask every run of a sweep that has not ended to stop; runs at work keep what they reached where ``keep``."""
     store = data.store()
     for run in store.runs(sweep_id=sweep_id):
         if not run.status.is_finished():
-            store.request_stop(run.run_id, keep=False)
+            store.request_stop(run.run_id, keep=keep and run.status.is_live())

@@ -11,6 +11,7 @@ from app.align import alignment_figures, alignment_tables, outcome, request_form
 from cdka import align
 
 state.arrive("align")
+widgets.heading("Align", "How closely does the first step follow full fine-tuning's?")
 MAP = "align-map"
 
 with st.container(key="align-body"):

@@ -9,14 +9,16 @@ import streamlit as st
 
 from app import state, widgets
 from app.compare import controls, export_panel, figure_panels, inspect_arms, open_adapter, sources, tables
+from app.compare.headline_card import headline_html
+from cdka.compare.headline import headline
 from cdka.formatting import plural
 from cdka.stats.paired import UNRESOLVED
 from cdka.stats.trend import sentence as trend_sentence
 
 VIEWS = (
+    "Cost",
     "Curves",
     "Map",
-    "Cost",
     "Differences",
     "Budget",
     "Settings",
@@ -42,8 +44,8 @@ def told(names: list[str], source) -> None:
             state.go("design")
 
 
-def headline(comparison) -> None:
-    """What was found, in sentences: the trends, the count of verdicts, and what is missing."""
+def findings(comparison) -> None:
+    """The trends, the count of verdicts, and what is missing, in sentences."""
     lines = [
         html.escape(trend_sentence(row, comparison.trend_header(row))).replace(
             f" {row['factor']} ", f" {widgets.letter_html(row['factor'])} ", 1
@@ -57,9 +59,10 @@ def headline(comparison) -> None:
         )
         named = html.escape(", ".join(comparison.labels[arm] for arm in comparison.references))
         against = "every other arm" if comparison.all_pairs else named
-        rest = f"{len(resolved)} of {plural(len(comparison.verdicts), 'comparison')} with {against} resolved"
+        pairs = plural(len(comparison.verdicts), "comparison")
+        rest = f"{len(resolved)} of {pairs} with {against} {'is' if len(resolved) == 1 else 'are'} resolved"
         left = comparison.verdicts["more_seeds"].dropna()
-        hint = f"; the nearest other needs about {plural(left.min(), 'more seed')}" if len(left) else ""
+        hint = f"; the next would need about {plural(left.min(), 'more seed')}" if len(left) else ""
         if comparison.verdicts["p"].isna().all():
             hint = "; it takes at least two shared seeds"
         lines.append(f"{rest}{': ' + told if told else ''}{hint}.")
@@ -70,17 +73,21 @@ def headline(comparison) -> None:
 
 def page() -> None:
     state.arrive("compare")
+    widgets.heading("Compare", "What did the runs show, with how much certainty?")
     export_panel.follow_import()
     known = sources.options()
     what, which, where, against = st.columns([2.2, 1.2, 1.2, 1.6])
     with what:
         names = sources.widget(known)
     chosen = sources.load(names)
+    st.set_page_config(page_title=f"{chosen.source.name[:60]} · Compare · CDKA Studio")
     told(names, chosen.source)
     measure = controls.measure(chosen.source.frame(), sources.steps(chosen.source), which, where)
     labels = sources.comparison(chosen, measure, None).arms["arm_label"].to_list()
     with against:
         comparison = sources.comparison(chosen, measure, controls.reference(labels))
+    with st.container(border=True, key="compare-headline"):
+        widgets.html_block(headline_html(headline(comparison), comparison.measure.header))
     if chosen.live:
         sources.watch(names, chosen.fingerprint)
     view = (
@@ -95,7 +102,7 @@ def page() -> None:
             shown = controls.shown(comparison)
         if len(shown) < len(comparison.arms):
             widgets.remark(f"{len(shown)} of {plural(len(comparison.arms), 'arm')} shown; every number uses them all.")
-        headline(comparison)
+        findings(comparison)
         tables.arms(comparison, shown)
     with main, widgets.errors_shown():
         if not shown:

@@ -10,23 +10,24 @@ from app.owndata.preview import show_data
 from cdka.engine import local
 
 values = state.arrive("finetune")
+widgets.heading("Fine-tune", "Train configurations side by side and watch them live.")
 store = data.store()
 local.warm(store)  # so that a run starts a fraction of a second after the click
 
 with st.container(key="tune-body"):
     ask, see, sight = st.columns([1.1, 2.75, 1.05], gap="medium")
 
-order = None
+request = None
 with ask, widgets.errors_shown():
-    order = run_form.ask()
+    request = run_form.ask()
 
 with sight, st.container(key="tune-preview", border=True), widgets.errors_shown():
-    launch_preview.show(order)
+    launch_preview.show_preview(request)
 
-if order is not None and order.task.startswith("local-"):
+if request is not None and request.task.startswith("local-"):
     with see, widgets.errors_shown():
-        asked = dict(order.settings)
-        show_data(order.model, order.task, asked["task_options"], asked.get("max_length"))
+        asked = dict(request.settings)
+        show_data(request.model, request.task, asked["task_options"], asked.get("max_length"))
 
 with see, widgets.errors_shown():
     show = live_panel.picker(store, values["show"])

@@ -17,7 +17,7 @@ from cdka.formatting import plural
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT, WAITING
 from cdka.stats.paired import ALPHA, TOP_UP, reference_pairs, verdicts
-from cdka.stats.pareto import pareto
+from cdka.stats.pareto import AMBIGUOUS, OFF, ON, pareto
 from cdka.stats.significance import holm
 from cdka.stats.trend import DEGRADES, IMPROVES, UNRESOLVED, trends
 
@@ -104,6 +104,18 @@ class Comparison:
             ]
             self._fronts[cost] = pd.concat(found) if found else pd.Series(dtype=object)
         return self._fronts[cost]
+
+    def front_words(self, cost: str = "num_params") -> pd.Series:
+        """The standing of each arm in words: on the front, off, not resolved, or cheapest, which beats nothing."""
+        words = {ON: "on the front", OFF: "off", AMBIGUOUS: "not resolved"}
+        found = self.pareto(cost).map(words)
+        for group in self.groups:
+            known = group[(group["n"] > 0) & group[cost].notna()]
+            if len(known) > 1:
+                cheapest = known[known[cost].astype(float) == known[cost].astype(float).min()]
+                if len(cheapest) == 1:
+                    found[cheapest["arm"].iloc[0]] = "cheapest"
+        return found
 
     @cached_property
     def _fronts(self) -> dict[str, pd.Series]:

@@ -109,6 +109,16 @@ class Sweep:
     counts: Mapping[RunState, int]
 
     @property
+    def note(self) -> str:
+        """A remark about it; empty where there is none."""
+        return str(self.plan.get("note", ""))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words it is filed under."""
+        return tuple(self.plan.get("tags", ()))
+
+    @property
     def finished(self) -> bool:
         """True when nothing more will happen unless a run is retried."""
         return all(RunState(status).is_finished() for status in self.counts)

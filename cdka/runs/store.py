@@ -299,6 +299,37 @@ class Store:
             sql.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
         shutil.rmtree(run_directory(self.home, run_id), ignore_errors=True)
 
+    def describe_sweep(
+        self, sweep_id: str, *, name: str | None = None, note: str | None = None, tags: Sequence[str] | None = None
+    ) -> None:
+        """Give a sweep another name, a note, or tags; None leaves each as it is. Raises CdkaError for an empty name."""
+        if name is not None and not name.strip():
+            raise CdkaError("a sweep needs a name: got an empty one. Example: rank against alignment.")
+        with self.database.write() as sql:
+            row = self._sweep_row(sql, sweep_id)
+            plan = json.loads(row["plan"])
+            if note is not None:
+                plan["note"] = note.strip()
+            if tags is not None:
+                plan["tags"] = list(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
+            sql.execute(
+                "UPDATE sweeps SET name = ?, plan = ? WHERE sweep_id = ?",
+                (row["name"] if name is None else name.strip(), json.dumps(plan), sweep_id),
+            )
+
+    def remove_sweep(self, sweep_id: str) -> None:
+        """Forget a sweep and all its runs for good. Raises CdkaError while one of them is queued or at work."""
+        runs = self.runs(sweep_id=sweep_id)
+        if unfinished := [run for run in runs if not run.status.is_finished()]:
+            raise CdkaError(
+                f"a sweep at work cannot be removed: {len(unfinished)} of {len(runs)} runs have not ended. "
+                "Stop it first."
+            )
+        for run in runs:
+            self.remove(run.run_id)
+        with self.database.write() as sql:
+            sql.execute("DELETE FROM sweeps WHERE sweep_id = ?", (self._sweep_row(sql, sweep_id)["sweep_id"],))
+
     def close(self) -> None:
         """Close the database."""
         self.database.close()

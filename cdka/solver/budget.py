@@ -19,6 +19,14 @@ MAX_PARAMS = 10**15
 """No budget beyond this: larger than any model, and safe in 64-bit arithmetic."""
 
 
+def _without_separators(said: str) -> str:
+    """``said`` without thousands separators; one comma that cannot part thousands is a decimal comma (``2,5M``)."""
+    text = said.strip()
+    if re.fullmatch(r"[+-]?\d+,\d{1,2}\s*(%|[a-z]*)", text, re.I):
+        return text.replace(",", ".")
+    return re.sub(r"(?<=\d)[,_'](?=\d{3}(?:\D|$))", "", text)
+
+
 @dataclass(frozen=True)
 class Budget:
     """The most parameters that adapters may have over all target modules, as it was written.
@@ -50,7 +58,7 @@ class Budget:
             if not math.isfinite(given):
                 raise CdkaError(f"a budget must be positive and finite: got {given}. {HOW}")
             return cls("count", given)
-        text = re.sub(r"(?<=\d)[,_'](?=\d)", "", given.strip())
+        text = _without_separators(given)
         sign, text = (-1 if text.startswith("-") else 1), text.lstrip("+-")
         lora = re.fullmatch(r"lora\s*[:=]\s*(-?[0-9.]+)", text, re.I)
         if lora and lora[1].count(".") <= 1 and lora[1].strip("-."):

@@ -82,7 +82,7 @@ def limiting_modules(linears: Sequence[LinearShape]) -> list[str]:
         others = [other for other in linears if other is not linear]
         wider_r1, wider_r2 = common_values(others)
         gains = [
-            f"{name} up to {wider[-1]} instead of {values[-1]} ({axis}={getattr(linear, axis)})"
+            f"{name} to {values[-1]} ({axis} = {getattr(linear, axis):,}); without it {name} could be up to {wider[-1]}"
             for name, axis, wider, values in (
                 ("r1", "out_features", wider_r1, r1_values),
                 ("r2", "in_features", wider_r2, r2_values),
@@ -90,5 +90,5 @@ def limiting_modules(linears: Sequence[LinearShape]) -> list[str]:
             if len(wider) > len(values)
         ]
         if gains:
-            sentences.append(f"Without {linear.path!r} there would be {' and '.join(gains)}.")
+            sentences.append(f"{linear.path} limits {', and '.join(gains)}.")
     return sentences

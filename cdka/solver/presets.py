@@ -82,8 +82,8 @@ PRESETS = {
         ),
         Preset(
             "alignment",
-            "closest",
-            "Closest first step",
+            "best alignment",
+            "Best alignment",
             "The highest expected alignment with full fine-tuning. It tends to a large r2 with few "
             "components; best where training is short.",
             "ours",
@@ -91,8 +91,8 @@ PRESETS = {
         ),
         Preset(
             "rank",
-            "richest",
-            "Richest update",
+            "highest rank",
+            "Highest rank",
             "The highest rank bound among options within 10 % of the best alignment. Best where training is long "
             "and the final update must be rich; a large r1 costs FLOPs.",
             "ours",
@@ -109,7 +109,7 @@ PRESETS = {
         ),
         Preset(
             "light",
-            "least work",
+            "least arithmetic",
             "Least arithmetic",
             "The fewest extra FLOPs among options within 10 % of the best alignment.",
             "ours",

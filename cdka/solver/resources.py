@@ -28,7 +28,7 @@ USUAL_LENGTH = 512
 
 @dataclass(frozen=True)
 class Setting:
-    """The batch size, tokens per example (None for images) and base format that a memory estimate is for."""
+    """A training setting: batch size, tokens per example (None for images), number format of the base."""
 
     batch_size: int
     length: int | None

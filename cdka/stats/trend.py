@@ -14,12 +14,13 @@ from scipy import special
 from cdka.errors import CdkaError
 from cdka.formatting import p_value, plural, signed
 from cdka.stats.intervals import LEVEL, band
+from cdka.stats.power import seeds_needed
 from cdka.stats.significance import holm, t_test
 
 FACTORS = ("r1", "r2", "r")
 IMPROVES, DEGRADES, UNRESOLVED = "improves", "degrades", "not resolved"
 _MEASURED = ["n", "slope", "sd", "ci_low", "ci_high", "p"]
-_COLUMNS = ["factor", "levels", "series", *_MEASURED, "gains", "slopes", "interaction_p"]
+_COLUMNS = ["factor", "levels", "series", *_MEASURED, "gains", "slopes", "interaction_p", "cost_ratio"]
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def trends(
                 "gains": gains(table, found, levels),
                 "slopes": _of_each(arms, found, factor, by_series),
                 "interaction_p": interaction(by_series),
+                "cost_ratio": _cost_ratio(arms, found, levels),
             }
         )
     out = pd.DataFrame(rows, columns=_COLUMNS)
@@ -183,6 +185,20 @@ def interaction(by_series: np.ndarray) -> float:
     return float(special.fdtrc(*freedom, between / within))
 
 
+def _cost_ratio(arms: pd.DataFrame, series: Sequence[Sequence[str]], levels: Mapping[str, int]) -> float:
+    """The factor by which parameters grow per doubling along these series (geometric mean); NaN where not known."""
+    if "num_params" not in arms:
+        return float("nan")
+    cost = pd.to_numeric(arms.set_index("arm")["num_params"], errors="coerce").to_dict()
+    steps = [
+        np.log2(cost[above] / cost[below]) / np.log2(levels[above] / levels[below])
+        for one in series
+        for below, above in pairwise(one)
+        if pd.notna(cost[above]) and pd.notna(cost[below])
+    ]
+    return float(2 ** np.mean(steps)) if steps else float("nan")
+
+
 def gains(table: pd.DataFrame, series: Sequence[Sequence[Any]], levels: Mapping[Any, int]) -> list[dict]:
     """The change of the metric over each step from level to level, averaged over series within a seed, with its
     interval over seeds.
@@ -218,10 +234,30 @@ def sentence(row: pd.Series, header: str) -> str:
     levels = ", ".join(map(str, row["levels"]))
     ends = "" if pd.isna(row["ci_low"]) else f"95 % interval {signed(row['ci_low'])} to {signed(row['ci_high'])}, "
     size = f"{signed(row['slope'])} per doubling ({ends}{seeds}, levels {levels})"
-    apart = _apart(row)
-    if row["finding"] == UNRESOLVED:
-        return f"No resolved trend over {factor} in {header}: {size}{apart}."
-    return f"A larger {factor} {row['finding']} {header}: {size}{apart}."
+    size, apart = size + _parameters(row), _apart(row)
+    if row["finding"] != UNRESOLVED:
+        return f"A larger {factor} {row['finding']} {header}: {size}{apart}."
+    if row["ci_low"] > 0 or row["ci_high"] < 0:
+        return (
+            f"{header[:1].upper()}{header[1:]} changes with {factor} by {size}: clear alone, but not after Holm's "
+            f"correction for all trends of this comparison ({p_value(row['p_holm'])}){_more_seeds(row)}{apart}."
+        )
+    return f"No resolved trend over {factor} in {header}: {size}{_more_seeds(row)}{apart}."
+
+
+def _parameters(row: pd.Series) -> str:
+    """The growth of the parameters along the trend, where it is more than a tenth: then size may explain it."""
+    ratio = row.get("cost_ratio", float("nan"))
+    return f", while each doubling multiplies the parameters by {ratio:.2g}" if ratio > 1.1 or ratio < 0.9 else ""
+
+
+def _more_seeds(row: pd.Series) -> str:
+    """The seeds that would settle the observed slope, at Bonferroni's level for as many trends as were tested."""
+    tests = max(1.0, row["p_holm"] / row["p"]) if row["p"] > 0 else 1.0
+    needed = seeds_needed(row["slope"], row["sd"], level=1 - (1 - LEVEL) / tests)
+    if needed is None or needed <= row["n"]:
+        return ""
+    return f"; about {plural(needed - row['n'], 'more seed')} would settle it"
 
 
 def _apart(row: pd.Series) -> str:

@@ -159,6 +159,23 @@ def launch_runs(
     return run_ids
 
 
+def repeat(store: Store, sweep_id: str, *, request_id: str | None = None) -> str:
+    """The id of a new sweep with the runs of another one, queued and the engine at work.
+
+    The same ``request_id`` launches once. Raises CdkaError where the sweep has no runs, or they cannot work here now.
+    """
+    sweep = store.sweep(sweep_id)
+    runs = resolve_runs(run.spec for run in store.runs(sweep_id=sweep_id))
+    if not runs:
+        raise CdkaError(f"a sweep without runs cannot be repeated: {sweep.name!r} has none.")
+    check_runs(runs)
+    numbers = forecast(runs, store).packs
+    name = sweep.name if sweep.name.endswith(" again") else f"{sweep.name} again"
+    new = store.create_sweep(name, dict(sweep.plan), [run.spec for run in runs], request_id=request_id, packs=numbers)
+    local.ensure_dispatcher(store)
+    return new
+
+
 def check_runs(runs: Iterable[ResolvedRun]) -> None:
     """Raises CdkaError for a run that cannot work on this machine: adapter size, device, precision."""
     checked: set[tuple[Any, ...]] = set()

@@ -13,8 +13,10 @@ from app import configurations
 from app.design import budget_form, option_scatter
 from app.design.factor_drawing import THINNEST, option_svg, scale_of
 from cdka.components import Components
+from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.solver import evaluate, explore, pattern, spend_residual
+from cdka.solver.budget import Budget
 
 
 def texts(app) -> str:
@@ -28,8 +30,9 @@ def figure(app) -> dict:
 def test_opens_alive_on_the_embedded_model(room):
     app = room("design")
     assert app.selectbox(key="model").value == "digits-vit"
-    assert [app.number_input(key=name).value for name in ("r1", "r2", "r")] == [2, 8, 1]
-    option = explore("digits-vit", "lora:4").find(Components(2, 8, 1))
+    assert [app.number_input(key=name).value for name in ("r1", "r2", "r")] == [2, 4, 3], "what is advised"
+    option = explore("digits-vit", "lora:4").find(Components(2, 4, 3))
+    assert "aligns as well as the best that fits" in texts(app)
     assert f'title="{option.num_params:,} parameters"' in texts(app)
     assert not app.get("warning")
     assert len(app.dataframe[0].value) == len(explore("digits-vit", "lora:4"))
@@ -59,7 +62,7 @@ def test_what_is_typed_wrong_is_told_in_place_and_not_blamed_on_the_address(room
     assert not app.exception
     assert not app.get("warning")
     assert app.multiselect(key="basket").value == ["2,8,1"], "what is no configuration never becomes a chip"
-    assert "components must be three integers" in texts(app)
+    assert "Components must be three integers" in texts(app)
     assert not app.button(key="go-tune").disabled
 
 
@@ -72,9 +75,41 @@ def test_a_value_that_does_not_divide_turns_red_with_reason_and_remedy(room):
     assert "must divide" not in texts(app)
 
 
+def test_a_wrong_value_keeps_the_page_and_all_errors_are_told_at_once(room):
+    app = room("design", r1="3", r2="5", r="1")
+    told = texts(app)
+    assert "r1 must divide out_features" in told
+    assert "r2 must divide in_features" in told
+    assert "Showing r1 2 · r2 4 · r 3 meanwhile" in told
+    assert len(app.code) == 2, "the numbers and the code of an option stay in sight"
+
+
+def test_the_advice_is_taken_with_a_click_and_follows_the_device(room):
+    app = room("design", model="llama-2-7b", budget="lora:8", r1="4", r2="4", r="1")
+    assert "37.5 GB" in texts(app)
+    app.button(key="take-advice").click().run()
+    assert [app.number_input(key=name).value for name in ("r1", "r2", "r")] == [2, 8, 3]
+    app = room("design", model="llama-2-7b", budget="lora:8", device="24 GB GPU")
+    assert "more than a 24 GB GPU has free" in texts(app)
+    assert app.dataframe[0].value["fits"].str.startswith("no").all()
+    app = room("design", model="llama-2-7b", budget="lora:8", served="16")
+    assert (app.dataframe[0].value["LoRA export"] <= 16).all()
+
+
+@pytest.mark.parametrize(("said", "means"), [("2,5M", 2_500_000), ("2,500,000", 2_500_000), ("0,5%", 0.005)])
+def test_a_decimal_comma_is_a_decimal_comma(said, means):
+    assert Budget.parse(said).value == means
+
+
+@pytest.mark.parametrize("said", ["2,5,0M", "2,50,000", "1,2345"])
+def test_a_comma_that_parts_nothing_is_refused(said):
+    with pytest.raises(CdkaError, match="a budget must be a number"):
+        Budget.parse(said)
+
+
 def test_over_the_budget_offers_what_fits(room):
     app = room("design", r="9")
-    assert "Over the budget by" in texts(app)
+    assert "Over the budget: 137,088 parameters, 4.8 times the" in texts(app)
     app.button(key="take-fitting").click().run()
     components = Components(*(app.number_input(key=name).value for name in ("r1", "r2", "r")))
     assert explore("digits-vit", "lora:4").find(components) is not None
@@ -104,7 +139,7 @@ def test_adding_to_the_comparison_fills_the_basket_once(room):
     app = room("design", r1="4")
     app.button(key="add-chosen").click().run()
     assert app.multiselect(key="basket").value == ["2,8,1", "4,8,1"]
-    assert app.button(key="add-chosen").label == "Do not compare"
+    assert app.button(key="add-chosen").label == "Remove from comparison"
     app.button(key="add-chosen").click().run()
     assert app.multiselect(key="basket").value == ["2,8,1"], "the same button takes it out again"
 
@@ -112,7 +147,7 @@ def test_adding_to_the_comparison_fills_the_basket_once(room):
 def test_points_carry_their_components_and_the_chosen_one_is_marked(room):
     drawn = [trace for trace in figure(room("design"))["data"] if trace.get("customdata")]
     found = {text for trace in drawn for text in trace["customdata"]}
-    assert {"2,8,1", "1,1,1", "8,16,3"} <= found
+    assert {"2,4,3", "1,1,1"} <= found
 
 
 def test_the_scatter_stays_bounded_and_keeps_what_matters_on_a_70b_model():
@@ -227,7 +262,7 @@ def test_different_components_per_module_are_never_worse_than_uniform(room):
 
 
 def test_use_the_rest_spends_what_the_option_leaves(room):
-    app = room("design")
+    app = room("design", r1="2", r2="8", r="1")
     app.button(key="use-rest").click().run()
     assert not app.exception
     solution = explore("digits-vit", "lora:4")
@@ -258,7 +293,7 @@ def test_modules_are_picked_by_role_by_name_or_by_expression(room):
 
 def test_the_adapted_modules_go_along_to_fine_tune(room, monkeypatch):
     ordered = []
-    monkeypatch.setattr("app.finetune.launch_preview.show", ordered.append)
+    monkeypatch.setattr("app.finetune.launch_preview.show_preview", ordered.append)
     app = room("design", modules=["attention"])
     app.button(key="go-tune").click().run()
     assert not app.exception

@@ -9,9 +9,11 @@ import time
 import pandas as pd
 import pytest
 
-from app.finetune import live_panel, race_curves, run_request, run_rows
+from app import launcher as launching
+from app.finetune import arm_rows, live_panel, race_curves, run_rows
 from app.finetune.feed import Feed, Track
-from app.finetune.run_request import Launcher, Order
+from app.finetune.run_request import RunRequest
+from app.launcher import Launcher
 from cdka.runs import events
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
 from cdka.runs.resolve import spec_for
@@ -24,7 +26,7 @@ from cdka.sweep.plan import plan
 def idle(monkeypatch):
     """No engine: what is launched stays in the queue."""
     started = []
-    for module in ("app.finetune.launch_preview", "app.finetune.live_panel", "app.finetune.actions"):
+    for module in ("app.finetune.live_panel", "app.finetune.actions", "cdka.engine.local"):
         monkeypatch.setattr(f"{module}.ensure_dispatcher", lambda store: started.append(store) or True)
     return started
 
@@ -85,15 +87,16 @@ def test_components_that_do_not_divide_are_refused_before_the_queue(room, idle):
 
 def test_a_double_click_launches_once_and_a_later_wish_again(monkeypatch):
     store, launcher = Store(), Launcher()
-    wish = Order("digits-vit", "digits-flip", ("2,8,1",))
-    first = launcher.launch(store, wish)
-    assert launcher.launch(store, wish) == first
+    request = RunRequest("digits-vit", "digits-flip", ("2,8,1",))
+    first = launcher.launch(store, request.plan(), repr(request))
+    assert launcher.launch(store, request.plan(), repr(request)) == first
     assert len(store.runs()) == 1
-    other = launcher.launch(store, Order("digits-vit", "digits-flip", ("4,8,1",)))
+    another = RunRequest("digits-vit", "digits-flip", ("4,8,1",))
+    other = launcher.launch(store, another.plan(), repr(another))
     assert other != first
     now = time.monotonic()
-    monkeypatch.setattr(run_request.time, "monotonic", lambda: now + 60)
-    assert launcher.launch(store, wish) not in (first, other)
+    monkeypatch.setattr(launching.time, "monotonic", lambda: now + 60)
+    assert launcher.launch(store, request.plan(), repr(request)) not in (first, other)
 
 
 def test_a_run_can_be_cancelled_and_ordered_again_from_its_row(room, idle):
@@ -192,8 +195,12 @@ def test_a_chart_stays_the_same_while_points_arrive_so_that_zoom_and_drawing_sur
         )
     assert len(set(drawn)) == 1
     assert '"bind": "scales"' in drawn[0], "the charts can be zoomed"
-    points = race_curves.named(feed.validation(run_ids))
-    assert points["name"].dropna().tolist() == ["r1 2 · r2 8 · r 1"], "one name per configuration, at its last point"
+    points = race_curves.race_points(feed.validation(run_ids))
+    means = points[points["kind"] == "mean"]
+    assert means["accuracy"].tolist() == [0.5, 0.52, 0.54]
+    assert set(means["seeds"]) == {2}
+    assert len(points[points["kind"] == "seed"]) == 6, "every run beside the mean"
+    assert points["name"].dropna().tolist() == ["cdka 2,8,1"], "one name per configuration, at its last point"
     assert points.loc[points["name"].notna(), "step"].tolist() == [40]
 
 
@@ -204,7 +211,27 @@ def test_names_at_the_ends_of_curves_stay_apart_and_inside():
     heights = sorted(race_curves.named(points)["name_at"])
     assert min(b - a for a, b in itertools.pairwise(heights)) > 0.08
     assert heights[-1] < 0.97
-    assert race_curves.named(points.iloc[:0])["name"].empty
+    assert race_curves.race_points(points.iloc[:0])["name"].empty
+
+
+def test_a_configuration_keeps_its_colour_whatever_else_is_drawn():
+    alone = race_curves.colours(("2,8,1",))[0]
+    assert race_curves.colours(("lora 8", "4,8,1", "2,8,1", "full"))[2] == alone
+    assert race_curves.colours(("2,8,1", "1,8,2"))[0] == alone
+    assert race_curves.colour_of("2,8,1 · lr 0.01") != alone, "a variant of it is another line"
+
+
+def test_rows_are_configurations_with_their_seeds_together():
+    store = Store()
+    specs = [SPEC.with_(seed=s) for s in range(3)] + [SPEC.with_(lr=0.01)]
+    store.submit(specs)
+    arms = arm_rows.arms_of(store.runs())
+    assert [len(arm.runs) for arm in arms] == [3, 1]
+    assert arms[0].label.startswith("2,8,1 · lr ")
+    assert arms[1].label == "2,8,1 · lr 0.01"
+    row = arm_rows.arm_html(arms[0], {run.run_id: Track() for run in arms[0].runs})
+    assert "3 seeds" in row
+    assert 'data-arm="2,8,1 · lr' in row
 
 
 def test_a_run_ordered_again_is_the_same_run(room, idle):

@@ -11,7 +11,7 @@ from cdka.runs.store import Store
 
 @pytest.fixture(autouse=True)
 def _idle(monkeypatch):
-    for module in ("app.finetune.launch_preview", "app.finetune.live_panel", "app.finetune.actions"):
+    for module in ("app.finetune.live_panel", "app.finetune.actions", "cdka.engine.local"):
         monkeypatch.setattr(f"{module}.ensure_dispatcher", lambda store: True)
 
 

@@ -15,7 +15,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.sweeps import arm_figure, launching, plan_document, study_cards, verdict_html
+from app import launcher as launching
+from app.sweeps import arm_figure, plan_document, study_cards, verdict_html
 from app.sweeps.sweep_progress import progress, progress_html
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.cli import sweep as sweep_command

@@ -42,7 +42,9 @@ def scatter_figure(
     """
     import plotly.graph_objects as go
 
-    status = comparison.pareto(cost)
+    status = comparison.pareto(cost).copy()
+    words = comparison.front_words(cost)
+    status[words == "cheapest"] = AMBIGUOUS  # nothing costs less: it beats nobody by being there
     arms = comparison.arms[comparison.arms["arm"].isin(shown) & (comparison.arms["n"] > 0)]
     arms = arms[arms[cost].notna()].sort_values(cost)
     figure = go.Figure()
@@ -135,9 +137,10 @@ def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, siz
     fills = [
         theme.paper if n < 2 else palette.faded(colour, alpha) for colour, n in zip(colours, rows["n"], strict=True)
     ]
+    standing = comparison.front_words(cost)
     words = [
         f"{row['arm_label']}<br>{estimate(row['mean'], row['ci_low'], row['ci_high'], row['n'])}"
-        f"<br>{_amount(row[cost], cost)}, {COSTS[cost]}<br>{_front(kind)}"
+        f"<br>{_amount(row[cost], cost)}, {COSTS[cost]}<br>{standing[row['arm']]}"
         for row in rows.to_dict("records")
     ]
     above = (rows["ci_high"] - rows["mean"]).fillna(0).to_numpy()
@@ -169,7 +172,7 @@ def _amount(value: float, cost: str) -> str:
 
 
 def _front(kind: str) -> str:
-    return {ON: "on the front", OFF: "off the front", AMBIGUOUS: "front or not: these seeds cannot tell"}[kind]
+    return {ON: "on the front", OFF: "off the front", AMBIGUOUS: "not resolved"}[kind]
 
 
 def difference_figure(comparison: Comparison, shown: Sequence[str], *, theme: Theme = LIGHT) -> Figure:

@@ -1,0 +1,79 @@
+"""The questions that several rooms ask alike: which model, and which data: a task of the catalogue or your own file."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import state, widgets
+from cdka.errors import CdkaError
+from cdka.models.catalogue import find_model, list_models
+from cdka.models.shapes import ModelShapes
+from cdka.tasks.catalogue import find_task
+from cdka.tasks.info import TaskInfo
+from cdka.tasks.suitable import suitable_tasks
+
+CATALOGUE, OWN = "Catalogue", "Your own file"
+
+
+def model_picker(name: str, *, help: str, width: int | str = "stretch") -> ModelShapes:
+    """The chosen model: of the catalogue, or any Hub id or folder typed in. ``name`` is its property in the address.
+
+    A model that cannot be found is refused in place, and the last one that could be stays, so that the room lives on.
+    """
+    names = [shapes.name for shapes in list_models()]
+    chosen = st.selectbox(
+        "Model",
+        names,
+        index=names.index(state.default(name)),
+        accept_new_options=True,
+        width=width,
+        help=help,
+        **state.bound(name),
+    )
+    last = st.session_state.get(f"{name}-found", state.default(name))
+    try:
+        shapes = find_model(chosen or last)
+    except CdkaError as refusal:
+        widgets.error(f"{str(refusal).rstrip('.')}. Showing {last} meanwhile.")
+        shapes = find_model(last)
+    st.session_state[f"{name}-found"] = shapes.name
+    return shapes
+
+
+def task_picker(name: str, shapes: ModelShapes, *, own_data: bool = True, width: int | str = "stretch") -> TaskInfo:
+    """The chosen task among those that suit the model, or what to do with a file of one's own.
+
+    Raises CdkaError where nothing suits the model.
+    """
+    suitable = suitable_tasks(shapes)
+    lists = {
+        CATALOGUE: [task.name for task in suitable if not task.is_own_data],
+        OWN: [task.name for task in suitable if task.is_own_data] if own_data else [],
+    }
+    if not any(lists.values()):
+        raise CdkaError(f"no task in the catalogue suits {shapes.name!r}. Choose another model, or see: cdka tasks")
+    wanted = st.session_state.get(name) or st.query_params.get(name, state.default(name))
+    known = [*lists[CATALOGUE], *lists[OWN]]
+    wanted = wanted if wanted in known else known[0]
+    place = OWN if wanted in lists[OWN] else CATALOGUE
+    if all(lists.values()):
+        st.session_state[f"{name}-data"] = place
+        st.segmented_control(
+            "Data",
+            [CATALOGUE, OWN],
+            required=True,
+            key=f"{name}-data",
+            on_change=_choose_first,
+            args=(name, {key: names[0] for key, names in lists.items()}),
+            help="A CSV, JSONL, JSON or Parquet file, or a folder of pictures; it never leaves this machine.",
+        )
+    offered = lists[place]
+    if name in st.session_state and st.session_state[name] not in offered:
+        st.session_state[name] = wanted
+    given = {} if name in st.session_state else {"index": offered.index(wanted)}
+    label = "Task" if place == CATALOGUE else "What to train on it"
+    return find_task(st.selectbox(label, offered, width=width, **given, **state.bound(name)))
+
+
+def _choose_first(name: str, first: dict[str, str]) -> None:
+    st.session_state[name] = first[st.session_state[f"{name}-data"]]

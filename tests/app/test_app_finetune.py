@@ -69,7 +69,10 @@ def test_the_recipe_fills_the_form_and_a_regime_changes_it(room, idle):
 
 @pytest.mark.parametrize(
     ("key", "value", "told"),
-    [("tune-lr", "fast", "lr must be a positive number"), ("tune-lr", "-1", "lr must be a positive number")],
+    [
+        ("tune-lr", "fast", "The learning rate must be a positive number"),
+        ("tune-lr", "-1", "lr must be a positive number"),
+    ],
 )
 def test_bad_knobs_are_told_and_nothing_can_be_launched(room, idle, key, value, told):
     app = room("finetune")

@@ -35,7 +35,7 @@ def test_data_are_named_mapped_previewed_and_ordered(room, sums):
     app = room("finetune", on="math-lm", task="local-instruct")
     assert "Name your data to go on" in said(app)
     assert "the form is not complete" in said(app)
-    app.text_input(key="data-path").set_value(str(sums)).run()
+    app.text_input(key="data").set_value(str(sums)).run()
     assert by_label(app, "selectbox", "Instruction").value == "question"  # by its name
     by_label(app, "selectbox", "Answer").set_value("says").run()
     assert not app.exception
@@ -68,7 +68,7 @@ def test_the_tokens_and_the_mask_are_shown_on_demand_with_what_is_cut(room, sums
 
     monkeypatch.setattr("app.owndata.preview.token_preview", view)
     app = room("finetune", on="math-lm", task="local-instruct")
-    app.text_input(key="data-path").set_value(str(sums)).run()
+    app.text_input(key="data").set_value(str(sums)).run()
     by_label(app, "selectbox", "Answer").set_value("says").run()
     assert not asked
     app.button(key="data-show-tokens").click().run()
@@ -91,15 +91,35 @@ def test_bad_data_are_told_in_place(room, tmp_path, content, words):
     if content is not None:
         path.write_text(content)
     app = room("finetune", on="bert-base", task="local-classify")
-    app.text_input(key="data-path").set_value(str(path)).run()
+    app.text_input(key="data").set_value(str(path)).run()
     assert not app.exception
     assert words in said(app)
 
 
 def test_only_tasks_that_the_model_can_do_are_offered(room):
-    offered = lambda model: set(room("finetune", on=model).selectbox(key="task").options)  # noqa: E731
+    def offered(model: str) -> set[str]:
+        app = room("finetune", on=model)
+        found = set(app.selectbox(key="task").options)
+        app.button_group(key="task-data").set_value("Your own file").run()
+        return found | set(app.selectbox(key="task").options)
+
     assert {"digits-flip", "local-images"} <= offered("digits-vit")
     assert not {"local-instruct", "glue-sst2"} & offered("digits-vit")
     assert {"local-instruct", "local-classify", "math-chain"} <= offered("math-lm")
     assert "local-instruct" not in offered("bert-base")
     assert "local-images" not in offered("bert-base")
+
+
+def test_a_file_of_ones_own_is_swept_and_keeps_its_place_in_the_address(room, sums):
+    app = room("sweeps", plan_model="math-lm", plan_task="local-instruct", data=str(sums))
+    assert by_label(app, "selectbox", "Instruction").value == "question", "the address names the file"
+    assert not app.exception
+    app.button(key="sweep-launch").click().run()
+    assert not app.exception
+    runs = Store().runs()
+    assert runs
+    assert {run.spec.task for run in runs} == {"local-instruct"}
+    assert {run.spec.task_options["data"] for run in runs} == {str(sums)}
+    waiting = room("sweeps", plan_model="math-lm", plan_task="local-instruct")
+    assert not [button for button in waiting.button if button.key == "sweep-launch"], "nothing to launch without a file"
+    assert "Name your data to go on" in said(waiting)

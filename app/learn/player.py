@@ -51,10 +51,9 @@ def player(key: str, settings: Hashable, again: Callable[[], Arms]) -> None:
                 state["playing"] = False
                 st.rerun()
         with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-buttons"):
-            going = state["playing"]
-            if st.button("Pause" if going else "Play", type="primary", key=f"{key}-play", width=96):
-                press("pause" if going else "play")
-                st.rerun()
+            label = "Pause" if state["playing"] else "Play"
+            if st.button(label, type="primary", key=f"{key}-play", width=96, on_click=press, args=(label.lower(),)):
+                st.rerun()  # the whole page, since the fragment begins or ends to run by itself
             st.button("Step", key=f"{key}-step", on_click=press, args=("step",))
             st.button("From the start", key=f"{key}-again", on_click=press, args=("again",))
             widgets.html_block(f'<span class="learn-count">step <b>{_steps(state)}</b> of {END}</span>')

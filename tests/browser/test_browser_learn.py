@@ -142,6 +142,7 @@ def test_a_tiny_training_plays_pauses_and_goes_on(visit, settled):
     page.wait_for_function("Number(document.querySelector('.st-key-c5-buttons b').innerText) >= 6")
     page.get_by_role("button", name="Pause", exact=True).click()
     page.get_by_role("button", name="Play", exact=True).wait_for()
+    settled(page)
     stopped = page.locator(".st-key-c5-buttons b").inner_text()
     page.wait_for_timeout(1200)
     assert page.locator(".st-key-c5-buttons b").inner_text() == stopped
@@ -174,6 +175,7 @@ def test_the_route_fits_its_window(visit, settled, screenshot, width, dark):
 def test_a_presentation_is_large_and_turns_by_arrow(visit, settled, screenshot):
     page = visit("learn?chapter=1&page=2&present=1&route=30")
     page.locator(".learn-idea").wait_for()
+    settled(page)
     size = page.evaluate("parseFloat(getComputedStyle(document.querySelector('.learn-idea p')).fontSize)")
     assert size >= 24
     screenshot(page, "presentation")

@@ -171,8 +171,8 @@ PAGES = (
         source=TEXTBOOK,
         focus=("show", "u1", "u2"),
         equation=Equation(
-            r"\Delta W\propto\underbrace{[\,B_1\otimes I\ \cdots\ B_r\otimes I\,]}_{U}"
-            r"\underbrace{\begin{bmatrix}I\otimes A_1\\[-2pt]\vdots\\[-2pt]I\otimes A_r\end{bmatrix}}_{V}",
+            r"\Delta W\propto\underbrace{[\,\cdots\ B_i\otimes I\ \cdots\,]}_{U}"
+            r"\underbrace{\begin{bmatrix}\vdots\\[-2pt]I\otimes A_i\\[-2pt]\vdots\end{bmatrix}}_{V}",
             lambda v: rf"R=<r:{v['ur']}>\cdot <r1:{v['u1']}>\cdot <r2:{v['u2']}>={v['ur'] * v['u1'] * v['u2']}",
         ),
         tries=(

@@ -83,7 +83,7 @@ def _pattern(c: Components, *, free: bool) -> None:
         f"{widgets.chip_html(c)} <b>{params:,}</b> numbers make U and V of rank {rank}; a LoRA of rank {rank} has "
         f"<b>{all_free:,}</b> free ones, {all_free / params:.3g} times as many."
     )
-    widgets.caption(f"A layer of {pattern.OUT} × {pattern.IN}. Equal colours are equal numbers; white is zero.")
+    widgets.caption(f"A layer of {pattern.OUT} × {pattern.IN}. Equal colours are equal numbers; empty tiles are zeros.")
 
 
 def _pair(picture: str, c: Components, rank: int | None, *, goal: bool = False) -> None:

@@ -18,7 +18,7 @@ from cdka.train.read_config import shapes_from_config
 from tools.published import PUBLISHED, Published
 
 FAMILIES = {"vit": "ViT", "llama": "Llama", "gpt2": "GPT-2", "bert": "BERT", "t5": "T5", "qwen2": "Qwen2.5"}
-"""What the families of embedded models are called."""
+"""Names of the families of embedded models."""
 EMBEDDED_LICENCE = "MIT (made by this project)"
 
 

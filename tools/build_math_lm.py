@@ -24,7 +24,7 @@ from cdka.train.data.objectives import IGNORED, token_loss
 SEED, STEPS, BATCH_SIZE, PEAK_LR, WEIGHT_DECAY = 2602, 4500, 96, 3e-3, 0.1
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 CHARACTERS, NEW_CHARACTERS = "0123456789+-=,", "*"
-"""What the model learns to read and write, and what it has a token for without ever having seen it."""
+"""Characters that the model learns to read and write, and those that have a token without ever being seen."""
 CONFIG = {
     "vocab_size": len(SPECIAL) + len(CHARACTERS),
     "hidden_size": 128,

@@ -17,11 +17,11 @@ from cdka.errors import CdkaError, unknown
 
 HIDE = ("controls", "solution")
 GLOSSARY, CLASS = "glossary", "class"
-"""What the row of chapters offers besides them."""
+"""Pages beside the chapters in their row."""
 REMEMBERED = "learn_values"
 """The last value of each control in this session, for the pages that do not show it."""
 LIVE = "learn_live"
-"""What an unfinished drag makes of a matrix, by the control's name."""
+"""Matrices of an unfinished drag, by the control's name."""
 SEED = seed_control(0)
 STASH = "learn_stash"
 AT = "learn_at"

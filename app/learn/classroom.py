@@ -1,4 +1,4 @@
-"""What a teacher needs: the 30-minute route, links for the class with QR codes, sheets, the scoreboard."""
+"""Tools of a teacher: the 30-minute route, links for the class with QR codes, sheets, the scoreboard."""
 
 from __future__ import annotations
 

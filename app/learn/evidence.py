@@ -20,7 +20,7 @@ from cdka.paths import assets_dir
 EARLY = "early"
 """The regime of short training at a low rate; every other one trains longer or searches its rates."""
 ACCURACY = ("accuracy", "gain in accuracy")
-"""What a finding measures begins so where its effect is in accuracy."""
+"""Beginning of the measure of a finding whose effect is in accuracy."""
 
 _RATE = re.compile(r"^lr ([\d.e-]+)$")
 _INTERVAL = re.compile(r"^(-?[\d.]+) to (-?[\d.]+)$")

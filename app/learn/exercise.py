@@ -90,7 +90,7 @@ def _predict(key: Key, question: Question, hide: frozenset[str]) -> None:
 
 
 def out_of_range(question: Question, guess: Any) -> str:
-    """Why a prediction is not taken (a slip of the keyboard must not cost the question); empty where it is."""
+    """The reason why a prediction is not taken (a slip must not cost the question); empty where it is taken."""
     if question.choices or guess is None or question.low <= guess <= question.high:
         return ""
     low, high = _number(question.low), _number(question.high)

@@ -24,7 +24,7 @@ def render(asked: str | None) -> None:
 
 
 def matches(term: Term, wanted: str) -> bool:
-    """Whether a term is found by a text: in its name, its other names or its meaning."""
+    """True where a term is found by a text: in its name, its other names or its meaning."""
     text = " ".join((term.name, *term.aliases, term.meaning)).casefold()
     return all(word in text for word in wanted.casefold().split())
 

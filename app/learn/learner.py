@@ -1,4 +1,4 @@
-"""Who is learning in this browser: a name in the address for a class on one server, else nobody in particular."""
+"""The learner in this browser: a name in the address for a class on one server, else nobody in particular."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def idea_of(text: str) -> str:
 
 
 def try_of(text: str) -> str:
-    """What the page invites the reader to do on the screen; empty where there is nothing."""
+    """The invitation of the page to act on the screen; empty where there is nothing."""
     return next((_rest(part, TRY) for part in paragraphs(text) if part.startswith(TRY)), "")
 
 

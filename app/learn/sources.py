@@ -1,4 +1,4 @@
-"""Where a statement of the course comes from: ``((paper: KEY))`` or ``((ours: what made it))`` behind it, in the text.
+"""Sources of the course's statements: ``((paper: KEY))`` or ``((ours: what made it))`` behind them, in the text.
 
 ``references.toml`` holds what the keys stand for: what we could read of the paper and its published code, and links.
 """
@@ -24,7 +24,7 @@ MEANINGS = {
     TEXTBOOK: "textbook knowledge",
     CITED: "another publication",
 }
-"""What each mark stands for, in the order of the legend."""
+"""Meaning of each mark, in the order of the legend."""
 LINKS = {PAPER: ARXIV, CODE: REPOSITORY}
 
 _MARK = re.compile(r"\s*\(\((" + "|".join(MEANINGS) + r")(?::\s+(.+?))?\)\)(?!\))", re.DOTALL)

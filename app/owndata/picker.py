@@ -71,7 +71,7 @@ def _options(task: str, path: str, given: tuple[tuple[str, Any], ...], changed: 
 
 
 def _columns(task: str, path: str) -> dict[str, Any]:
-    """Which column plays which role, the split, and how answers compare."""
+    """Roles of the columns, the split, and the comparison of answers."""
     file = data_path({"data": path}, task)
     table = load_table(file)
     widgets.remark(f"{file.name}: {len(table):,} rows, {len(table.names)} columns")

@@ -105,7 +105,7 @@ def _short(tokens: Sequence[str]) -> str:
 
 
 def _lengths(lengths: Sequence[int], unit: str, limit: int | None) -> alt.LayerChart:
-    """How many examples are how long; a rule where ``limit`` cuts."""
+    """Histogram of the lengths of examples; a rule where ``limit`` cuts."""
     bins = pd.DataFrame(histogram(lengths, 24), columns=["from", "to", "examples"])
     bins["end"] = bins["to"] + 1
     layers = [

@@ -50,7 +50,7 @@ def layers_of(adapter: AdapterFile) -> list[LayerFactors]:
 
 
 def placed(layers: Sequence[LayerFactors]) -> pd.DataFrame:
-    """How many layers have which (r1, r2), with their r and parameters: r1, r2, r, layers, num_params."""
+    """Counts of layers by (r1, r2), with their r and parameters: r1, r2, r, layers, num_params."""
     kinds: Counter[Components] = Counter(f.components for f in layers)
     counts = {kind: sum(f.num_params for f in layers if f.components == kind) for kind in kinds}
     rows = [(*kind.as_tuple(), kinds[kind], counts[kind]) for kind in sorted(kinds)]
@@ -58,7 +58,7 @@ def placed(layers: Sequence[LayerFactors]) -> pd.DataFrame:
 
 
 def capture_map(factors: LayerFactors) -> pd.DataFrame:
-    """How much of a layer's delta W the nearest (r1, r2, r) of the same price keeps: r1, r2, r, num_params, kept.
+    """The share of a layer's delta W that the nearest (r1, r2, r) of equal cost keeps: r1, r2, r, num_params, kept.
 
     ``kept`` is the cosine between delta W and its nearest, for the largest r that costs no more than the adapter itself
     (at least 1). It says what could be kept of this delta W, not what training such components would reach: on digits
@@ -100,7 +100,7 @@ def rearranged_spectra(factors: LayerFactors) -> dict[tuple[int, int], np.ndarra
 
 
 def title_of(adapter: AdapterFile, path: str | os.PathLike[str]) -> str:
-    """What an opened adapter is, in one line."""
+    """An opened adapter in one line."""
     return (
         f"{Path(path).name}: {adapter.kind}, {len(adapter.modules)} modules, {adapter.num_params:,} parameters as "
         f"CDKA, exact; LoRA rank up to {adapter.rank}"

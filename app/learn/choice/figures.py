@@ -293,7 +293,7 @@ def decision_html() -> str:
 
 
 def open_questions_html() -> str:
-    """What the shipped studies could not show: every finding whose interval holds zero, and the limits of all."""
+    """Open questions of the shipped studies: every finding whose interval holds zero, and the limits of all."""
     undecided = [e for e in evidence.findings() if e.finding.ci_low <= 0 <= e.finding.ci_high]
     listed = "".join(
         f"<li>{html.escape(e.finding.claim)} <span class='cdka-quiet'>({e.finding.study}, {e.finding.regime}: "

@@ -70,7 +70,7 @@ def kron(values: Values) -> np.ndarray:
 
 
 def parts(row: int, column: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Which entry of B and which of A make one entry of B (x) A."""
+    """The entries of B and of A that make one entry of B (x) A."""
     (i, k), (j, m) = divmod(row, A_SHAPE[0]), divmod(column, A_SHAPE[1])
     return (i, j), (k, m)
 
@@ -87,7 +87,7 @@ def training_bytes(n: int) -> tuple[int, int]:
 
 
 def training_numbers(n: int) -> str:
-    """What is trained of one layer, as LaTeX."""
+    """The trained part of one layer, as LaTeX."""
     return (
         rf"W:\ {number(n)}\cdot{number(n)}={number(n * n)}\ \text{{numbers}}\\ "
         rf"\text{{adapter: }}{number(SHOWN.num_params(n, n))}\ \text{{numbers}}"

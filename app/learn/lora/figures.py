@@ -23,7 +23,7 @@ from cdka.theory import delta_weight, kaiming_components, numerical_rank, singul
 
 OUT, IN = 48, 64
 FREE, PATTERN = "free numbers", "pattern"
-"""What the drawing of U and V shows."""
+"""Caption of the drawing of U and V."""
 
 
 def delta(c: Components, seed: int) -> np.ndarray:

@@ -274,7 +274,7 @@ KINDS = (
     ("r", "r"),
     ("r and r2", "r"),
 )
-"""How far the numbers grow in the exercise, what grows, and the rule."""
+"""Growth of the numbers in the exercise: its range, the growing factor, and the rule."""
 TOLERANCE = 0.10
 
 

@@ -1,4 +1,4 @@
-"""What other (r1, r2, r) would keep of one adapted layer, as a map and as spectra of the rearranged delta W."""
+"""The part of one adapted layer that other (r1, r2, r) would keep: a map, and spectra of the rearranged delta W."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ PAGES = (
 
 
 def question(seed: int, values: Values) -> Question:
-    """The question: the number at a place of B (x) A. Small whole numbers, none of them zero; any block but the first."""
+    """The question of the number at a place of B (x) A: small whole numbers, none zero; any block but the first."""
     rng = np.random.default_rng([seed, 1])
     B, A = (rng.choice([-3, -2, -1, 1, 2, 3, 4], size=shape).astype(float) for shape in (B_SHAPE, A_SHAPE))
     block = divmod(int(rng.integers(1, B.size)), B.shape[1])

@@ -1,4 +1,4 @@
-"""How figures look: templates for Plotly and Altair, colours by meaning, iso axes.
+"""Style of figures: templates for Plotly and Altair, colours by meaning.
 
 Plotly where the data stand still and people explore; Altair for what moves while training (Plotly would remount and
 lose the zoom). Titles state the finding or the question; axes carry units.
@@ -98,7 +98,7 @@ def altair(chart: alt.Chart | alt.LayerChart, title: str, *, height: int = 260) 
 
 
 def thin(length: int, most: int = 300) -> list[int]:
-    """Which of ``length`` points to draw: at most ``most``, evenly, the first and the last always among them."""
+    """Indices of the points to draw of ``length``: at most ``most``, even, the first and the last always among them."""
     if length <= most:
         return list(range(length))
     return sorted({round(i * (length - 1) / (most - 1)) for i in range(most)})

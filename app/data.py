@@ -1,4 +1,4 @@
-"""What the server keeps between clicks: the run store, and solved budgets."""
+"""State that the server keeps between clicks: the run store, and solved budgets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the address bar holds: one table of the properties that make a view shareable.
+"""The state in the address bar: one table of the properties that make a view shareable.
 
 A view binds a widget to its property with ``**state.bound("r1")``; Streamlit then keeps the URL and the widget the
 same, and leaves defaults out of the URL. ``arrive`` tells in one line what a pasted URL got wrong; ``query`` makes
@@ -97,13 +97,13 @@ def _basket(value: tuple[str, ...]) -> None:
     configurations.check(value)
 
 
-MOST = 65_536
+MAX_VALUE = 65_536
 """Larger component dimensions than any layer has divisors for."""
 
 LISTS = ("All", "Pareto front", "LoRA", "Guidelines", "Per module")
 DEVICES = ("any device", "this machine", "24 GB GPU", "40 GB GPU", "80 GB GPU", "141 GB GPU")
 SERVED = ("any", "16", "32", "64", "128", "256", "512")
-"""What the Design room can list."""
+"""Lists of the Design room."""
 
 _DESIGN, _TUNE, _ALIGN, _COMPARE = ("design",), ("finetune",), ("align",), ("compare",)
 _SWEEPS = ("sweeps",)
@@ -111,9 +111,9 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_DESIGN, "model", str, "digits-vit", "the model to adapt", _model),
     Property((*_DESIGN, *_TUNE), "modules", list, ("all-linear",), "which modules: a role, names, or one expression"),
     Property(_DESIGN, "budget", str, "lora:4", "the most trainable parameters: a count, a share, or a LoRA rank"),
-    Property(_DESIGN, "r1", int, 2, "rows of A_i, divides out_features", between("r1", 1, MOST)),
-    Property(_DESIGN, "r2", int, 8, "columns of B_i, divides in_features", between("r2", 1, MOST)),
-    Property(_DESIGN, "r", int, 1, "number of components", between("r", 1, MOST)),
+    Property(_DESIGN, "r1", int, 2, "rows of A_i, divides out_features", between("r1", 1, MAX_VALUE)),
+    Property(_DESIGN, "r2", int, 8, "columns of B_i, divides in_features", between("r2", 1, MAX_VALUE)),
+    Property(_DESIGN, "r", int, 1, "number of components", between("r", 1, MAX_VALUE)),
     Property(_DESIGN, "height", str, "Alignment", "what is up", one_of("height", "Alignment", "Rank")),
     Property(_DESIGN, "list", str, "All", "which options are listed", one_of("list", *LISTS)),
     *(
@@ -121,7 +121,7 @@ PROPERTIES: tuple[Property, ...] = (
         for name, objective in OBJECTIVES.items()
     ),
     *(
-        Property(_DESIGN, f"max_{name}", int, 0, f"the largest {name}, 0 for any", between(f"max_{name}", 0, MOST))
+        Property(_DESIGN, f"max_{name}", int, 0, f"the largest {name}, 0 for any", between(f"max_{name}", 0, MAX_VALUE))
         for name in ("r1", "r2", "r")
     ),
     Property(_DESIGN, "device", str, DEVICES[0], "where training would run", one_of("device", *DEVICES)),
@@ -134,7 +134,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_ALIGN, "align_model", str, "digits-vit", "whose layers are looked at", _model),
     Property(_ALIGN, "align_task", str, "digits-flip", "whose gradient is measured", find_task),
     *(
-        Property(_ALIGN, f"align_{name}", int, value, f"{name} of the option looked at", between(name, 1, MOST))
+        Property(_ALIGN, f"align_{name}", int, value, f"{name} of the option looked at", between(name, 1, MAX_VALUE))
         for name, value in (("r1", 2), ("r2", 8), ("r", 1))
     ),
     Property(
@@ -170,7 +170,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_COMPARE, "map_of", str, "", "the model and task of the map, where several are compared"),
     Property(_COMPARE, "budget_of", str, "", "the parameter count at which methods are compared"),
     Property(_COMPARE, "layer", str, "", "the layer taken apart, by name"),
-    Property(_COMPARE, "component", int, 1, "the component taken apart", between("component", 1, MOST)),
+    Property(_COMPARE, "component", int, 1, "the component taken apart", between("component", 1, MAX_VALUE)),
     Property(_COMPARE, "side", str, "only A right", "which examples: only A right, only B right, or both wrong"),
     Property(_COMPARE, "arm_a", str, "", "the arm looked at closely, by label"),
     Property(_COMPARE, "arm_b", str, "", "the arm it is held against, by label"),
@@ -230,7 +230,7 @@ def arrive(room: str) -> dict[str, Any]:
 
 
 def _said_here(name: str) -> bool:
-    """Whether the URL repeats what a widget of this page holds: then the room, not the address, answers for it."""
+    """True where the URL repeats a widget of this page: then the room, not the address, answers for it."""
     held = st.session_state.get(name)
     if held is None:
         return False
@@ -259,7 +259,7 @@ def put(name: str, value: Any) -> None:
 
 
 def heard(name: str, value: Any) -> bool:
-    """Whether the URL's value of an unbound property is news: pasted, linked to, or reached with Back."""
+    """True where the URL's value of an unbound property is new: pasted, linked to, or reached with Back."""
     if st.session_state.get(f"url-{name}", _BY_NAME[name].default) == value:
         return False
     st.session_state[f"url-{name}"] = value

@@ -56,7 +56,7 @@ def components_text(components: Components) -> str:
 def configuration_hover(
     components: Components, *, rank_bound: int | None = None, alignment: float | None = None, alpha: float | None = None
 ) -> str:
-    """What a chip tells on hover: rank bound, alignment, scaling."""
+    """Text of a chip on hover: rank bound, alignment, scaling."""
     told = []
     if rank_bound is not None:
         told.append(f"rank up to {rank_bound:,}")

@@ -1,1 +1,1 @@
-"""What the Align room is made of: the question, the maps, and whether alignment predicts the end of a run."""
+"""Parts of the Align room: the question, the maps, and the check whether alignment predicts the end of a run."""

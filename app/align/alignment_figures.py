@@ -114,7 +114,7 @@ def _contours(lines: pd.DataFrame, across: alt.Scale, down: alt.Scale, width: in
 
 
 def bargain(rows: pd.DataFrame, lora: pd.DataFrame, chosen: Components) -> alt.LayerChart:
-    """What parameters buy: alignment against cost, a line per r along which r2/r1 grows, and LoRA's rank instead."""
+    """Alignment against parameters: a line per r along which r2/r1 grows, and one of LoRA's rank."""
     kind = "measured" if rows["measured"].notna().all() else "predicted"
     shown = alignment_tables.bargains(rows).assign(name=lambda d: [f"r {r}" for r in d["r"]])
     values = sorted(shown["r"].unique().tolist())
@@ -254,7 +254,7 @@ def prediction(points: pd.DataFrame, predictor: str, metric: str) -> alt.LayerCh
 
 
 def layers_caption(record: object | None, layers: pd.DataFrame) -> str:
-    """What the marks of ``by_layer`` mean."""
+    """Legend of the marks of ``by_layer``."""
     many = " Layers that share a row: mean, and the range over them." if (layers["count"] > 1).any() else ""
     if record is None:
         return f"Ticks: predicted from the layer's in_features.{many}"

@@ -14,13 +14,13 @@ from cdka.models.targets import select
 from cdka.solver.columns import columns_for
 
 LORA_LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-MOST_LAYERS = 26
+MAX_LAYERS = 26
 """More layers than this are told by kind, one row for all layers that share a path but for the index."""
 
 
 @lru_cache(maxsize=16)
 def predicted(request: AlignRequest) -> pd.DataFrame:
-    """What theory says before anything is measured: a row per (r1, r2, r), measured and best missing."""
+    """Theory's table before anything is measured: a row per (r1, r2, r), measured and best missing."""
     grid = [(a, b, c) for a in request.r1_values for b in request.r2_values for c in request.r_values]
     columns = columns_for(select(request.shapes(), request.target_modules), *zip(*grid, strict=True))
     return pd.DataFrame(
@@ -59,7 +59,7 @@ def layers(request: AlignRequest, record: AlignRecord | None, components: Compon
     at = (rows["r1"] == components.r1) & (rows["r2"] == components.r2) & (rows["r"] == components.r)
     rows = rows[at].merge(record.spectra_frame()[["path", "energy"]], on="path")
     rows = rows.assign(low=rows["measured"] - rows["measured_sd"], high=rows["measured"] + rows["measured_sd"])
-    many = len(rows) > MOST_LAYERS
+    many = len(rows) > MAX_LAYERS
     rows["layer"] = [_short(path, index=not many) for path in rows["path"]]
     total = rows["energy"].sum()
     how = {"predicted": "mean", "measured": "mean", "low": "min", "high": "max", "best": "mean", "energy": "sum"}
@@ -74,7 +74,7 @@ def _short(path: str, index: bool = False) -> str:
 
 
 def position(value: float | np.ndarray, values: tuple[int, ...]) -> np.ndarray:
-    """Where a value lies on an axis that gives each of ``values`` one unit, logarithmic between them."""
+    """The position of a value on an axis that gives each of ``values`` one unit, logarithmic between them."""
     logs = np.log2(np.array(values, dtype=float))
     ends = logs[0] - (logs[1] - logs[0]) / 2, logs[-1] + (logs[-1] - logs[-2]) / 2
     places = np.r_[0.0, np.arange(len(values)) + 0.5, float(len(values))]

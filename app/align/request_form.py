@@ -24,7 +24,7 @@ STEPS = {
     "projection": "best in the span of A",
     "adam": "signs, as Adam's",
 }
-"""What counts as the first step."""
+"""Kinds of first step."""
 
 
 def request() -> AlignRequest:

@@ -1,4 +1,4 @@
-"""What is asked, and of which arms it is shown."""
+"""Controls of the question, and of the arms for which it is shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FACTORS = ("task", "model", "method", "r1", "r2", "r", "lr")
 
 
 _EVERY = "every other arm"
-"""What is written in the address is what is shown: Streamlit binds the words of an option, not its value."""
+"""Options by the words in the address: Streamlit binds the words of an option, not its value."""
 
 
 _BEST = "best on validation"

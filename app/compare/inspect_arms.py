@@ -28,7 +28,7 @@ from cdka.models.catalogue import find_model
 from cdka.stats.mcnemar import mcnemar, paired_answers
 from cdka.tasks.catalogue import find_task
 
-MOST_EXAMPLES = 24
+MAX_EXAMPLES = 24
 SIDES = ("only A right", "only B right", "both wrong")
 
 
@@ -157,7 +157,7 @@ def example_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
     )
     a_right, b_right = both["right_a"], both["right_b"]
     mask = (a_right & ~b_right, b_right & ~a_right, ~a_right & ~b_right)[SIDES.index(side)]
-    rows = both[mask].head(MOST_EXAMPLES)
+    rows = both[mask].head(MAX_EXAMPLES)
     if rows.empty:
         widgets.remark(
             f"No test example is {'wrong in both' if side == SIDES[2] else 'right in ' + side[5] + ' alone'}."

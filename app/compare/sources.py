@@ -1,4 +1,4 @@
-"""What is compared: sweeps of this home and imported bundles, read once and kept while nothing changes."""
+"""Sources of a comparison: sweeps of this home and imported bundles, read once and kept while nothing changes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXAMPLE = BUNDLE + bundle.EXAMPLE
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the reader chose to compare. ``fingerprint`` changes with whatever could change a number or a curve."""
+    """The chosen sources. ``fingerprint`` changes with whatever could change a number or a curve."""
 
     source: _Remembered
     fingerprint: tuple
@@ -40,7 +40,7 @@ class Chosen:
 
 
 def options() -> dict[str, str]:
-    """What can be compared, newest first: id to title."""
+    """Sources that can be compared, newest first: id to title."""
     found = {
         sweep.sweep_id: f"{sweep.name} · {formatting.plural(sum(sweep.counts.values()), 'run')}"
         for sweep in data.store().sweeps()

@@ -1,1 +1,1 @@
-"""What the Design room is made of, apart from asking and placing."""
+"""Parts of the Design room, apart from its forms and layout."""

@@ -45,7 +45,7 @@ def card(shapes: ModelShapes) -> None:
 
 
 def modules(shapes: ModelShapes) -> str | tuple[str, ...]:
-    """What is adapted, as PEFT's target_modules: roles, picked names, or one expression."""
+    """The adapted modules as PEFT's target_modules: roles, picked names, or one expression."""
     names = target_names(shapes)
     roles = [role for role in ROLE_TARGETS if role == ALL or role in names]
     known = [name for role in names for name in names[role]]
@@ -171,7 +171,7 @@ def _understood(
 
 
 def _in_params(said: Budget, now: int) -> str:
-    """What a budget comes to in parameters, where it was said in another way."""
+    """The budget in parameters, where it was given in another unit."""
     return "" if said.kind == "count" else f", which is {now:,} parameters"
 
 

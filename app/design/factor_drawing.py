@@ -12,7 +12,7 @@ GAP = 15.0
 """Between a factor and delta W: room for a label."""
 THINNEST = 2.5
 """A dimension below this many pixels is drawn at it; the figure says so."""
-MOST_CARDS, CARD = 5, 3.0
+MAX_CARDS, CARD = 5, 3.0
 FINEST_GRID = 3.0
 LENS, LENS_BLOCK = 58.0, 7.0
 """Pixels: the side of the magnified corner, and of the thinner side of a block in it."""
@@ -41,7 +41,7 @@ def _name(letter: str, index: bool) -> str:
 
 def _cards(box: _Box, number: int, css: str) -> str:
     """``number`` equal boxes one behind the other (at most five are drawn; the label tells how many there are)."""
-    shown = min(number, MOST_CARDS)
+    shown = min(number, MAX_CARDS)
     return "".join(
         _Box(box.x + CARD * k, box.y - CARD * k, box.width, box.height).svg(css) for k in range(shown - 1, -1, -1)
     )
@@ -118,8 +118,8 @@ class _Panel:
 
 
 def _stack(number: int) -> float:
-    """How far a stack of cards reaches beyond its first."""
-    return CARD * (min(number, MOST_CARDS) - 1)
+    """Width of a stack of cards beyond its first."""
+    return CARD * (min(number, MAX_CARDS) - 1)
 
 
 def scale_of(components: Components, out_features: int, in_features: int, lora_rank: int) -> float:

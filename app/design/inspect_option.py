@@ -25,7 +25,7 @@ TIMES = {
 
 _LAST = "design-last-option"
 FROM_OPTION = "this option"
-"""What the mixture per module starts from when it spends what the option leaves."""
+"""The start of a mixture per module that spends the rest of the option's budget."""
 PARETO = (
     "On the Pareto front: no other option is better in parameters, alignment or rank without being worse in another"
 )
@@ -49,7 +49,9 @@ def steppers(solution: Solution, default: Components) -> Option:
     """
     columns = st.columns(3, gap="small")
     values = [
-        column.number_input(name, 1, state.MOST, state.default(name), step=1, help=TIMES[name], **state.bound(name))
+        column.number_input(
+            name, 1, state.MAX_VALUE, state.default(name), step=1, help=TIMES[name], **state.bound(name)
+        )
         for name, column in zip(("r1", "r2", "r"), columns, strict=True)
     ]
     components = Components(*(int(value) for value in values))
@@ -115,7 +117,7 @@ def numbers(option: Option, solution: Solution, device: Device | None) -> None:
 
 
 def actions(option: Option, solution: Solution) -> None:
-    """What can be done with the option: compare it, spend what it leaves, ask for the memory of another batch."""
+    """Actions on the option: compare it, spend the rest of its budget, estimate the memory of another batch."""
     compare, spend, batch = st.columns([1.25, 1.1, 1], gap="xsmall")
     entry = str(option.components)
     inside = entry in comparison_list.contents()
@@ -152,7 +154,7 @@ def picture(option: Option, solution: Solution) -> None:
 
 
 def explanation(option: Option, solution: Solution) -> None:
-    """Why this one: two sentences from the numbers."""
+    """Reasons for the option: two sentences from the numbers."""
     widgets.html_block(f'<div class="cdka-why">{html.escape(why_this(option, solution))}</div>')
 
 

@@ -1,4 +1,4 @@
-"""What an option costs beyond its parameters: file, optimizer, arithmetic, and memory for a batch and a length."""
+"""Costs of an option beyond its parameters: file, optimizer, arithmetic, memory for a batch and a length."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def order_popover() -> None:
             column.number_input(
                 name.replace("max_", "Largest "),
                 0,
-                state.MOST,
+                state.MAX_VALUE,
                 state.default(name),
                 step=1,
                 help="0 for any",

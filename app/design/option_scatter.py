@@ -14,9 +14,9 @@ from cdka.components import Components
 from cdka.solver import Option, Solution
 
 MEASURES = {"alignment": "predicted alignment (cosine)", "rank_bound": "rank bound of ΔW"}
-MOST_POINTS, MOST_LORA = 1200, 60
+MAX_POINTS, MAX_LORA = 1200, 60
 TOLD = 4
-"""How many of the options at one place are named."""
+"""Number of options at one place that are named."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Place:
 
 
 def places(solution: Solution, measure: str) -> list[Place]:
-    """Where the scatter has points: every place with an unbeaten option, and an even sample of the rest.
+    """Places of the scatter's points: every one with an unbeaten option, and an even sample of the rest.
 
     Many options cost and measure the same (alignment depends on r2/r1 and r only). The unbeaten one, else the best that
     is no LoRA, stands for them all; the others are named when one points at it.
@@ -44,8 +44,8 @@ def places(solution: Solution, measure: str) -> list[Place]:
     ends = np.r_[starts[1:], len(rows)]
     unbeaten = solution.pareto[rows[starts]]
     front, rest = np.flatnonzero(unbeaten), np.flatnonzero(~unbeaten)
-    front = front[charts.thin(len(front), MOST_POINTS - 2)]
-    rest = rest[charts.thin(len(rest), max(2, MOST_POINTS - len(front)))]
+    front = front[charts.thin(len(front), MAX_POINTS - 2)]
+    rest = rest[charts.thin(len(rest), max(2, MAX_POINTS - len(front)))]
     kept = np.sort(np.r_[front, rest]).astype(np.int64)
     found = []
     for option, start, end in zip(solution.at(rows[starts[kept]]), starts[kept], ends[kept], strict=True):
@@ -60,7 +60,7 @@ def _lora(solution: Solution, measure: str, drawn: Sequence[Place]) -> list[Plac
     rows = np.flatnonzero((solution.columns.r1 == 1) & (solution.columns.r2 == 1))
     there = {(p.option.num_params, getattr(p.option, measure)): p for p in drawn if not p.option.is_lora}
     found = []
-    for option in solution.at(rows[charts.thin(len(rows), MOST_LORA)]):
+    for option in solution.at(rows[charts.thin(len(rows), MAX_LORA)]):
         place = there.get((option.num_params, getattr(option, measure)))
         others = () if place is None else (place.option.components, *place.others)
         others = tuple(c for c in others if c != option.components)[:TOLD]

@@ -1,4 +1,4 @@
-"""What stands in place of the table: guidelines with their reasons, and different components for different modules."""
+"""Alternatives to the table: guidelines with their reasons, and different components for different modules."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the Fine-tune room is made of: the order form, its preview, the feed of live runs, rows and curves."""
+"""Parts of the Fine-tune room: the form, its preview, the feed of live runs, rows and curves."""

@@ -1,4 +1,4 @@
-"""What can be done with runs, as buttons: stop and keep, cancel, retry, run next, remove, order again."""
+"""Buttons for runs: stop and keep, cancel, retry, run next, remove, launch again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cdka.runs.states import RunState
 
 
 def buttons(run: Run) -> None:
-    """What can be done with this run in its state."""
+    """Actions on this run in its state."""
     with st.container(horizontal=True):
         if run.status.is_live():
             _button("Stop and keep", "keep", run, _stop, True, help="Evaluate now, save the adapter, finish.")
@@ -34,7 +34,7 @@ def buttons(run: Run) -> None:
 
 
 def for_all(unfinished: Sequence[Run]) -> None:
-    """What can be done with all runs shown that have not ended."""
+    """Actions on all shown runs that have not ended."""
     at_work = [run.run_id for run in unfinished if run.status.is_live()]
     waiting = [run.run_id for run in unfinished if run.status == RunState.QUEUED]
     pop = st.popover("Stop all", key="menu-all", on_change="rerun", help="Stop or cancel all the runs shown")

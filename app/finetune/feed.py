@@ -1,4 +1,4 @@
-"""What is known of the runs on screen: read once in full, then only the new events."""
+"""Data of the runs on screen: read once in full, then only the new events."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS
 from cdka.runs.run import Run
 from cdka.runs.store import Store
 
-MOST_POINTS = 300
+MAX_POINTS = 300
 """Points drawn of one curve; fewer where many runs are drawn, so that a second's redraw stays cheap."""
-MOST_ALTOGETHER = 3600
+MAX_ALTOGETHER = 3600
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Feed:
 
     @staticmethod
     def _most(drawn: Collection[str]) -> int:
-        return min(MOST_POINTS, max(12, MOST_ALTOGETHER // max(1, len(drawn))))
+        return min(MAX_POINTS, max(12, MAX_ALTOGETHER // max(1, len(drawn))))
 
     def _drawn(self, wanted: Collection[str]) -> list[tuple[str, Run]]:
         return [(run_id, run) for run_id, run in self.runs.items() if run_id in wanted]
@@ -118,7 +118,7 @@ class Feed:
 
 
 def _before(store: Store, run_id: str, events: list[dict]) -> Track:
-    """What earlier attempts did up to the step from which this one, whose ``events`` these are, goes on."""
+    """Events of earlier attempts up to the step from which this one, with these ``events``, goes on."""
     track = Track()
     resumed = next(event["step"] for event in events if event["kind"] == Resumed.kind)
     points = store.curves([run_id])

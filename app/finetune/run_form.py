@@ -144,5 +144,5 @@ def _number(text: str) -> float:
 
 
 def example() -> RunRequest:
-    """What an empty room offers: the default comparison on the embedded model with its recipe."""
+    """The offer of an empty room: the default comparison on the embedded model with its recipe."""
     return RunRequest(state.default("on"), state.default("task"), tuple(state.default(comparison_list.KEY)), ("lora",))

@@ -17,7 +17,7 @@ _PATTERN = "tune-pattern"
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the form asks for. ``entries`` are configurations as typed, ``baselines`` as in ``cdka.sweep.plan``.
+    """The request of the form. ``entries`` are configurations as typed, ``baselines`` as in ``cdka.sweep.plan``.
 
     ``seeds`` is how many, counted from ``first_seed``; ``settings`` are the recipe's knobs as given: steps, lr, ...
     ``pattern`` holds the components of single modules for the entry ``patterned``.

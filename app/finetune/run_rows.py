@@ -25,7 +25,7 @@ WORDS = {
     RunState.FAILED: ("failed", "bad"),
     RunState.LOST: ("lost", "bad"),
 }
-"""How each state is told, and its tone: wait, live, good or bad. The word carries the meaning, the colour helps."""
+"""Word and tone of each state: wait, live, good or bad. The word carries the meaning, the colour helps."""
 SILENT_S = 60.0
 """A process that has said nothing for so long may hang, or be busy with a long evaluation: the reader is told."""
 APART = ("model", "task", "target_modules", "lr", "alpha", "batch_size", "schedule", "scaling_rule", "dtype")

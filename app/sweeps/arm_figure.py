@@ -19,7 +19,7 @@ from cdka.runs.spec import RunSpec
 from cdka.sweep.plan import Arm, Plan, mismatch
 from cdka.theory.alignment import combine
 
-MOST_ROWS = 24
+MAX_ROWS = 24
 """More arms than this are drawn without a name each."""
 ROW, FRAME = 24, 120
 """Pixels of an arm's row, and of everything around the rows: Streamlit fits title and axis into the height given."""
@@ -84,7 +84,7 @@ def chart(rows: pd.DataFrame, budget: int | None, word: str = "budget") -> Any:
     """Parameters of every arm on a log axis, the budget as a line; colour and shape tell the method."""
     rows = rows.sort_values(["num_params", "arm"], kind="stable").reset_index(drop=True)
     rows = rows.assign(place=rows.index.astype(str), said=rows["num_params"].map(formatting.count))
-    named = len(rows) <= MOST_ROWS
+    named = len(rows) <= MAX_ROWS
     order = rows["place"].tolist()
     methods = list(dict.fromkeys(rows["method"]))
     low, high = rows["num_params"].min(), rows["num_params"].max()
@@ -134,7 +134,7 @@ def chart(rows: pd.DataFrame, budget: int | None, word: str = "budget") -> Any:
 
 
 def title(rows: pd.DataFrame) -> str:
-    """What the figure shows, in one line."""
+    """Caption of the figure, in one line."""
     low, high = formatting.count(rows["num_params"].min()), formatting.count(rows["num_params"].max())
     span = f"of {low} parameters" if low == high else f"from {low} to {high} parameters"
     return f"{formatting.plural(len(rows), 'arm')} {span}"

@@ -22,18 +22,18 @@ from cdka.sweep.planfile import parse_plan
 
 Arguments = Mapping[str, Any]
 FILE = "plan.toml"
-MOST_RUNS = 100_000
+MAX_RUNS = 100_000
 """More than this is planned by the command line alone: the page would not answer."""
-MOST_BYTES = 64_000
+MAX_BYTES = 64_000
 """A plan file is a page of text; anything larger is another file."""
 
 
 def planned(arguments: Arguments, *, allow_many: bool = False) -> Plan:
     """The runs of a plan, checked against this machine. Raises CdkaError as the library says it."""
     count = most_runs(arguments)
-    if count > MOST_RUNS:
+    if count > MAX_RUNS:
         raise CdkaError(
-            f"the Studio plans up to {MOST_RUNS:,} runs at once: got {count:,}. Take fewer values, or use cdka sweep."
+            f"the Studio plans up to {MAX_RUNS:,} runs at once: got {count:,}. Take fewer values, or use cdka sweep."
         )
     return _planned(json.dumps(arguments, default=str), allow_many)
 
@@ -47,7 +47,7 @@ def _planned(text: str, allow_many: bool) -> Plan:
 
 
 def most_runs(arguments: Arguments) -> int:
-    """How many runs the arguments can come to at most, counted without making any."""
+    """Upper bound of the number of runs that the arguments make, counted without making any."""
     grid = arguments.get("grid")
     axes = {} if grid is None else parse_grid(grid) if isinstance(grid, str) else check_grid(grid)
     cells = math.prod(len(values) for values in axes.values()) if axes else 0
@@ -121,9 +121,9 @@ def _toml(value: Any) -> str:
 def read(content: bytes, name: str = "plan.toml") -> dict[str, Any]:
     """The arguments that a plan file holds. Raises CdkaError in the library's words, with file, line and key."""
     name = Path(name).name or "plan.toml"
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_BYTES:
         raise CdkaError(
-            f"a plan file has at most {MOST_BYTES:,} bytes: got {len(content):,} in {name!r}. Give the plan alone."
+            f"a plan file has at most {MAX_BYTES:,} bytes: got {len(content):,} in {name!r}. Give the plan alone."
         )
     try:
         text = content.decode("utf-8")

@@ -1,4 +1,4 @@
-"""What the plan will start, told before it: runs, jobs, parameters, time, memory, notes, the same as text."""
+"""Preview of a plan: runs, jobs, parameters, time, memory, notes, the same as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cdka.sweep.launch import Forecast
 from cdka.sweep.plan import Plan
 
 LAST = "sweep-last"
-MOST_ROWS = 10
+MAX_ROWS = 10
 """More arms than this are scrolled through."""
 
 
@@ -137,7 +137,7 @@ def arms(planned: Plan) -> None:
         hide_index=True,
         placeholder="–",
         alt="The arms of the plan",
-        height="content" if len(rows) <= MOST_ROWS else 380,
+        height="content" if len(rows) <= MAX_ROWS else 380,
         column_config={
             "num_params": number("parameters", format="localized"),
             "share": number("of the model", format="%.2f %%"),

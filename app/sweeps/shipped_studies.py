@@ -36,7 +36,7 @@ def documents(folder: Path) -> tuple[tuple[Path, dict[str, Any]], ...]:
 
 
 def provenance(document: dict[str, Any]) -> str:
-    """Where a report comes from: ``84 runs, 3 seeds, 2026-11-24, cdka-studio 0.1.0, torch 2.13.0``."""
+    """Source of a report: ``84 runs, 3 seeds, 2026-11-24, cdka-studio 0.1.0, torch 2.13.0``."""
     versions = document["versions"]
     told = [f"{name} {versions[name]}" for name in ("cdka-studio", "torch") if name in versions]
     return ", ".join([_short(document), *told, document["machine"]])

@@ -38,7 +38,7 @@ SEEDS = "study-seeds"
 
 @dataclass(frozen=True)
 class Ask:
-    """What the studies are run on."""
+    """Model and task of the studies."""
 
     model: str
     task: str
@@ -218,7 +218,7 @@ def plan_of(name: str, ask: Ask) -> Plan:
 
 
 def refusal(name: str, ask: Ask) -> str | None:
-    """Why a study cannot be run on this model and task; None where it can."""
+    """The reason why a study cannot be run on this model and task; None where it can."""
     try:
         plan_of(name, ask)
     except CdkaError as error:

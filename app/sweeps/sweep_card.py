@@ -44,7 +44,7 @@ def _strip(sweep_id: str, ended: bool) -> None:
 
 
 def why_failed_html(sweep_id: str) -> str:
-    """Why runs of a sweep failed or were lost: the first reason, and how many others there are; empty if none did."""
+    """Reasons why runs of a sweep failed or were lost: the first, and the number of others; empty if none did."""
     failed = [run for run in data.store().runs(sweep_id=sweep_id) if run.status in (RunState.FAILED, RunState.LOST)]
     if not failed:
         return ""
@@ -60,7 +60,7 @@ def look(sweep_id: str) -> Progress:
 
 
 def links(sweep: Sweep) -> None:
-    """Where to watch a sweep and where to compare its runs."""
+    """Links to watch a sweep and to compare its runs."""
     with st.container(horizontal=True, width="content", gap="small"):
         st.page_link("views/finetune.py", label="Watch live", query_params=state.query("finetune", show=sweep.sweep_id))
         st.page_link("views/compare.py", label="Compare", query_params=state.query("compare", sweep=(sweep.sweep_id,)))

@@ -70,7 +70,7 @@ def place_of(sweep: Sweep) -> tuple[str, str]:
 
 
 def date_of(sweep: Sweep) -> str:
-    """When a sweep was started: ``2026-11-28 11:40``."""
+    """Start of a sweep: ``2026-11-28 11:40``."""
     return datetime.fromtimestamp(sweep.created_at).strftime("%Y-%m-%d %H:%M")
 
 

@@ -1,4 +1,4 @@
-"""How far a sweep is: counts, share and time left. Numbers from runs, then HTML."""
+"""Progress of a sweep: counts, share and time left. Numbers from runs, then HTML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cdka.runs.states import KEPT, LIVE, RunState
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the runs of a sweep stand. ``share`` is in steps, ``remaining_s`` None where no pace is known yet."""
+    """States of the runs of a sweep. ``share`` is in steps, ``remaining_s`` None where no speed is known yet."""
 
     total: int
     kept: int
@@ -25,7 +25,7 @@ class Progress:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen by itself."""
+        """True where nothing more will happen by itself."""
         return self.kept + self.failed + self.cancelled == self.total
 
 

@@ -155,7 +155,7 @@ def test_the_scatter_stays_bounded_and_keeps_what_matters_on_a_70b_model():
     drawn = option_scatter.options(solution, "alignment", solution.top(1)[0], []).data
     points = {text for trace in drawn if trace.customdata is not None for text in trace.customdata}
     assert len(solution) > 10_000
-    assert len(points) <= option_scatter.MOST_POINTS + option_scatter.MOST_LORA
+    assert len(points) <= option_scatter.MAX_POINTS + option_scatter.MAX_LORA
     places = {(o.num_params, o.alignment) for o in solution.options if o.pareto}
     shown = [evaluate("llama-2-70b", text, budget="5%") for text in points]
     assert places <= {(o.num_params, o.alignment) for o in shown}, "every unbeaten place has its point"

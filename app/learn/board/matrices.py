@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-MOST = 9.0
+MAX_ENTRY = 9.0
 """The largest number that a cell takes, either sign."""
 
 _HERE = Path(__file__).parent
@@ -103,5 +103,8 @@ def show(
     """Draw the board. ``st.session_state[key]`` then has ``edit`` ({id, rows, live}) and ``pick`` ([row, column])."""
     idle = lambda: None  # noqa: E731
     _component(
-        data={"lines": lines, "most": MOST}, key=key, on_edit_change=on_edit or idle, on_pick_change=on_pick or idle
+        data={"lines": lines, "most": MAX_ENTRY},
+        key=key,
+        on_edit_change=on_edit or idle,
+        on_pick_change=on_pick or idle,
     )

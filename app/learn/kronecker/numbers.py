@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.learn.board.matrices import MOST, short
+from app.learn.board.matrices import MAX_ENTRY, short
 from app.learn.course import Values
 from app.learn.markup import number
 from cdka.components import Components
@@ -32,9 +32,9 @@ def parse_matrix(name: str, shape: tuple[int, int]) -> Callable[[str], tuple[tup
         except ValueError:
             rows = ()
         fits = len(rows) == shape[0] and all(len(row) == shape[1] for row in rows)
-        if not fits or not all(abs(number) <= MOST for row in rows for number in row):
+        if not fits or not all(abs(number) <= MAX_ENTRY for row in rows for number in row):
             raise CdkaError(
-                f"{name} must be {shape[0]} rows of {shape[1]} numbers between -{MOST:g} and {MOST:g}, "
+                f"{name} must be {shape[0]} rows of {shape[1]} numbers between -{MAX_ENTRY:g} and {MAX_ENTRY:g}, "
                 f"as 1,2;3,4: got {text!r}."
             )
         return rows

@@ -53,7 +53,9 @@ class ServingPlan:
         return [*found, *self.notes, *(f"vLLM: {text}." for text in self.drops)]
 
 
-def serving_plan(target: str, ranks: dict[str, int], *, modules_to_save: bool, has_extra: bool) -> ServingPlan:
+def serving_plan(
+    target: str, ranks: dict[str, int], *, modules_to_save: bool, has_extra: bool, convolutions: bool = False
+) -> ServingPlan:
     """The plan for a file of kind ``target`` whose modules have these LoRA ranks."""
     rank = max(ranks.values())
     smallest = next((value for value in VLLM_RANKS if value >= rank), None)
@@ -77,6 +79,10 @@ def serving_plan(target: str, ranks: dict[str, int], *, modules_to_save: bool, h
             )
         if modules_to_save or has_extra:
             drops.append("trained heads (modules_to_save) and biases are refused there: merge the adapter instead")
+        if convolutions:
+            notes.append(
+                "PEFT's LoRA of a convolution pads with zeros: where the layer has another padding_mode, merge."
+            )
     elif target == "lokr":
         notes.append("Readers that rebuild shapes from one factor fail on it: give those the LoRA (--to lora).")
     return ServingPlan(

@@ -317,6 +317,7 @@ def test_convolutions_are_adapted_merged_mixed_saved_and_exported(name, tmp_path
     assert open_adapter(folder).modules[0].kernel == tuple(base.kernel_size)
     done = export_adapter(folder, tmp_path / "lora", "lora")
     assert done.exact
+    assert any("pads with zeros" in note for note in done.serving.notes) == (max(base.kernel_size) > 1)
     # PEFT's LoRA wants a rank that the groups divide, and pads with zeros whatever the base layer does.
     if base.groups == 1 and base.padding_mode == "zeros":
         lora = PeftModel.from_pretrained(fresh(), tmp_path / "lora")

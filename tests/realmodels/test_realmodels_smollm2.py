@@ -39,13 +39,15 @@ def home(tmp_path_factory):
 @pytest.fixture
 def gsm8k(tmp_path):
     """Twelve problems in GSM8K's own form, as the JSON Lines files that people download."""
+    folder = tmp_path / "gsm8k"
+    folder.mkdir()
     for split, count in (("train", 24), ("test", 6)):
         rows = [
             {"question": f"Ann has {i} apples and buys 2. How many has she?", "answer": f"{i}+2={i + 2}\n#### {i + 2}"}
             for i in range(count)
         ]
-        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return str(tmp_path)
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return str(folder)
 
 
 @pytest.mark.slow

@@ -1,0 +1,131 @@
+"""Text laid out for models: chat templates, long examples, automatic limits, packed text without labels."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "realmodels"))
+from tiny_models import save_tiny
+
+from cdka.errors import CdkaError
+from cdka.runs.resolve import resolve_runs, spec_for
+from cdka.tasks.catalogue import find_task
+from cdka.tasks.rows import TextRows
+from cdka.train.data.load import load_task
+from cdka.train.data.text import text_data
+from cdka.train.load_model import load_tokenizer
+from cdka.train.loop import train
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """(a base model, the same with a chat template), tiny Llamas with random weights."""
+    folder = tmp_path_factory.mktemp("models")
+    plain, chat = save_tiny("llama", folder / "plain"), save_tiny("llama", folder / "chat")
+    (Path(chat) / "chat_template.jinja").write_text(TEMPLATE)
+    return str(plain), str(chat)
+
+
+@pytest.fixture
+def gsm8k(tmp_path):
+    """GSM8K as its JSON Lines files: one long answer in thirty short ones."""
+    rows = [{"question": f"What is {i} and 2?", "answer": f"It is {i + 2}.\n#### {i + 2}"} for i in range(90)]
+    for i in (7, 37, 67):
+        rows[i]["answer"] = "well " * 40 + "\n#### 9"
+    folder = tmp_path / "gsm8k"
+    folder.mkdir()
+    for split, some in (("train", rows), ("test", rows[:6])):
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, some)))
+    return {"gsm8k": str(folder), "validation_examples": 8}
+
+
+def loaded(model, options, **settings):
+    spec = spec_for(model, "gsm8k", task_options=options, **settings)
+    return load_task(find_task("gsm8k"), spec)
+
+
+def first_prompt(data, model):
+    return load_tokenizer(model).hf_tokenizer.decode(data.train.source[0].tolist())
+
+
+def test_a_model_with_a_chat_template_gets_its_own_and_a_base_model_the_plain_one(models, gsm8k):
+    plain, chat = models
+    assert "### Instruction:" in first_prompt(loaded(plain, gsm8k), plain)
+    own = loaded(chat, gsm8k)
+    assert "Prompts are laid out by the model's own chat template." in own.notes
+    text = first_prompt(own, chat)
+    assert "### Instruction:" not in text
+    assert text.rstrip().endswith("assistant:")
+    asked = loaded(chat, gsm8k, system_prompt="Be brief.")
+    assert len(asked.train.source[0]) > len(own.train.source[0])
+    assert "### Instruction:" in first_prompt(loaded(chat, gsm8k, chat_template="plain"), chat)
+
+
+def test_long_examples_are_left_out_or_cut_and_it_is_told(models, gsm8k):
+    model = models[0]
+    whole = loaded(model, gsm8k, max_length=1000).train.lengths
+    long = int((whole > 200).sum())
+    assert long >= 1
+    dropped = loaded(model, gsm8k, max_length=200, overlong="drop")
+    cut = loaded(model, gsm8k, max_length=200, overlong="cut")
+    assert len(dropped.train) == len(whole) - long
+    assert f"{long} train examples are longer than max_length=200 tokens and were left out." in dropped.notes
+    assert f"{long} train examples are longer than max_length=200 tokens and were cut." in cut.notes
+    assert int(cut.train.lengths.max()) == 200
+
+
+def test_the_automatic_limits_are_quantiles_of_the_training_data(models, gsm8k):
+    data = loaded(models[0], gsm8k, max_length="auto")
+    whole = loaded(models[0], gsm8k, max_length=1000).train
+    assert data.max_length == int(torch.quantile(whole.lengths.double(), 0.99).ceil())
+    assert any("training examples fit" in note for note in data.notes)
+    answers = data.objective.generation.max_new_tokens
+    assert answers == int(torch.quantile(whole.target.lengths.double(), 0.95).ceil())
+    assert answers < int(whole.target.lengths.max()), "not the length of the longest answer"
+    assert any(f"At most {answers} tokens are generated" in note for note in data.notes)
+
+
+def test_text_without_labels_is_packed_and_every_next_token_counts(models):
+    spec = spec_for(models[0], "local-text", max_length=16)
+    texts = ["the cat sat on the mat and looked at the dog. " * 4, "a second text."]
+    data = text_data(TextRows(dict.fromkeys(("train", "validation", "test"), texts)), spec)
+    tokenizer = load_tokenizer(models[0])
+    whole = [token for ids in tokenizer.encode_answers(texts) for token in ids]
+    batch = data.train.take(torch.arange(len(data.train)))
+    again = [token for row in range(len(batch)) for token in [*batch.source[row].tolist(), *batch.target[row].tolist()]]
+    assert again == whole[: len(again)]
+    assert len(whole) - len(again) < 2
+    assert int(data.train.lengths.max()) == 16
+    assert data.objective.count(batch.labels) == len(again) - len(batch)
+
+
+def test_text_files_are_learned_and_judged_by_perplexity(models, tmp_path):
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "book.md").write_text("\n\n".join(f"The cat number {i} sat on the mat." for i in range(30)))
+    spec = spec_for(
+        models[0],
+        "local-text",
+        task_options={"data": str(tmp_path / "books")},
+        components="2,4,1",
+        steps=3,
+        eval_every=3,
+    )
+    events = [event.to_dict() for _, event in train(resolve_runs([spec]), [tmp_path / "run"])]
+    metrics = events[-1]["metrics"]
+    assert metrics["test/perplexity"] == pytest.approx(torch.tensor(metrics["test/loss"]).exp().item(), rel=1e-4)
+    assert metrics["test/accuracy"] == metrics["test/token_accuracy"]
+
+
+def test_a_model_that_does_not_continue_text_is_refused(tmp_path):
+    with pytest.raises(CdkaError, match="needs a causal language model"):
+        text_data(TextRows({"train": ["x"]}), spec_for(str(save_tiny("bert", tmp_path / "bert")), "local-text"))

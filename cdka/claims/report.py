@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cdka import __version__
 from cdka.claims.catalogue import STUDIES
 from cdka.claims.factor_curve import FactorCurve, factor_curves
 from cdka.claims.figure import factor_svg
@@ -106,6 +107,7 @@ def _facts(store: Store, sweeps: Sequence[Sweep]) -> dict[str, Any]:
     first = min((run.started_at for run in ended), default=None)
     last = max((run.finished_at for run in ended), default=None)
     plan = sweeps[0].plan
+    found = (attempts[0][-1]["versions"] or {}) if attempts and attempts[0] else {}
     return {
         "model": plan["model"],
         "task": plan["task"],
@@ -114,7 +116,7 @@ def _facts(store: Store, sweeps: Sequence[Sweep]) -> dict[str, Any]:
         "date": "" if last is None else datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d"),
         "seconds": None if first is None else round(last - first, 1),
         "machine": f"{platform.machine()}, {plural(cores(), 'CPU core')}",
-        "versions": (attempts[0][-1]["versions"] or {}) if attempts and attempts[0] else {},
+        "versions": {**found, "cdka-studio": __version__},  # what is installed may be older than a checkout
     }
 
 

@@ -392,6 +392,11 @@ CLAIMED = {
     "an eighth": "close_to_lora",
 }
 """Words of the rows of the table of one base, and the rule that decides what they claim."""
+OVER_BASES = {
+    "exchanged": "pairs_over_bases",
+    "r1 = 2": "small_r1_over_bases",
+}
+"""The same for the table over base models."""
 EFFECT = re.compile(r"(supported|contradicted|not resolved)[^|\[]*?([+-][\d.e-]+) \[([+-][\d.e-]+), ([+-][\d.e-]+)\]")
 
 
@@ -425,6 +430,16 @@ def test_the_table_of_one_base_is_that_of_the_shipped_reports():
             assert told == [told_of(f) for f in findings if f.regime in named], claim
         assert seeds == len(document["seeds"])
         assert document["model"] == "digits-vit@2602"
+
+
+def test_the_table_over_bases_is_that_of_its_report():
+    rows = table_rows(" bases")
+    assert len(rows) == len(OVER_BASES)
+    for (claim, cell), bases, name in rows:
+        (finding,), document = findings_of(name, OVER_BASES[next(words for words in OVER_BASES if words in claim)])
+        assert [tuple(match) for match in EFFECT.findall(cell)] == [told_of(finding)], claim
+        assert (bases, finding.counted) == (finding.n, "base model")
+        assert document["model"] == "digits-vit"
 
 
 def test_only_a_study_has_a_verdict(home):

@@ -137,7 +137,7 @@ def test_the_logits_of_a_pack_take_no_more_memory_than_those_of_a_run(tmp_path, 
     whole, _, _ = losses_of([spec.with_(seed=seed) for seed in range(4)], tmp_path / "whole")
     vocabulary = dict(find_model("math-lm").details)["vocab_size"]
     at_most, kept = 24, {}
-    written, token_loss = forward_module._next_token_loss, forward_module.token_loss
+    written, token_loss = forward_module._read_hidden, forward_module.token_loss
 
     def counted(objective, head, hidden, labels, limit_bytes):
         rows = []
@@ -148,7 +148,7 @@ def test_the_logits_of_a_pack_take_no_more_memory_than_those_of_a_run(tmp_path, 
         return found
 
     monkeypatch.setattr(forward_module, "LOGITS_LIMIT_BYTES", at_most * 4 * vocabulary)
-    monkeypatch.setattr(forward_module, "_next_token_loss", counted)
+    monkeypatch.setattr(forward_module, "_read_hidden", counted)
     chunked, _, _ = losses_of([spec.with_(seed=seed) for seed in range(4)], tmp_path / "chunked")
     assert chunked == [pytest.approx(one, rel=1e-12) for one in whole]
     packed, alone = min(kept), max(kept)

@@ -197,7 +197,9 @@ def studies_figure(found: Sequence[Evidence]) -> go.Figure:
         at.append(place)
         place -= 1
     figure.add_vline(x=0, line={"color": theme.ink(), "width": 1})
-    figure.update_yaxes(tickvals=at, ticktext=labels, range=[place + 0.4, len(rows) + 2], showgrid=False)
+    figure.update_yaxes(
+        tickvals=at, ticktext=labels, automargin=True, range=[place + 0.4, len(rows) + 2], showgrid=False
+    )
     return figure
 
 

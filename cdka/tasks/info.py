@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-KINDS = ("image-classification", "text-classification", "text-regression", "causal-lm", "seq2seq")
+KINDS = ("image-classification", "text-classification", "text-regression", "image-text", "causal-lm", "seq2seq")
 
 
 @dataclass(frozen=True)

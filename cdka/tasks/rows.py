@@ -134,6 +134,18 @@ class PictureRows:
 
 
 @dataclass(frozen=True)
+class PictureTextRows:
+    """Instructions about pictures, for a model that sees and writes: ``open(row)`` returns a row's picture."""
+
+    splits: SplitRows[Instruction]
+    open: Callable[[Instruction], Image]
+    judge: Judge
+    max_new_tokens: int | None
+    scores: Scores | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class PixelSplit:
     """Pictures as arrays: ``pixels`` (n, channels, height, width) as the model reads them, ``labels`` (n,)."""
 
@@ -151,4 +163,4 @@ class PixelRows:
     notes: tuple[str, ...] = ()
 
 
-TaskRows = InstructionRows | TextRows | LabelledRows | MeasuredRows | PictureRows | PixelRows
+TaskRows = InstructionRows | TextRows | LabelledRows | MeasuredRows | PictureRows | PixelRows | PictureTextRows

@@ -10,6 +10,7 @@ MODEL_KINDS = {
     "image-classification": ("image-classification",),
     "text-classification": ("text-classification", "causal-lm", "seq2seq"),
     "text-regression": ("text-classification", "causal-lm"),
+    "image-text": ("image-text",),
     "causal-lm": ("causal-lm", "seq2seq"),
     "seq2seq": ("seq2seq",),
 }

@@ -71,7 +71,7 @@ def plain_model(model: torch.nn.Module) -> torch.nn.Module:
 def _plain_head(model: torch.nn.Module) -> torch.nn.Module | None:
     """The head that makes logits out of hidden states, where nothing comes after it and no adapter sits on it."""
     base = plain_model(model)
-    config = base.config
+    config = base.config.get_text_config()
     after = ("final_logit_softcapping", "logit_scale", "logits_scaling")
     changed = any(getattr(config, name, None) not in (None, 1, 1.0) for name in after)
     if changed or hasattr(base, "final_logits_bias"):

@@ -67,7 +67,7 @@ def decode(
     model: torch.nn.Module, members: Sequence[Member], batch: TextSplit, device: torch.device, how: Generation
 ) -> Generating:
     """Each member's tokens for each example: the rows of the first member, then those of the next."""
-    prompts = {name: values.repeat(len(members), 1).to(device) for name, values in batch.prompts.items()}
+    prompts = {name: torch.cat([values] * len(members)).to(device) for name, values in batch.prompts.items()}
 
     @contextmanager
     def inside() -> Iterator[None]:

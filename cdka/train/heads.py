@@ -74,11 +74,6 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
-def without_head() -> dict[str, str]:
-    """Renames the head's tensors while a checkpoint is loaded, so that it counts as missing and is made anew."""
-    return {rf"^({'|'.join(HEAD_NAMES)})\.": r"replaced_head.\1."}
-
-
 def name_outputs(config: Any, names: Sequence[str]) -> None:
     """Writes the label names into a configuration, where saved models keep them."""
     config.id2label = dict(enumerate(names))

@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
-from cdka.train.heads import head_labels, name_outputs, without_head
+from cdka.train.heads import CLASSIFIER_ENDINGS, HEAD_NAMES, head_labels, name_outputs
 from cdka.train.tokenizer import ModelTokenizer, load_tokenizer
 
 AUTO_CLASSES = {
@@ -26,6 +26,7 @@ AUTO_CLASSES = {
     "text-classification": "AutoModelForSequenceClassification",
     "causal-lm": "AutoModelForCausalLM",
     "seq2seq": "AutoModelForSeq2SeqLM",
+    "image-text": "AutoModelForImageTextToText",
 }
 HEADED = ("image-classification", "text-classification")
 _LAYER = re.compile(r"\.(layers?|blocks?|h|stages)\.\d+\.")
@@ -122,7 +123,6 @@ def load_model(
                 local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=num_labels is not None,
-                key_mapping=replaced,
                 **_quantized(quantization, dtype, device),
             )
     except CdkaError:
@@ -130,22 +130,34 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
         raise CdkaError(f"model {name!r} cannot be loaded for {kind}: {_reason(error, kind)}") from error
     fresh = _fresh_modules(model, report, name, kind)
-    if replaced and not fresh:
+    return Loaded(model, _with_new_head(model, name, fresh) if replaced else fresh)
+
+
+def _with_new_head(model: PreTrainedModel, name: str, fresh: tuple[str, ...]) -> tuple[str, ...]:
+    """Starts the head anew, as transformers starts one; returns the modules to train. Raises CdkaError without one."""
+    heads = [path for path, _ in model.named_children() if path in HEAD_NAMES]
+    if not heads:
         raise CdkaError(
             f"model {name!r} is a classifier with other labels, and its head cannot be told from the rest. Give the "
             "model it was made from."
         )
-    return Loaded(model, fresh)
+    spread = getattr(model.config, "initializer_range", None) or 0.02
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(HEAD_SEED)
+        for module in (part for path in heads for part in model.get_submodule(path).modules()):
+            if isinstance(module, torch.nn.Linear):
+                module.weight.normal_(0.0, spread)
+                if module.bias is not None:
+                    module.bias.zero_()
+    return tuple(sorted({*fresh, *heads}))
 
 
-def _fit_head(
-    config: Any, name: str, kind: str, num_labels: int | None, label_names: Sequence[str]
-) -> dict[str, str] | None:
-    """Sets the number and names of the outputs; returns how to rename the tensors of a head that is to be replaced."""
-    replaced = None
+def _fit_head(config: Any, name: str, kind: str, num_labels: int | None, label_names: Sequence[str]) -> bool:
+    """Sets the number and names of the outputs; returns True where the checkpoint's own head is to be replaced."""
+    replaced = False
     if kind in HEADED:
-        kept = not label_names or head_labels(config, label_names).kept
-        replaced = None if kept else without_head()
+        is_classifier = (config.architectures or [""])[0].endswith(CLASSIFIER_ENDINGS)
+        replaced = is_classifier and bool(label_names) and not head_labels(config, label_names).kept
         if num_labels is not None and config.num_labels != num_labels:
             config.num_labels = num_labels
         if label_names:
@@ -166,7 +178,7 @@ def _fresh_modules(model: PreTrainedModel, report: dict[str, Any], name: str, ki
     outside = {key for key in missing if not key.startswith(backbone) and not _LAYER.search(key)}
     poolers = {key for key in missing - outside if ".pooler." in key}
     lost = sorted(missing - outside - poolers)
-    if lost or (outside and kind in ("causal-lm", "seq2seq")):
+    if lost or (outside and kind in ("causal-lm", "seq2seq", "image-text")):
         first = (lost or sorted(outside))[0]
         raise CdkaError(
             f"model {name!r} lacks weights for {kind}: {len(lost or outside)} tensors, the first is {first!r}. "

@@ -181,7 +181,7 @@ def test_the_address_opens_what_it_says():
     assert "second" in opened().multiselect[0].placeholder
     at = opened("Curves", sweep=first, at="at step 60", only="r1=2", curve="validation loss", axis="training samples")
     assert at.multiselect[0].value == [first]
-    assert list(at.dataframe[0].value.columns)[2] == "validation accuracy at step 60"
+    assert list(at.dataframe[0].value.columns)[2] == "validation accuracy at step 60 ± half of the 95 % interval"
     assert at.dataframe[0].value["Arm"].to_list() == ["cdka 2,4,1"]
     layout = figure(at)["layout"]
     assert layout["yaxis"]["title"]["text"] == "validation loss"
@@ -197,9 +197,9 @@ def test_an_address_that_asks_for_what_is_not_there_shows_the_rest_and_says_so()
 
 def test_the_header_names_the_aggregation():
     fill(Store(), "whole", grid(r1=(1, 2), seeds=2), adapters=False)
-    assert list(opened().dataframe[0].value.columns)[2] == "test accuracy at the end"
+    assert list(opened().dataframe[0].value.columns)[2] == "test accuracy at the end ± half of the 95 % interval"
     at = opened(at="best on validation")
-    assert list(at.dataframe[0].value.columns)[2] == "best validation accuracy of each run"
+    assert list(at.dataframe[0].value.columns)[2] == "best validation accuracy of each run ± half of the 95 % interval"
 
 
 def test_launching_an_untried_cell_queues_its_runs_once(monkeypatch):
@@ -244,9 +244,9 @@ def test_an_imported_bundle_opens_at_what_it_claims(tmp_path):
     made = compare(source, Measure("loss", "step", 60), "cdka 2,4,1")
     name, bundle = import_bundle(write_bundle(made, source, tmp_path / "claim.zip", figures=False))
     settings = {key: value for key, value in as_claimed(bundle).items() if value}
-    assert settings == {"view": "Curves", "metric": "validation loss", "at": "at step 60", "against": "cdka 2,4,1"}
+    assert settings == {"view": "Cost", "metric": "validation loss", "at": "at step 60", "against": "cdka 2,4,1"}
     at = opened(sweep=f"bundle-{name}", **settings)
-    assert list(at.dataframe[0].value.columns)[2] == "validation loss at step 60"
+    assert list(at.dataframe[0].value.columns)[2] == "validation loss at step 60 ± half of the 95 % interval"
     assert not at.warning
 
 
@@ -292,7 +292,7 @@ print([name for name in ("torch", "transformers", "peft", "datasets", "tensorboa
 )
 def test_an_address_of_0_1_0_shows_the_same_number(address, header):
     fill(Store(), "whole", grid(r1=(1, 2), seeds=2), adapters=False)
-    assert list(opened(**address).dataframe[0].value.columns)[2] == header
+    assert list(opened(**address).dataframe[0].value.columns)[2] == f"{header} ± half of the 95 % interval"
 
 
 def test_a_metric_that_has_only_a_value_at_the_end_leaves_the_step_behind():
@@ -302,4 +302,4 @@ def test_a_metric_that_has_only_a_value_at_the_end_leaves_the_step_behind():
     assert metric.value == "validation accuracy"
     metric.select("test accuracy").run()
     assert not at.exception
-    assert list(at.dataframe[0].value.columns)[2] == "test accuracy at the end"
+    assert list(at.dataframe[0].value.columns)[2] == "test accuracy at the end ± half of the 95 % interval"

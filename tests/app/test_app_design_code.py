@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,6 +50,8 @@ def test_the_python_snippets_train_what_was_counted():
 def ordered(monkeypatch):
     """``ordered(lines)``: runs the command lines without training; the spec that was ordered."""
     monkeypatch.setattr("cdka.engine.local.ensure_dispatcher", lambda store: None)
+    plenty = SimpleNamespace(total=1 << 40, available=1 << 40)  # a 7B model is refused where it cannot fit
+    monkeypatch.setattr("cdka.sweep.launch.psutil.virtual_memory", lambda: plenty)
 
     def run(lines: str):
         solve, train = lines.splitlines()

@@ -225,7 +225,7 @@ def test_a_design_over_budget_is_refused_with_a_way_out(room):
 
 def test_a_bet_on_a_twin_that_there_is_not_is_refused(room):
     app = room("learn", chapter="6", page="5", c6_r1="4", c6_r2="4", c6_r="1")
-    assert "a bet against the twin needs r1 other than r2" in texts(app)
+    assert "A bet against the twin needs r1 other than r2" in texts(app)
 
 
 def test_the_contest_is_submitted_once_as_ordinary_runs_in_one_pack_and_survives_a_reload(room, monkeypatch):
@@ -404,7 +404,7 @@ def test_the_glossary_page(room):
     app = room("learn", chapter="glossary", term="R(G)")
     assert "learn-asked" in texts(app)
     app = room("learn", chapter="glossary", term="nonsense")
-    assert "unknown term" in texts(app)
+    assert "Unknown term" in texts(app)
     assert not app.exception
 
 

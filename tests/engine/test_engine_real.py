@@ -37,7 +37,7 @@ def test_a_pack_and_a_single_run_of_digits_train_in_forked_workers(home):
         assert run.peak_bytes > 10_000_000
         steps = store.events(run.run_id, kinds=["step"])
         assert [event["step"] for event in steps] == [1, 2, 3]
-        assert len(store.predictions(run.run_id)) == run.metrics["test_examples"]
+        assert len(store.predictions(run.run_id)) == run.metrics["test/examples"]
         assert store.attempts(run.run_id)[0]["versions"]["torch"]
     first, second = (store.attempts(run_id)[0]["pid"] for run_id in run_ids[:2])
     assert first == second != store.attempts(run_ids[2])[0]["pid"]

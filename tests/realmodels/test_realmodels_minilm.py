@@ -72,7 +72,7 @@ def test_the_catalogue_counts_its_parameters_right():
 
 def test_its_tokens_are_shown_with_the_spaces_between_words():
     task, options = task_for(str(TOPICS), {"label_column": "topic"})
-    view = token_view(spec_for(MODEL, task, task_options=options), 1)
+    view = token_view(spec_for(MODEL, task, task_options=options).to_dict(), 1)
     assert "".join(view["batch"][0]["tokens"]).split()[:4] == ["[CLS]", "simmer", "the", "onions"]
     assert view["labels"][view["batch"][0]["label"]] == "cooking"
 

@@ -39,7 +39,7 @@ def test_table_lists_the_guidelines_with_parameter_counts(capsys):
     assert "parameters" in got.out
     assert "paper" in got.out
     assert "lora" in got.out
-    assert "Against LoRA of rank" in got.err
+    assert "take 2,8,3" in got.err, "the option to take, in a sentence"
 
 
 def test_weights_and_limits_reach_the_solver(capsys):

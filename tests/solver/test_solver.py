@@ -275,8 +275,8 @@ def test_a_value_beyond_every_layer_points_to_the_largest_that_fits():
 def test_the_module_that_narrows_the_choice_is_named():
     linears = [LinearShape("wide", 64, 64, 1, "mlp"), LinearShape("odd", 64, 6, 1, "mlp")]
     assert limiting_modules(linears) == [
-        "Without 'wide' there would be r1 up to 6 instead of 2 (out_features=64).",
-        "Without 'odd' there would be r1 up to 64 instead of 2 (out_features=6).",
+        "wide limits r1 to 2 (out_features = 64); without it r1 could be up to 6.",
+        "odd limits r1 to 2 (out_features = 6); without it r1 could be up to 64.",
     ]
     assert limiting_modules(linears[:1]) == []
 

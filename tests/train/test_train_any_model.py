@@ -78,14 +78,14 @@ def run(model, data, out, given=None, **settings):
 
 
 def notes(events):
-    return [event["text"] for event in events if event["kind"] == "note"]
+    return [event.text for event in events if event.kind == "note"]
 
 
 def test_labels_are_numbered_as_a_checkpoints_head_numbers_them(tmp_path):
     model = classifier(tmp_path / "model", ["wet", "dry"], says="wet")
     data = texts(tmp_path / "d.csv", ["dry" if i % 5 == 0 else "wet" for i in range(60)])
     events = run(model, data, tmp_path / "run", steps=1, lr=1e-6)
-    assert events[-1]["metrics"]["accuracy"] == pytest.approx(0.8, abs=0.1)
+    assert events[-1].metrics["test/accuracy"] == pytest.approx(0.8, abs=0.1)
     assert any("numbered as the checkpoint's head numbers them: wet, dry" in note for note in notes(events))
     kept = json.loads((tmp_path / "run" / "adapter" / "labels.json").read_text())
     assert kept == {"id2label": {"0": "wet", "1": "dry"}}
@@ -98,25 +98,25 @@ def test_a_head_of_other_labels_is_made_anew_and_trained(tmp_path):
     assert any("knows other labels (wet, dry): a new head is trained" in note for note in notes(events))
     config = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
     assert config["modules_to_save"] == ["classifier"]
-    start = next(event for event in events if event["kind"] == "start")
-    assert start["label_names"] == ["ham", "spam"]
+    start = next(event for event in events if event.kind == "start")
+    assert list(start.label_names) == ["ham", "spam"]
 
 
 def test_beside_accuracy_stands_what_shows_an_overlooked_label(tmp_path):
     data = texts(tmp_path / "d.csv", ["rare" if i % 10 == 0 else "common" for i in range(120)])
-    metrics = run(bert(tmp_path / "model"), data, tmp_path / "run")[-1]["metrics"]
-    assert metrics["majority_accuracy"] > 0.8
-    assert metrics["balanced_accuracy"] == pytest.approx(0.5)
+    metrics = run(bert(tmp_path / "model"), data, tmp_path / "run")[-1].metrics
+    assert metrics["test/majority_accuracy"] > 0.8
+    assert metrics["test/balanced_accuracy"] == pytest.approx(0.5)
 
 
 def test_a_number_is_learnt_and_judged_in_its_own_unit(tmp_path):
     path = tmp_path / "d.csv"
     path.write_text("text,score\n" + "".join(f"{'a' * (1 + i % 8)},{1000.5 + 100 * (i % 8)}\n" for i in range(160)))
     events = run(bert(tmp_path / "model"), path, tmp_path / "run", steps=60, batch_size=16, lr=1e-2, eval_every=60)
-    metrics = events[-1]["metrics"]
-    assert metrics["accuracy"] is None
-    assert metrics["mse"] < 0.5 * metrics["mean_mse"]
-    assert metrics["spearman"] > 0.7
+    metrics = events[-1].metrics
+    assert metrics.get("test/accuracy") is None
+    assert metrics["test/mse"] < 0.5 * metrics["test/mean_mse"]
+    assert metrics["test/spearman"] > 0.7
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_backbone_without_a_head_takes_pictures(name, shades, tmp_path):
     assert isinstance(made, ViTModel | CLIPModel | Dinov2Model)
     model = saved(tmp_path / "model", made, with_tokenizer=False)
     assert find_model(model).kind == "image-classification"
-    assert run(model, shades, tmp_path / "run")[-1]["kind"] == "final"
+    assert run(model, shades, tmp_path / "run")[-1].kind == "final"
 
 
 def test_a_model_of_four_channels_takes_transparent_pictures(tmp_path):
@@ -155,7 +155,7 @@ def test_a_model_of_four_channels_takes_transparent_pictures(tmp_path):
         for i in range(8):
             Image.new("RGBA", (16, 16), (grey, grey, grey, 100 + i)).save(tmp_path / "p" / label / f"{i}.png")
     model = saved(tmp_path / "m", ViTForImageClassification(ViTConfig(num_channels=4, num_labels=2, **_VIT)), False)
-    assert run(model, tmp_path / "p", tmp_path / "run")[-1]["kind"] == "final"
+    assert run(model, tmp_path / "p", tmp_path / "run")[-1].kind == "final"
 
 
 POSITIONS = {
@@ -177,7 +177,7 @@ def test_sequences_are_cut_to_the_positions_that_a_model_has_learned(family, tmp
     data = texts(tmp_path / "d.csv", ["a", "b"] * 20)
     data.write_text(data.read_text().replace("note", "dry day " * 25))
     events = run(model, data, tmp_path / "run", max_length=128)
-    assert events[-1]["kind"] == "final"
+    assert events[-1].kind == "final"
     assert any(f"is more than the {limit} positions" in note for note in notes(events))
     assert within_positions(model, limit) == (limit, ())
 
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_anew(tmp_path):
     state.write_bytes(state.read_bytes()[:100])
     again = [event for _, event in train([resolved], [tmp_path])]
     assert any("the checkpoint cannot be read" in note and "starts anew" in note for note in notes(again))
-    assert again[-1]["metrics"]["accuracy"] == first[-1]["metrics"]["accuracy"]
+    assert again[-1].metrics["test/accuracy"] == first[-1].metrics["test/accuracy"]
 
 
 PROCESSORS = {

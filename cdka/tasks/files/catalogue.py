@@ -88,6 +88,21 @@ LOCAL = (
         source="your files",
     ),
     TaskInfo(
+        name="local-image-text",
+        title="Your pictures, described or asked about",
+        kind="image-text",
+        metric="accuracy",
+        description=(
+            "A folder of pictures with a table (metadata.csv or .jsonl) that names each file with its caption, or with "
+            "a question and its answer. For models that see and write; both towers are adapted."
+        ),
+        module="cdka.tasks.files.picture_texts",
+        recipe=MappingProxyType(
+            {"steps": 200, "lr": 2e-4, "alpha": 64.0, "batch_size": 8, "eval_every": 50, "max_length": 512}
+        ),
+        source="your folder",
+    ),
+    TaskInfo(
         name="local-images",
         title="Your pictures, classified",
         kind="image-classification",

@@ -144,7 +144,7 @@ def _notes(found: _Found, folder: Path) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _check_readable(files: Sequence[Path]) -> tuple[str, ...]:
+def check_readable(files: Sequence[Path]) -> tuple[str, ...]:
     """Decodes every picture, as training will; returns notes. Raises CdkaError that names those that cannot be."""
     with ThreadPoolExecutor(max_workers=8) as threads:
         kinds = list(threads.map(_checked, files))
@@ -194,7 +194,7 @@ def _prepared(path: Path, settings: str, _stamp: tuple) -> Pictures:
             f"{', '.join(words) or 'none'}."
         )
     files = [file for file, _, _ in found.pictures]
-    notes += _check_readable(files)
+    notes += check_readable(files)
     labels = [words.index(label) for _, label, _ in found.pictures]
     if found.pictures[0][2]:
         parts = {

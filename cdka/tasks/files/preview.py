@@ -15,6 +15,9 @@ import pandas as pd
 from cdka import childproc
 from cdka.tasks.files.columns import suggest
 from cdka.tasks.files.digest import digest
+from cdka.tasks.files.picture_texts import NAME as IMAGE_TEXT
+from cdka.tasks.files.picture_texts import OPTIONS as IMAGE_TEXT_OPTIONS
+from cdka.tasks.files.picture_texts import find_table, read_rows
 from cdka.tasks.files.pictures import holds_pictures, prepare_pictures
 from cdka.tasks.files.prepare import COMPARISONS, Prepared, data_path, load_table, prepare
 from cdka.tasks.files.text import OPTIONS as TEXT_OPTIONS
@@ -60,6 +63,10 @@ def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tu
     place = data_path({"data": path}, task or "local").resolve()
     options["data"] = str(place)
     options.update(check_metric(options))
+    if place.is_dir() and (task == IMAGE_TEXT or (task is None and holds_pictures(place) and find_table(place))):
+        check_known(options, IMAGE_TEXT_OPTIONS, IMAGE_TEXT)
+        read_rows(options)
+        return IMAGE_TEXT, {**options, "sha256": digest(place)}
     if place.is_dir() and holds_pictures(place):
         task = task or "local-images"
         prepare_pictures(options)
@@ -78,6 +85,8 @@ def preview(task: str, options: Mapping[str, Any], *, rows: int = 20) -> Preview
     """The rows as training on the file would see them; no model is needed. Raises CdkaError as ``prepare`` does."""
     if task == "local-images":
         return _preview_pictures(options, rows)
+    if task == IMAGE_TEXT:
+        return _preview_image_text(options, rows)
     if task == "local-text":
         return _preview_text(options, rows)
     prepared = prepare(task, options)
@@ -143,6 +152,23 @@ def _preview_pictures(options: Mapping[str, Any], rows: int) -> Preview:
         head=pd.DataFrame(labelled[:rows], columns=["file", "label"]),
         examples={split: len(found.parts[split]) for split in SPLITS},
         labels=pd.DataFrame(counts, index=list(found.label_names)).fillna(0).astype(int),
+    )
+
+
+def _preview_image_text(options: Mapping[str, Any], rows: int) -> Preview:
+    found = read_rows(options)
+    every = sorted((row for split in SPLITS for row in found.splits[split]), key=lambda row: row.id)
+    first = found.splits["train"][0]
+    return Preview(
+        task=IMAGE_TEXT,
+        columns=("prompt", "answer"),
+        roles={},
+        head=pd.DataFrame([(row.prompt, row.answer) for row in every[:rows]], columns=["prompt", "answer"]),
+        examples={split: len(found.splits[split]) for split in SPLITS},
+        labels=pd.DataFrame(),
+        lengths={split: [len(row.prompt) + len(row.answer) for row in found.splits[split]] for split in SPLITS},
+        notes=found.notes,
+        first={"prompt": first.prompt, "answer": first.answer},
     )
 
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from cdka.runs.spec import AUTO
 from cdka.tasks.info import TaskInfo
-from cdka.tasks.rows import InstructionRows, LabelledRows, MeasuredRows, PictureRows, PixelRows, TextRows
+from cdka.tasks.rows import (
+    InstructionRows,
+    LabelledRows,
+    MeasuredRows,
+    PictureRows,
+    PictureTextRows,
+    PixelRows,
+    TextRows,
+)
+from cdka.train.data.picture_text import picture_text_data
 from cdka.train.data.pictures import picture_data, pixel_data
 from cdka.train.data.task_data import TaskData
 from cdka.train.data.text import classification_data, instruction_data, regression_data, text_data
@@ -46,6 +55,8 @@ def load_task(task: TaskInfo, spec: RunSpec, *, uncut: bool = False) -> TaskData
     rows = import_module(task.module).read(task, spec)
     if isinstance(rows, PictureRows):
         return picture_data(rows, spec)
+    if isinstance(rows, PictureTextRows):
+        return picture_text_data(rows, spec)
     if isinstance(rows, PixelRows):
         return pixel_data(rows)
     open_length = uncut or spec.max_length == AUTO  # auto stays within the positions by itself

@@ -43,13 +43,38 @@ class Split:
 
 
 @dataclass(frozen=True)
+class PictureInputs:
+    """The pictures that go with the rows of a text split, opened when a batch's inputs are asked for.
+
+    ``read(rows)`` returns the model inputs of those rows, each (n, ...).
+    """
+
+    rows: np.ndarray
+    read: Callable[[np.ndarray], dict[str, torch.Tensor]]
+
+    def take(self, rows: torch.Tensor) -> PictureInputs:
+        """The pictures at ``rows``, in that order."""
+        return replace(self, rows=self.rows[rows.numpy()])
+
+    def join(self, others: Sequence[PictureInputs]) -> PictureInputs:
+        """These pictures, then those of the others, which are read in the same way."""
+        return replace(self, rows=np.concatenate([part.rows for part in (self, *others)]))
+
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """The model inputs, read now."""
+        return self.read(self.rows)
+
+
+@dataclass(frozen=True)
 class TextSplit:
     """Examples as token sequences, padded only as far as the batch at hand needs.
 
     ``source`` is what is read (a prompt, or the text to classify) and ``target`` what is to be written, with its end
     mark; a text to classify has ``classes`` (n,) in place of a target. ``kind`` is the kind of model it is laid out
     for: a causal model reads source and target as one sequence and is judged on the target; an encoder-decoder reads
-    the source and writes the target. ``references`` are the right answers as they are compared, one per example.
+    the source and writes the target. ``references`` are the right answers as they are compared, one per example;
+    ``pictures`` are those that the examples are about, one each.
     """
 
     kind: str
@@ -61,6 +86,7 @@ class TextSplit:
     segments: Ragged | None = None
     references: tuple[Any, ...] = ()
     decoder_start_id: int = 0
+    pictures: PictureInputs | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -74,7 +100,7 @@ class TextSplit:
         """The examples at ``rows``, in that order."""
         chosen = {
             name: None if getattr(self, name) is None else getattr(self, name).take(rows)
-            for name in ("source", "target", "segments")
+            for name in ("source", "target", "segments", "pictures")
         }
         classes = None if self.classes is None else self.classes[rows]
         references = tuple(self.references[row] for row in rows.tolist()) if self.references else ()
@@ -97,7 +123,7 @@ class TextSplit:
         """These examples, then those of the others, to be padded together."""
         joined = {
             name: None if getattr(self, name) is None else getattr(self, name).join([getattr(o, name) for o in others])
-            for name in ("source", "target", "segments")
+            for name in ("source", "target", "segments", "pictures")
         }
         parts = (self, *others)
         classes = None if self.classes is None else torch.cat([part.classes for part in parts])
@@ -110,7 +136,7 @@ class TextSplit:
         """The arguments of the model's forward, padded on the right to the longest example."""
         if self.kind == "causal-lm":
             whole = self.source.followed_by(self.target)
-            return {"input_ids": whole.padded(self.pad_id), "attention_mask": whole.mask()}
+            return {"input_ids": whole.padded(self.pad_id), "attention_mask": whole.mask(), **self._pictures}
         read = {"input_ids": self.source.padded(self.pad_id), "attention_mask": self.source.mask()}
         if self.kind == "seq2seq":
             written = self.target.padded(self.pad_id)
@@ -137,7 +163,12 @@ class TextSplit:
         return {
             "input_ids": self.source.padded(self.pad_id, left=left),
             "attention_mask": self.source.mask(left=left),
+            **self._pictures,
         }
+
+    @property
+    def _pictures(self) -> dict[str, torch.Tensor]:
+        return {} if self.pictures is None else self.pictures.inputs
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,112 @@
+"""Pictures with texts: a folder with a table that names each picture's caption, or a question and its answer.
+
+The layout of the Hub's ``imagefolder``: ``metadata.csv`` or ``metadata.jsonl`` with ``file_name`` and ``text``. Free of
+torch; needs Pillow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cdka.errors import CdkaError
+from cdka.tasks.answers import read_text
+from cdka.tasks.files import split as splitting
+from cdka.tasks.files.digest import check_unchanged
+from cdka.tasks.files.folder import is_debris
+from cdka.tasks.files.pictures import check_readable, is_picture
+from cdka.tasks.files.prepare import SPLIT_OPTIONS, data_path, split_settings
+from cdka.tasks.files.table import Table, format_of, read_file
+from cdka.tasks.files.values import texts_of
+from cdka.tasks.options import check_known, whole_number
+from cdka.tasks.pixels import open_picture
+from cdka.tasks.rows import SPLITS, Instruction, PictureTextRows
+from cdka.tasks.scores import judged_by
+
+if TYPE_CHECKING:
+    from cdka.runs.spec import RunSpec
+    from cdka.tasks.info import TaskInfo
+
+NAME = "local-image-text"
+OPTIONS = ("data", "sha256", *SPLIT_OPTIONS, "file_column", "prompt_column", "answer_column", "max_new_tokens")
+CAPTION_PROMPT = "Describe the picture."
+_USUAL = {
+    "file_column": ("file_name", "filename", "file", "image", "image_path", "path"),
+    "prompt_column": ("question", "prompt", "instruction", "query"),
+    "answer_column": ("answer", "text", "caption", "description", "response", "label"),
+}
+
+
+def find_table(folder: Path) -> Path | None:
+    """The table in ``folder`` that names pictures: ``metadata.*``, else the only one there; None without one."""
+    tables = [path for path in sorted(folder.iterdir()) if path.is_file() and not is_debris(path) and format_of(path)]
+    named = [path for path in tables if path.name.split(".")[0] == "metadata"]
+    found = named or tables
+    return found[0] if len(found) == 1 else None
+
+
+def read(info: TaskInfo, spec: RunSpec) -> PictureTextRows:
+    """The pictures and texts that ``spec.task_options`` name. Raises CdkaError with the line and the fix."""
+    check_known(spec.task_options, OPTIONS, info.name)
+    return read_rows(spec.task_options)
+
+
+def read_rows(options: Mapping[str, Any]) -> PictureTextRows:
+    """One instruction a row of the table, with the picture that it is about."""
+    folder = data_path(options, NAME)
+    check_unchanged(folder, options)
+    file = find_table(folder) if folder.is_dir() else None
+    if file is None:
+        raise CdkaError(
+            f"pictures with texts lie in a folder with one table (metadata.csv or metadata.jsonl) that names them: got "
+            f"{str(folder)!r}."
+        )
+    table = read_file(file)
+    roles = _roles(table, options)
+    text = {option: texts_of(column, table.columns[column], table.place) for option, column in roles.items()}
+    prompts = text.get("prompt_column") or [CAPTION_PROMPT] * len(table)
+    files, rows = [], []
+    for row, (name, prompt, answer) in enumerate(zip(text["file_column"], prompts, text["answer_column"], strict=True)):
+        path = folder / (name or "")
+        if name is None or answer is None or prompt is None:
+            raise CdkaError(f"{table.place(row)}: a value is missing. Every row names a picture and its text.")
+        if not is_picture(path) or not path.is_file():
+            raise CdkaError(f"{table.place(row)}: no picture {name!r} in {folder.name}. Correct the name.")
+        files.append(path)
+        rows.append(Instruction(prompt, answer, read_text(answer), row))
+    notes = check_readable(list(dict.fromkeys(files)))
+    parts, more = _parts(table, roles, files, options)
+    return PictureTextRows(
+        {split: [rows[i] for i in parts[split]] for split in SPLITS},
+        lambda row: open_picture(files[row.id]),
+        judged_by(read_text),
+        whole_number(options, "max_new_tokens", None),
+        notes=(*table.notes, *notes, *more),
+    )
+
+
+def _roles(table: Table, options: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for option, usual in _USUAL.items():
+        given = options.get(option)
+        if given is not None and str(given) not in table.columns:
+            raise CdkaError(f"{table.source} has no column {given!r}: it has {', '.join(table.names)}.")
+        column = str(given) if given is not None else next((name for name in usual if name in table.columns), None)
+        if column is not None:
+            found[option] = column
+        elif option != "prompt_column":
+            raise CdkaError(
+                f"the {option.removesuffix('_column')} column must be told: {table.source} has "
+                f"{', '.join(table.names)}. Usual names: {', '.join(usual)}."
+            )
+    return found
+
+
+def _parts(table: Table, roles: Mapping[str, str], files: list[Path], options: Mapping[str, Any]) -> tuple[Any, Any]:
+    column = str(options.get("split_column") or "split")
+    if column in table.columns and column not in roles.values():
+        return splitting.complete(splitting.by_name(table.columns[column], table.place), None, table.source, files)
+    settings = split_settings(options)
+    parts, notes = splitting.complete(splitting.at_random(files, None, **settings), None, table.source, files)
+    return parts, (f"{table.source} has no split column: split at random with seed {settings['seed']}.", *notes)

@@ -1,0 +1,108 @@
+"""A tiny model that sees and writes learns captions and answers, with both towers adapted by role."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+from PIL import Image
+from tiny_models import _IDS, _VIT, tokenizer
+from transformers import (
+    AutoModelForImageTextToText,
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+
+from cdka.models.catalogue import find_model
+from cdka.models.targets import select
+from cdka.runs.resolve import resolve_run, spec_for
+from cdka.tasks.files.preview import preview, task_for
+from cdka.train.loop import train
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llava")
+    torch.manual_seed(0)
+    words = tokenizer(True, False)
+    words.add_tokens(["<image>"], special_tokens=True)
+    words.image_token = "<image>"
+    ids = {**_IDS, "vocab_size": len(words)}
+    vision = CLIPVisionConfig(projection_dim=16, **_VIT)
+    text = LlamaConfig(
+        hidden_size=24,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        **ids,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        image_seq_length=4,
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    size = {"height": 16, "width": 16}
+    pictures = CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False)
+    LlavaProcessor(
+        image_processor=pictures,
+        tokenizer=words,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Grey squares with the question whether they are dark."""
+    folder = tmp_path / "asked"
+    folder.mkdir()
+    rows = []
+    for i in range(40):
+        level = 20 + i if i % 2 else 200 + i
+        Image.new("RGB", (16, 16), (level,) * 3).save(folder / f"{i}.png")
+        rows.append({"file_name": f"{i}.png", "question": "dark?", "answer": "yes" if i % 2 else "no"})
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def test_both_towers_are_counted_by_role(model):
+    shapes = find_model(model)
+    assert shapes.kind == "image-text"
+    for role in ("attention", "mlp", "all-linear"):
+        paths = [linear.path for linear in select(shapes, role)]
+        assert any("vision_tower" in path for path in paths), role
+        assert any("language_model" in path for path in paths), role
+
+
+def test_questions_about_pictures_are_learnt_saved_and_merged(model, asked, tmp_path):
+    task, options = task_for(str(asked), {})
+    assert task == "local-image-text"
+    assert preview(task, options).first == {"prompt": "dark?", "answer": preview(task, options).first["answer"]}
+    spec = spec_for(
+        model, task, task_options=options, components=(2, 2, 2), steps=60, batch_size=8, eval_every=60, lr=2e-2
+    )
+    events = [event for _, event in train([resolve_run(spec)], [tmp_path / "run"])]
+    metrics = events[-1].metrics
+    assert metrics["test/accuracy"] > 0.8
+    base = AutoModelForImageTextToText.from_pretrained(model)
+    adapted = PeftModel.from_pretrained(base, tmp_path / "run" / "adapter")
+    names = [name for name, _ in adapted.named_modules() if name.endswith("cdka_A")] or list(
+        adapted.peft_config["default"].target_modules
+    )
+    assert names
+    merged = adapted.merge_and_unload()
+    assert isinstance(merged, LlavaForConditionalGeneration)

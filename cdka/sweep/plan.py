@@ -261,7 +261,8 @@ def _seeds(seeds: int | Sequence[int]) -> Sequence[int]:
         values = range(seeds)
     elif isinstance(seeds, list | tuple):
         values = list(dict.fromkeys(seeds))
-    if not values or not all(type(v) is int and v >= 0 for v in values):
+    listed = values if isinstance(values, list) else ()  # a range holds whole numbers, and may hold a billion
+    if not values or not all(type(v) is int and v >= 0 for v in listed):
         raise CdkaError(f"seeds must be a positive number or a list of seeds: got {seeds!r}. Example: --seeds 3.")
     return values
 

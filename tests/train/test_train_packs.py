@@ -12,7 +12,7 @@ from cdka.models.catalogue import find_model
 from cdka.runs.events import Final, Packing, Step
 from cdka.runs.resolve import resolve_runs, spec_for
 from cdka.train import forward as forward_module
-from cdka.train import loop, pack_schedule
+from cdka.train import pack_schedule, prepare
 from cdka.train.data.load import load_task
 from cdka.train.loop import train
 from cdka.train.member import clip
@@ -29,7 +29,7 @@ def _small(monkeypatch):
         data = load_task(task, spec)
         return replace(data, validation=data.validation.take(torch.arange(6)), test=data.test.take(torch.arange(6)))
 
-    monkeypatch.setattr(loop, "load_task", few)
+    monkeypatch.setattr(prepare, "load_task", few)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -62,7 +62,7 @@ def find_model(name: str) -> ModelShapes:
     for shapes in known:
         if name in (shapes.name, shapes.hub_id):
             return shapes
-    names = [shapes.name for shapes in known]
+    names = [shapes.name for shapes in known if "@" not in shapes.name]  # other trainings of a model are no spellings
     path = Path(name).expanduser()
     if path.is_dir() or path.suffix.lower() == gguf.SUFFIX:
         return shapes_of_directory(path, name)

@@ -83,7 +83,7 @@ def test_the_tokens_and_the_mask_are_shown_on_demand_with_what_is_cut(room, sums
     [
         ("text,label\na,b\nc\n", "line 3: 1 field where the first line names 2"),
         ("text,label\na,x\nb,x\nc,x\n", "holds one label only"),
-        (None, "a data file must exist"),
+        (None, "data file must exist"),
     ],
 )
 def test_bad_data_are_told_in_place(room, tmp_path, content, words):

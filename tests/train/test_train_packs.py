@@ -61,7 +61,7 @@ def test_a_pack_of_language_models_equals_separate_runs(dtype, tolerance, tmp_pa
         (alone,), (final,), _ = losses_of([spec], tmp_path / f"alone{i}")
         assert len(alone) == 50
         assert packed[i] == pytest.approx(alone, rel=tolerance)
-        assert finals[i]["validation_loss"] == pytest.approx(final["validation_loss"], rel=max(tolerance, 1e-4))
+        assert finals[i]["eval/loss"] == pytest.approx(final["eval/loss"], rel=max(tolerance, 1e-4))
 
 
 def test_eight_different_runs_equal_separate_ones_in_every_way_of_sharing(tmp_path, monkeypatch):

@@ -40,7 +40,14 @@ def picture_text_data(task: PictureTextRows, spec: RunSpec) -> TaskData:
     longest = max(int(split.target.lengths.max()) for split in splits.values())
     limit = task.max_new_tokens or min(longest, MAX_NEW_TOKENS)
     generation = Generation(limit, (tokenizer.eos_id,), tokenizer.pad_id, tokenizer.decode, task.judge)
-    return TaskData(objective=NextToken(1, generation, task.scores), kind="image-text", notes=task.notes, **splits)
+    return TaskData(
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        objective=NextToken(1, generation, task.scores),
+        kind="image-text",
+        notes=task.notes,
+    )
 
 
 def _processor(model: str) -> Any:

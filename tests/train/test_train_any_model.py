@@ -111,10 +111,8 @@ def test_beside_accuracy_stands_what_shows_an_overlooked_label(tmp_path):
 
 def test_a_number_is_learnt_and_judged_in_its_own_unit(tmp_path):
     path = tmp_path / "d.csv"
-    path.write_text(
-        "text,score\n"
-        + "".join(f"{'a' * (1 + i % 8)} {'b' * (1 + i // 8)},{1000.5 + 100 * (i % 8)}\n" for i in range(160))
-    )
+    rows = (f"{'a' * (1 + i % 8)} {'b' * (1 + i // 8)},{1000.5 + 100 * (i % 8)}\n" for i in range(160))
+    path.write_text("text,score\n" + "".join(rows))
     events = run(bert(tmp_path / "model"), path, tmp_path / "run", steps=60, batch_size=16, lr=1e-2, eval_every=60)
     metrics = events[-1].metrics
     assert metrics.get("test/accuracy") is None

@@ -32,10 +32,14 @@ class Generation:
 class Objective(Protocol):
     """The objective of a task on the logits."""
 
-    generation: Generation | None
-    """None: ``answers`` reads the logits. Else the answers are read in text that the model generates."""
+    @property
+    def generation(self) -> Generation | None:
+        """None: ``answers`` reads the logits. Else the answers are read in text that the model generates."""
 
-    scores: Scores | None
+    @property
+    def scores(self) -> Scores | None:
+        """Further metrics, from the answers."""
+
     has_accuracy: ClassVar[bool]
     """False where answers are never just right or wrong: a regression."""
 

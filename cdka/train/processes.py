@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from cdka.runs.resolve import ResolvedRun
 from cdka.runs.spec import RunSpec
 
 Train = Callable[..., Iterator[tuple[int, Event]]]
+END_SEEN_S = 5.0
 ALL_GPUS = "CDKA_GPUS"
 """The GPUs of the machine, where the engine has shown this process only one of them."""
 
@@ -103,8 +105,8 @@ def lead(
         with process_group(environments[0]):
             yield from train([run], [directory], control, shared)
     except RuntimeError as error:
-        ended = [number for number, process in enumerate(others, start=1) if process.poll() not in (None, 0)]
-        if not ended or isinstance(error, torch.cuda.OutOfMemoryError):
+        ended = [] if isinstance(error, torch.cuda.OutOfMemoryError) else _ended(others)
+        if not ended:
             raise
         raise CdkaError(
             f"process {ended[0] + 1} of {len(found)} ended with code {others[ended[0] - 1].poll()}; the log tells "
@@ -113,3 +115,16 @@ def lead(
     finally:
         for process in others:
             process.close()
+
+
+def _ended(others: Sequence[ChildProcess]) -> list[int]:
+    """The numbers, from 1, of the processes that ended by an error.
+
+    A dying process closes its connections before its end can be seen: it gets ``END_SEEN_S`` for that.
+    """
+    deadline = time.monotonic() + END_SEEN_S
+    while True:
+        ended = [number for number, process in enumerate(others, start=1) if process.poll() not in (None, 0)]
+        if ended or time.monotonic() > deadline:
+            return ended
+        time.sleep(0.05)

@@ -54,14 +54,25 @@ def shape_of(values: Values) -> Spectrum:
 
 
 @st.cache_data(max_entries=512, show_spinner=False)
-def sweep(spectrum: Spectrum, seed: int, c: Components, name: str, step: str = "gradient") -> dict[str, np.ndarray]:
-    """Alignment for every value of one of r1, r2, r: predicted, measured (mean and sd over inits), best possible."""
+def sweep(
+    spectrum: Spectrum, seed: int, c: Components, name: str, step: str = "gradient", with_best: bool = True
+) -> dict[str, np.ndarray]:
+    """Alignment for every value of one of r1, r2, r: predicted, measured (mean and sd over inits), best possible.
+
+    Without ``with_best`` the last, the slowest, is zero: for figures that do not show it.
+    """
     rows = []
     for value in RANGE:
         d = Components(**{**{"r1": c.r1, "r2": c.r2, "r": c.r}, name: value})
         measured = measure(spectrum, seed, d, step)
         rows.append(
-            (value, predicted_alignment(d, SIDE), measured.mean(), measured.std(ddof=1), best(spectrum, seed, d))
+            (
+                value,
+                predicted_alignment(d, SIDE),
+                measured.mean(),
+                measured.std(ddof=1),
+                best(spectrum, seed, d) if with_best else 0.0,
+            )
         )
     columns = np.array(rows, dtype=np.float32).T
     return dict(zip(("value", "predicted", "measured", "sd", "best"), columns, strict=True))
@@ -136,7 +147,7 @@ def curves(spectrum: Spectrum, seed: int, c: Components, *, best: bool, step: st
     names = ("r1", "r2", "r")
     figure = make_subplots(1, 3, shared_yaxes=True, horizontal_spacing=0.04)
     for column, name in enumerate(names, start=1):
-        found = sweep(spectrum, seed, c, name, step)
+        found = sweep(spectrum, seed, c, name, step, with_best=best)
         colour = theme.COMPONENT_COLOURS[name]
         figure.add_scatter(
             x=found["value"],

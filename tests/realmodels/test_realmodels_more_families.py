@@ -102,7 +102,7 @@ def task_of(family, request):
 def test_a_family_is_counted_trained_saved_loaded_merged_and_exported(family, request, tmp_path):
     model = save(family, tmp_path / "model")
     task, data = task_of(family, request)
-    settings = {"steps": 2, "batch_size": 4, "eval_every": 2, "components": (2, 2, 1), "max_length": 64}
+    settings = {"steps": 2, "batch_size": 4, "eval_every": 2, "components": (2, 2, 1), "max_length": 240}
     run = resolve_run(RunSpec(model=model, task=task, task_options={"data": data}, **settings))
     events = [event for _, event in train([run], [tmp_path / "run"])]
     assert events[-1].kind == "final", events[-1]

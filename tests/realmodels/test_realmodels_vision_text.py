@@ -93,7 +93,15 @@ def test_questions_about_pictures_are_learnt_saved_and_merged(model, asked, tmp_
     assert task == "local-image-text"
     assert preview(task, options).first == {"prompt": "dark?", "answer": preview(task, options).first["answer"]}
     spec = spec_for(
-        model, task, task_options=options, components=(2, 2, 2), steps=60, batch_size=8, eval_every=60, lr=2e-2
+        model,
+        task,
+        task_options=options,
+        components=(2, 2, 2),
+        steps=40,
+        batch_size=8,
+        eval_every=40,
+        lr=5e-3,
+        alpha=16.0,
     )
     events = [event for _, event in train([resolve_run(spec)], [tmp_path / "run"])]
     metrics = events[-1].metrics

@@ -196,6 +196,11 @@ class RunSpec:
         return None if self.rank is None else scaling(self.alpha, 1, self.rank, self.scaling_rule)
 
     @property
+    def can_share_batches(self) -> bool:
+        """True where the run may train in a pack: PEFT's other adapters do not tell the parts of a batch apart."""
+        return self.method == "cdka" and self.init_weights != "gradient" and self.num_processes == 1
+
+    @property
     def label(self) -> str:
         """The configuration in short: ``cdka 2,8,4``, ``lora 8`` or ``full``."""
         if self.components is not None:

@@ -9,6 +9,7 @@ import json
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,10 @@ class Store:
 
         if packs is not None and len(packs) != len(specs):
             raise CdkaError(f"packs must name one pack per run: got {len(packs)} for {len(specs)} runs.")
+        for number, size in Counter(packs or ()).items():
+            _check_pack(
+                [spec for spec, own in zip(specs, packs or (), strict=True) if own == number and size > 1], number
+            )
         now, position = time.time(), self._last_position(sql)
         pack_names = {number: new_id("p") for number in set(packs or ()) - {None}}
         run_ids = [new_id("r") for _ in specs]
@@ -333,3 +338,12 @@ class Store:
     def close(self) -> None:
         """Close the database."""
         self.database.close()
+
+
+def _check_pack(specs: Sequence[RunSpec], number: int | None) -> None:
+    """Raises CdkaError where a run cannot share the batches of its pack."""
+    alone = next((spec for spec in specs if number is not None and not spec.can_share_batches), None)
+    if alone is not None:
+        raise CdkaError(
+            f"only cdka runs with an ordinary start share a pack: got {alone.label} in pack {number}. Give it None."
+        )

@@ -27,7 +27,7 @@ def pack(
     """
     groups: dict[str, list[int]] = {}
     for i, spec in enumerate(specs):
-        if spec.method == "cdka" and spec.init_weights != "gradient" and spec.num_processes == 1:
+        if spec.can_share_batches:
             groups.setdefault(_key(spec), []).append(i)
     numbers: list[int | None] = [None] * len(specs)
     notes: list[str] = []

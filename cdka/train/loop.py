@@ -90,6 +90,9 @@ def _check_shared(specs: Sequence[RunSpec]) -> None:
         values = [getattr(spec, name) for spec in specs]
         if any(value != values[0] for value in values):
             raise CdkaError(f"runs of one pack must agree in {name}: got {values}. Run them separately.")
+    alone = [spec.label for spec in specs if not spec.can_share_batches]
+    if len(specs) > 1 and alone:
+        raise CdkaError(f"only cdka runs with an ordinary start share a pack: got {alone[0]}. Run them separately.")
 
 
 def _finish_those_that_stop(pack: Pack) -> Events:

@@ -173,3 +173,16 @@ def test_one_event_of_a_pack_that_is_refused_does_not_hold_up_the_others(store):
     conclude(store.database, [(gone, 1)], "lost", "gone")
     assert record_events(store.database, [Batch(gone, 1, 0, [STEP]), Batch(there, 1, 0, [STEP])]) == {gone}
     assert len(store.events(there)) == 1
+
+
+@pytest.mark.parametrize(
+    "other", [{"method": "lora", "components": None, "rank": 2}, {"init_weights": "gradient"}], ids=["lora", "gradient"]
+)
+def test_a_pack_takes_no_run_that_cannot_share_its_batches(store, other):
+    """Adapters of PEFT's own would all train on every part of the batch, and end with one and the same result."""
+    alone = SPEC.with_(**other)
+    with pytest.raises(CdkaError, match="only cdka runs with an ordinary start share a pack: got"):
+        store.submit([SPEC, alone], packs=[1, 1])
+    assert store.runs() == []
+    store.submit([SPEC, alone], packs=[1, 2])
+    assert len(store.runs()) == 2

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cdka.errors import CdkaError
+from cdka.tasks.files.digest import check_unchanged
 from cdka.tasks.files.prepare import prepare
 from cdka.tasks.files.preview import preview, task_for
 from cdka.tasks.prompts import INSTRUCTION, INSTRUCTION_WITH_INPUT
@@ -230,3 +231,15 @@ def test_a_file_edited_inside_a_folder_is_seen(tmp_path):
     with pytest.raises(CdkaError, match="has changed since this run was planned"):
         prepare(task, options)
     assert task_for(str(tmp_path), {})[1]["sha256"] != options["sha256"]
+
+
+def test_a_run_that_0_1_0_planned_on_a_folder_still_trains(tmp_path):
+    """0.1.0 took the names and sizes in a folder for its digest; the value is the one that it computed."""
+    (tmp_path / "d" / "sub").mkdir(parents=True)
+    (tmp_path / "d" / "train.csv").write_text("text,label\na,x\n")
+    (tmp_path / "d" / "sub" / "note.txt").write_text("hello")
+    planned = "89484f7be8278eb864933b92450a67b52d505a0fa8adf665edcfb465afb9c50b"
+    check_unchanged(tmp_path / "d", {"sha256": planned})
+    (tmp_path / "d" / "train.csv").write_text("text,label\na,longer\n")
+    with pytest.raises(CdkaError, match="has changed since this run was planned"):
+        check_unchanged(tmp_path / "d", {"sha256": planned})

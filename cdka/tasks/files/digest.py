@@ -46,6 +46,16 @@ def digest(path: Path) -> str:
     return sha.hexdigest()
 
 
+def _folder_digest_of_0_1_0(path: Path) -> str | None:
+    """The SHA-256 of the names and sizes in a folder, which runs that 0.1.0 planned carry; None for a file."""
+    if not path.is_dir():
+        return None
+    sha = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        sha.update(f"{file.relative_to(path)}:{file.stat().st_size}\n".encode())
+    return sha.hexdigest()
+
+
 def _of_file(name: str, size: int, changed_ns: int) -> str:
     if time.time_ns() - changed_ns < _SETTLED_NS:
         return _sha256(name)
@@ -65,7 +75,8 @@ def _kept_sha256(name: str, size: int, changed_ns: int) -> str:
 
 def check_unchanged(path: Path, options: Mapping[str, Any]) -> None:
     """Raises CdkaError where the data are not those that the run was planned with."""
-    if options.get("sha256") and path.exists() and digest(path) != options["sha256"]:
+    planned = options.get("sha256")
+    if planned and path.exists() and planned not in (digest(path), _folder_digest_of_0_1_0(path)):
         raise CdkaError(
             f"{path.name} has changed since this run was planned, so its results would not compare. Put the old data "
             "back, or start a new run."

@@ -55,7 +55,7 @@ def test_the_command_lines_of_the_readme_are_understood(monkeypatch):
         (["sovle"], "unknown command 'sovle'. Did you mean 'solve'?"),
         (["run"], "the following arguments are required: --model"),
         (["models", "--jsno"], "unrecognized arguments: --jsno"),
-        (["models", "digit-vit"], "unknown model 'digit-vit'. Did you mean 'digits-vit' or"),
+        (["models", "digit-vit"], "unknown model 'digit-vit'. Did you mean 'digits-vit'?"),
         (["models", "--family", "zebra"], "unknown family 'zebra'"),
         (["solve", "digits-vit", "--budget", "0"], "a budget must be positive and finite: got 0."),
         (["solve", "digits-vit", "--budget", "-1e6"], "a budget must be positive and finite: got -1e+06."),

@@ -50,6 +50,8 @@ def compare(parts) -> None:
     exact = now["machine"] == STORED["machine"]
     for part in parts:
         name = part.__name__
+        if name == "studies":  # reports that ship since are no numbers of 0.1.0
+            now[name] = {key: value for key, value in now[name].items() if key in STORED[name]}
         found = differences(with_bounds(name, STORED[name]), now[name], exact)
         if not exact and name == "options":  # a digest of floats shows a single last digit
             found = [line for line in found if not line.partition(":")[0].endswith("/alignment")]

@@ -198,7 +198,7 @@ class RunSpec:
     @property
     def can_share_batches(self) -> bool:
         """True where the run may train in a pack: PEFT's other adapters do not tell the parts of a batch apart."""
-        return self.method == "cdka" and self.init_weights != "gradient" and self.num_processes == 1
+        return self.method == "cdka" and self.num_processes == 1
 
     @property
     def label(self) -> str:

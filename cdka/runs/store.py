@@ -345,5 +345,5 @@ def _check_pack(specs: Sequence[RunSpec], number: int | None) -> None:
     alone = next((spec for spec in specs if number is not None and not spec.can_share_batches), None)
     if alone is not None:
         raise CdkaError(
-            f"only cdka runs with an ordinary start share a pack: got {alone.label} in pack {number}. Give it None."
+            f"only cdka runs of one process share a pack: got {alone.label} in pack {number}. Give it None."
         )

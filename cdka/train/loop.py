@@ -47,9 +47,9 @@ def train(
     through.
     """
     specs = [run.spec for run in runs]
-    _check_shared(specs)
     if specs[0].num_processes > distributed.size():
         return lead(train, runs, directories, control, shared)
+    _check_shared(specs)
     return tracked(_train(runs, directories, control or (lambda index: None), shared), specs, directories)
 
 
@@ -90,9 +90,9 @@ def _check_shared(specs: Sequence[RunSpec]) -> None:
         values = [getattr(spec, name) for spec in specs]
         if any(value != values[0] for value in values):
             raise CdkaError(f"runs of one pack must agree in {name}: got {values}. Run them separately.")
-    alone = [spec.label for spec in specs if not spec.can_share_batches]
+    alone = [spec.label for spec in specs if spec.method != "cdka"]
     if len(specs) > 1 and alone:
-        raise CdkaError(f"only cdka runs with an ordinary start share a pack: got {alone[0]}. Run them separately.")
+        raise CdkaError(f"only cdka runs share a pack: got {alone[0]}. Run them separately.")
 
 
 def _finish_those_that_stop(pack: Pack) -> Events:

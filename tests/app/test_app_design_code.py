@@ -91,4 +91,4 @@ def test_every_model_with_a_fitting_task_gets_a_run_and_every_snippet_compiles()
     for shapes in list_models():
         compile(snippets.python(shapes, "all-linear", Components(1, 1, 1), 64), shapes.name, "exec")
         lines = snippets.command_lines(shapes, "all-linear", "lora:8", Components(1, 1, 1)).splitlines()
-        assert len(lines) == (1 if shapes.kind == "image-text" else 2), shapes.name
+        assert len(lines) == 2, shapes.name

@@ -176,12 +176,12 @@ def test_one_event_of_a_pack_that_is_refused_does_not_hold_up_the_others(store):
 
 
 @pytest.mark.parametrize(
-    "other", [{"method": "lora", "components": None, "rank": 2}, {"init_weights": "gradient"}], ids=["lora", "gradient"]
+    "other", [{"method": "lora", "components": None, "rank": 2}, {"num_processes": 2, "batch_size": 8}], ids=["lora", "processes"]
 )
 def test_a_pack_takes_no_run_that_cannot_share_its_batches(store, other):
     """Adapters of PEFT's own would all train on every part of the batch, and end with one and the same result."""
     alone = SPEC.with_(**other)
-    with pytest.raises(CdkaError, match="only cdka runs with an ordinary start share a pack: got"):
+    with pytest.raises(CdkaError, match="only cdka runs of one process share a pack: got"):
         store.submit([SPEC, alone], packs=[1, 1])
     assert store.runs() == []
     store.submit([SPEC, alone], packs=[1, 2])

@@ -176,7 +176,9 @@ def test_one_event_of_a_pack_that_is_refused_does_not_hold_up_the_others(store):
 
 
 @pytest.mark.parametrize(
-    "other", [{"method": "lora", "components": None, "rank": 2}, {"num_processes": 2, "batch_size": 8}], ids=["lora", "processes"]
+    "other",
+    [{"method": "lora", "components": None, "rank": 2}, {"num_processes": 2, "batch_size": 8}],
+    ids=["lora", "processes"],
 )
 def test_a_pack_takes_no_run_that_cannot_share_its_batches(store, other):
     """Adapters of PEFT's own would all train on every part of the batch, and end with one and the same result."""

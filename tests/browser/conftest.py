@@ -28,11 +28,6 @@ FLAGS = [
     "--disable-sync",
 ]
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
-SAME_THEME = """() => {
-    const dark = (element) => getComputedStyle(element).colorScheme.includes("dark");
-    return dark(document.documentElement) === dark(document.querySelector(".stApp"));
-}"""
-"""True once the server has learnt the browser's theme and sent the style sheet of it."""
 PATIENCE_MS = 60_000
 
 
@@ -162,12 +157,10 @@ def visit(chromium, studio: Studio) -> Iterator[Callable[..., object]]:
 
 
 def settle(page) -> None:
-    """Wait until the script has run, nothing is pending, and what opens over the page has the page's theme."""
+    """Wait until the script has run and nothing is pending."""
     for _ in range(2):
         page.wait_for_timeout(250)
         page.wait_for_selector(SETTLED, timeout=PATIENCE_MS)
-    page.wait_for_function(SAME_THEME, timeout=PATIENCE_MS)
-    page.wait_for_selector(SETTLED, timeout=PATIENCE_MS)
 
 
 @pytest.fixture

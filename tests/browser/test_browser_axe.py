@@ -20,6 +20,11 @@ pytestmark = pytest.mark.browser
 
 SERIOUS = ("serious", "critical")
 ROOMS = ("design", "align", "finetune", "sweeps", "compare", "learn?chapter=glossary", "learn?chapter=class")
+SAME_THEME = """() => {
+    const dark = (element) => getComputedStyle(element).colorScheme.includes("dark");
+    return dark(document.documentElement) === dark(document.querySelector(".stApp"));
+}"""
+"""True once the server has learnt the browser's theme and sent the style sheet of it."""
 LEFT_TO_STREAMLIT: dict[str, str] = {}
 """Rules that are not held against us, with the reason: what Streamlit renders and gives no way to change."""
 
@@ -102,6 +107,7 @@ def test_a_revealed_answer(visit, settled, serious):
 def test_what_opens_over_the_page(visit, serious, dark):
     """The source and the code of a page, in a popover that hangs outside the app and its style."""
     page = visit("learn?chapter=4&page=5", dark=dark)
+    page.wait_for_function(SAME_THEME)
     page.get_by_role("button", name="Source and code").click()
     page.locator("[data-testid=stPopoverBody]").get_by_text("means our own derivation").wait_for()
     page.wait_for_timeout(500)

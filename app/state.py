@@ -134,7 +134,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_ALIGN, "align_model", str, "digits-vit", "whose layers are looked at", _model),
     Property(_ALIGN, "align_task", str, "digits-flip", "whose gradient is measured", find_task),
     *(
-        Property(_ALIGN, f"align_{name}", int, value, f"{name} of the option looked at", between(name, 1, MAX_VALUE))
+        Property(_ALIGN, f"align_{name}", int, value, f"{name} of the selected option", between(name, 1, MAX_VALUE))
         for name, value in (("r1", 2), ("r2", 8), ("r", 1))
     ),
     Property(
@@ -206,7 +206,7 @@ def read_all(room: str, params: Mapping[str, list[str]]) -> tuple[dict[str, Any]
             try:
                 values[name] = prop.read(params[name])
             except CdkaError as refusal:
-                notices.append(f"The address asked for something else: {refusal} Showing the default.")
+                notices.append(f"Part of this link could not be used: {refusal} Showing the default.")
     return values, notices
 
 

@@ -19,7 +19,8 @@ SCALING_RULES = ("sqrt_r_r2", "sqrt_r", "r", "none")
 
 INIT_WEIGHTS = ("kaiming", "random", "gradient")
 """``kaiming``: A Kaiming-uniform, B zero, so that delta W starts at zero (paper). ``random``: B is drawn as well,
-for tests. ``gradient``: A along the leading directions of the loss's gradient, B zero (ours)."""
+for tests. ``gradient``: A along the leading directions of the loss's gradient, B zero (the published code
+has such a start, too)."""
 
 
 INDIVISIBLE = ("error", "skip", "nearest")

@@ -15,7 +15,7 @@ from cdka.components import Components
 KINDS = {"predicted": "Predicted", "measured": "Measured", "best": "Best possible"}
 TITLES = {
     "predicted": "What does theory predict? sqrt(r r2 / (r1 in))",
-    "measured": "What does a real gradient say?",
+    "measured": "Measured on a real gradient",
     "best": "How much could any A capture? Upper bound from the SVD",
 }
 HEIGHT = 300

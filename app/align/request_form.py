@@ -61,7 +61,7 @@ def request() -> AlignRequest:
 
 
 def components(request: AlignRequest) -> Components:
-    """The option looked at: one value of each axis of the grid. A click on the map sets r1 and r2."""
+    """The selected option: one value of each axis of the grid. A click on the map sets r1 and r2."""
     chosen = {}
     for name in ("r1", "r2", "r"):
         key, values = f"align_{name}", list(getattr(request, f"{name}_values"))

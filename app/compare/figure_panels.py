@@ -125,7 +125,7 @@ def cost_panel(comparison: Comparison, shown: list[str]) -> None:
         pure(scatter_figure, comparison, shown, cost),
         "cost",
         f"{comparison.measure.header} against {COSTS[cost]} with the Pareto front",
-        caption="Ringed: on the front, better than everything as cheap. Pale: off it. Plain: these seeds do "
+        caption="Ringed: on the front, better than everything no more expensive. Pale: off it. Plain: these seeds do "
         f"not resolve it. Hollow: one seed. Bars: 95 % intervals. {'' if cost == 'num_params' else SHARED}",
         source=provenance(comparison, shown),
     )

@@ -99,7 +99,7 @@ def load(names: list[str]) -> Chosen:
     for name in names:
         if name.startswith(BUNDLE):
             if len(names) > 1:
-                st.info("A bundle is compared by itself. Take it away above to see the others.", icon=None)
+                st.info("A bundle is shown on its own. Remove it above to see your other sweeps.", icon=None)
             source = _bundle(str(home_dir()), name.removeprefix(BUNDLE))
             return Chosen(_Remembered(source, (name,)), ("bundle", name), source.choose_lr, False, ())
     store = data.store()

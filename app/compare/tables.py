@@ -128,7 +128,8 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
     )
     widgets.caption(
         f"Of the arms within {formatting.percent(TOLERANCE)} of the budget, each method shows the one that was best by "
-        f"{column.replace('_', ' ')}; the metric above played no part. cdka 1,1,r counts as LoRA, which it equals."
+        f"{column.replace('_', ' ')}; the metric chosen above is not used. cdka 1,1,r is counted as LoRA, to which "
+        "it is equivalent."
     )
 
 
@@ -137,7 +138,7 @@ def differences(comparison: Comparison, shown: list[str]) -> None:
     rows = {comparison.labels[arm]: dict(comparison.settings[arm]) for arm in shown}
     found = diff(rows)
     if len(rows) < 2 or found.empty:
-        widgets.html_block('<div class="cdka-quiet">The shown arms differ in nothing but the seed.</div>')
+        widgets.html_block('<div class="cdka-quiet">These arms differ only in their seeds.</div>')
         return
     table = found.T.reset_index(names="arm") if len(rows) > 6 else found.reset_index()
     st.dataframe(table, hide_index=True, width="stretch", key="compare-diff", alt="Settings in which the arms differ")

@@ -76,7 +76,7 @@ def modules(shapes: ModelShapes) -> str | tuple[str, ...]:
     experts = dict(shapes.details).get("expert_params", 0)
     if experts:
         notes.append(
-            f"Its fused experts, {widgets.count_html(experts)} weights, are no linear layers: no adapter reaches them."
+            f"Its fused experts ({widgets.count_html(experts)} weights) are not linear layers and get no adapter."
         )
     notes += [html.escape(sentence) for sentence in limiting_modules(layers)[:1]]
     widgets.html_block("".join(f'<div class="cdka-quiet">{note}</div>' for note in notes))

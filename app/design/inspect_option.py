@@ -1,4 +1,4 @@
-"""The option looked at: steppers that say why a value does not fit, numbers, picture, why this one, the code."""
+"""The selected option: steppers with the reason where a value does not fit, numbers, picture, why, code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cdka.machine import Device
 from cdka.solver import Option, Solution, evaluate, obstacles, why_this
 
 TIMES = {
-    "r1": "rows of each A_i; halves B_i, costs alignment, buys rank",
+    "r1": "rows of each A_i; divides the rows of B_i, costs alignment, buys rank",
     "r2": "columns of each B_i; shortens A_i, buys alignment",
     "r": "components summed; costs parameters in proportion, with diminishing returns",
 }
@@ -144,7 +144,7 @@ def actions(option: Option, solution: Solution) -> None:
 
 
 def picture(option: Option, solution: Solution) -> None:
-    """The shapes of the largest kind of layer, drawn to scale, LoRA of equal cost beside."""
+    """The shapes of the largest kind of layer, drawn to scale, beside the largest LoRA that costs no more."""
     layer = max(solution.linears, key=lambda s: (s.num_weights, s.count))
     cost = option.components.num_params(layer.out_features, layer.in_features)
     rank = cost // (layer.out_features + layer.in_features)

@@ -53,14 +53,14 @@ def modules(solution: Solution, option: Option | None, target_modules: snippets.
             [_FROM_NOTHING, inspect_option.FROM_OPTION],
             required=True,
             key="pattern-start",
-            help="From nothing: the best mixture. From the option looked at: what it leaves buys more components.",
+            help="From nothing: the best mixture. From the selected option: what it leaves buys more components.",
         )
         if start == _FROM_NOTHING:
             found = data.pattern(solution.shapes, solution.budget, target_modules, measure, solution.given_limits)
         elif able:
             found = spend_residual(solution, option, measure)
         else:
-            return widgets.remark("The option looked at leaves nothing of the budget. Choose a cheaper one.")
+            return widgets.remark("The selected option uses the whole budget. Choose a cheaper one.")
         _show(found, solution, target_modules)
 
 

@@ -28,9 +28,9 @@ def buttons(run: Run) -> None:
         _button("New run from this one", "again", run, order_again, help="Put its settings into the form.")
         if run.status.is_finished():
             if st.session_state.get(_sure(run)):
-                _button("Remove for good", "remove", run, _remove, help="Its record, curves, log and adapter go.")
+                _button("Remove for good", "remove", run, _remove, help="Deletes its record, curves, log and adapter.")
             else:
-                _button("Remove", "ask", run, _ask, help="Forget this run; asks once more.")
+                _button("Remove", "ask", run, _ask, help="Remove this run (you will be asked to confirm).")
 
 
 def for_all(unfinished: Sequence[Run]) -> None:
@@ -42,7 +42,7 @@ def for_all(unfinished: Sequence[Run]) -> None:
         return
     with pop, st.container(horizontal=True):
         for label, key, some, keep in (
-            (f"Stop {len(at_work)} at work and keep", "all-keep", at_work, True),
+            (f"Stop {len(at_work)} running, keep results", "all-keep", at_work, True),
             (f"Cancel {len(waiting)} waiting", "all-waiting", waiting, False),
             (f"Cancel all {len(unfinished)}", "all-cancel", [*waiting, *at_work], False),
         ):

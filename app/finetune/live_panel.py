@@ -53,7 +53,7 @@ def picker(store: Store, asked: str) -> str:
         st.session_state[SHOW] = asked
     if st.session_state.get(SHOW, "now") not in options:
         st.session_state[SHOW] = "now"
-    names = {"now": "At work, else the newest", "all": "All runs"}
+    names = {"now": "Running, or the latest if none", "all": "All runs"}
     return st.selectbox(
         "Shown",
         options,
@@ -113,7 +113,7 @@ def _summary(store: Store, runs: Sequence[Run]) -> None:
     if (left := time_left_s(runs)) is not None:
         told.append(f"about {formatting.duration(left)} to go")
     elif unfinished and not store.runs(status=LIVE):
-        told.append("the engine gets ready; runs that follow start at once")
+        told.append("starting up; later runs start at once")
     with st.container(horizontal=True, vertical_alignment="center", key="tune-summary", height=38, border=False):
         widgets.html_block(f'<div class="cdka-quiet">{" · ".join(told)}</div>')
         if len(unfinished) > 1:

@@ -31,7 +31,7 @@ REGIMES = {
 """Settings under which the embedded model answers different questions; see REGIME_HELP."""
 REGIME_HELP = (
     "Recipe: a tuned rate and enough steps; on digits good configurations end close together. Early steps: few steps "
-    "at a modest rate, where alignment (r2 over r1) should decide. High rate: who tolerates it?"
+    "at a modest rate, where alignment (r2 over r1) should decide. High rate: which configurations stay stable?"
 )
 BASELINES = {"lora": "LoRA, equal cost", "lokr": "LoKr, equal cost", "full": "full fine-tuning"}
 
@@ -97,7 +97,8 @@ def ask() -> RunRequest | None:
             key="tune-max_length",
             step=64,
             persist_state="session",
-            help="0: what 99 of 100 training examples fit in. Longer ones are left out or cut, and it is told.",
+            help="0: what 99 of 100 training examples fit in. Longer ones are left out or truncated; the run reports "
+            "how many.",
         )
     sizes = sorted({4, 8, 16, 32, 64, 128, 256, st.session_state.get("tune-batch_size", 64)})
     batch = st.select_slider("Batch size", sizes, key="tune-batch_size", persist_state="session")

@@ -93,7 +93,7 @@ def _log(store: Store, run: Run) -> None:
     st.code(text or "Nothing was printed.", language=None, height=260)
     size = run.log_path.stat().st_size if run.log_path.exists() else 0
     if size > len(text.encode()):
-        st.caption(f"The end of {formatting.size(size)}. The whole: {run.log_path}")
+        st.caption(f"Last lines of {formatting.size(size)}. Full log: {run.log_path}")
 
 
 def _history(store: Store, run: Run) -> dict[str, list[str]]:
@@ -101,6 +101,6 @@ def _history(store: Store, run: Run) -> dict[str, list[str]]:
     return {
         "attempt": [str(one["attempt"]) for one in attempts],
         "began": [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["started_at"])) for one in attempts],
-        "ended": [one["status"] or "at work" for one in attempts],
+        "ended": [one["status"] or "running" for one in attempts],
         "why": [one["error"] or "" for one in attempts],
     }

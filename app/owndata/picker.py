@@ -103,7 +103,7 @@ def _columns(task: str, path: str) -> dict[str, Any]:
         given["split_column"] = chosen
     if task == "local-instruct":
         given["compare"] = st.segmented_control(
-            "Answers are right when equal as",
+            "Compare answers as",
             list(COMPARISONS),
             default=COMPARISONS[0],
             required=True,
@@ -115,7 +115,7 @@ def _columns(task: str, path: str) -> dict[str, Any]:
             default=next(iter(_TEMPLATES)),
             required=True,
             key=f"data-template-{key}",
-            help="what stands around the instruction",
+            help="prompt template around the instruction",
         )
         given["template"] = _TEMPLATES[around]
     if st.checkbox("Leave out rows that lack a value", key=f"data-drop-{key}"):

@@ -57,7 +57,7 @@ def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any]:
         key=f"sweep-baselines-{way.lower().replace(' ', '-')}",
         persist_state="session",
         wrap=True,
-        help="LoRA is scaled like rsLoRA, alpha / sqrt(rank), unless it says alpha / r.",
+        help="LoRA is scaled like rsLoRA, alpha / sqrt(rank), unless marked alpha / r.",
     )
     if way == GRID and baselines:
         budget = st.text_input(

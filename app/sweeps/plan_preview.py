@@ -49,7 +49,7 @@ def show(arguments: plan_document.Arguments | None) -> Plan | None:
     line, text = plan_document.command(arguments), plan_document.toml(arguments)
     command.code(line, language="bash", wrap_lines=True)
     if plan_document.FILE in line:
-        command.caption("A list of arms goes by its plan file: save it first.")
+        command.caption("To run a list of arms from the command line, save it as a plan file first.")
     file.code(text, language="toml", wrap_lines=True, height=210)
     file.download_button(f"Save {plan_document.FILE}", text, plan_document.FILE, "application/toml", on_click="ignore")
     return planned

@@ -45,7 +45,7 @@ def progress(runs: Sequence[Run]) -> Progress:
 def progress_html(found: Progress) -> str:
     """``12 of 30 runs done · 4 at work · 0:40 left`` over a bar."""
     told = [f"{found.kept} of {formatting.plural(found.total, 'run')} done"]
-    for number, word in ((found.failed, "failed"), (found.cancelled, "cancelled"), (found.at_work, "at work")):
+    for number, word in ((found.failed, "failed"), (found.cancelled, "cancelled"), (found.at_work, "running")):
         if number:
             told.append(f"{number} {word}")
     if found.remaining_s is not None:

@@ -27,7 +27,7 @@ with left, widgets.errors_shown():
     if record is not None:
         paths = record.spectra_frame()["path"].tolist()
         path = st.selectbox("Map of", [request_form.LAYERS, *paths], key="align-layer")
-    if st.button("Open in Design", width="stretch", key="align-design", help="The option looked at, with its costs"):
+    if st.button("Open in Design", width="stretch", key="align-design", help="The selected option, with its costs"):
         state.go("design", model=request.model, r1=chosen.r1, r2=chosen.r2, r=chosen.r)
     if st.button("Compare this option", width="stretch", key="align-add", help="Carried to Fine-tune"):
         comparison_list.add(str(chosen))
@@ -89,7 +89,7 @@ if request is not None:
                 alt="Predicted against measured alignment",
             )
             widgets.caption(
-                f"Bold: r = {chosen.r}; ring: the option looked at; bars: spread over {request.inits} initialisations; "
+                f"Bold: r = {chosen.r}; ring: the selected option; bars: spread over {request.inits} initialisations; "
                 f"{record.sampled_modules} of {record.target_modules} layers."
             )
         outcome.show(request, record)

@@ -219,7 +219,7 @@ def explain(error: BaseException, kind: str, hub_id: str) -> str:
         return f"the disk is full: {kind} {hub_id!r} does not fit. Free some space, or move the cache with HF_HOME."
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 429:
-        return f"the Hub asks for patience (429) for {hub_id!r}. Log in with hf auth login, or try again later."
+        return f"the Hub is limiting requests (HTTP 429) for {hub_id!r}. Log in with hf auth login, or try again later."
     if status is not None:
         return f"the Hub answered {status} for {kind} {hub_id!r}. Try again later."
     if type(error).__name__ in _BROKEN_CONNECTION:

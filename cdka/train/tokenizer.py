@@ -29,7 +29,9 @@ class ModelTokenizer:
     def eos_id(self) -> int:
         """The token that ends an answer; raises CdkaError for a tokenizer without one."""
         if self.hf_tokenizer.eos_token_id is None:
-            raise CdkaError(f"a generative model needs an end token: the tokenizer of {self.name!r} has none.")
+            raise CdkaError(
+                f"a generative model needs an end-of-sequence token: the tokenizer of {self.name!r} has none."
+            )
         return self.hf_tokenizer.eos_token_id
 
     @property

@@ -64,7 +64,7 @@ def test_a_measurement_on_the_shelf_is_shown_at_once(room, measured):
     app = room("align", align_r="4")
     assert "Measured; asking again costs nothing." in texts(app)
     assert app.select_slider(key="align_r").value == 4
-    assert "What does a real gradient say?" in shown(app)
+    assert "Measured on a real gradient" in shown(app)
     app.selectbox(key="align-layer").set_value("vit.layers.0.mlp.fc1").run()
     assert not app.exception
 

@@ -308,7 +308,7 @@ def test_the_menu_shows_the_stored_settings_the_log_and_each_attempt(room, idle)
     assert shown["max_grad_norm"] == "0.7"
     assert history.iloc[0].tolist()[2:] == ["failed", told]
     assert app.code[0].value.endswith("the last line")
-    assert "The end of 70" in " ".join(caption.value for caption in app.caption)
+    assert "Last lines of 70" in " ".join(caption.value for caption in app.caption)
 
 
 def test_a_resumed_run_shows_its_whole_curve():

@@ -339,7 +339,7 @@ def test_progress_counts_steps_and_promises_a_time_only_with_a_pace():
     assert (found.kept, found.failed, found.at_work, found.ended) == (1, 1, 1, False)
     assert found.share == pytest.approx(250 / 400)
     assert found.remaining_s == time_left_s(states), "one time left in every room"
-    assert "1 of 4 runs done · 1 failed · 1 at work · 0:20 left" in progress_html(found)
+    assert "1 of 4 runs done · 1 failed · 1 running · 0:20 left" in progress_html(found)
     assert progress([replace(run, status="done") for run in runs]).ended
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from math import sqrt
@@ -16,7 +17,7 @@ from app import charts, theme, widgets
 from app.learn import covered, evidence
 from app.learn.course import Page, Question
 from app.learn.evidence import EARLY, Evidence, ceiling
-from cdka.claims.judge import CONTRADICTED, SUPPORTED
+from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.components import Components
 from cdka.theory import measured_alignment, simulated_gradient
 
@@ -24,7 +25,8 @@ SIDE, INITS = 128, 16
 RATIOS = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 NEAR_BEST = 0.05
 """A rate works for a design where its accuracy is within so much of the design's best."""
-MAX_TITLE = 58
+ROW_PX = 31
+"""Height of one line of the figure of the studies, its name included."""
 
 
 def pair(ratio: str) -> tuple[int, int]:
@@ -83,6 +85,10 @@ def draw(values: dict[str, Any], page: Page) -> None:
             key="c7_studies",
             config=charts.PLOTLY_CONFIG,
             alt="Effects of the shipped studies with 95 % intervals, short training above, longer below",
+        )
+        widgets.caption(
+            "Filled: the runs support the claim (within one point, where it says so); diamond: they contradict it; "
+            "hollow: they do not decide."
         )
         widgets.html_block(_sentence(values["study"]))
     else:
@@ -148,59 +154,74 @@ def _signed(value: float) -> str:
 
 
 def name_of(found: Evidence) -> str:
-    """The claim in the words of what was measured, short enough for an axis."""
-    text = found.finding.measures.removeprefix("accuracy ").removeprefix("of ").split(" · ")[0]
-    return text if len(text) <= MAX_TITLE else text[: MAX_TITLE - 1] + "…"
+    """The claim in the words of what was measured, without "accuracy" and settings."""
+    text = re.sub(r"^(gain in )?accuracy (of )?", "", found.finding.measures)
+    return text.split(" · ")[0]
+
+
+def _row_name(found: Evidence) -> str:
+    """The name above a line of the figure, short enough for a phone."""
+    text = (
+        name_of(found)
+        .replace("over that of the last", "over the last")
+        .replace("at equal parameters", "at equal price")
+    )
+    return f"{text} ({found.finding.study}, {found.finding.n} seeds)"
 
 
 def studies_figure(found: Sequence[Evidence]) -> go.Figure:
-    """Every finding in accuracy as a point with its interval: short training above, the rest below, one axis."""
+    """Every finding in accuracy as a point with its interval under its name: short training first, then the rest."""
     early = [e for e in found if e.finding.regime == EARLY]
     late = [e for e in found if e.finding.regime != EARLY]
-    rows = [*((e, "short training, low rate") for e in early), *((e, "longer, or rates searched") for e in late)]
     figure = charts.plotly(
         "What a design changed in trained adapters",
         "effect on test accuracy, with 95 % interval over seeds",
         "",
-        height=120 + 27 * (len(rows) + 2),
+        height=150 + ROW_PX * (len(found) + 2),
     )
-    labels: list[str] = []
-    at: list[int] = []
-    place = len(rows) + 1
-    group = None
-    for found_, where in rows:
-        if where != group:
-            group = where
-            place -= 1 if at else 0
-            figure.add_annotation(
-                x=0, xref="paper", y=place + 0.2, text=f"<b>{where}</b>", showarrow=False, xanchor="left"
-            )
-            place -= 1
-        finding = found_.finding
-        ink = theme.R if finding.verdict == SUPPORTED else theme.R1 if finding.verdict == CONTRADICTED else theme.LORA
-        symbol = {SUPPORTED: "circle", CONTRADICTED: "diamond"}.get(finding.verdict, "circle-open")
-        figure.add_scatter(
-            x=[finding.effect],
-            y=[place],
-            mode="markers",
-            marker={"color": ink, "symbol": symbol, "size": 10},
-            error_x={
-                "array": [finding.ci_high - finding.effect],
-                "arrayminus": [finding.effect - finding.ci_low],
-                "color": ink,
-                "thickness": 1.8,
-            },
-            hovertemplate=f"{html.escape(finding.claim)}<br>{finding.regime}: {_signed(finding.effect)} "
-            f"({finding.n} seeds), {finding.verdict}<extra></extra>",
-        )
-        labels.append(f"{name_of(found_)} ({finding.n} seeds)")
-        at.append(place)
+    place = 0
+    for group, rows in (("Short training at a low rate", early), ("Longer training, or rates searched", late)):
+        _name_above(figure, place, f"<b>{group}</b>", theme.ink())
         place -= 1
+        for row in rows:
+            _point(figure, place, row.finding)
+            _name_above(figure, place, html.escape(_row_name(row)), theme.ink())
+            place -= 1
     figure.add_vline(x=0, line={"color": theme.ink(), "width": 1})
-    figure.update_yaxes(
-        tickvals=at, ticktext=labels, automargin=True, range=[place + 0.4, len(rows) + 2], showgrid=False
-    )
+    figure.update_yaxes(visible=False, range=[place + 0.3, 0.9])
     return figure
+
+
+def _name_above(figure: go.Figure, place: int, text: str, ink: str) -> None:
+    figure.add_annotation(
+        x=0,
+        xref="paper",
+        y=place,
+        yshift=13,
+        text=text,
+        showarrow=False,
+        xanchor="left",
+        font={"size": 12, "color": ink},
+    )
+
+
+def _point(figure: go.Figure, place: int, finding: Finding) -> None:
+    ink = {SUPPORTED: theme.R, CONTRADICTED: theme.R1}.get(finding.verdict, theme.LORA)
+    symbol = {SUPPORTED: "circle", CONTRADICTED: "diamond"}.get(finding.verdict, "circle-open")
+    figure.add_scatter(
+        x=[finding.effect],
+        y=[place],
+        mode="markers",
+        marker={"color": ink, "symbol": symbol, "size": 10},
+        error_x={
+            "array": [finding.ci_high - finding.effect],
+            "arrayminus": [finding.effect - finding.ci_low],
+            "color": ink,
+            "thickness": 1.8,
+        },
+        hovertemplate=f"{html.escape(finding.claim)}<br>{finding.regime}: {_signed(finding.effect)} "
+        f"({finding.n} seeds), {finding.verdict}<extra></extra>",
+    )
 
 
 def _sentence(study: str) -> str:
@@ -295,8 +316,8 @@ def decision_html() -> str:
 
 
 def open_questions_html() -> str:
-    """Open questions of the shipped studies: every finding whose interval holds zero, and the limits of all."""
-    undecided = [e for e in evidence.findings() if e.finding.ci_low <= 0 <= e.finding.ci_high]
+    """Open questions of the shipped studies: every finding that is not resolved, and the limits of all."""
+    undecided = [e for e in evidence.findings() if e.finding.verdict == UNRESOLVED]
     listed = "".join(
         f"<li>{html.escape(e.finding.claim)} <span class='cdka-quiet'>({e.finding.study}, {e.finding.regime}: "
         f"{_signed(e.finding.effect)} [{_signed(e.finding.ci_low)}, {_signed(e.finding.ci_high)}], "

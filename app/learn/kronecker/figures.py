@@ -194,7 +194,7 @@ def layer_svg() -> str:
         'in columns, times x of length in. An adapter adds a change to W.">'
         '<rect x="30" y="30" width="16" height="120" class="vector"/><text x="38" y="172" class="middle">y</text>'
         '<text x="20" y="94" class="quiet end">out</text><text x="64" y="96">=</text>'
-        '<text x="88" y="96" class="big">(</text>'
+        '<text x="76" y="96" class="big">(</text>'
         '<rect x="104" y="30" width="150" height="120" class="frozen"/><text x="179" y="95" class="middle">W</text>'
         '<text x="179" y="20" class="quiet middle">in</text><text x="179" y="172" class="quiet middle">frozen</text>'
         '<text x="268" y="96">+</text>'

@@ -138,7 +138,7 @@ def heatmap(matrix: np.ndarray, c: Components) -> go.Figure:
 
 
 def spectrum(c: Components, seed: int) -> go.Figure:
-    """Singular values of this delta W and of a LoRA of equal cost, as shares of the largest."""
+    """Singular values of this delta W and of the largest LoRA that costs no more, as shares of the largest."""
     rank = measured_rank(c, seed)
     figure = charts.plotly(
         f"ΔW uses {rank} of {min(OUT, IN)} directions",

@@ -37,8 +37,13 @@ class Press {
     this.scale = element("div", "scale");
     this.told = element("p", "told");
     this.told.setAttribute("aria-live", "polite");
-    this.root.replaceChildren(this.stage, this.controls, this.scale, this.told);
+    // A canvas takes no light-dark() and no var(): elements of these colours resolve them.
+    this.inks = Object.fromEntries(["r1", "r2", "quiet"].map((name) => [name, element("i", "ink")]));
+    for (const [name, node] of Object.entries(this.inks)) node.style.color = `var(--${name})`;
+    this.root.replaceChildren(this.stage, this.controls, this.scale, this.told, ...Object.values(this.inks));
   }
+
+  ink(name) { return getComputedStyle(this.inks[name]).color; }
 
   button(text, act) {
     const made = element("button", "", text);
@@ -170,7 +175,7 @@ class Press {
   paint() {
     if (!this.data || !this.width) return;
     const pen = this.canvas.getContext("2d"), mode = this.data.mode, css = getComputedStyle(this.root);
-    const ink = css.color, quiet = css.getPropertyValue("--quiet") || ink;
+    const ink = css.color, quiet = this.ink("quiet");
     pen.clearRect(0, 0, this.width, this.height);
     pen.font = `13px ${css.fontFamily}`;
     const write = (text, x, y, colour = ink) => { pen.fillStyle = colour; pen.fillText(text, x, y); };
@@ -190,7 +195,7 @@ class Press {
         const t = from ? this.flight.t : 1, mix = (p) => (from ? from[p] + (place[p] - from[p]) * t : place[p]);
         tile(pen, colour(v / scale), mix("x"), mix("y"), mix("size"));
       });
-      this.strips(pen, at, css, write);
+      this.strips(pen, at, write);
     }
     const goal = this.unit / this.side;
     const told = mode === "pattern" ? `closest sum of ${this.data.r}` : mode === "fold" ? "B ⊗ A" : "the step, folded back";
@@ -209,15 +214,15 @@ class Press {
     this.axis();
   }
 
-  strips(pen, at, css, write) { // the directions a above R(G), what they catch (b) at its left
+  strips(pen, at, write) { // the directions a above R(G), what they catch (b) at its left
     const colour = palette(this.data.colours), shown = Math.min(this.a.length, 9);
     const a = Math.max(...this.a.flat().map(Math.abs)), b = Math.max(...this.b.flat().map(Math.abs), 1e-9);
     for (let n = 0; n < shown; n++) {
       this.a[n].forEach((v, k) => tile(pen, colour(v / a), at.x + k * at.tile, at.y - 8 - (n + 1) * at.strip, at.tile, at.strip - 1));
       this.b[n].forEach((v, i) => tile(pen, colour(v / b), at.x - 8 - (n + 1) * at.strip, at.y + i * at.tile, at.strip - 1, at.tile));
     }
-    write("a", at.x + at.columns * at.tile + 6, at.y - 8, css.getPropertyValue("--r1"));
-    write("b", at.x - 14, at.y + at.rows * at.tile + 14, css.getPropertyValue("--r2"));
+    write("a", at.x + at.columns * at.tile + 6, at.y - 8, this.ink("r1"));
+    write("b", at.x - 14, at.y + at.rows * at.tile + 14, this.ink("r2"));
   }
 
   blocks(pen, right, goal, ink) { // the borders of the blocks: r1 rows tall, in / r2 columns wide

@@ -46,7 +46,7 @@ CONTROLS = (
     Control(5, "rule", "Scaling", "buttons", "1/r", tuple(RULES), views=("rules",)),
     Control(5, "own", "Scaling", "buttons", PAPER_RULE, tuple(RULES), views=("terms",)),
     Control(5, "inputs", "Inputs", "buttons", NEW, tuple(INPUTS), views=("terms",)),
-    Control(5, "r1", "r1", "buttons", 1, (1, 4, 16), views=("one", "rules", "terms")),
+    Control(5, "r1", "r1", "buttons", 16, (1, 4, 16), views=("one", "rules", "terms")),
     Control(5, "toy_lr", "Learning rate", "buttons", "0.003", TOY_RATES, views=("toy",)),
     Control(5, "study", "Study", "select", STUDIES[0], STUDIES, views=("rates",)),
     seed_control(5, ("one", "rules", "terms")),
@@ -142,8 +142,11 @@ PAGES = (
             lambda v: _scalings(v["both"], v, RULES[v["own"]], v["inputs"]),
         ),
         tries=(
-            Try("New inputs", {"inputs": NEW, "own": PAPER_RULE, "both": "r and r2", "r1": 4}),
-            Try("The training batch", {"inputs": "the training batch", "own": PAPER_RULE, "both": "r and r2", "r1": 4}),
+            Try("New inputs", {"inputs": NEW, "own": PAPER_RULE, "both": "r and r2", "r1": 16}),
+            Try("New inputs, r1 = 1", {"inputs": NEW, "own": PAPER_RULE, "both": "r and r2", "r1": 1}),
+            Try(
+                "The training batch", {"inputs": "the training batch", "own": PAPER_RULE, "both": "r and r2", "r1": 16}
+            ),
         ),
         view="terms",
     ),

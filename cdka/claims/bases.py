@@ -15,14 +15,18 @@ import pandas as pd
 
 from cdka.claims.evidence import Case, Evidence
 from cdka.components import Components
+from cdka.cost.adapter import num_params
 from cdka.errors import CdkaError
-from cdka.models.catalogue import list_models
+from cdka.models.catalogue import find_model, list_models
+from cdka.models.targets import select
+from cdka.solver import default, solve
 
 if TYPE_CHECKING:
     from cdka.compare import Comparison
 
 FAMILIES = {"digits-vit": ("digits-vit", "digits-vit@12", "digits-vit@13", "digits-vit@14", "digits-vit@15")}
 """Base models of one architecture, trained alike from other seeds and data."""
+FAMILY_ORDER = {name: i for family in FAMILIES.values() for i, name in enumerate(family)}
 MIN_BASES = 3
 
 EXCHANGED = ((Components(4, 16, 3), Components(16, 4, 3)), (Components(4, 8, 6), Components(8, 4, 6)))
@@ -32,6 +36,8 @@ EQUAL_COST = (Components(2, 4, 1), Components(8, 4, 1))
 AT_LORA_8, AT_LORA_1 = Components(4, 8, 6), Components(16, 16, 1)
 LORA_8, LORA_1 = Components(1, 1, 8), Components(1, 1, 1)
 """LoRA with rsLoRA scaling, as the configuration of CDKA that it is: so it trains in the same packs."""
+BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Ranks of LoRA whose parameters are the budgets that the advice is tried at."""
 
 
 def bases_of(model: str) -> tuple[str, ...]:
@@ -59,6 +65,33 @@ def beside_lora(bases: Sequence[str]) -> list[dict[str, Any]]:
     """CDKA and LoRA at the parameters of LoRA rank 8 and of rank 1, on every base."""
     components = (AT_LORA_8, LORA_8, AT_LORA_1, LORA_1)
     return [{"model": base, "components": one} for base in bases for one in components]
+
+
+def advised(bases: Sequence[str]) -> list[dict[str, Any]]:
+    """At every budget on every base: the option that is advised, LoRA of equal cost, and a random option of that."""
+    return [
+        {"model": base, "components": one}
+        for i, base in enumerate(sorted(bases))
+        for row in advice_rows(base, FAMILY_ORDER.get(base, i))
+        for one in dict.fromkeys(row)
+    ]
+
+
+def advice_rows(base: str, draw: int) -> list[tuple[Components, Components, Components]]:
+    """(advised, LoRA, random) for each budget of ``BUDGETS`` on a base; ``draw`` seeds the random option.
+
+    The random option is neither of the others and uses at least four fifths of the budget.
+    """
+    layers = list(select(find_model(base)))
+    rows = []
+    for rank in BUDGETS:
+        best = default(layers, f"lora:{rank}").components
+        lora = Components(1, 1, rank)
+        budget = num_params(layers, lora)
+        others = [o.components for o in solve(layers, budget) if o.num_params >= 0.8 * budget]
+        others = sorted(one for one in others if one not in (best, lora) and one.r1 * one.r2 > 1 and one.r2 <= 64)
+        rows.append((best, lora, others[np.random.default_rng([draw, rank]).integers(len(others))]))
+    return rows
 
 
 def by_base(found: Comparison, a: Components, b: Components) -> pd.Series:
@@ -126,11 +159,34 @@ def _rates(case: Case, found: Comparison, components: Components, lora: Componen
     return f" Rates chosen on validation: {'; '.join(told)}."
 
 
+def _advice_over(opponent: int, name: str) -> Callable[[Case], Evidence]:
+    """Per base, the mean over budgets of the advised option minus another one, and how often it wins."""
+
+    def rule(case: Case) -> Evidence:
+        found, values, won, played = case.compared(), {}, 0, 0
+        for i, base in enumerate(sorted(set(found.arms["model"]))):
+            gains = []
+            for row in advice_rows(base, FAMILY_ORDER.get(base, i)):
+                arms = [_arm(found, base, row[0]), _arm(found, base, row[opponent])]
+                if row[0] != row[opponent] and all(arms):
+                    gains.append(float((found.table.loc[arms[0]] - found.table.loc[arms[1]]).mean()))
+            if gains and np.isfinite(gains).all():
+                values[base] = float(np.mean(gains))
+                won, played = won + sum(gain > 0 for gain in gains), played + len(gains)
+        remark = f" It wins {won} of {played}, budgets and bases together." if played else ""
+        what = f"{case.measure} of the advised option over {name}, mean over budgets"
+        return _evidence(case, pd.Series(values, dtype=float), what, remark=remark)
+
+    return rule
+
+
 RULES: dict[str, Callable[[Case], Evidence]] = {
     "pairs_over_bases": pairs_over_bases,
     "small_r1_over_bases": small_r1_over_bases,
     "over_lora_8": _over_lora(AT_LORA_8, LORA_8),
     "over_lora_1": _over_lora(AT_LORA_1, LORA_1),
     "near_lora_8": _over_lora(AT_LORA_1, LORA_8, 0.01),
+    "advice_over_lora": _advice_over(1, "LoRA of equal cost"),
+    "advice_over_random": _advice_over(2, "a random option of equal cost"),
 }
 """By the name that a claim gives."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from cdka.claims import bases, designs
+from cdka.claims import bases, designs, rates
 from cdka.errors import unknown
 from cdka.models.shapes import LinearShape
 
@@ -85,6 +85,38 @@ _ALL = (
         over_bases=bases.beside_lora,
         seeds=2,
         regimes=("short search",),
+    ),
+    Study(
+        "rates",
+        "Does one learning rate fit all sizes?",
+        (
+            Claim("With 1/sqrt(r r2) the best rate depends less on the size than without any factor.", "one_rate_fits"),
+            Claim("At equal cost and alignment CDKA trains at more rates than LoRA.", "wider_than_lora"),
+        ),
+        "paper, training stabilisation; the second is ours; unit: the base model",
+        "Five sizes, r r2 from 2 to 128, under 1/sqrt(r r2) and under no factor, at eight rates a factor of two apart, "
+        "on five base models, judged on validation data. The best rate is the vertex of the parabola through the "
+        "highest accuracy and its neighbours; a rate works where it ends within 0.05 of the best. Each base gives one "
+        "number; the interval is over bases.",
+        over_bases=rates.sizes_under_both_rules,
+        seeds=1,
+        regimes=("eight rates",),
+    ),
+    Study(
+        "advice",
+        "Does the advised option win?",
+        (
+            Claim("The advised option reaches a higher accuracy than LoRA of equal cost.", "advice_over_lora"),
+            Claim("It reaches a higher accuracy than a random option of equal cost.", "advice_over_random"),
+        ),
+        "ours: the rule of cdka.solver.default; unit: the base model",
+        "At eight budgets, from LoRA rank 1 to 16, on five base models: the option that Design and cdka solve advise, "
+        "LoRA of equal cost, and a random option that uses at least four fifths of the budget, each at three rates a "
+        "factor of two apart, chosen on that base's validation data. Each base gives one number, the mean over "
+        "budgets where the two differ; the interval is over bases.",
+        over_bases=bases.advised,
+        seeds=1,
+        regimes=("three rates",),
     ),
     Study(
         "r1",

@@ -17,7 +17,12 @@ from cdka.tasks.catalogue import find_task
 DEFAULT_MODEL, DEFAULT_TASK = "digits-vit", "digits-flip"
 SEARCH = (1 / 3, 1.0, 3.0, 9.0)
 """The learning rates that a fair search tries, as multiples of the recipe's."""
-SEARCHES = {"searched": SEARCH, "short search": tuple(1.5**power for power in (-2, -1, 0, 1, 2))}
+SEARCHES = {
+    "searched": SEARCH,
+    "short search": tuple(1.5**power for power in (-2, -1, 0, 1, 2)),
+    "three rates": (0.5, 1.0, 2.0),
+    "eight rates": tuple(2.0**power for power in range(-3, 5)),
+}
 """The search of each regime that has one."""
 LOOKS = 5
 """About how often a run looks at the validation data: enough to draw its course, at a few per cent of its time."""
@@ -28,14 +33,19 @@ def regimes(task: str) -> dict[str, dict[str, Any]]:
 
     ``tuned`` is the task's recipe; ``early`` stops at 60 % of its steps, at two thirds of its rate and half its alpha:
     on the digits these are the two regimes in which verdicts were seen to differ (ours). ``searched`` is the recipe
-    with a learning-rate search, ``short search`` the same with 60 % of its steps.
+    with a learning-rate search; ``short search``, ``three rates`` and ``eight rates`` search with 60 % of its steps.
     """
     recipe = dict(find_task(task).recipe)
     steps, lr, alpha = recipe.get("steps", 200), recipe.get("lr", 1e-3), recipe.get("alpha", 64.0)
     tuned = {"steps": steps, "lr": lr, "alpha": alpha}
     early = {"steps": max(1, round(0.6 * steps)), "lr": lr * 2 / 3, "alpha": alpha / 2}
     short = {**tuned, "steps": early["steps"]}
-    return {"early": early, "tuned": tuned, "searched": tuned, "short search": short}
+    return {
+        "early": early,
+        "tuned": tuned,
+        "searched": tuned,
+        **dict.fromkeys(("short search", "three rates", "eight rates"), short),
+    }
 
 
 def plan_study(

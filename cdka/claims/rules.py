@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cdka.align.verdict import spearman
-from cdka.claims import bases
+from cdka.claims import bases, rates
 from cdka.claims.designs import pairs
 from cdka.claims.evidence import Case, Evidence
 from cdka.compare import Comparison
@@ -237,5 +237,6 @@ RULES: dict[str, Callable[[Case], Evidence]] = {
     "stabilises": _stabilises,
     "correlates": _correlates,
     **bases.RULES,
+    **rates.RULES,
 }
 """By the name that a claim gives."""

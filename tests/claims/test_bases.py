@@ -10,11 +10,13 @@ import pytest
 from scipy import stats
 
 from cdka.claims import GROUPS, STUDIES, judge, plan_study
-from cdka.claims.bases import FAMILIES, bases_of
+from cdka.claims.bases import FAMILIES, advice_rows, bases_of
 from cdka.claims.judge import SUPPORTED, UNRESOLVED
 from cdka.claims.report import report
+from cdka.cost.adapter import num_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, name_today
+from cdka.models.targets import select
 from cdka.paths import assets_dir
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
@@ -183,3 +185,27 @@ def test_fewer_training_digits_are_balanced_and_the_same_for_every_seed():
     assert few[0].splits["train"].ids.tolist() == few[1].splits["train"].ids.tolist()
     assert np.bincount(few[0].splits["train"].labels).tolist() == [5] * 10
     assert len(few[0].splits["test"].ids) == 597
+
+
+def test_the_advice_is_played_against_lora_and_a_random_option_of_equal_cost(home):
+    store = Store(home)
+    rows = {base: advice_rows(base, FAMILY.index(base)) for base in FAMILY}
+    layers = select(find_model("digits-vit"))
+    for best, lora, random in (row for found in rows.values() for row in found):
+        assert num_params(layers, best) <= num_params(layers, lora)
+        assert 0.8 * num_params(layers, lora) <= num_params(layers, random) <= num_params(layers, lora)
+        assert random not in (best, lora)
+    assert rows == {base: advice_rows(base, FAMILY.index(base)) for base in FAMILY}
+    assert rows[FAMILY[0]] != rows[FAMILY[1]]
+
+    def accuracy(spec):
+        advised = spec.components in [row[0] for row in rows[spec.model]]
+        lora = spec.components.r1 == spec.components.r2 == 1
+        return 0.8 + 0.04 * advised - 0.03 * lora + noise(spec.model, str(spec.components), size=0.004)
+
+    over_lora, over_random = judge(store, finished(store, "advice", accuracy, seeds=1))
+    played = [row for found in rows.values() for row in found]
+    differ = sum(best != lora for best, lora, _ in played)
+    assert (over_lora.verdict, over_random.verdict) == (SUPPORTED, SUPPORTED)
+    assert f"wins {differ} of {differ}," in over_lora.sentence
+    assert f"wins {len(played)} of {len(played)}," in over_random.sentence

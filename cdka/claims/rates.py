@@ -1,0 +1,136 @@
+"""The study of learning rates: whether one rate fits all sizes, and how wide the range of working rates is. (ours)
+
+Every size is trained on every base model at eight rates a factor of two apart, with the paper's scaling rule and with
+none, and judged on validation data. A rate works where its accuracy is within ``CLOSE`` of the best of its own size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cdka.claims.evidence import Case, Evidence
+from cdka.components import Components
+from cdka.runs.metrics import EVAL_ACCURACY
+from cdka.runs.states import KEPT, RunState
+
+RULES_TRIED = ("sqrt_r_r2", "none")
+LORA_2, LIKE_LORA_2 = Components(1, 1, 2), Components(8, 8, 2)
+"""Equal parameters and equal predicted alignment on square layers."""
+SIZES = (LORA_2, Components(1, 1, 8), LIKE_LORA_2, Components(4, 16, 3), Components(4, 32, 4))
+"""r r2 from 2 to 128; the first two are LoRA with rsLoRA scaling."""
+CLOSE = 0.05
+
+
+def sizes_under_both_rules(bases: Sequence[str]) -> list[dict[str, Any]]:
+    """The arms: every size under every rule on every base."""
+    return [
+        {"model": base, "components": size, "scaling_rule": rule}
+        for base in bases
+        for size in SIZES
+        for rule in RULES_TRIED
+    ]
+
+
+def scores(case: Case) -> pd.DataFrame:
+    """Validation accuracy by (base, size, rule) and rate, the mean over seeds; a diverged run counts as 0, not as good.
+
+    NaN where a run has not ended.
+    """
+    rows = [
+        {
+            "base": run.spec.model,
+            "size": str(run.spec.components),
+            "rule": run.spec.scaling_rule,
+            "lr": run.spec.lr,
+            "score": 0.0 if run.status == RunState.FAILED else (run.metrics or {}).get(EVAL_ACCURACY, np.nan),
+        }
+        for run in case.runs
+        if run.status in (*KEPT, RunState.FAILED)
+    ]
+    if not rows:
+        return pd.DataFrame()
+    return pd.DataFrame(rows).pivot_table(index=["base", "size", "rule"], columns="lr", values="score", sort=True)
+
+
+def best_rate(values: pd.Series) -> float:
+    """log2 of the best rate: the vertex of the parabola through the highest score and its neighbours, in log2 of lr.
+
+    The rate itself where the highest score is at an end of the range tried.
+    """
+    rates, heights = np.log2(values.index.to_numpy(dtype=float)), values.to_numpy(dtype=float)
+    top = int(np.nanargmax(heights))
+    if top in (0, len(heights) - 1) or not np.isfinite(heights[[top - 1, top + 1]]).all():
+        return float(rates[top])
+    left, middle, right = heights[top - 1 : top + 2]
+    bend = left - 2 * middle + right
+    shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    return float(rates[top] + shift * (rates[top + 1] - rates[top]))
+
+
+def working_width(values: pd.Series) -> int:
+    """The number of rates tried, a factor of two apart, that end within ``CLOSE`` of the best."""
+    heights = values.to_numpy(dtype=float)
+    return int((heights >= np.nanmax(heights) - CLOSE).sum())
+
+
+def _by_base(case: Case, number: Callable[[pd.DataFrame], float]) -> pd.Series:
+    """``number`` of the scores of each base that has every size under every rule at every rate."""
+    found, out = scores(case), {}
+    for base in found.index.get_level_values("base").unique() if len(found) else ():
+        own = found.loc[base]
+        if len(own) == len(SIZES) * len(RULES_TRIED) and not own.isna().to_numpy().any():
+            out[base] = number(own)
+    return pd.Series(out, dtype=float)
+
+
+def _spread(own: pd.DataFrame, rule: str) -> float:
+    """The largest minus the smallest best rate over the sizes, in doublings."""
+    return float(np.ptp([best_rate(own.loc[(str(size), rule)]) for size in SIZES]))
+
+
+def _listed(values: pd.Series) -> str:
+    return ", ".join(f"{name} {value:+.1f}" for name, value in values.items())
+
+
+def _told(case: Case) -> str:
+    """Per size and rule, the best rate over the bases (their median) and how many of the rates work."""
+    found, parts = scores(case), []
+    for rule in RULES_TRIED:
+        own = found.xs(rule, level="rule") if len(found) else found
+        for size in SIZES if len(own) else ():
+            rows = own.xs(str(size), level="size")
+            rate = 2 ** np.median([best_rate(row) for _, row in rows.iterrows()])
+            width = np.mean([working_width(row) for _, row in rows.iterrows()])
+            parts.append(f"{size} {rule} {rate:.2g}, {width:.1f} of {rows.shape[1]}")
+    return f" Best rate (median over bases) and working rates: {'; '.join(parts)}." if parts else ""
+
+
+def one_rate_fits(case: Case) -> Evidence:
+    """Per base, the spread of the best rates over sizes with no factor minus that with the paper's, in doublings."""
+    values = _by_base(case, lambda own: _spread(own, "none") - _spread(own, "sqrt_r_r2"))
+    unit = "doublings by which the best rates of the sizes lie further apart without the factor"
+    each = {rule: _by_base(case, lambda own, rule=rule: _spread(own, rule)) for rule in RULES_TRIED}
+    spreads = "; ".join(f"{rule} {_listed(column)}" for rule, column in each.items() if len(column))
+    remark = f" Spread, base by base: {spreads}.{_told(case)}" if spreads else ""
+    return Evidence(values.to_numpy(), unit, remark=remark, counted="base model")
+
+
+def wider_than_lora(case: Case) -> Evidence:
+    """Per base, the number of working rates of CDKA (8,8,2) minus that of LoRA rank 2, which costs the same."""
+
+    def number(own: pd.DataFrame) -> float:
+        mine, theirs = (own.loc[(str(size), "sqrt_r_r2")] for size in (LIKE_LORA_2, LORA_2))
+        return working_width(mine) - working_width(theirs)
+
+    values = _by_base(case, number)
+    unit = f"doublings of the rate that work with CDKA ({LIKE_LORA_2}) beyond those with LoRA rank 2"
+    remark = f" Base by base: {_listed(values)}." if len(values) else ""
+    return Evidence(values.to_numpy(), unit, remark=remark, counted="base model")
+
+
+RULES: dict[str, Callable[[Case], Evidence]] = {"one_rate_fits": one_rate_fits, "wider_than_lora": wider_than_lora}
+"""By the name that a claim gives."""

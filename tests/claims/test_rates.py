@@ -1,0 +1,96 @@
+"""The study of learning rates finds the best rate and the rates that work, and counts bases."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cdka.claims import STUDIES, judge, plan_study
+from cdka.claims.bases import FAMILIES
+from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED
+from cdka.claims.rates import LIKE_LORA_2, LORA_2, RULES_TRIED, SIZES, best_rate, working_width
+from cdka.cost.adapter import num_params
+from cdka.models.catalogue import find_model
+from cdka.models.targets import select
+from cdka.runs.store import Store
+
+FAMILY = FAMILIES["digits-vit"]
+RATES = 0.003 * 2.0 ** np.arange(-3, 5)
+
+
+def hill(centre, width=1.0, top=0.95):
+    """Accuracy over log2 of the rate: a parabola."""
+    return pd.Series(top - 0.02 * ((np.log2(RATES) - centre) / width) ** 2, index=RATES)
+
+
+def test_the_best_rate_lies_between_those_tried_or_at_the_end():
+    centre = np.log2(0.003) + 0.3
+    assert best_rate(hill(centre)) == pytest.approx(centre)
+    assert best_rate(hill(np.log2(RATES[-1]) + 3)) == pytest.approx(np.log2(RATES[-1]))
+    assert best_rate(pd.Series(1.0, index=RATES)) == pytest.approx(np.log2(RATES[0])), "nothing tells them apart"
+
+
+def test_the_rates_that_work_are_counted():
+    assert working_width(hill(np.log2(0.003))) == 3
+    assert working_width(hill(np.log2(0.003), width=2.0)) == 7
+    assert working_width(pd.Series(0.5, index=RATES)) == len(RATES)
+
+
+def finished(store, accuracy):
+    planned = plan_study(STUDIES["rates"])
+    sweep_id = store.create_sweep(planned.name, planned.document, planned.specs)
+    with store.database.write() as sql:
+        for run in store.runs(sweep_id=sweep_id):
+            value = accuracy(run.spec)
+            metrics = json.dumps({} if value is None else {"eval/accuracy": value, "test/accuracy": value})
+            sql.execute(
+                "UPDATE runs SET status=?, metrics=? WHERE run_id=?",
+                ("failed" if value is None else "done", metrics, run.run_id),
+            )
+    return store.sweep(sweep_id)
+
+
+def shifted(doublings, rule):
+    """Accuracies whose best rate falls by ``doublings`` per doubling of r r2 under ``rule``, by base a little more."""
+
+    def accuracy(spec):
+        size = np.log2(spec.components.r * spec.components.r2)
+        more = doublings * (1 + 0.1 * FAMILY.index(spec.model)) if spec.scaling_rule == rule else 0.0
+        away = np.log2(spec.lr / 0.012) + more * size
+        return 0.95 - 0.02 * away**2
+
+    return accuracy
+
+
+@pytest.mark.parametrize(("rule", "verdict"), [("none", SUPPORTED), ("sqrt_r_r2", CONTRADICTED)])
+def test_best_rates_that_move_with_the_size_are_found(home, rule, verdict):
+    store = Store(home)
+    transfers, wider = judge(store, finished(store, shifted(0.5, rule)))
+    assert (transfers.verdict, transfers.n, transfers.counted) == (verdict, len(FAMILY), "base model")
+    spread = 0.5 * 1.2 * (np.log2(128) - np.log2(2))  # the mean base
+    assert abs(transfers.effect) == pytest.approx(spread, rel=0.05)
+    assert "Best rate (median over bases)" in transfers.sentence
+    assert wider.verdict == UNRESOLVED or rule == "sqrt_r_r2"
+
+
+def test_a_diverged_run_is_a_rate_that_does_not_work(home):
+    store = Store(home)
+
+    def accuracy(spec):
+        limit = 0.004 if spec.components == LORA_2 else 0.02 + 0.03 * (FAMILY.index(spec.model) > 1)
+        return None if spec.lr > limit else 0.95
+
+    _, wider = judge(store, finished(store, accuracy))
+    assert (wider.verdict, wider.n) == (SUPPORTED, len(FAMILY))
+    assert wider.effect == pytest.approx((2 * 2 + 3 * 4) / 5)
+
+
+def test_the_two_that_are_compared_cost_the_same():
+    layers = select(find_model("digits-vit"))
+    assert num_params(layers, LORA_2) == num_params(layers, LIKE_LORA_2)
+    planned = plan_study(STUDIES["rates"])
+    assert len(planned.runs) == len(FAMILY) * len(SIZES) * len(RULES_TRIED) * len(RATES)
+    assert sorted({run.spec.lr for run in planned.runs}) == pytest.approx(RATES)

@@ -1,13 +1,16 @@
-"""This machine: its CPU cores, its GPUs, and the memory that is free. Asked of the driver, free of torch."""
+"""This machine and what is installed on it: CPU cores, GPUs, free memory, versions of packages. Free of torch."""
 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import psutil
 
@@ -70,3 +73,28 @@ def _detected(_period: int, gpu: str | None) -> Device:
             pass  # a driver that does not answer is no device
     memory = psutil.virtual_memory()
     return Device("this computer's memory", "cpu", memory.total, memory.available)
+
+
+_PACKAGES = ("cdka-studio", "torch", "transformers", "peft", "numpy")
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions by package name, ``python``, and ``commit`` where the code runs from a git checkout."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    root = Path(__file__).resolve().parents[1]
+    if (root / ".git").exists():
+        try:
+            asked = subprocess.run(
+                ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=5
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return found
+        if asked.returncode == 0:
+            found["commit"] = asked.stdout.strip()
+    return found

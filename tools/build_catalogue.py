@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cdka.models.shapes import FORMAT, ModelShapes, to_json
 from cdka.paths import assets_dir
-from cdka.train.read_config import shapes_from_config
+from cdka.train.read_shapes import shapes_from_config
 from tools.published import PUBLISHED, Published
 
 FAMILIES = {"vit": "ViT", "llama": "Llama", "gpt2": "GPT-2", "bert": "BERT", "t5": "T5", "qwen2": "Qwen2.5"}

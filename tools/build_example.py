@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cdka.compare.bundle.example import FILE
+from cdka.compare.bundle.unpack import FILE
 from cdka.compare.bundle.write import write_bundle
 from cdka.compare.comparison import compare
 from cdka.compare.source import StoreSource

@@ -11,7 +11,7 @@ import pandas as pd
 from cdka.align import AlignRecord, AlignRequest
 from cdka.components import Components
 from cdka.models.targets import select
-from cdka.solver.columns import columns_for
+from cdka.solver.feasible import columns_for
 
 LORA_LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 MAX_LAYERS = 26

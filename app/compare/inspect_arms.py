@@ -19,9 +19,8 @@ from cdka import formatting
 from cdka.compare.anatomy import read_adapter
 from cdka.compare.budget import TOLERANCE
 from cdka.compare.comparison import Comparison
-from cdka.compare.examples import preview
+from cdka.compare.examples import preview, texts
 from cdka.compare.figures.anatomy import factor_figure, rank_figure, spectrum_figure
-from cdka.compare.texts import texts
 from cdka.errors import CdkaError
 from cdka.formatting import p_value
 from cdka.models.catalogue import find_model

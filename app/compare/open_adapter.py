@@ -12,8 +12,7 @@ from app import widgets
 from app.compare import controls
 from app.compare.figure_frame import draw, pure
 from cdka.compare.anatomy import LayerFactors, layers_of, placed, title_of
-from cdka.compare.figures.anatomy import factor_figure, rank_figure, spectrum_figure
-from cdka.compare.figures.capture import capture_figure, rearranged_figure
+from cdka.compare.figures.anatomy import capture_figure, factor_figure, rank_figure, rearranged_figure, spectrum_figure
 from cdka.dialects import KINDS, AdapterFile, open_adapter
 from cdka.dialects.serving import serving_plan
 from cdka.errors import CdkaError

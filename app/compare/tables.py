@@ -8,9 +8,9 @@ import streamlit as st
 from app import widgets
 from app.compare import controls
 from cdka import formatting
+from cdka.compare.arms import kept_words
 from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
 from cdka.compare.comparison import Comparison
-from cdka.compare.judged import kept_words
 from cdka.formatting import estimate, signed
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT

@@ -17,7 +17,7 @@ from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import ROLE_TARGETS, is_expression, select, target_names
 from cdka.solver import cheapest, limiting_modules
 from cdka.solver.budget import Budget
-from cdka.solver.columns import common_values
+from cdka.solver.feasible import common_values
 
 ALL = ROLE_TARGETS[0]
 LORA_RANKS = (2, 4, 8, 16)

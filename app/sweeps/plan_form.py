@@ -19,7 +19,7 @@ from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import select
 from cdka.solver import obstacles
 from cdka.solver.budget import Budget
-from cdka.solver.columns import common_values
+from cdka.solver.feasible import common_values
 from cdka.sweep.match import NEAR, iso_options
 from cdka.tasks.catalogue import TaskInfo
 

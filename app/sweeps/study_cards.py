@@ -21,8 +21,7 @@ from app.sweeps.verdict_html import verdicts_html
 from cdka import formatting
 from cdka.claims import GROUPS, STUDIES, Finding, judge, plan_study
 from cdka.claims.catalogue import DEFAULT_SEEDS, Study
-from cdka.claims.factor_curve import factor_curves
-from cdka.claims.figure import factor_svg
+from cdka.claims.factor_curve import factor_curves, factor_svg
 from cdka.claims.plan import SEARCHES, regimes
 from cdka.claims.report import report
 from cdka.engine import local

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdka.adapter.config import CdkaConfig
+from cdka.adapter.config import CdkaConfig, register
 from cdka.adapter.convolution import ConvNd, Embedding
 from cdka.adapter.gradient import initialise_from_gradient, weight_gradients
 from cdka.adapter.layer import CdkaLayer
@@ -11,7 +11,6 @@ from cdka.adapter.loraplus import loraplus_groups
 from cdka.adapter.model import CdkaModel
 from cdka.adapter.ops import delta_weight, kron_linear
 from cdka.adapter.pack import adapter_parameters, cached_factors, packed
-from cdka.adapter.register import register
 from cdka.dialects import LoraExport, export_lora
 
 register(CdkaConfig, CdkaModel)

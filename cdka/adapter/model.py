@@ -15,7 +15,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from cdka.adapter.combine import check_combination, combined_config, fill, weighted_sums
-from cdka.adapter.config import CdkaConfig
+from cdka.adapter.config import PREFIX, CdkaConfig
 from cdka.adapter.convolution import ConvNd, Embedding
 from cdka.adapter.features import CONVOLUTIONS, features
 from cdka.adapter.fit import check_fit
@@ -23,7 +23,6 @@ from cdka.adapter.layer import CdkaLayer
 from cdka.adapter.linear import Linear
 from cdka.adapter.mixing import BASE, Assignment
 from cdka.adapter.pack import assigned, name_samples
-from cdka.adapter.register import PREFIX
 from cdka.errors import CdkaError, unknown
 
 

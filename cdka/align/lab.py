@@ -1,6 +1,6 @@
 """Measurements of alignment: start one, poll its status, load its record. Free of torch.
 
-A measurement runs in a process of its own (``cdka.align.worker``) and writes into the home folder; a second request
+A measurement runs in a process of its own (``cdka.align.measure``) and writes into the home folder; a second request
 for the same thing costs nothing.
 """
 
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import psutil
 
 from cdka import childproc
-from cdka.align.files import log_file, record_file, status_file, write_status
-from cdka.align.record import AlignRecord
+from cdka.align.record import AlignRecord, log_file, record_file, status_file, write_status
 from cdka.align.request import AlignRequest
 from cdka.errors import CdkaError
 
@@ -60,7 +59,7 @@ def start(request: AlignRequest) -> None:
         return
     status_file(request).unlink(missing_ok=True)
     child = childproc.start_detached(
-        "cdka.align.worker:measure_request", {"request": request.to_dict()}, log=log_file(request)
+        "cdka.align.measure:measure_request", {"request": request.to_dict()}, log=log_file(request)
     )
     _children.append(child)
     if not status_file(request).exists():  # the process may have written its own already

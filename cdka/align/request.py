@@ -13,7 +13,7 @@ from cdka.models.catalogue import find_model
 from cdka.models.shapes import ModelShapes
 from cdka.models.targets import select
 from cdka.paths import assets_dir
-from cdka.solver.columns import common_values
+from cdka.solver.feasible import common_values
 from cdka.tasks.catalogue import find_task
 from cdka.theory.alignment import STEPS
 

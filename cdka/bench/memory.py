@@ -21,9 +21,8 @@ from cdka.components import Components
 from cdka.cost.memory import training_memory
 from cdka.models.catalogue import find_model
 from cdka.models.targets import peft_targets, select
-from cdka.train.introspect import shapes_of
 from cdka.train.load_model import locate
-from cdka.train.read_config import details_of
+from cdka.train.read_shapes import details_of, shapes_of
 from tools.published import PUBLISHED
 
 SMALL = {

@@ -32,14 +32,13 @@ from cdka.sweep.match import match
 from cdka.tasks.catalogue import find_task
 from cdka.terminal import print_message
 from cdka.train.data.objectives import NextToken
-from cdka.train.data.ragged import Ragged
-from cdka.train.data.splits import TextSplit
+from cdka.train.data.splits import Ragged, TextSplit
 from cdka.train.device import peak_memory_bytes, resolve_device, resolve_dtype
 from cdka.train.forward import forward, precision, routing
-from cdka.train.introspect import shapes_of
 from cdka.train.load_model import Loaded, load_model
 from cdka.train.member import Member
 from cdka.train.methods import adapter_name, attach, trainable
+from cdka.train.read_shapes import shapes_of
 
 BATCH_SIZE, LENGTH, SWEEP = 4, 512, 8
 COMPONENTS = (2, 8, 4)

@@ -20,8 +20,7 @@ import pandas as pd
 
 from cdka import __version__
 from cdka.claims.catalogue import STUDIES
-from cdka.claims.factor_curve import FactorCurve, factor_curves
-from cdka.claims.figure import factor_svg
+from cdka.claims.factor_curve import FactorCurve, factor_curves, factor_svg
 from cdka.claims.judge import Finding, judge, runs_by_regime, signed
 from cdka.claims.plan import SEARCHES
 from cdka.compare import Measure, StoreSource, compare

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from cdka.cli.data_flags import add_data_arguments, task_and_options
+from cdka.cli.flags import add_data_arguments, task_and_options
 from cdka.runs.resolve import spec_for
 from cdka.tasks.files.preview import Preview, histogram, preview, token_preview
 from cdka.tasks.rows import SPLITS

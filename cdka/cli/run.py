@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from cdka.cli.data_flags import add_data_arguments, task_and_options
 from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
+from cdka.cli.flags import add_data_arguments, add_spec_arguments, spec_settings, task_and_options
 from cdka.cli.progress import exit_code, follow, tell_failures
-from cdka.cli.spec_flags import add_spec_arguments, spec_settings
 from cdka.errors import CdkaError
 from cdka.runs.metrics import TEST_ACCURACY, with_old_names
 from cdka.runs.resolve import resolve_run, spec_for

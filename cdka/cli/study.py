@@ -10,9 +10,8 @@ from cdka.claims.catalogue import DEFAULT_SEEDS
 from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_TASK
 from cdka.claims.report import check_target, report, shortened
 from cdka.claims.verify import TOLERANCE, chosen_results, plan_verification, read_report, repeated
-from cdka.cli.data_flags import add_data_arguments, task_and_options
+from cdka.cli.flags import add_data_arguments, add_spec_arguments, seeds, spec_settings, task_and_options
 from cdka.cli.progress import clock, exit_code, follow, tell_failures
-from cdka.cli.spec_flags import add_spec_arguments, seeds, spec_settings
 from cdka.errors import CdkaError
 from cdka.formatting import plural
 from cdka.runs.store import Store

@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cdka.compare.arms import identified, seed_table, summary, with_values
-from cdka.compare.judged import judged_differently, judged_words
+from cdka.compare.arms import identified, judged_differently, judged_words, seed_table, summary, with_values
 from cdka.compare.measure import Measure
 from cdka.compare.source import Source
 from cdka.errors import CdkaError, unknown

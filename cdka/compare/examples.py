@@ -1,16 +1,18 @@
-"""Pictures of test examples, for tasks whose data can be shown without torch."""
+"""The test examples of a task as people see them: pictures, and texts read in a child process."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from cdka import childproc
 from cdka.paths import assets_dir
 
 _SCALE = 5
@@ -43,3 +45,20 @@ def png(grey: np.ndarray, scale: int = _SCALE) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+LIMIT_S = 180.0
+
+
+def texts(spec: Mapping[str, Any], examples: Sequence[int]) -> dict[int, str]:
+    """The text that each of the test examples gave the model, by example; takes some seconds.
+
+    Raises CdkaError where the task is not about text, or its data or tokenizer are not at hand.
+    """
+    found = childproc.call(
+        "cdka.train.data.token_preview:test_texts",
+        {"spec": dict(spec), "examples": list(map(int, examples))},
+        limit_s=LIMIT_S,
+        failure=f"the examples of {spec.get('task')!r} could not be read",
+    )
+    return {int(example): text for example, text in found.items()}

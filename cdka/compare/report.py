@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from cdka.compare.arms import kept_words
 from cdka.compare.comparison import Comparison
-from cdka.compare.judged import kept_words
 from cdka.compare.source import Source
 from cdka.formatting import plural
 from cdka.runs.states import KEPT

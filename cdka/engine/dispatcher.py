@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from cdka.engine import local, process, slots
 from cdka.engine.failures import REBOOTED, outcome_of
-from cdka.engine.fingerprint import fingerprint
+from cdka.engine.process import fingerprint
 from cdka.engine.spawn import AdoptedWorker, WorkerProcess, WorkerStarter
 from cdka.engine.worker import JobSpec
 from cdka.errors import CdkaError
+from cdka.paths import log_tail
 from cdka.runs.database import StoreBusy, StoreFull
 from cdka.runs.job_queue import Job, LiveJob, anything_queued, conclude, live_jobs, requeue, reserve
-from cdka.runs.logs import log_tail
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.runs.store import Store

@@ -21,9 +21,9 @@ from cdka.engine.failures import EXIT_UNRECORDED, cause_of
 from cdka.engine.process import own_identity
 from cdka.engine.recorder import Recorder
 from cdka.runs.events import Evaluated, Event, Memory
-from cdka.runs.ids import run_directory
 from cdka.runs.job_queue import claim
 from cdka.runs.resolve import ResolvedRun, resolve_runs
+from cdka.runs.run import run_directory
 from cdka.runs.store import Store
 
 Train = Callable[

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from cdka.errors import CdkaError
 from cdka.runs.database import Database
-from cdka.runs.ids import run_directory
-from cdka.runs.states import RunState
-from cdka.runs.transition import FRESH_ATTEMPT, change_state, end_attempt
+from cdka.runs.run import run_directory
+from cdka.runs.states import FRESH_ATTEMPT, RunState, change_state, end_attempt
 
 
 def request_stop(database: Database, run_id: str, keep: bool) -> RunState:

@@ -12,8 +12,8 @@ import pandas as pd
 from cdka.runs.database import Database
 from cdka.runs.events import Evaluated, Resumed, Step
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS
-from cdka.runs.rows import events_of, marks
 from cdka.runs.run import Run
+from cdka.runs.schema import events_of, marks
 
 _WHOLE = ("r1", "r2", "r", "rank", "num_params")
 CURVE_COLUMNS = (

@@ -16,11 +16,10 @@ from cdka.runs import events
 from cdka.runs.database import Database
 from cdka.runs.encoding import dump
 from cdka.runs.events import Event
-from cdka.runs.ids import new_id
-from cdka.runs.rows import parse_spec
+from cdka.runs.run import new_id
+from cdka.runs.schema import parse_spec
 from cdka.runs.spec import RunSpec
-from cdka.runs.states import LIVE, RunState
-from cdka.runs.transition import FRESH_ATTEMPT, change_state, end_attempt, set_columns
+from cdka.runs.states import FRESH_ATTEMPT, LIVE, RunState, change_state, end_attempt, set_columns
 
 IS_CLAIMED = "status IN ('running', 'stopping')"
 IS_LIVE = f"status IN ({', '.join(repr(state.value) for state in LIVE)})"

@@ -17,10 +17,8 @@ from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import paths_of, select
 from cdka.runs.spec import RunSpec
-from cdka.tasks.catalogue import find_task
-from cdka.tasks.info import TaskInfo
-from cdka.tasks.recipes import recipe_of
-from cdka.tasks.suitable import fits_kind
+from cdka.tasks.catalogue import find_task, fits_kind
+from cdka.tasks.info import TaskInfo, recipe_of
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,38 @@
-"""One run, one sweep and one poll as the store hands them out. Free of torch and of SQL."""
+"""One run, one sweep and one poll as the store hands them out, and their ids. Free of torch and of SQL."""
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
+
+_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no look-alikes: people read these aloud and type them
+_PATTERN = re.compile(r"[a-z]-[0-9a-z]{1,16}")
+
+
+def new_id(letter: str) -> str:
+    """A fresh random name such as ``r-4kq7mz2n`` (40 bits)."""
+    return f"{letter}-" + "".join(secrets.choice(_ALPHABET) for _ in range(8))
+
+
+def check_id(name: str, what: str = "run") -> str:
+    """``name`` itself if it has the form of an id, whole or a prefix; raises CdkaError otherwise."""
+    if not isinstance(name, str) or not _PATTERN.fullmatch(name):
+        example = {"run": "r-4kq7mz2n", "sweep": "s-4kq7mz2n"}[what]
+        raise CdkaError(f"a {what} is named by its id: got {str(name)[:80]!r}. Example: {example}; see: cdka runs list")
+    return name
+
+
+def run_directory(home: Path, run_id: str) -> Path:
+    """The folder of one run, always directly inside ``home/runs``."""
+    return home / "runs" / check_id(run_id)
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdka.errors import CdkaError, unknown
-from cdka.paths import home_dir
+from cdka.paths import LOG_TAIL_BYTES, home_dir, log_tail
 from cdka.runs import control
 from cdka.runs.database import FILE_NAME, Database
 from cdka.runs.encoding import dump
-from cdka.runs.ids import check_id, new_id, run_directory
-from cdka.runs.logs import LOG_TAIL_BYTES, log_tail
-from cdka.runs.rows import events_of, marks, run_of
-from cdka.runs.run import Poll, Run, Sweep
+from cdka.runs.run import Poll, Run, Sweep, check_id, new_id, run_directory
+from cdka.runs.schema import events_of, marks, run_of
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 

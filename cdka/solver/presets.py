@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdka.errors import unknown
-from cdka.solver.columns import Columns
+from cdka.solver.feasible import Columns
 
 
 @dataclass(frozen=True)

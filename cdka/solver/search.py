@@ -23,8 +23,7 @@ from cdka.models.catalogue import find_model
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import select
 from cdka.solver.budget import Budget
-from cdka.solver.columns import Columns, columns_for, common_values, enumerate_options
-from cdka.solver.feasible import check_fits
+from cdka.solver.feasible import Columns, check_fits, columns_for, common_values, enumerate_options
 from cdka.solver.objectives import default_order, pareto_mask, scores
 from cdka.solver.option import Option
 from cdka.solver.presets import find_preset, preset_rows

@@ -16,10 +16,9 @@ from cdka.runs.resolve import ResolvedRun, resolve_run, spec_for
 from cdka.runs.spec import RunSpec
 from cdka.solver import obstacles
 from cdka.solver.budget import Budget
-from cdka.sweep.grid import cells, check_grid, parse_grid
+from cdka.sweep.grid import COMPONENT_AXES, cells, check_grid, parse_grid
+from cdka.sweep.lr_search import learning_rates, runs_of, with_search
 from cdka.sweep.match import Matched, iso_options, match
-from cdka.sweep.search import learning_rates, runs_of, with_search
-from cdka.sweep.settings import COMPONENT_AXES
 
 MANY_RUNS = 10_000
 MAX_RUNS = 1_000_000

@@ -12,9 +12,8 @@ from typing import Any
 from cdka.errors import CdkaError, nearest
 from cdka.models.catalogue import find_model
 from cdka.solver.budget import Budget
-from cdka.sweep.grid import AXES, check_axis, parse_grid
+from cdka.sweep.grid import AXES, SETTINGS, check_axis, parse_grid, typed
 from cdka.sweep.match import BASELINES
-from cdka.sweep.settings import SETTINGS, typed
 from cdka.tasks.catalogue import find_task
 
 KEYS: dict[str, tuple[type, ...]] = {

@@ -1,12 +1,127 @@
-"""The tasks known by name. Free of torch: the Studio and the solver read this."""
+"""The tasks known by name, the embedded ones declared here, and those that suit a model. Free of torch."""
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from cdka.errors import unknown
-from cdka.tasks.embedded import DIGITS_SOURCE, EMBEDDED
+from cdka.models.shapes import ModelShapes
 from cdka.tasks.files.catalogue import LOCAL
 from cdka.tasks.info import KINDS, TaskInfo
 from cdka.tasks.presets import PRESETS
+
+DIGITS_MODELS = ("digits-vit", "digits-vit@12", "digits-vit@13", "digits-vit@14", "digits-vit@15", "digits-vit@2602")
+"""The embedded base models that read digits: a family of five, and the base of version 0.1.0."""
+DIGITS_SOURCE = "UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998)"
+
+EMBEDDED = (
+    TaskInfo(
+        name="digits-flip",
+        title="Flipped digits",
+        kind="image-classification",
+        metric="accuracy",
+        description=(
+            "8x8 handwritten digits, transposed, mirrored and with inverted contrast: a shifted domain on which "
+            "a model that learned upright digits starts near chance."
+        ),
+        module="cdka.tasks.digits",
+        recipe=MappingProxyType({"steps": 200, "lr": 3e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20}),
+        models=DIGITS_MODELS,
+        examples=MappingProxyType({"train": 900, "validation": 300, "test": 597}),
+        chance=0.1,
+        embedded=True,
+        source=DIGITS_SOURCE,
+        licence="CC BY 4.0",
+    ),
+    TaskInfo(
+        name="digits",
+        title="Upright digits",
+        kind="image-classification",
+        metric="accuracy",
+        description="The 8x8 handwritten digits as they are: what the digits-vit models were pre-trained on.",
+        module="cdka.tasks.digits",
+        recipe=MappingProxyType({"steps": 200, "lr": 1e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20}),
+        models=DIGITS_MODELS,
+        examples=MappingProxyType({"train": 900, "validation": 300, "test": 597}),
+        chance=0.1,
+        embedded=True,
+        source=DIGITS_SOURCE,
+        licence="CC BY 4.0",
+    ),
+    TaskInfo(
+        name="math-chain",
+        title="Chains that begin with a product",
+        kind="causal-lm",
+        metric="accuracy",
+        description=(
+            "Multiply two digits, then add or subtract, answered by the running totals (7*8-6= gives 56,50): math-lm "
+            "can add and subtract but has never seen a product, and gets none right at first. An answer is right when "
+            "all its totals are."
+        ),
+        module="cdka.tasks.math_chain",
+        recipe=MappingProxyType(
+            {"steps": 200, "lr": 3e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20, "max_length": 64}
+        ),
+        models=("math-lm",),
+        examples=MappingProxyType({"train": 4000, "validation": 300, "test": 600}),
+        embedded=True,
+        source="generated (cdka.tasks.math_chain)",
+        licence="MIT",
+    ),
+    TaskInfo(
+        name="math",
+        title="Chains of sums",
+        kind="causal-lm",
+        metric="accuracy",
+        description="Chains of additions and subtractions (8+27-6= gives 35,29): what math-lm was pre-trained on.",
+        module="cdka.tasks.math_chain",
+        recipe=MappingProxyType(
+            {"steps": 200, "lr": 1e-3, "alpha": 16.0, "batch_size": 64, "eval_every": 20, "max_length": 64}
+        ),
+        models=("math-lm",),
+        examples=MappingProxyType({"train": 4000, "validation": 300, "test": 600}),
+        embedded=True,
+        source="generated (cdka.tasks.math_chain)",
+        licence="MIT",
+    ),
+)
+
+
+MODEL_KINDS = {
+    "image-classification": ("image-classification",),
+    "text-classification": ("text-classification", "causal-lm", "seq2seq"),
+    "text-regression": ("text-classification", "causal-lm"),
+    "image-text": ("image-text",),
+    "causal-lm": ("causal-lm", "seq2seq"),
+    "seq2seq": ("seq2seq",),
+}
+"""The kinds of model that a kind of task can train: classification of text puts a head on any text model."""
+
+
+def fits_kind(task: TaskInfo, model: ModelShapes) -> bool:
+    """True where a model of this kind can be trained on the task."""
+    return model.kind in MODEL_KINDS[task.kind]
+
+
+def suits(task: TaskInfo, model: ModelShapes) -> bool:
+    """True where the task is worth offering for the model: made for it, or for any model of its kind."""
+    return model.name in task.models if task.models else fits_kind(task, model)
+
+
+def suitable_tasks(model: ModelShapes) -> tuple[TaskInfo, ...]:
+    """The tasks to offer for a model, the default first: tasks made for it, then own data, then public data sets."""
+    offered = [task for task in TASKS.values() if suits(task, model)]
+    return tuple(sorted(offered, key=_precedence))
+
+
+def default_task(model: ModelShapes) -> TaskInfo | None:
+    """The first suitable task, which needs no download; None for a model that no task trains."""
+    return next(iter(suitable_tasks(model)), None)
+
+
+def _precedence(task: TaskInfo) -> int:
+    return 0 if task.models else 1 if task.is_own_data else 2
+
 
 TASKS: dict[str, TaskInfo] = {task.name: task for task in (*EMBEDDED, *PRESETS, *LOCAL)}
 

@@ -1,4 +1,4 @@
-"""The facts of a task. Free of torch: the Studio and the solver read this."""
+"""The facts of a task, and its recipe: the settings a run takes where none are given. Free of torch."""
 
 from __future__ import annotations
 
@@ -38,3 +38,22 @@ class TaskInfo:
     def is_own_data(self) -> bool:
         """True for a task that trains on a file or folder of the user's."""
         return self.name.startswith("local-")
+
+
+_BY_MODEL: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("llama-3.1", "metamath-gsm8k", {"batch_size": 64, "steps": 1563}),
+    ("llama-3.1", "codefeedback-humaneval", {"batch_size": 64, "steps": 1563}),
+    ("t5", "glue-", {"dtype": "float32"}),
+)
+"""(part of the model's name, beginning of the task's name, settings): Llama-3.1-8B is trained in batches of 64, T5 in
+float32. One epoch of 100,000 examples in batches of 64 is 1,563 steps."""
+
+
+def recipe_of(task: TaskInfo, model: str) -> dict[str, Any]:
+    """The recipe of ``task`` for ``model``."""
+    name = model.rstrip("/").rsplit("/", 1)[-1].casefold().replace("meta-", "").replace("_", "-")
+    recipe = dict(task.recipe)
+    for part, beginning, settings in _BY_MODEL:
+        if part in name and task.name.startswith(beginning):
+            recipe.update(settings)
+    return recipe

@@ -14,8 +14,7 @@ from cdka.runs.metrics import prefixed
 from cdka.tasks.scores import Answers
 from cdka.train import distributed
 from cdka.train.data.objectives import Objective
-from cdka.train.data.splits import TextSplit
-from cdka.train.data.task_data import AnySplit
+from cdka.train.data.splits import AnySplit, TextSplit
 from cdka.train.forward import forward
 from cdka.train.generate import decode, rows_that_fit
 from cdka.train.member import Member

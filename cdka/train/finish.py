@@ -11,9 +11,9 @@ from cdka.runs.metrics import EVAL_BEST_ACCURACY, TRAIN_LOSS, prefixed
 from cdka.train.checkpoint import save_adapter
 from cdka.train.device import peak_memory_bytes
 from cdka.train.evaluate import Evaluation, evaluate
-from cdka.train.looks import judge_retained, judge_validation, keeps_best, note
 from cdka.train.member import Member
 from cdka.train.pack import PHASES, Events, Pack, watched
+from cdka.train.validation import judge_retained, judge_validation, keeps_best, note
 
 
 def finish(pack: Pack, member: Member) -> Events:

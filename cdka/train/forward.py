@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cdka.adapter.pack import PackRouter
 from cdka.train.data.objectives import IGNORED, NextToken, Objective, token_loss
-from cdka.train.data.task_data import Split, TextSplit
+from cdka.train.data.splits import Split, TextSplit
 from cdka.train.member import Member
 
 LOGITS_LIMIT_BYTES = 256 * 2**20

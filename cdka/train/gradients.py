@@ -1,13 +1,20 @@
-"""Gradients of the frozen model's linear layers on a few batches."""
+"""Gradients of the frozen model: of its linear layers on a few batches, and as the start of an adapter (ours)."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
+from cdka.adapter import initialise_from_gradient, weight_gradients
 from cdka.models.targets import peft_targets
+from cdka.train.data.objectives import Objective
+from cdka.train.data.splits import Split, TextSplit
+from cdka.train.forward import forward, routing
+from cdka.train.member import Member
 
 MAX_BYTES = 2**29
 """Gradients beyond this are not held: of each kind of layer, evenly spaced ones are taken."""
@@ -32,9 +39,9 @@ def mean_gradients(
     from cdka.runs.resolve import spec_for
     from cdka.tasks.catalogue import find_task
     from cdka.train.data.load import load_task
-    from cdka.train.introspect import shapes_of
     from cdka.train.load_model import load_model
     from cdka.train.member import data_order
+    from cdka.train.read_shapes import shapes_of
 
     spec = spec_for(model_name, task, seed=seed, batch_size=batch_size)
     torch.manual_seed(seed)
@@ -61,7 +68,7 @@ def _chosen_modules(model, targets: list[str] | str) -> Mapping[str, Any]:
     """The modules that PEFT would adapt, thinned out evenly per kind where all gradients would not fit in memory."""
     import re
 
-    from cdka.train.introspect import linear_sizes, template
+    from cdka.train.read_shapes import linear_sizes, template
 
     def matches(path: str) -> bool:
         if isinstance(targets, str):
@@ -91,3 +98,27 @@ def _as_matrix(module) -> np.ndarray:
         return np.zeros((inner, out) if isinstance(module, Conv1D) else (out, inner), np.float32)
     gradient = module.weight.grad.float().cpu().numpy()
     return np.ascontiguousarray(gradient.T if isinstance(module, Conv1D) else gradient)
+
+
+def start_from_gradient(
+    model: torch.nn.Module, member: Member, train: Split | TextSplit, objective: Objective, device: torch.device
+) -> str:
+    """Initialises the member's adapter from the gradient on one batch of training data; returns what was reached.
+
+    The batch depends on the run's seed and leaves the order of the data in training as it was. Gradients of all
+    adapted weights are held at one time.
+    """
+    generator = torch.Generator().manual_seed(member.spec.seed)
+    batch = train.take(torch.randperm(len(train), generator=generator)[: member.spec.batch_size])
+
+    def loss() -> torch.Tensor:
+        (output,) = forward(model, [member], [batch], device, objective)
+        return output.loss / max(1, objective.count(batch.labels))
+
+    with routing(model, [member]):
+        gradients = weight_gradients(model, loss)
+    reached = initialise_from_gradient(model, gradients, member.adapter)
+    return (
+        f"started from the gradient on {len(batch)} samples: mean alignment of the first step with full fine-tuning "
+        f"{statistics.mean(reached.values()):.2f} on that batch"
+    )

@@ -22,8 +22,7 @@ import torch
 from cdka.cost.judging import Costs, Judging, affordable
 from cdka.runs.spec import ALL, AUTO, RunSpec
 from cdka.train import distributed
-from cdka.train.data.splits import TextSplit
-from cdka.train.data.task_data import AnySplit, TaskData
+from cdka.train.data.splits import AnySplit, TaskData, TextSplit
 from cdka.train.evaluate import Progress, evaluate
 from cdka.train.forward import forward, routing
 from cdka.train.generate import decode, rows_that_fit

@@ -14,9 +14,8 @@ from transformers import AutoConfig, AutoModel
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
 from cdka.models.targets import experts_note
-from cdka.train.data.splits import TextSplit
-from cdka.train.data.task_data import TaskData
-from cdka.train.introspect import fused_expert_params
+from cdka.train.data.splits import TaskData, TextSplit
+from cdka.train.read_shapes import fused_expert_params
 
 if TYPE_CHECKING:
     from cdka.runs.spec import RunSpec

@@ -8,28 +8,30 @@ prints nor stores anything but the adapters and checkpoints in the runs' own dir
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cdka.errors import CdkaError
 from cdka.runs import events
 from cdka.runs.events import Event
-from cdka.runs.resolve import ResolvedRun
+from cdka.runs.resolve import ResolvedRun, resolve_run
 from cdka.runs.spec import SHARED, RunSpec
 from cdka.train import distributed
 from cdka.train.checkpoint import Checkpoints, save_adapter
+from cdka.train.distributed import lead, process_group
 from cdka.train.evaluate import Progress
 from cdka.train.finish import finish
 from cdka.train.forward import forward, routing
-from cdka.train.looks import judge_before, look, read_so_far
 from cdka.train.member import Member
 from cdka.train.pack import PHASES, Control, Events, Pack
 from cdka.train.prepare import prepare
-from cdka.train.processes import lead
 from cdka.train.trackers import tracked
+from cdka.train.validation import judge_before, look, read_so_far
 
 
 def train(
@@ -179,3 +181,14 @@ def _tell_packing(pack: Pack) -> Events:
             separate_s=schedule.separate_s,
         )
     )
+
+
+def follow(directory: str, spec: dict[str, Any]) -> None:
+    """Follow the leading process through its run, in a child process with the environment of its rank."""
+    run = resolve_run(RunSpec.from_dict(spec))
+    environment = {
+        name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
+    }
+    with process_group({**environment, "ACCELERATE_USE_CPU": os.environ.get("ACCELERATE_USE_CPU", "false")}):
+        for _ in train([run], [Path(directory)]):
+            pass

@@ -12,8 +12,7 @@ import torch
 
 from cdka.runs.spec import RunSpec
 from cdka.train import distributed
-from cdka.train.data.splits import TextSplit
-from cdka.train.data.task_data import AnySplit
+from cdka.train.data.splits import AnySplit, TextSplit
 
 if TYPE_CHECKING:
     from cdka.train.evaluate import Evaluation

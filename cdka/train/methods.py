@@ -11,8 +11,8 @@ from cdka.adapter import CdkaConfig
 from cdka.errors import CdkaError
 from cdka.models.targets import peft_targets
 from cdka.runs.spec import RunSpec
-from cdka.train.introspect import shapes_of
 from cdka.train.load_model import Loaded
+from cdka.train.read_shapes import shapes_of
 
 
 def peft_config(spec: RunSpec, targets: list[str] | str, fresh_modules: Sequence[str]) -> PeftConfig:

@@ -13,7 +13,7 @@ import torch
 from cdka.runs import events
 from cdka.runs.events import Event
 from cdka.train import distributed
-from cdka.train.data.task_data import TaskData
+from cdka.train.data.splits import TaskData
 from cdka.train.evaluate import Progress
 from cdka.train.judging import Judging
 from cdka.train.member import Member

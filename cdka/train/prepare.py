@@ -9,18 +9,18 @@ from pathlib import Path
 import torch
 
 from cdka.errors import CdkaError
+from cdka.machine import versions
 from cdka.models.hub import download_model
 from cdka.runs import events
 from cdka.runs.resolve import ResolvedRun
 from cdka.runs.spec import QUANTIZED, RunSpec
-from cdka.runs.versions import versions
 from cdka.tasks.info import TaskInfo
 from cdka.train import distributed, judging
 from cdka.train.checkpoint import DamagedCheckpoint, resume
 from cdka.train.data.load import fetch_task, load_task
-from cdka.train.data.task_data import TaskData
+from cdka.train.data.splits import TaskData
 from cdka.train.device import resolve_device, resolve_dtype
-from cdka.train.gradient_init import start_from_gradient
+from cdka.train.gradients import start_from_gradient
 from cdka.train.limits import notes_on_targets
 from cdka.train.load_model import load_model
 from cdka.train.member import Member

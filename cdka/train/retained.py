@@ -12,7 +12,7 @@ from cdka.tasks.catalogue import TASKS, find_task
 from cdka.tasks.files.text import read_passages
 from cdka.tasks.rows import SPLITS, TextRows
 from cdka.train.data.load import load_task
-from cdka.train.data.task_data import TaskData
+from cdka.train.data.splits import TaskData
 from cdka.train.data.text import TEXT_LENGTH, text_data
 from cdka.train.judging import subset
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
-from cdka.models.kinds import kind_of
+from cdka.models.shapes import kind_of
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import nn
 from transformers.integrations import peft as transformers_peft
 
 from cdka.adapter import CdkaConfig, CdkaLayer, CdkaModel, Linear, adapter_parameters, export_lora, packed
-from cdka.adapter.register import register
+from cdka.adapter.config import register
 from cdka.components import Components
 from cdka.errors import CdkaError
 

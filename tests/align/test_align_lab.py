@@ -9,8 +9,8 @@ import pytest
 
 from cdka import childproc
 from cdka.align import AlignRequest, align, status
-from cdka.align.files import gradient_file, write_status
-from cdka.align.worker import gradients_of
+from cdka.align.measure import gradients_of
+from cdka.align.record import gradient_file, write_status
 from cdka.cli.main import main
 from cdka.errors import CdkaError
 from cdka.tasks.catalogue import find_task

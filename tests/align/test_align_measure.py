@@ -8,10 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from cdka.align.measure import measure
+from cdka.align.measure import check_finite, measure
 from cdka.align.record import AlignRecord
 from cdka.align.request import AlignRequest
-from cdka.align.worker import check_finite
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.models.shapes import LinearShape
@@ -131,6 +130,6 @@ def test_the_grid_fills_with_common_divisors_and_the_key_follows_what_matters():
 
 
 def test_the_lab_is_free_of_torch():
-    code = "import sys, cdka.align, cdka.align.worker, cdka.cli.align; print('torch' in sys.modules)"
+    code = "import sys, cdka.align, cdka.align.measure, cdka.cli.align; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

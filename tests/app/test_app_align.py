@@ -8,7 +8,7 @@ import pytest
 from app.align import alignment_tables
 from cdka import align
 from cdka.align import AlignRecord, AlignRequest
-from cdka.align.files import record_file
+from cdka.align.record import record_file
 from cdka.components import Components
 from cdka.models.targets import select
 from cdka.solver import evaluate

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from cdka.claims import STUDIES, find_study, judge, plan_study
-from cdka.claims.factor_curve import factor_curve
-from cdka.claims.figure import factor_svg
+from cdka.claims.factor_curve import factor_curve, factor_svg
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding, runs_by_regime, signed
 from cdka.claims.report import check_target, report
 from cdka.claims.rules import roughness

@@ -7,11 +7,11 @@ from dataclasses import fields
 
 import pytest
 
-from cdka.cli.spec_flags import add_spec_arguments, spec_settings
+from cdka.cli.flags import add_spec_arguments, spec_settings
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
-from cdka.sweep.settings import INTEGERS, NUMBERS, SETTINGS, WORDS
+from cdka.sweep.grid import INTEGERS, NUMBERS, SETTINGS, WORDS
 
 SAMPLES = {
     "components": ("2,8,4", "2,8,4"),

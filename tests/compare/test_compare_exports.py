@@ -19,7 +19,7 @@ from compare_synthetic import FakeSource, grid
 from nbclient import NotebookClient
 
 from cdka.compare import exports
-from cdka.compare.bundle.plain import check_metrics
+from cdka.compare.bundle.layout import check_metrics
 from cdka.compare.comparison import compare
 from cdka.compare.exports.script import notebook, script
 from cdka.compare.exports.tensorboard import write_tensorboard

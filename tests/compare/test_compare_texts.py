@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cdka.compare.texts import texts
+from cdka.compare.examples import texts
 from cdka.errors import CdkaError
 from cdka.runs.resolve import spec_for
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cdka.cost.memory import PROCESS_BYTES
-from cdka.engine import fingerprint as fingerprints
 from cdka.engine import local, process, recorder, slots
+from cdka.engine import process as fingerprints
 from cdka.engine.dispatcher import Dispatcher
 from cdka.engine.failures import cause_of, outcome_of
 from cdka.engine.recorder import Recorder

@@ -9,9 +9,8 @@ import pytest
 
 from cdka.runs.job_queue import reserve
 from cdka.runs.spec import RunSpec
-from cdka.runs.states import FINISHED, KEPT, LIVE, RETRIABLE, TRANSITIONS, IllegalTransition, RunState
+from cdka.runs.states import FINISHED, KEPT, LIVE, RETRIABLE, TRANSITIONS, IllegalTransition, RunState, change_state
 from cdka.runs.store import Store
-from cdka.runs.transition import change_state
 
 LEGAL = {
     "queued": "starting cancelled",

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from cdka.errors import CdkaError
+from cdka.paths import log_tail
 from cdka.runs import events
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
-from cdka.runs.logs import log_tail
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 

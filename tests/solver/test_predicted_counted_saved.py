@@ -24,7 +24,7 @@ from transformers import (
 from cdka.adapter import CdkaConfig
 from cdka.models.targets import peft_targets
 from cdka.solver import evaluate, explore, pattern
-from cdka.train.introspect import shapes_of
+from cdka.train.read_shapes import shapes_of
 
 TINY = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
 ARCHITECTURES = {

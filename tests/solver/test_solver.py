@@ -26,7 +26,7 @@ from cdka.solver import (
     solve,
     why_this,
 )
-from cdka.solver.columns import Columns
+from cdka.solver.feasible import Columns
 from cdka.solver.objectives import pareto_mask
 from cdka.theory import ADAM_SHARE, combine, expected_step_alignment
 

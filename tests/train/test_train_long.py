@@ -11,8 +11,7 @@ from cdka.bench.tracing import peak_bytes
 from cdka.runs.spec import RunSpec
 from cdka.train import forward as forwarding
 from cdka.train.data.objectives import NextToken
-from cdka.train.data.ragged import Ragged
-from cdka.train.data.splits import TextSplit
+from cdka.train.data.splits import Ragged, TextSplit
 from cdka.train.load_model import Loaded
 from cdka.train.member import Member
 from cdka.train.methods import attach, trainable

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from cdka.errors import CdkaError
 from cdka.runs.resolve import resolve_runs, spec_for
-from cdka.train import distributed, processes
+from cdka.train import distributed
 from cdka.train.loop import train
 
 MATH = ("math-lm", "math-chain")
@@ -57,7 +57,7 @@ def test_stop_and_keep_reaches_every_process(tmp_path):
     events = run(tmp_path, control, num_processes=2, steps=50, eval_every=50)
     assert events[-1]["kind"] == "final"
     assert events[-1]["metrics"]["steps_done"] == 2
-    assert not [p for p in psutil.Process().children() if "cdka.train.follower" in " ".join(p.cmdline())]
+    assert not [p for p in psutil.Process().children() if "cdka.train.loop" in " ".join(p.cmdline())]
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_a_process_that_dies_is_told_in_one_line(tmp_path):
 
     def control(_index):
         for child in psutil.Process().children():
-            if not killed and "cdka.train.follower" in " ".join(child.cmdline()):
+            if not killed and "cdka.train.loop" in " ".join(child.cmdline()):
                 os.kill(child.pid, signal.SIGKILL)
                 killed.append(child.pid)
         return None
@@ -102,10 +102,10 @@ def test_each_process_gets_its_own_gpu_and_too_few_are_refused(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     monkeypatch.setenv("CDKA_GPUS", "0,1,2,3")
     spec = spec_for(*MATH, **{**SMALL, "num_processes": 3, "device": "auto"})
-    assert processes.places(spec) == ["2", "0", "1"]
+    assert distributed.places(spec) == ["2", "0", "1"]
     with pytest.raises(CdkaError, match="num_processes takes one GPU each: got 6, and this machine shows 4"):
-        processes.places(spec.with_(num_processes=6))
-    assert processes.places(spec.with_(device="cpu")) == [None] * 3
+        distributed.places(spec.with_(num_processes=6))
+    assert distributed.places(spec.with_(device="cpu")) == [None] * 3
 
 
 def test_alone_nothing_is_shared():

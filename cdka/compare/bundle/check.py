@@ -21,25 +21,27 @@ from cdka.compare.bundle.layout import (
     CURVES,
     FORMAT,
     MANIFEST,
+    OLD_CURVE_COLUMNS,
     PREDICTIONS,
     REQUIRED,
     RUNS,
     VERSION,
     VERSIONS,
+    check_metrics,
+    check_patterns,
+    check_plain,
     fields,
     first_difference,
     sha256,
 )
-from cdka.compare.bundle.plain import check_metrics, check_patterns, check_plain
 from cdka.compare.bundle.read import Bundle
-from cdka.compare.bundle.translate import OLD_CURVE_COLUMNS
 from cdka.compare.comparison import compare
 from cdka.compare.report import document
 from cdka.errors import CdkaError
 from cdka.runs.events import Evaluated, Step
 from cdka.runs.frames import CURVE_COLUMNS
-from cdka.runs.ids import check_id
 from cdka.runs.metrics import TEST_ACCURACY
+from cdka.runs.run import check_id
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.stats.intervals import FLAT, UNBOUNDED

@@ -9,8 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from cdka.compare.bundle.layout import COMPARISON, CURVES, MANIFEST, PREDICTIONS, RUNS
-from cdka.compare.bundle.translate import curves_of_format_1, runs_of_format_1
+from cdka.compare.bundle.layout import (
+    COMPARISON,
+    CURVES,
+    MANIFEST,
+    PREDICTIONS,
+    RUNS,
+    curves_of_format_1,
+    runs_of_format_1,
+)
 from cdka.compare.comparison import ALL_PAIRS
 from cdka.compare.measure import Measure
 from cdka.runs.frames import frame

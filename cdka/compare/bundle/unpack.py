@@ -1,4 +1,4 @@
-"""From a zip file that anybody may have made to a checked bundle in the home of all state."""
+"""From a zip file that anybody may have made, or the example that ships with us, to a checked bundle in the home."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cdka.compare.bundle.check import check, refuse
 from cdka.compare.bundle.layout import ALLOWED, MANIFEST, sha256
 from cdka.compare.bundle.read import Bundle
 from cdka.errors import CdkaError
-from cdka.paths import home_dir
+from cdka.paths import assets_dir, home_dir
 
 MAX_BYTES = 4 << 30
 MAX_FILES = 50_000
@@ -125,3 +125,25 @@ def _extract(path: Path, root: Path) -> None:
         raise CdkaError(f"a claim bundle must be a whole zip file: {path.name} is not ({error}).") from None
     except OSError as error:
         raise CdkaError(f"{path.name} could not be unpacked in {root.parent}: {error.strerror}.") from None
+
+
+NAME = "example"
+FILE = "compare-example.zip"
+
+
+def example() -> Bundle:
+    """The embedded example, unpacked for as long as this process runs and checked as any other bundle."""
+    return _unpacked()[1]
+
+
+@lru_cache(maxsize=1)
+def example_title() -> str:
+    """The name of the example, without unpacking it."""
+    with zipfile.ZipFile(assets_dir() / FILE) as file:
+        return json.loads(file.read(MANIFEST))["name"]
+
+
+@lru_cache(maxsize=1)
+def _unpacked() -> tuple[tempfile.TemporaryDirectory, Bundle]:
+    folder = tempfile.TemporaryDirectory(prefix="cdka-example-")
+    return folder, unpack(assets_dir() / FILE, Path(folder.name))

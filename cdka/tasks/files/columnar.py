@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cdka.errors import CdkaError
-from cdka.tasks.files.records import Records
-from cdka.tasks.files.values import plain
+from cdka.tasks.files.values import Records, plain
 
 _INDEX = "__index_level_"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cdka.errors import CdkaError, unknown
-from cdka.tasks.files.chats import holds_turns
+from cdka.tasks.files.instructions import holds_turns
 from cdka.tasks.files.table import Table
 from cdka.tasks.files.values import are_measurements, are_numbers
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cdka.errors import CdkaError
-from cdka.tasks.files.records import Records, from_objects
 from cdka.tasks.files.split import split_named
+from cdka.tasks.files.values import Records, from_objects
 
 _RECORDS = ("data", "rows", "records", "examples", "items", "instances")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cdka.errors import CdkaError
 from cdka.formatting import plural
-from cdka.tasks.files.records import Records
+from cdka.tasks.files.values import Records
 
 MAX_FIELD = 10_000_000
 _SEPARATORS = ",;\t|"

@@ -14,9 +14,8 @@ import pandas as pd
 from cdka.errors import CdkaError
 from cdka.tasks.files.columnar import read_arrow, read_parquet
 from cdka.tasks.files.json_files import read_json, read_json_lines
-from cdka.tasks.files.records import Records
 from cdka.tasks.files.separated import read_separated
-from cdka.tasks.files.values import is_missing
+from cdka.tasks.files.values import Records, is_missing
 
 FORMATS = {
     ".csv": "CSV",

@@ -10,7 +10,8 @@ import datetime
 import decimal
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -184,3 +185,25 @@ def _number(value: Any, comma: str) -> float | None:
             return None
         text = text.replace(",", "." if comma == "decimal" else "")
     return float(text) if _NUMBER.fullmatch(text) else None
+
+
+@dataclass(frozen=True)
+class Records:
+    """Rows of one file as its reader found them, before missing values are marked."""
+
+    columns: Mapping[str, list[Any]]
+    lines: list[int]
+    notes: tuple[str, ...] = ()
+    splits: Sequence[str] | None = None
+
+
+def from_objects(
+    objects: Iterable[Mapping[str, Any]],
+    lines: Iterable[int],
+    notes: tuple[str, ...] = (),
+    splits: Sequence[str] | None = None,
+) -> Records:
+    """Columns made of one mapping a row; a key that a row lacks is None there."""
+    listed = list(objects)
+    names = dict.fromkeys(name for row in listed for name in row)
+    return Records({name: [row.get(name) for row in listed] for name in names}, list(lines), notes, splits)

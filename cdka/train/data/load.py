@@ -18,9 +18,8 @@ from cdka.tasks.rows import (
     PixelRows,
     TextRows,
 )
-from cdka.train.data.picture_text import picture_text_data
-from cdka.train.data.pictures import picture_data, pixel_data
-from cdka.train.data.task_data import TaskData
+from cdka.train.data.pictures import picture_data, picture_text_data, pixel_data
+from cdka.train.data.splits import TaskData
 from cdka.train.data.text import classification_data, instruction_data, regression_data, text_data
 from cdka.train.limits import check_tokens, within_positions
 

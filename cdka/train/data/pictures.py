@@ -1,4 +1,4 @@
-"""Pictures as tensors: small ones kept in memory, others opened and prepared when a batch needs them."""
+"""Pictures, and pictures with texts, as tensors: small ones kept in memory, others opened when a batch needs them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
-from transformers import AutoConfig, AutoImageProcessor
+from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
 
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
-from cdka.models.kinds import takes_pictures
+from cdka.models.shapes import takes_pictures
 from cdka.tasks.own_metric import by_name
 from cdka.tasks.pixels import BILINEAR, Pixels, upright, with_channels
-from cdka.tasks.rows import PictureRows, PictureSplit, PixelRows
+from cdka.tasks.rows import Instruction, PictureRows, PictureSplit, PictureTextRows, PixelRows
 from cdka.tasks.scores import together
-from cdka.train.data.objectives import Classification
-from cdka.train.data.splits import LazySplit, Split
-from cdka.train.data.task_data import TaskData
+from cdka.train.data.objectives import Classification, Generation, NextToken
+from cdka.train.data.splits import LazySplit, PictureInputs, Ragged, Split, TaskData, TextSplit
 from cdka.train.heads import head_labels
+from cdka.train.tokenizer import ModelTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -137,3 +137,69 @@ def _processor(folder: Path, model: str) -> Any:
             "Remove them, or give the image processor that they are for."
         )
     return loaded
+
+
+MAX_NEW_TOKENS = 128
+
+
+def picture_text_data(task: PictureTextRows, spec: RunSpec) -> TaskData:
+    """The data of captions or questions about pictures; the loss counts the answer only.
+
+    Raises CdkaError for a model that does not see and write, or whose processor cannot be used.
+    """
+    tokenizer = load_tokenizer(spec.model)
+    if tokenizer.kind != "image-text":
+        raise CdkaError(
+            f"task {spec.task!r} needs a model that sees and writes (LLaVA, SmolVLM and others): got {spec.model!r}, "
+            f"which is for {tokenizer.kind}."
+        )
+    processor = _text_processor(spec.model)
+    splits = {name: _split(rows, task, tokenizer, processor) for name, rows in task.splits.items()}
+    longest = max(int(split.target.lengths.max()) for split in splits.values())
+    limit = task.max_new_tokens or min(longest, MAX_NEW_TOKENS)
+    generation = Generation(limit, (tokenizer.eos_id,), tokenizer.pad_id, tokenizer.decode, task.judge)
+    return TaskData(
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        objective=NextToken(1, generation, task.scores),
+        kind="image-text",
+        notes=task.notes,
+    )
+
+
+def _text_processor(model: str) -> Any:
+    try:
+        return AutoProcessor.from_pretrained(locate(model), trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CdkaError(f"the processor of {model!r} cannot be loaded: {reason}. Save it beside the model.") from None
+
+
+def _split(rows: Sequence[Instruction], task: PictureTextRows, tokenizer: ModelTokenizer, processor: Any) -> TextSplit:
+    sources = []
+    for row in rows:
+        encoded = processor(images=[task.open(row)], text=_prompt(row.prompt, processor), return_tensors="np")
+        sources.append(np.asarray(encoded["input_ids"])[0].tolist())
+
+    def read(chosen: np.ndarray) -> dict[str, torch.Tensor]:
+        pictures = [task.open(rows[i]).convert("RGB") for i in chosen]
+        return dict(processor.image_processor(pictures, return_tensors="pt"))
+
+    return TextSplit(
+        kind="causal-lm",
+        source=Ragged.of(sources),
+        target=Ragged.of(tokenizer.encode_answers([row.answer for row in rows])),
+        ids=np.array([row.id for row in rows], dtype=np.int64),
+        pad_id=tokenizer.pad_id,
+        references=tuple(row.reference for row in rows),
+        pictures=PictureInputs(np.arange(len(rows)), read),
+    )
+
+
+def _prompt(prompt: str, processor: Any) -> str:
+    """The prompt with the picture's place in it: by the processor's chat template where it has one."""
+    if getattr(processor, "chat_template", None):
+        turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
+        return processor.apply_chat_template([turn], add_generation_prompt=True)
+    return f"{processor.image_token}\n{prompt}\n"

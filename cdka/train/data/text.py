@@ -24,9 +24,7 @@ from cdka.tasks.rows import (
 )
 from cdka.tasks.scores import Answers, number_scores, together
 from cdka.train.data.objectives import Classification, Generation, NextToken, Regression
-from cdka.train.data.ragged import Ragged
-from cdka.train.data.splits import TextSplit
-from cdka.train.data.task_data import TaskData
+from cdka.train.data.splits import Ragged, TaskData, TextSplit
 from cdka.train.heads import head_labels
 from cdka.train.limits import positions_of
 from cdka.train.load_model import ModelTokenizer, load_tokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 import shutil
@@ -98,3 +99,18 @@ def versions() -> dict[str, str]:
         if asked.returncode == 0:
             found["commit"] = asked.stdout.strip()
     return found
+
+
+def is_address(name: str) -> bool:
+    """True for the address of a machine in digits: no name server can point it elsewhere."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """True if only this machine can reach ``host``."""
+    host = host.strip("[]").lower()
+    return ipaddress.ip_address(host).is_loopback if is_address(host) else host == "localhost"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -39,7 +40,7 @@ def home_dir() -> Path:
     chosen = os.environ.get("CDKA_HOME")
     home = Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("cdka", appauthor=False))
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_private(home)
     except OSError as error:
         raise CdkaError(
             f"the home folder must be writable: got {home} ({error.strerror}). Set CDKA_HOME to a folder you own."
@@ -47,6 +48,36 @@ def home_dir() -> Path:
     if not os.access(home, os.W_OK | os.X_OK):
         raise CdkaError(f"the home folder must be writable: got {home}. Set CDKA_HOME to a folder you own.")
     return home.resolve()
+
+
+def make_private(home: Path) -> None:
+    """Create a home for this user alone, and take others' rights from one that has more; left as it is elsewhere.
+
+    Raises OSError where it cannot be created.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    keep_private(home)
+
+
+def keep_private(path: Path) -> None:
+    """Take the rights of others from a file or folder of this user's."""
+    with suppress(OSError):  # another user's, or a file system without rights
+        state = path.stat()
+        if state.st_mode & 0o077 and state.st_uid == os.geteuid():
+            path.chmod(state.st_mode & 0o700)
+
+
+def write_privately(path: Path, content: str | bytes) -> None:
+    """Write a file that only this user can read, whole or not at all. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -29,7 +29,7 @@ def share() -> None:
     hide = st.pills("Hide", address.HIDE, selection_mode="multi", key="teach", help="For whoever opens the link.")
     query = address.link(st.query_params.to_dict(), tuple(hide))
     others = reachable()
-    url = (others[0] if others else here()) + query
+    url = lan.invitation(others[0] + query) if others else here() + query
     st.code(url, language=None, wrap_lines=True)
     if others:
         widgets.html_block(f'<div class="learn-qr">{lan.qr_svg(url)}</div>')
@@ -93,12 +93,11 @@ def _links() -> None:
             "<h3>Links for the class</h3><p>This server listens on this machine alone. To let the class "
             "in, start it with "
             "<code>cdka studio --host 0.0.0.0</code>: addresses and QR codes then stand here. Everyone "
-            "in the network can "
-            "open it, and start runs.</p>"
+            "who has one of them can open it, and start runs.</p>"
         )
         return
-    url = f"{others[0]}?chapter=1&page=1&{route.PARAMETER}={route.VALUE}"
-    listed = "".join(f"<li><code>{html.escape(other)}</code></li>" for other in others)
+    url = lan.invitation(f"{others[0]}?chapter=1&page=1&{route.PARAMETER}={route.VALUE}")
+    listed = "".join(f"<li><code>{html.escape(lan.invitation(other))}</code></li>" for other in others)
     widgets.html_block(
         f"<h3>Links for the class</h3><ul>{listed}</ul><p>The route, for phones and laptops in this network:</p>"
         f'<div class="learn-qr">{lan.qr_svg(url)}</div><p class="cdka-quiet">{html.escape(url)}</p>'

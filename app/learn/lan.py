@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
 import psutil
 import segno
 import streamlit as st
 
-ANY = ("", "0.0.0.0", "::")
+from app import server
+from cdka.machine import is_address, is_loopback
 
 
 def addresses() -> list[str]:
     """``http://192.168.1.20:8501`` for every address at which other machines may reach this server; none where it
     listens on the loopback address alone."""
     host, port = st.get_option("server.address") or "", st.get_option("server.port")
-    if host not in ANY:
+    if host not in server.ANY_ADDRESS:
         return [] if _is_local(host) else [f"http://{host}:{port}"]
     found = [
         entry.address
@@ -28,13 +28,13 @@ def addresses() -> list[str]:
 
 
 def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_link_local
+    return is_loopback(host) or (is_address(host) and host.startswith(("169.254.", "fe80:")))
+
+
+def invitation(url: str) -> str:
+    """The link that lets somebody else in: ``url`` with the token of this server, where it asks for one."""
+    token = server.link_token()
+    return f"{url}&token={token}" if token and "?" in url else f"{url}?token={token}" if token else url
 
 
 def qr_svg(url: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from app import state, widgets
-from cdka.paths import home_dir
+from cdka.paths import home_dir, write_privately
 from cdka.tasks.files.columns import NONE, SPLIT, guess, roles_for
 from cdka.tasks.files.digest import stamp
 from cdka.tasks.files.instructions import COMPARISONS
@@ -55,10 +54,8 @@ def _path(task: str) -> str:
         folder = home_dir() / "data" / hashlib.sha256(content).hexdigest()[:16]
         file = folder / Path(uploaded.name).name
         if not file.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = file.with_name(file.name + ".partial")
-            partial.write_bytes(content)
-            os.replace(partial, file)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_privately(file, content)
         st.session_state["data"] = str(file)
     what = "Folder of pictures" if task == "local-images" else "or path of a file or folder on this machine"
     typed = st.text_input(what, placeholder="/path/to/data", **state.bound("data"))

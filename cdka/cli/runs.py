@@ -178,5 +178,7 @@ def run(args: argparse.Namespace) -> None:
     if args.action not in _ACTIONS:
         raise unknown("action", args.action, _ACTIONS, next_step="See: cdka runs --help")
     store = Store()
+    for trouble in local.troubles(store):
+        print_message(f"note: {trouble}")
     _ACTIONS[args.action](store, args)
     local.ensure_dispatcher(store)  # what was retried must start, and what died unseen must be seen

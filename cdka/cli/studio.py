@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import errno
-import ipaddress
 import socket
 import sys
 from importlib.util import find_spec
 
 from cdka.errors import CdkaError
+from cdka.machine import is_loopback
 from cdka.paths import home_dir, studio_dir
 from cdka.terminal import print_message
 
@@ -23,14 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default 8501)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
-
-
-def is_loopback(host: str) -> bool:
-    """True if only this machine can reach ``host``."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+    parser.add_argument("--no-token", action="store_true", help="let in whoever reaches the port, without the link")
 
 
 def check_free(host: str, port: int) -> None:
@@ -54,7 +47,7 @@ def check_free(host: str, port: int) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    home_dir()
+    home = home_dir()
     check_free(args.host, args.port)
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
@@ -63,11 +56,17 @@ def run(args: argparse.Namespace) -> None:
             f"Run: pip install {' '.join(missing)}"
         )
     sys.path.insert(0, str(studio_dir()))
-    from app.server import launch
+    from app import server
 
+    token = "" if args.no_token else server.token_of(home)
     if not is_loopback(args.host):
         print_message(
-            f"warning: anyone who can reach {args.host}:{args.port} can start and remove runs on this machine: there "
-            "is no password. Leave --host out to keep the Studio to yourself."
+            f"warning: others can reach {args.host}:{args.port}: "
+            + ("there is no password, so they" if args.no_token else "whoever has the link below")
+            + " can start and remove runs on this machine, and what is sent is not encrypted. Leave --host out to keep "
+            "the Studio to yourself."
         )
-    launch(args.host, args.port, browser=not args.no_browser)
+    elif args.no_token:
+        print_message("warning: every user of this machine can open this Studio: --no-token gives up its password.")
+    print_message(f"CDKA Studio: {server.link(args.host, args.port, token)}")
+    server.launch(args.host, args.port, browser=not args.no_browser, token=token, home=home)

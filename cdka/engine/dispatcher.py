@@ -10,10 +10,12 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from cdka.engine import local, process, slots
-from cdka.engine.failures import REBOOTED, outcome_of
+from cdka.engine.failures import COPIED, EXIT_UNRECORDED, REBOOTED, hung, is_full, outcome_of
 from cdka.engine.process import fingerprint
 from cdka.engine.spawn import AdoptedWorker, WorkerProcess, WorkerStarter
 from cdka.engine.worker import JobSpec
@@ -32,6 +34,8 @@ CANCEL_GRACE_S = 3.0
 EXIT_GRACE_S = 10.0
 """Seconds that a worker may take to leave after the last of its runs has ended."""
 CHECK_CODE_EVERY_S = 0.5
+WAIT_S = 1.0
+"""Seconds between two tries while the store is locked or the disk is full."""
 NO_SLOT = "none"
 
 
@@ -44,6 +48,10 @@ class _Work:
     child: WorkerProcess
     terminate_at: float | None = None
     kill_at: float | None = None
+    heartbeat: float | None = None
+    heartbeat_seen_at: float = 0.0
+    woken: bool = False
+    hung_s: float | None = None
 
 
 class Dispatcher:
@@ -62,11 +70,12 @@ class Dispatcher:
         home is gone ("gone"), or ``leave`` was called ("shut_down")."""
         database = self.store.database.path
         while not self._leaving:
+            local.beat(self.store.home)
             try:
                 busy = self.step()
             except (StoreBusy, StoreFull) as error:
-                print(f"waiting: {error}", flush=True)
-                time.sleep(1.0)
+                _log(f"waiting: {error}")
+                time.sleep(WAIT_S)
                 continue
             if not database.exists():
                 self._abandon()
@@ -123,6 +132,9 @@ class Dispatcher:
         try:
             child = self.starter.start(job_spec)
         except OSError as error:
+            if is_full(error):
+                requeue(self.store.database, job.runs)
+                raise StoreFull(f"no log could be written for a worker ({error.strerror}).") from None
             self._fail(job, f"no process could be started: {error.strerror}. Retry the run.")
             return
         self._work[job.job_id] = _Work(job_spec, job, child)
@@ -138,6 +150,8 @@ class Dispatcher:
             requeue(self.store.database, job.runs)  # its worker, if there is one, will find that it comes too late
         elif identity[2] != process.boot_id():
             conclude(self.store.database, job.runs, RunState.LOST, REBOOTED)
+        elif process.is_alive(identity) and not process.works_in(identity[0], self.store.home):
+            conclude(self.store.database, job.runs, RunState.LOST, COPIED)
         else:
             self._work[job.job_id] = _Work(job_spec, job, AdoptedWorker(identity))
 
@@ -147,6 +161,7 @@ class Dispatcher:
             self._end(work, live)
             return
         now = time.monotonic()
+        self._check_heartbeat(work, now)
         if work.terminate_at is None and (live is None or live.cancelled):
             work.terminate_at = now + (EXIT_GRACE_S if live is None else 0.0)
         pid = work.child.pid
@@ -158,6 +173,26 @@ class Dispatcher:
         elif now >= work.kill_at:
             process.signal_group(pid, signal.SIGKILL)
 
+    def _check_heartbeat(self, work: _Work, now: float) -> None:
+        """Wake a worker that gives no sign of life, and end it where that does not help.
+
+        Only one that has a heartbeat is watched: an older version's has none. What counts is that it changes, as seen
+        by this process's own clock, which stands still while the machine sleeps.
+        """
+        pid, heartbeat = work.child.pid, local.heartbeat_of(work.job_spec)
+        if pid is None or heartbeat is None or heartbeat != work.heartbeat:
+            work.heartbeat, work.heartbeat_seen_at, work.woken = heartbeat, now, False
+            return
+        silent_s = now - work.heartbeat_seen_at
+        if silent_s > process.END_WORKER_S and work.hung_s is None:
+            _log(f"ending worker {pid}: no sign of life for {silent_s:.0f} s")
+            work.hung_s = silent_s
+            process.signal_group(pid, signal.SIGKILL)
+        elif silent_s > process.WAKE_WORKER_S and not work.woken:
+            _log(f"waking worker {pid}: no sign of life for {silent_s:.0f} s")
+            work.woken = True
+            process.signal_group(pid, signal.SIGCONT)
+
     def _end(self, work: _Work, live: LiveJob | None) -> None:
         if live is not None and work.child.exit_status is None and not isinstance(work.child, AdoptedWorker):
             # The forkserver died before it reported: unclaimed runs start again, claimed ones are watched by identity.
@@ -165,8 +200,11 @@ class Dispatcher:
             self._adopt(live)
             return
         if live is not None:
+            if work.child.exit_status == EXIT_UNRECORDED:
+                requeue(self.store.database, live.job.runs)  # those that it could not even claim
             log = log_tail(work.job_spec.log_paths()[0])
-            conclude(self.store.database, live.job.runs, *outcome_of(work.child.exit_status, log))
+            lost = (RunState.LOST, hung(work.hung_s)) if work.hung_s else outcome_of(work.child.exit_status, log)
+            conclude(self.store.database, live.job.runs, *lost)
         if work.child.pid is not None:
             process.reap_group(work.child.pid)
         del self._work[work.job.job_id]
@@ -178,15 +216,32 @@ class Dispatcher:
                 process.signal_group(work.child.pid, signal.SIGKILL)
 
 
+def _log(message: str) -> None:
+    """Print to the dispatcher's log; a full disk takes nothing, and that is no reason to die."""
+    with suppress(OSError, ValueError):
+        print(message, flush=True)
+
+
+def _open_store(home: str) -> Store:
+    """The store of a home, once it can be opened: a full disk and a lock are waited for."""
+    while True:
+        local.beat(Path(home))
+        try:
+            return Store(home)
+        except (StoreBusy, StoreFull) as error:
+            _log(f"waiting: {error}")
+            time.sleep(WAIT_S)
+
+
 def main(
     home: str, starter: WorkerStarter | None = None, *, command: Sequence[str] | None = None, idle_s: float = IDLE_S
 ) -> None:
     """Be the dispatcher of ``home`` unless there is one; leave when there is nothing to do."""
-    store = Store(home)
-    starter = starter or WorkerStarter(store.home)
-    with local.dispatcher_lock(store.home) as mine:
+    with local.dispatcher_lock(Path(home)) as mine:
         if not mine:
             return
+        store = _open_store(home)
+        starter = starter or WorkerStarter(store.home)
         dispatcher = Dispatcher(store, starter)
         signal.signal(signal.SIGTERM, lambda number, frame: dispatcher.leave())
         reason = dispatcher.run(idle_s)

@@ -17,6 +17,11 @@ _ENDED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIG
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_full(error: OSError) -> bool:
+    """True where the disk, or the user's share of it, has no room left."""
+    return error.errno in _FULL
+
+
 def _lower(runs: Sequence[ResolvedRun]) -> str:
     spec = runs[0].spec
     knobs = [f"batch_size (now {spec.batch_size}; gradient_accumulation splits it and gives the same result)"]
@@ -50,7 +55,7 @@ def cause_of(
         return _out_of_memory(runs, peak_bytes, device_type)
     if isinstance(error, CdkaError):
         return text
-    if (isinstance(error, OSError) and error.errno in _FULL) or "No space left on device" in text:
+    if (isinstance(error, OSError) and is_full(error)) or "No space left on device" in text:
         return "the disk is full: nothing more could be saved. Free some space and retry; what was finished is intact."
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
@@ -82,3 +87,9 @@ def outcome_of(exit_status: int | None, log: str) -> tuple[str, str]:
 
 
 REBOOTED = "the machine was restarted while the run was at work. Retry the run."
+COPIED = "this home is a copy; the run goes on in the original. Retry it to repeat it here."
+
+
+def hung(silent_s: float) -> str:
+    """The cause of a run whose process lived and did nothing."""
+    return f"its process gave no sign of life for {silent_s:.0f} s and was ended. Retry the run."

@@ -23,11 +23,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from cdka.engine import local, slots
-from cdka.engine.process import reap_group
-from cdka.engine.spawn import SHUTDOWN
-from cdka.engine.worker import JobSpec, execute, exit_process, lower_priority
+from cdka.engine.process import HEARTBEAT_S, reap_group
+from cdka.engine.spawn import PING, PONG, SHUTDOWN
+from cdka.engine.worker import JobSpec, die_of_signals, execute, exit_process, lower_priority
 from cdka.errors import CdkaError
-from cdka.runs.database import FILE_NAME
+from cdka.runs.database import FILE_NAME, StoreBusy, StoreFull
 from cdka.runs.store import Store
 
 PRELOADED = (
@@ -61,8 +61,7 @@ def preload(names: Sequence[str] = PRELOADED) -> None:
 def _become_worker(job_spec: JobSpec, run: Callable[[JobSpec], int]) -> int:
     """In the fresh child: its own session, its own log, the slot's environment, then the job."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_of_signals()
     log, nothing = job_spec.open_log(), os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nothing), (1, log), (2, log)):
         os.dup2(source, target)
@@ -89,13 +88,16 @@ def _fork(job_spec: JobSpec, channel: socket.socket, run: Callable[[JobSpec], in
 def serve(channel: socket.socket, run: Callable[[JobSpec], int] = execute) -> bool:
     """Fork a worker per line received, and tell of its pid and of its end, until the other side closes.
 
-    True if it sent the shutdown message before.
+    True if it sent the shutdown message before. A dispatcher that gives no sign of life for long is ended meanwhile.
     """
     children: dict[int, int] = {}
     received = b""
+    dispatcher, watch = os.getppid(), local.DispatcherWatch(Path.cwd())
     _send(channel, {"ready": True})
     while True:
-        if select.select([channel], [], [], REAP_S if children else None)[0]:
+        if watch.hangs() and os.getppid() == dispatcher == local.dispatcher_pid(Path.cwd()):
+            os.kill(dispatcher, signal.SIGKILL)
+        if select.select([channel], [], [], REAP_S if children else HEARTBEAT_S)[0]:
             part = channel.recv(65536)
             if not part:
                 return False
@@ -104,6 +106,9 @@ def serve(channel: socket.socket, run: Callable[[JobSpec], int] = execute) -> bo
                 request = json.loads(line)
                 if request == SHUTDOWN:
                     return True
+                if request == PING:
+                    _send(channel, PONG)
+                    continue
                 pid = _fork(JobSpec.from_json(request["job_spec"]), channel, run)
                 children[pid] = request["number"]
                 _send(channel, {"number": request["number"], "pid": pid})
@@ -163,7 +168,10 @@ def restart_dispatcher(lived_s: float, command: Sequence[str] | None = None) -> 
     os.environ[_DEATHS] = str(deaths)  # the next forkserver inherits it
     with suppress(CdkaError, OSError):  # the home is gone, or its store is in trouble: whoever looks is told
         if deaths <= MAX_QUICK_DEATHS and (Path.cwd() / FILE_NAME).is_file():
-            return local.ensure_dispatcher(Store(Path.cwd()), command=command)
+            try:
+                return local.ensure_dispatcher(Store(Path.cwd()), command=command)
+            except (StoreBusy, StoreFull):  # a dispatcher waits for these by itself
+                return local.start_dispatcher(Path.cwd(), command)
     return False
 
 

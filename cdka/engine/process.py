@@ -12,6 +12,13 @@ from pathlib import Path
 
 import psutil
 
+HEARTBEAT_S = 1.0
+"""Seconds between two signs of life of a dispatcher or a worker."""
+DISPATCHER_LIMIT_S, FORKSERVER_LIMIT_S = 30.0, 20.0
+"""Seconds without a sign of life after which it is replaced: both hold no state, and the workers go on."""
+WAKE_WORKER_S, END_WORKER_S = 60.0, 300.0
+"""Seconds without a sign of life after which a worker is woken (it may have been stopped), and ended."""
+
 Identity = tuple[int, str, str]
 """(pid, start of the process, boot of the machine)."""
 
@@ -53,6 +60,20 @@ def is_alive(identity: Identity) -> bool:
     """True while exactly this process exists (not another one that was given its number since)."""
     pid, start, boot = identity
     return boot == boot_id() and process_start(pid) == start
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """True where the process has ``folder`` as its working directory, as every process of a home's engine has its home.
+
+    Folders are compared by device and inode: a copy of a home, also at the place of the original, is another folder.
+    """
+    try:
+        cwd = f"/proc/{pid}/cwd" if sys.platform == "linux" else psutil.Process(pid).cwd()
+        return os.path.samefile(cwd, folder)
+    except (PermissionError, psutil.AccessDenied):  # another user's: nothing more is known of it than its identity
+        return True
+    except (OSError, psutil.Error):
+        return False
 
 
 def signal_group(pid: int, number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,16 @@ from typing import Protocol
 
 from cdka.childproc import python_environment
 from cdka.engine import slots
-from cdka.engine.process import Identity, boot_id, is_alive, process_start, reap_group
+from cdka.engine.process import (
+    FORKSERVER_LIMIT_S,
+    HEARTBEAT_S,
+    Identity,
+    boot_id,
+    is_alive,
+    process_start,
+    reap_group,
+    signal_group,
+)
 from cdka.engine.worker import JobSpec
 
 WORKER = (sys.executable, "-m", "cdka.engine.worker")
@@ -29,8 +39,8 @@ FORKSERVER_ENVIRONMENT = {
 PRELOAD_S = 120.0
 """A forkserver that is not ready by then is given up: imports take 4 to 10 s."""
 MAX_FAILURES = 2
-SHUTDOWN = {"shutdown": True}
-"""The message that ends a forkserver which is no longer needed."""
+SHUTDOWN, PING, PONG = {"shutdown": True}, {"ping": True}, {"pong": True}
+"""The message that ends a forkserver which is no longer needed; a question that it answers while it works."""
 
 
 class WorkerProcess(Protocol):
@@ -141,7 +151,8 @@ class Forkserver:
         self._received = b""
         self._numbers = itertools.count()
         self._children: dict[int, ForkedWorker] = {}
-        self._deadline = time.monotonic() + PRELOAD_S
+        self._started_at = self._pinged_at = time.monotonic()
+        self._unanswered_since: float | None = None
         self.state, self.has_forked = "loading", False
         self.pid = self._process.pid
 
@@ -149,33 +160,53 @@ class Forkserver:
         """Ask for a worker. Should the forkserver be dead already, the worker simply turns out to be so."""
         number, child = next(self._numbers), ForkedWorker(self)
         self._children[number] = child
-        line = json.dumps({"number": number, "job_spec": job_spec.to_json()}).encode() + b"\n"
+        self._send({"number": number, "job_spec": job_spec.to_json()})
+        return child
+
+    def _send(self, message: dict) -> None:
+        """Ask for something that is answered: a forkserver that answers nothing for long is dead in effect."""
         try:
             self._channel.setblocking(True)
-            self._channel.sendall(line)
+            self._channel.sendall(json.dumps(message).encode() + b"\n")
             self._channel.setblocking(False)
         except OSError:
             self._mark_dead()
-        return child
+        if self._unanswered_since is None:
+            self._unanswered_since = time.monotonic()
 
     def receive_messages(self) -> None:
-        """Read the messages that the forkserver has sent since the last call."""
+        """Read the messages that the forkserver has sent since the last call; end one that does not answer."""
         if self.state == "dead":
             return
+        self._receive()
+        now = time.monotonic()
+        if self.state == "dead" or now - self._pinged_at < HEARTBEAT_S:
+            return
+        self._pinged_at = now
+        if self.state == "loading":
+            signal_group(self.pid, signal.SIGCONT)  # it cannot answer yet; stopped, it would load for ever
+            if now - self._started_at > PRELOAD_S:
+                self._mark_dead()
+        elif self._unanswered_since is None:
+            self._send(PING)
+        elif now - self._unanswered_since > FORKSERVER_LIMIT_S:
+            self._mark_dead()
+
+    def _receive(self) -> None:
         try:
             while part := self._channel.recv(65536):
                 *lines, self._received = (self._received + part).split(b"\n")
+                self._unanswered_since = None
                 for line in lines:
                     message = json.loads(line)
                     if "ready" in message:
                         self.state = "ready"
-                    else:
+                    elif message != PONG:
                         self.has_forked = True
                         self._children[message["number"]].receive(message)
             self._mark_dead()
         except BlockingIOError:
-            if self.state == "loading" and time.monotonic() > self._deadline:
-                self._mark_dead()
+            return
         except OSError:
             self._mark_dead()
 
@@ -219,7 +250,8 @@ class WorkerStarter:
         return self._forkserver.state == "ready"
 
     def start(self, job_spec: JobSpec) -> WorkerProcess:
-        """Start a worker for ``job_spec``."""
+        """Start a worker for ``job_spec``; raises OSError where its log cannot be written or no process started."""
+        os.close(job_spec.open_log())
         if self._forkserver is not None and self._forkserver.state == "ready":
             return self._forkserver.start(job_spec)
         return ColdWorker(job_spec, self._worker)

@@ -8,18 +8,21 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from cdka.engine import slots
 from cdka.engine.failures import EXIT_UNRECORDED, cause_of
-from cdka.engine.process import own_identity
+from cdka.engine.process import HEARTBEAT_S, own_identity
 from cdka.engine.recorder import Recorder
+from cdka.runs.database import StoreBusy, StoreFull
 from cdka.runs.events import Evaluated, Event, Memory
 from cdka.runs.job_queue import claim
 from cdka.runs.resolve import ResolvedRun, resolve_runs
@@ -56,6 +59,11 @@ class JobSpec:
         """The log of each run's attempt, in the run's folder; all are one file."""
         return [run_directory(Path(self.home), run_id) / f"attempt-{attempt}.log" for run_id, attempt in self.runs]
 
+    @property
+    def heartbeat_path(self) -> Path:
+        """The file that the worker touches every ``HEARTBEAT_S`` while it lives; absent before and after."""
+        return self.log_paths()[0].with_suffix(".alive")
+
     def open_log(self) -> int:
         """A file descriptor for what the job prints: one file, linked into the folder of each run (created)."""
         first, *others = self.log_paths()
@@ -77,13 +85,23 @@ def load_train() -> Train:
 
 def execute(job_spec: JobSpec, load: Callable[[], Train] = load_train) -> int:
     """Claim and train the runs of ``job_spec``; returns the exit code of the process."""
-    store = Store(job_spec.home)
     identity = own_identity()
-    claimed = [
-        (run_id, attempt) for run_id, attempt in job_spec.runs if claim(store.database, run_id, attempt, identity)
-    ]
+    try:
+        store = Store(job_spec.home)
+        claimed = [
+            (run_id, attempt) for run_id, attempt in job_spec.runs if claim(store.database, run_id, attempt, identity)
+        ]
+    except (StoreBusy, StoreFull) as error:  # runs that nobody has claimed go back into the queue
+        with suppress(OSError):
+            print(error, flush=True)
+        return EXIT_UNRECORDED
     if not claimed:
         return 0  # cancelled or given to another worker in the meantime
+    with _heartbeat(job_spec.heartbeat_path):
+        return _train(job_spec, store, claimed, load)
+
+
+def _train(job_spec: JobSpec, store: Store, claimed: Sequence[tuple[str, int]], load: Callable[[], Train]) -> int:
     specs = [slots.in_process(store.run(run_id).spec, job_spec.slot) for run_id, _ in claimed]
     directories = [run_directory(store.home, run_id) for run_id, _ in claimed]
     recorder = Recorder(store, claimed, specs[0].checkpoint_every)
@@ -108,6 +126,35 @@ def execute(job_spec: JobSpec, load: Callable[[], Train] = load_train) -> int:
         recorder.fail_all("the training loop ended without a result; this is a defect, please report it.")
         return 1
     return 0
+
+
+@contextmanager
+def _heartbeat(path: Path) -> Iterator[None]:
+    """Touch ``path`` from a thread while the block runs: a process that was stopped, or hangs, touches nothing."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT_S):
+            with suppress(OSError):
+                os.utime(path)
+
+    with suppress(OSError):  # no room for the file: then nobody waits for it either
+        path.touch(mode=0o600)
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def die_of_signals() -> None:
+    """Let SIGINT and SIGTERM end this process as such, so that its dispatcher sees what ended it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def lower_priority() -> None:
@@ -147,6 +194,7 @@ def exit_process(code: int) -> NoReturn:
 
 def main(argv: Sequence[str]) -> int:
     """The cold start: the JobSpec comes as JSON in the one argument."""
+    die_of_signals()
     lower_priority()
     return execute(JobSpec.from_json(argv[0]))
 

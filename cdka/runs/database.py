@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from cdka.errors import CdkaError
+from cdka.paths import keep_private
 from cdka.runs.migrations import MIGRATIONS, drop_triggers, has_triggers
 from cdka.runs.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
@@ -67,6 +69,13 @@ def _insist(attempt: Callable[[], object], deadline: float) -> None:
             time.sleep(0.05)
 
 
+def _make_private_file(path: Path) -> None:
+    """Let only this user read the file; SQLite gives its companions the same rights."""
+    with suppress(OSError):  # SQLite itself says what is wrong with it
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    keep_private(path)
+
+
 class Database:
     """The open file, for any number of threads of one process.
 
@@ -78,6 +87,7 @@ class Database:
         self.path = path
         self._locks = (threading.RLock(), threading.RLock())
         with self._translated():
+            _make_private_file(path)
             self._reader, self._writer = self._connect(), self._connect()
             self._prepare()
 
@@ -125,6 +135,7 @@ class Database:
             part.unlink(missing_ok=True)
             with closing(sqlite3.connect(part)) as copy:
                 self._reader.backup(copy)
+            keep_private(part)
             part.replace(target)
         except OSError as error:
             raise StoreFull(

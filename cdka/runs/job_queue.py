@@ -39,12 +39,13 @@ class LiveJob:
     """A job that should be at work, with those of its runs that are live.
 
     ``identity`` is the process that claimed it (None: not claimed yet); ``cancelled`` is True when every live run
-    was asked to be cancelled.
+    was asked to be cancelled; it was reserved at ``started_at``, Unix seconds.
     """
 
     job: Job
     identity: tuple[int, str, str] | None
     cancelled: bool
+    started_at: float
 
 
 @dataclass
@@ -250,8 +251,8 @@ def live_jobs(database: Database) -> list[LiveJob]:
     """The jobs with live runs, in the order of the queue."""
     with database.read() as sql:
         rows = sql.execute(
-            "SELECT r.run_id, r.attempt, r.stop_requested, a.job_id, a.slot, a.pid, a.process_start, a.boot_id"
-            " FROM runs r JOIN attempts a ON a.n = r.n AND a.attempt = r.attempt"
+            "SELECT r.run_id, r.attempt, r.stop_requested, a.job_id, a.slot, a.pid, a.process_start, a.boot_id,"
+            " a.started_at FROM runs r JOIN attempts a ON a.n = r.n AND a.attempt = r.attempt"
             " WHERE r.status IN ('starting', 'running', 'stopping') ORDER BY r.position, r.n"
         ).fetchall()
     jobs: dict[str, list[sqlite3.Row]] = {}
@@ -262,5 +263,6 @@ def live_jobs(database: Database) -> list[LiveJob]:
         job = Job(job_id, members[0]["slot"], tuple((row["run_id"], row["attempt"]) for row in members))
         claimed = next((row for row in members if row["pid"] is not None), None)
         identity = (claimed["pid"], claimed["process_start"], claimed["boot_id"]) if claimed else None
-        found.append(LiveJob(job, identity, all(row["stop_requested"] == "cancel" for row in members)))
+        cancelled = all(row["stop_requested"] == "cancel" for row in members)
+        found.append(LiveJob(job, identity, cancelled, members[0]["started_at"]))
     return found

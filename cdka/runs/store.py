@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdka.errors import CdkaError, unknown
-from cdka.paths import LOG_TAIL_BYTES, home_dir, log_tail
+from cdka.paths import LOG_TAIL_BYTES, home_dir, log_tail, make_private
 from cdka.runs import control
 from cdka.runs.database import FILE_NAME, Database
 from cdka.runs.encoding import dump
@@ -40,7 +40,7 @@ class Store:
         else:
             self.home = Path(home).expanduser().resolve()
             try:
-                self.home.mkdir(parents=True, exist_ok=True)
+                make_private(self.home)
             except OSError as error:
                 raise CdkaError(
                     f"the home folder must be writable: got {self.home} ({error.strerror}). Name a folder you own."
@@ -153,6 +153,13 @@ class Store:
         with self.database.read() as sql:
             query = "SELECT * FROM runs" + (" WHERE " + " AND ".join(where) if where else "") + " ORDER BY n"
             return [run_of(row, self.home) for row in sql.execute(query, values)]
+
+    def counts(self, sweep_id: str | None = None) -> dict[RunState, int]:
+        """The number of runs (of a sweep, or all) in each status that occurs."""
+        query = "SELECT status, count(*) FROM runs" + ("" if sweep_id is None else " WHERE sweep_id = ?")
+        with self.database.read() as sql:
+            rows = sql.execute(f"{query} GROUP BY status", () if sweep_id is None else (sweep_id,))
+            return {RunState(status): number for status, number in rows.fetchall()}
 
     def run(self, run_id: str) -> Run:
         """The run called ``run_id``, whole or by an unambiguous beginning. Raises CdkaError where there is none."""

@@ -66,7 +66,7 @@ def chromium() -> Iterator[object]:
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """The Studio on a free port with an empty home, started as users start it."""
     home, log = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("log") / "studio.log"
-    server, url = _serve(home, log, free_port())
+    server, url = _serve(home, log, free_port(), "--no-token")
     try:
         yield Studio(url, home, log)
     finally:
@@ -75,9 +75,9 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         _stop_engine(home)
 
 
-def _serve(home: Path, log: Path, port: int) -> tuple[subprocess.Popen, str]:
+def _serve(home: Path, log: Path, port: int, *flags: str) -> tuple[subprocess.Popen, str]:
     """A Studio that answers, in a process group of its own."""
-    command = [sys.executable, "-m", "cdka", "studio", "--no-browser", "--port", str(port)]
+    command = [sys.executable, "-m", "cdka", "studio", "--no-browser", "--port", str(port), *flags]
     environment = {**os.environ, "CDKA_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -90,12 +90,13 @@ def _serve(home: Path, log: Path, port: int) -> tuple[subprocess.Popen, str]:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen, str]]]:
-    """``serve(port)``: another Studio on the home ``tmp_path / "studio"``; all are ended after the test."""
+    """``serve(port, token=False)``: another Studio on the home ``tmp_path / "studio"``; all are ended after the test."""
     home, servers = tmp_path / "studio", []
     home.mkdir()
 
-    def start(port: int | None = None) -> tuple[subprocess.Popen, str]:
-        servers.append(_serve(home, tmp_path / f"studio-{len(servers)}.log", port or free_port()))
+    def start(port: int | None = None, *, token: bool = False) -> tuple[subprocess.Popen, str]:
+        flags = () if token else ("--no-token",)
+        servers.append(_serve(home, tmp_path / f"studio-{len(servers)}.log", port or free_port(), *flags))
         return servers[-1]
 
     yield start

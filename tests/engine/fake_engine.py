@@ -6,6 +6,7 @@ What a run does is in its ``task_options``: ``pace_s`` per step, and ``act`` at 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import shutil
@@ -16,7 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from cdka.engine import dispatcher, forkserver, recorder, worker
+from cdka.engine import dispatcher, forkserver, process, recorder, spawn, worker
 from cdka.engine.spawn import WorkerStarter
 from cdka.runs import events
 
@@ -37,6 +38,8 @@ def _misbehave(spec) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:
             time.sleep(60)
+    if act == "freeze":  # a call into C that never gives the interpreter back: no other thread runs either
+        ctypes.PyDLL(None).sleep(600)
     if act == "child":  # like a data loader's: it must not outlive its worker
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         os.kill(os.getpid(), signal.SIGKILL)
@@ -138,11 +141,20 @@ def execute(job_spec: worker.JobSpec) -> int:
     return worker.execute(job_spec, lambda: train)
 
 
+def be_impatient(limit_s: float) -> None:
+    """Take a process for hung after ``limit_s`` instead of a minute."""
+    process.DISPATCHER_LIMIT_S = spawn.FORKSERVER_LIMIT_S = process.WAKE_WORKER_S = limit_s
+    process.END_WORKER_S = 2 * limit_s
+
+
 if __name__ == "__main__":
     role, argument = sys.argv[1:]
+    if "FAKE_LIMIT_S" in os.environ:
+        be_impatient(float(os.environ["FAKE_LIMIT_S"]))
     if role == "worker":
         worker.exit_process(execute(worker.JobSpec.from_json(argument)))
     elif role == "forkserver":
+        time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")))
         forkserver.main(int(argument), names=(), run=execute, dispatcher=command("dispatcher"))
     elif role == "broken-forkserver":
         sys.exit(3)

@@ -181,7 +181,7 @@ def test_the_studio_tells_when_its_port_is_taken(cli):
     assert cli("studio", "--host", "no.such.host.invalid")[0] == 2
 
 
-def test_the_studio_warns_when_others_can_reach_it(cli, monkeypatch):
+def test_the_studio_warns_when_others_can_reach_it(cli, monkeypatch, home):
     import app.server
 
     calls = []
@@ -189,9 +189,19 @@ def test_the_studio_warns_when_others_can_reach_it(cli, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert "warning" not in cli("studio", "--port", str(port))[2]
-    assert "no password" in cli("studio", "--host", "0.0.0.0", "--port", str(port), "--no-browser")[2]
-    assert calls == [(("127.0.0.1", port), {"browser": True}), (("0.0.0.0", port), {"browser": False})]
+    alone = cli("studio", "--port", str(port))[2]
+    token = (home / "studio-token").read_text()
+    assert "warning" not in alone
+    assert f"http://127.0.0.1:{port}/?token={token}" in alone
+    assert "whoever has the link" in cli("studio", "--host", "0.0.0.0", "--port", str(port), "--no-browser")[2]
+    assert "no password" in cli("studio", "--host", "0.0.0.0", "--port", str(port), "--no-token")[2]
+    assert "every user of this machine" in cli("studio", "--port", str(port), "--no-token")[2]
+    assert [(place, more["browser"], more["token"]) for place, more in calls] == [
+        (("127.0.0.1", port), True, token),
+        (("0.0.0.0", port), False, token),
+        (("0.0.0.0", port), True, ""),
+        (("127.0.0.1", port), True, ""),
+    ]
     assert studio.is_loopback("::1")
     assert studio.is_loopback("localhost")
     assert not studio.is_loopback("192.168.0.7")

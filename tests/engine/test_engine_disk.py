@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
+import time
+from contextlib import suppress
 
 import pytest
 
 from cdka.runs.database import StoreFull
+
+KILLED = ((), ("dispatcher",), ("forkserver",), ("dispatcher", "forkserver"), ("forkserver", "dispatcher"))
 
 
 @pytest.fixture
@@ -46,6 +52,46 @@ def test_a_full_disk_fails_one_run_and_nothing_else(small_disk, make_engine):
     engine.check()
     with engine.store.database.read() as sql:
         assert sql.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+def _fill(disk):
+    with suppress(OSError), open(disk / "filler", "wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 4096)
+    with suppress(OSError), open(disk / "filler-2", "wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", KILLED)
+def test_a_full_disk_is_waited_for_whoever_is_alive_or_dead(small_disk, make_engine, killed):
+    """Nobody looks after the engine: freed space alone must be enough, unless nobody was left alive."""
+    engine = make_engine(name="disk")
+    engine.fault("disk full, then " + (" and ".join(killed) + " killed" if killed else "nothing killed"))
+    (first,) = engine.submit(engine.spec(steps=2))
+    engine.wait(first)
+    run_ids = engine.submit(*[engine.spec(steps=60, pace_s=0.01) for _ in range(5)])
+    engine.at_step(run_ids[0], 5)
+    (forkserver,) = engine.until(engine.forkservers)
+    _fill(small_disk)
+    time.sleep(4)  # the workers give up, the dispatcher learns that it cannot record that
+    victims = {"forkserver": forkserver.pid, "dispatcher": engine.dispatcher()}
+    for name in killed:
+        os.kill(victims[name], signal.SIGKILL)
+    time.sleep(2.5)
+    for filler in small_disk.glob("filler*"):
+        filler.unlink()
+    deadline = time.monotonic() + 60
+    while not all(run.status.is_finished() for run in engine.store.runs(ids=run_ids)):
+        assert time.monotonic() < deadline, (engine.store.runs(), engine.log(), engine.processes())
+        if killed == ("forkserver", "dispatcher"):
+            engine.ensure()
+        time.sleep(0.1)
+    for run in engine.store.runs(ids=run_ids):
+        assert run.status == "done" or "could not be written for a long time" in run.error or "disk" in run.error, run
+    assert sum(run.status == "done" for run in engine.store.runs(ids=run_ids)) >= 3, "those that had not begun"
+    engine.check()
 
 
 def test_a_worker_that_may_write_no_more_fails_and_leaves_no_half_adapter(engine):

@@ -90,7 +90,7 @@ def _serve(home: Path, log: Path, port: int, *flags: str) -> tuple[subprocess.Po
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen, str]]]:
-    """``serve(port, token=False)``: another Studio on the home ``tmp_path / "studio"``; all are ended after the test."""
+    """``serve(port, token=False)``: another Studio on the home ``tmp_path / "studio"``, ended after the test."""
     home, servers = tmp_path / "studio", []
     home.mkdir()
 

@@ -81,7 +81,7 @@ def dispatcher_pid(home: Path) -> int | None:
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return int((os.read(lock, 20).split() or [0])[0])
+        return int((os.read(lock, 20).split() or [b"0"])[0])
     finally:
         os.close(lock)
     return None
@@ -213,7 +213,7 @@ def start_dispatcher(home: Path, command: Sequence[str] | None = None) -> bool:
 
 
 def _log(home: Path) -> IO[bytes]:
-    """What the dispatcher prints to; nothing where the disk is full."""
+    """The file that the dispatcher prints to; one that takes nothing where the disk is full."""
     path = engine_dir(home) / "dispatcher.log"
     try:
         return path.open("wb" if not path.exists() or path.stat().st_size > _MAX_LOG_BYTES else "ab")

@@ -24,6 +24,13 @@ def remove(*entries: str) -> None:
     st.session_state[KEY] = [entry for entry in contents() if entry not in entries]
 
 
+def fine_tune(model: str) -> None:
+    """Leave for Fine-tune with everything here, on this model and the modules chosen in Design."""
+    modules = tuple(st.session_state.get("modules") or state.default("modules"))
+    valid, _ = configurations.split_valid(contents())
+    state.go("finetune", basket=tuple(valid), on=model, modules=modules)
+
+
 def widget(label: str = "To compare") -> list[str]:
     """The list as a field: remove with a click, type another; returns its entries.
 
@@ -35,6 +42,8 @@ def widget(label: str = "To compare") -> list[str]:
         options=shown,
         default=None if KEY in st.session_state else state.default(KEY),
         accept_new_options=True,
+        filter_mode="prefix",  # Enter adds what was typed
+        select_all=False,
         placeholder="type 2,8,4 or lora 8 or full",
         format_func=configurations.label,
         **state.bound(KEY),

@@ -130,6 +130,13 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_TUNE, "on", str, "digits-vit", "the model to fine-tune", _model),
     Property(_TUNE, "task", str, "digits-flip", "the task to fine-tune on", find_task),
     Property((*_TUNE, *_SWEEPS), "data", str, "", "your own data: a file or a folder on this machine"),
+    Property(_TUNE, "tune-steps", int, 200, "optimizer steps of each run", between("steps", 1, 1_000_000)),
+    Property(_TUNE, "tune-lr", str, "0.001", "the peak learning rate"),
+    Property(_TUNE, "tune-alpha", float, 64.0, "alpha", between("alpha", 0.001, 1e6)),
+    Property(_TUNE, "tune-batch_size", int, 64, "examples of a batch", between("batch size", 1, 65_536)),
+    Property(_TUNE, "tune-max_length", int, 512, "tokens of the longest sequence", between("length", 0, 1_000_000)),
+    Property(_TUNE, "tune-seeds", int, 1, "seeds of each configuration", between("seeds", 1, 100)),
+    Property(_TUNE, "tune-baselines", list, ("lora",), "the methods trained beside, at equal cost"),
     Property(_TUNE, "show", str, "now", "which runs are shown: now, all, or a sweep's id"),
     Property(_ALIGN, "align_model", str, "digits-vit", "whose layers are looked at", _model),
     Property(_ALIGN, "align_task", str, "digits-flip", "whose gradient is measured", find_task),
@@ -150,9 +157,9 @@ PROPERTIES: tuple[Property, ...] = (
     Property(
         _SWEEPS, "arms", str, "Grid", "where the arms come from", one_of("arms", "Grid", "Equal budget", "Plan file")
     ),
-    Property(_SWEEPS, "axis_r1", list, ("1", "2", "4", "8"), "the values of r1 in a grid"),
-    Property(_SWEEPS, "axis_r2", list, ("4",), "the values of r2 in a grid"),
-    Property(_SWEEPS, "axis_r", list, ("1",), "the values of r in a grid"),
+    Property(_SWEEPS, "axis_r1", str, "1, 2, 4, 8", "the values of r1 in a grid"),
+    Property(_SWEEPS, "axis_r2", str, "4", "the values of r2 in a grid"),
+    Property(_SWEEPS, "axis_r", str, "1", "the values of r in a grid"),
     Property(_SWEEPS, "plan_budget", str, "lora:4", "what the arms of an equal-budget plan are matched to"),
     Property(
         _COMPARE, "sweep", list, (), "what is compared: sweep ids, or imported bundles; the newest sweep if empty"

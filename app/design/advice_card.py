@@ -6,11 +6,14 @@ import html
 
 import streamlit as st
 
-from app import widgets
+from app import comparison_list, state, widgets
 from app.design import inspect_option
 from cdka import formatting
-from cdka.solver import Solution
+from cdka.components import Components
+from cdka.solver import Option, Solution
 from cdka.solver.advice import Advice
+
+_TAKEN = "design-taken"
 
 
 def show_advice(advice: Advice, solution: Solution) -> None:
@@ -24,15 +27,8 @@ def show_advice(advice: Advice, solution: Solution) -> None:
                 f"<b>{html.escape(solution.shapes.name)}</b> take {_chip(advice)}</div>"
                 f'<div class="cdka-why">{html.escape(_sentence(advice.why))} {html.escape(_memory(advice))}</div>'
             )
-        act.button(
-            "Take this one",
-            key="take-advice",
-            type="primary",
-            width="stretch",
-            on_click=inspect_option.pick,
-            args=(option.components,),
-            help="Shows it below with its numbers, its drawing and its code.",
-        )
+        with act:
+            _act(option, solution)
         if advice.others:
             with st.container(horizontal=True, vertical_alignment="center", gap="small", key="design-others"):
                 widgets.html_block('<span class="cdka-quiet">For another wish:</span>')
@@ -45,6 +41,37 @@ def show_advice(advice: Advice, solution: Solution) -> None:
                         help=f"alignment {other.alignment:.3f}, rank up to {other.rank_bound:,}, "
                         f"{formatting.percent(other.flops_overhead)} more arithmetic",
                     )
+
+
+def _act(option: Option, solution: Solution) -> None:
+    """The button that takes the advice; once it is taken, the button that trains it."""
+    taken = st.session_state.get(_TAKEN) == (solution.shapes.name, str(option.components))
+    if not (taken and str(option.components) in comparison_list.contents()):
+        st.button(
+            "Take this one",
+            key="take-advice",
+            type="primary",
+            width="stretch",
+            on_click=_take,
+            args=(solution.shapes.name, option.components),
+            help="Shows it below with its numbers, its drawing and its code, and puts it into the comparison.",
+        )
+    elif st.button(
+        "Fine-tune it",
+        key="tune-advice",
+        type="primary",
+        width="stretch",
+        help="Against LoRA of equal cost: one more click starts it.",
+    ):
+        comparison_list.fine_tune(solution.shapes.name)
+
+
+def _take(model: str, components: Components) -> None:
+    inspect_option.pick(components)
+    if comparison_list.contents() == list(state.default(comparison_list.KEY)):
+        st.session_state[comparison_list.KEY] = []  # nobody chose what it held
+    comparison_list.add(str(components))
+    st.session_state[_TAKEN] = (model, str(components))
 
 
 def _chip(advice: Advice) -> str:

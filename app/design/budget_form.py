@@ -54,6 +54,7 @@ def modules(shapes: ModelShapes) -> str | tuple[str, ...]:
         roles + known,
         default=None if "modules" in st.session_state else [ALL],
         accept_new_options=True,
+        select_all=False,
         on_change=_all_or_some,
         **state.bound("modules"),
         help="A role, or names as PEFT matches them (q_proj, v_proj), or a regular expression over full paths. The "

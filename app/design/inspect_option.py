@@ -15,6 +15,7 @@ from cdka.components import Components
 from cdka.dialects.serving import VLLM_RANKS
 from cdka.machine import Device
 from cdka.solver import Option, Solution, evaluate, obstacles, why_this
+from cdka.tasks.catalogue import find_task
 
 TIMES = {
     "r1": "rows of each A_i; divides the rows of B_i, costs alignment, buys rank",
@@ -103,6 +104,7 @@ def numbers(option: Option, solution: Solution, device: Device | None) -> None:
         Cell(formatting.percent(option.flops_overhead), "extra arithmetic", "of the base model's forward pass"),
         Cell(formatting.flops(option.flops_per_token), "a token", "extra, forward; twice that backward"),
         Cell(f"{option.export_rank:,}", "LoRA export", _served(option.export_rank)),
+        *_data(option, solution),
         *memory.cells(option, solution, device),
     ]
     body = "".join(
@@ -114,6 +116,16 @@ def numbers(option: Option, solution: Solution, device: Device | None) -> None:
         f'<div class="cdka-headline">{widgets.chip_html(option.components, hover)} '
         f'{widgets.count_html(option.num_params, "parameters")}{mark}</div><div class="cdka-figures">{body}</div>'
     )
+
+
+def _data(option: Option, solution: Solution) -> list[Cell]:
+    """What the data say about each parameter, where a task of this model has data that are known."""
+    name = snippets.task_for(solution.shapes)
+    tokens = None if name is None else find_task(name).num_loss_tokens
+    if tokens is None:
+        return []
+    told = f"{tokens:,} targets that the loss counts in one pass over {name}, for each trainable parameter"
+    return [Cell(formatting.significant(tokens / option.num_params, 2), "loss tokens a parameter", told)]
 
 
 def actions(option: Option, solution: Solution) -> None:

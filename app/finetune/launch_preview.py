@@ -6,14 +6,14 @@ import html
 
 import streamlit as st
 
-from app import data, widgets
+from app import configurations, data, widgets
 from app.finetune import live_panel
 from app.finetune.run_request import RunRequest
 from app.launcher import launcher
 from cdka import formatting
 from cdka.errors import CdkaError
 from cdka.sweep.launch import Forecast, check_runs
-from cdka.sweep.plan import Plan
+from cdka.sweep.plan import SAME_PRICE, Plan
 
 MAX_ARMS = 8
 
@@ -66,16 +66,18 @@ def launch(request: RunRequest) -> None:
 
 
 def _prices(plan: Plan) -> list[str]:
-    """The arms that each matched baseline costs as much as."""
+    """The arms that each matched baseline costs as much as, or how near it comes."""
     told = []
     for arm in plan.arms:
         if arm.matched is not None and arm.spec.method != "full":
             equal = [
-                other.spec.label
+                configurations.pretty(other.spec.label)
                 for other in plan.arms
-                if other.matched is None and abs(other.num_params / arm.num_params - 1) <= 0.1
+                if other.matched is None and 0 <= other.num_params / arm.matched.budget - 1 <= SAME_PRICE
             ]
-            told.append(f"{arm.spec.label} costs as much as {', '.join(equal) or 'none of the others'}.")
+            gap = arm.matched.mismatch
+            near = "costs as much as" if abs(gap) <= SAME_PRICE else f"comes nearest ({gap:+.0%}) to"
+            told.append(f"{configurations.pretty(arm.spec.label)} {near} {', '.join(equal)}.")
     return told if len(plan.arms) > 2 else []
 
 

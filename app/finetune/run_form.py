@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import streamlit as st
 
 from app import comparison_list, state, widgets
@@ -10,7 +12,6 @@ from app.finetune import run_request
 from app.finetune.run_request import RunRequest
 from app.owndata import picker
 from app.pickers import model_picker, task_picker
-from cdka.errors import CdkaError
 from cdka.tasks.catalogue import TaskInfo
 
 KNOBS = {"steps": 200, "lr": 1e-3, "alpha": 64.0, "batch_size": 64, "max_length": 512}
@@ -29,6 +30,11 @@ REGIMES = {
     },
 }
 """Settings under which the embedded model answers different questions; see REGIME_HELP."""
+HIGHEST_USUAL_RATE = 0.1
+_OTHERS = {"seeds": 1, "baselines": ["lora"]}
+_FIELDS = tuple(f"tune-{name}" for name in (*KNOBS, *_OTHERS))
+_KEPT = "tune-kept"
+"""The values of the fields when they were last drawn: another room's page forgets what is bound to the address."""
 REGIME_HELP = (
     "Recipe: a tuned rate and enough steps; on digits good configurations end close together. Early steps: few steps "
     "at a modest rate, where alignment (r2 over r1) should decide. High rate: which configurations stay stable?"
@@ -55,11 +61,10 @@ def ask() -> RunRequest | None:
         "against",
         list(BASELINES),
         selection_mode="multi",
-        default=["lora"],
         format_func=BASELINES.get,
-        key="tune-baselines",
-        persist_state="session",
+        **state.bound("tune-baselines"),
         wrap=True,
+        help="One for each price among the configurations: a LoRA of the same number of parameters, or the nearest.",
     )
     if model in REGIMES:
         st.segmented_control(
@@ -67,25 +72,23 @@ def ask() -> RunRequest | None:
         )
     left, right = st.columns(2, gap="small")
     with left:
-        steps = st.number_input("Steps", 1, 1_000_000, key="tune-steps", step=20, persist_state="session")
+        steps = st.number_input("Steps", 1, 1_000_000, step=20, **state.bound("tune-steps"))
         alpha = st.number_input(
             "alpha",
             0.001,
             1e6,
-            key="tune-alpha",
             step=1.0,
             format="%g",
-            persist_state="session",
+            **state.bound("tune-alpha"),
             help="scaling = alpha / sqrt(r r2) for CDKA, alpha / sqrt(rank) for LoRA",
         )
     with right:
-        rate = st.text_input("Learning rate", key="tune-lr", persist_state="session", help="peak; for example 3e-3")
+        rate = _rate(st.text_input("Learning rate", **state.bound("tune-lr"), help="peak; for example 3e-3"))
         seeds = st.number_input(
             "Seeds",
             1,
             100,
-            key="tune-seeds",
-            persist_state="session",
+            **state.bound("tune-seeds"),
             help="Each seed fixes data order and initialisation. Three or more give an interval.",
         )
     of_text = not task.kind.startswith("image")
@@ -94,17 +97,19 @@ def ask() -> RunRequest | None:
             "Longest sequence (tokens)",
             0,
             1_000_000,
-            key="tune-max_length",
             step=64,
-            persist_state="session",
+            **state.bound("tune-max_length"),
             help="0: what 99 of 100 training examples fit in. Longer ones are left out or truncated; the run reports "
             "how many.",
         )
     sizes = sorted({4, 8, 16, 32, 64, 128, 256, st.session_state.get("tune-batch_size", 64)})
-    batch = st.select_slider("Batch size", sizes, key="tune-batch_size", persist_state="session")
+    batch = st.select_slider("Batch size", sizes, **state.bound("tune-batch_size"))
+    st.session_state[_KEPT] = {name: st.session_state[name] for name in _FIELDS if name in st.session_state}
     more = run_request.carried(model, task.name)
     first_seed = more.pop("seed", 0)
-    settings = (("steps", int(steps)), ("lr", _number(rate)), ("alpha", float(alpha)), ("batch_size", int(batch)))
+    if rate is None:
+        return None
+    settings = (("steps", int(steps)), ("lr", rate), ("alpha", float(alpha)), ("batch_size", int(batch)))
     if targets != ALL:
         settings = (*settings, ("target_modules", targets))
     if of_own and options is None:
@@ -118,14 +123,20 @@ def ask() -> RunRequest | None:
 
 
 def _fill_recipe(task: TaskInfo) -> None:
-    """The task's recipe fills the knobs when the task is first chosen; what the reader sets afterwards stays."""
-    if st.session_state.get("tune-filled") == task.name:
-        return
+    """The task's recipe fills the knobs when the task is chosen; what the reader sets afterwards stays, and comes back
+    on the next visit of the room and, by the address, after a reload."""
+    arrived, last = "tune-filled" not in st.session_state, st.session_state.get("tune-filled")
     st.session_state["tune-filled"] = task.name
-    for knob, fallback in KNOBS.items():
-        value = task.recipe.get(knob, fallback)
-        _set_knob(knob, 0 if value == "auto" else value)
-    st.session_state.setdefault("tune-seeds", 1)
+    kept = st.session_state.get(_KEPT, {})
+    for name in _FIELDS:
+        knob = name.removeprefix("tune-")
+        if name in st.query_params and (arrived or name not in st.session_state):
+            continue  # the address says it
+        if knob in KNOBS and last != task.name:
+            value = task.recipe.get(knob, KNOBS[knob])
+            _set_knob(knob, 0 if value == "auto" else value)
+        elif name not in st.session_state:
+            st.session_state[name] = kept.get(name, _OTHERS.get(knob))
 
 
 def _set_regime(model: str) -> None:
@@ -137,11 +148,18 @@ def _set_knob(knob: str, value: float) -> None:
     st.session_state[f"tune-{knob}"] = f"{value:g}" if knob == "lr" else value
 
 
-def _number(text: str) -> float:
+def _rate(text: str) -> float | None:
+    """The learning rate that ``text`` stands for; None, with the refusal at the field, where it stands for none."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise CdkaError(f"the learning rate must be a positive number: got {text!r}. Example: 3e-3.") from None
+        value = math.nan
+    if not 0 < value < math.inf:
+        widgets.error(f"the learning rate must be a positive number: got {text!r}. Example: 3e-3.")
+        return None
+    if value > HIGHEST_USUAL_RATE:
+        widgets.remark(f"{value:g} is far above what trains adapters, 1e-4 to 3e-2: expect it to blow up.")
+    return value
 
 
 def example() -> RunRequest:

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app import configurations, widgets
+from cdka.sweep.match import EACH
 from cdka.sweep.plan import Plan, plan
 
 _CARRIED = "tune-extras"
@@ -45,6 +46,7 @@ class RunRequest:
             self.task,
             arms=arms,
             baselines=self.baselines,
+            budget=EACH if self.baselines else None,
             settings=dict(self.settings),
             seeds=list(range(self.first_seed, self.first_seed + self.seeds)) if self.first_seed else self.seeds,
         )

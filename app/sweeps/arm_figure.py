@@ -27,9 +27,10 @@ SHAPES = {"cdka": "circle", "lora": "square", "lokr": "diamond", "dora": "cross"
 
 
 def budget_of(plan: Plan) -> int | None:
-    """The parameters that the arms are held against: the budget given, else what the baselines were matched to."""
-    matched = [arm.matched.budget for arm in plan.arms if arm.matched is not None]
-    return plan.document.get("budget") or (matched[0] if matched else None)
+    """The parameters that the arms are held against: the budget given, else what the baselines were matched to; None
+    where each price has a baseline of its own."""
+    matched = {arm.matched.budget for arm in plan.arms if arm.matched is not None}
+    return plan.document.get("budget") or (matched.pop() if len(matched) == 1 else None)
 
 
 def table(plan: Plan) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def _from_form(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] 
         return plan_form.ask(way, shapes, task)
     options = picker.ask(task.name)
     arguments = plan_form.ask(way, shapes, task)
-    if options is None:
+    if options is None or arguments is None:
         return None
     return arguments | {"settings": {**arguments["settings"], "task_options": options}}
 

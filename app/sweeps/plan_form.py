@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,8 +39,11 @@ LARGEST = 128
 """Offered values of r1 and r2 end here; larger ones can be typed."""
 
 
-def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any]:
-    """Draws the questions and returns the plan's arguments. Raises CdkaError for what cannot be meant."""
+def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] | None:
+    """Draws the questions and returns the plan's arguments, None where an axis is empty, which is told at its field.
+
+    Raises CdkaError for what cannot be meant.
+    """
     _fill_recipe(task)
     layers = select(shapes, "all-linear")
     if way == EQUAL:
@@ -64,8 +68,9 @@ def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any]:
             "Match baselines to",
             key="sweep-budget",
             persist_state="session",
-            placeholder="the largest arm",
-            help="The nearest a baseline's rank can come to: 50000, 0.5%, lora:8, 4MB. The rest is shown per arm.",
+            placeholder="the largest arm; or: each",
+            help="The nearest a baseline's rank can come to: 50000, 0.5%, lora:8, 4MB. each: one baseline for every "
+            "price among the arms, so that none is compared with a richer one.",
         ).strip()
     alphas, seeds, steps, batch = _numbers()
     many = {} if fair or len(rates) == 1 else {"lr": rates}
@@ -83,8 +88,10 @@ def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any]:
         usual = f"equal budget {budget} on {task.name}"
     else:
         arguments["grid"] = axes | many
-        usual = f"{grid_text(axes | many)} on {task.name}"
+        usual = f"{grid_text(axes | many)} on {task.name}" if all(axes.values()) else "named after its grid"
     typed = st.text_input("Name", key="sweep-name", persist_state="session", placeholder=usual)
+    if not all(axes.values()):
+        return None
     return arguments | {"name": typed.strip() or usual}
 
 
@@ -129,19 +136,24 @@ def _axes(layers: Sequence[LinearShape]) -> dict[str, list[Any]]:
 
 
 def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[LinearShape]) -> list[Any]:
-    """The values of one axis, in rising order; what is no number is handed on for the library to refuse.
+    """The values of one axis, in rising order; none where the field is empty, which is told there.
 
-    Values that divide no layer's dimension are told in place with their neighbours that do.
+    What is no number is handed on for the library to refuse. Values that divide no layer's dimension are told in place
+    with their neighbours that do.
     """
-    chosen = st.multiselect(
-        name,
-        [str(value) for value in values],
-        accept_new_options=True,
-        default=state.default(f"axis_{name}"),
-        **state.bound(f"axis_{name}"),
-        placeholder="1, or choose and type values",
-        help=f"{meaning}; choose or type. Empty means 1.",
-    ) or ["1"]
+    fitting = ", ".join(str(value) for value in values)
+    chosen = _typed(
+        st.text_input(
+            name,
+            value=state.default(f"axis_{name}"),
+            **state.bound(f"axis_{name}"),
+            help=f"{meaning}: {fitting}. Values with commas between; 1 alone leaves it as it is in LoRA.",
+        )
+    )
+    if not chosen:
+        widgets.error(
+            f"{name} needs at least one value: got none. Examples: 1 or {', '.join(fitting.split(', ')[:3])}."
+        )
     for value in (int(text) for text in chosen if text.isdigit() and int(text) > 0):
         for obstacle in obstacles(layers, Components(**{"r1": 1, "r2": 1, "r": 1, name: value})):
             near = " or ".join(map(str, obstacle.nearest))
@@ -151,7 +163,7 @@ def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[Linea
 
 
 def _rates() -> tuple[list[float], bool]:
-    rates = _floats("sweep-lr", "Learning rates", "lr", ["1e-3", "3e-3", "1e-2"], "Peak learning rate; type others.")
+    rates = _floats("sweep-lr", "Learning rates", "lr", ["1e-3", "3e-3", "1e-2"], "Peak learning rate.")
     if len(rates) == 1:
         return rates, False
     fair = st.toggle(
@@ -176,7 +188,7 @@ def _numbers() -> tuple[list[float], int, int, int]:
             persist_state="session",
             help="Each fixes data order and initialisation. Three or more give an interval.",
         )
-        alphas = _floats("sweep-alpha", "alpha", "alpha", ["8", "16", "32", "64"], "scaling = alpha / sqrt(r r2)")
+        alphas = _floats("sweep-alpha", "alpha", "alpha", ["8", "16", "32", "64"], "scaling = alpha / sqrt(r r2).")
     with right:
         steps = st.number_input("Steps", 1, 1_000_000, key="sweep-steps", step=20, persist_state="session")
         batch = st.select_slider(
@@ -186,18 +198,19 @@ def _numbers() -> tuple[list[float], int, int, int]:
 
 
 def _floats(key: str, label: str, name: str, offered: list[str], hint: str) -> list[float]:
-    texts = st.multiselect(
-        label,
-        list(dict.fromkeys([*offered, *st.session_state.get(key, ())])),
-        accept_new_options=True,
-        key=key,
-        persist_state="session",
-        placeholder="choose or type",
-        help=hint,
+    texts = _typed(
+        st.text_input(
+            label, key=key, persist_state="session", help=f"{hint} Several with commas: {', '.join(offered)}."
+        )
     )
     if not texts:
         raise CdkaError(f"{name} needs at least one value: got none. Example: {offered[0]}.")
     return sorted({_number(name, text, offered[0]) for text in texts})
+
+
+def _typed(text: str) -> list[str]:
+    """The values of a field, with commas, semicolons or spaces between them."""
+    return list(dict.fromkeys(re.split(r"[,;\s]+", text.strip(" ,;\t")))) if text.strip(" ,;\t") else []
 
 
 def _number(name: str, text: str, example: str) -> float:
@@ -218,4 +231,4 @@ def _fill_recipe(task: TaskInfo) -> None:
     st.session_state.setdefault("sweep-seeds", 3)
     for knob, usual in KNOBS.items():
         value = task.recipe.get(knob, usual)
-        st.session_state[f"sweep-{knob}"] = [f"{value:g}"] if knob in ("lr", "alpha") else value
+        st.session_state[f"sweep-{knob}"] = f"{value:g}" if knob in ("lr", "alpha") else value

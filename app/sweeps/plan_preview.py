@@ -130,6 +130,7 @@ def arms(planned: Plan) -> None:
     st.altair_chart(
         arm_figure.chart(rows, budget, word), key="sweep-arms", alt="Trainable parameters of every arm of the plan"
     )
+    against = f"{word} {formatting.count(budget)} parameters" if budget else "from the arm of its price"
     number = st.column_config.NumberColumn
     shown = rows.drop(columns="method").assign(share=100 * rows["share"], mismatch=100 * rows["mismatch"])
     st.dataframe(
@@ -141,7 +142,7 @@ def arms(planned: Plan) -> None:
         column_config={
             "num_params": number("parameters", format="localized"),
             "share": number("of the model", format="%.2f %%"),
-            "mismatch": number("mismatch", format="%+.1f %%", help=f"{word} {formatting.count(budget)} parameters"),
+            "mismatch": number("mismatch", format="%+.1f %%", help=against),
             "alignment": number("predicted alignment", format="%.3f"),
             "lr": st.column_config.TextColumn("learning rate"),
             "alpha": number("alpha", format="%g"),

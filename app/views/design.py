@@ -25,8 +25,7 @@ with ask, widgets.errors_shown():
     entries = comparison_list.widget()
     valid, _ = configurations.split_valid(entries)
     if st.button("Fine-tune these", width="stretch", type="primary", disabled=not valid, key="go-tune"):
-        picked = tuple(st.session_state.get("modules") or state.default("modules"))
-        state.go("finetune", basket=tuple(valid), on=shapes.name, modules=picked)
+        comparison_list.fine_tune(shapes.name)
 
 if solution is not None:
     with advised, widgets.errors_shown():

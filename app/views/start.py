@@ -20,8 +20,10 @@ design, race, learn = st.columns(3, gap="medium")
 with design, st.container(border=True, key="start-design", height="stretch"):
     st.markdown("##### Find the adapter for your model")
     st.markdown("Name a model and a budget: the Studio says which one to take, why, and what it needs.")
-    link = state.query("design", model="llama-2-7b", budget="lora:8")
-    widgets.link_button("views/design.py", label="Open Design", query_params=link)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        widgets.link_button("views/design.py", label="Open Design", query_params=state.query("design", budget="lora:8"))
+        large = state.query("design", model="llama-2-7b", budget="lora:8")
+        st.page_link("views/design.py", label="with llama-2-7b", query_params=large)
 with race, st.container(border=True, key="start-race", height="stretch"):
     st.markdown("##### Watch a race, in a minute")
     st.markdown("CDKA against LoRA of equal cost on flipped digits: curves as they come, then one headline.")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import errno
+import signal
 import socket
 import sys
 from importlib.util import find_spec
 
+from cdka.engine import local
 from cdka.errors import CdkaError
 from cdka.machine import is_loopback
 from cdka.paths import home_dir, studio_dir
+from cdka.runs.store import Store
 from cdka.terminal import print_message
 
 HELP = "Open the Studio, the web app, in the browser."
@@ -69,4 +72,9 @@ def run(args: argparse.Namespace) -> None:
     elif args.no_token:
         print_message("warning: every user of this machine can open this Studio: --no-token gives up its password.")
     print_message(f"CDKA Studio: {server.link(args.host, args.port, token)}")
-    server.launch(args.host, args.port, browser=not args.no_browser, token=token, home=home)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # so that what follows is done in every case
+    try:
+        server.launch(args.host, args.port, browser=not args.no_browser, token=token, home=home)
+    finally:
+        if local.end_if_idle(Store(home)):
+            print_message("The engine was ended, too: nothing is queued or at work.")

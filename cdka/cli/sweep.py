@@ -32,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--grid", metavar="AXES", help="axis=value,value;... over r1, r2, r, rank, method, lr, alpha, steps, ...")
     add("--seeds", metavar="N", help="a number of seeds, or a list: 0,1,7 (default 3)")
     add("--baselines", metavar="NAMES", help="lora, lora-plain, lokr, dora, full; lora:4 fixes the rank")
-    add("--budget", metavar="B", help="what baselines are matched to: 50000, 0.5%%, lora:8 (default: the largest arm)")
+    add(
+        "--budget",
+        metavar="B",
+        help="what baselines are matched to: 50000, 0.5%%, lora:8, each (every price); default: the largest arm",
+    )
     add("--options", type=int, metavar="N", help="add N CDKA options that use the budget, best aligned first")
     add("--tune-lr", metavar="RATES", help="learning rates tried for every arm, chosen on validation: 1e-3,3e-3")
     add("--name", help="what to call the sweep")

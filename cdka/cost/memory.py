@@ -92,9 +92,9 @@ def training_memory(
     where = device_type or ("cpu" if dtype == "float32" else "cuda")
     tokens = batch_size * length
     params = num_params(linears, components)
-    layers = max(1, details["num_layers"] + details.get("num_decoder_layers", 0))
+    layers = num_blocks(shapes)
     kept = tokens * _kept_bytes_per_token(shapes, linears, components, details, size, length)
-    if gradient_checkpointing:  # one input per layer, and one layer at a time recomputed
+    if gradient_checkpointing:  # one input per block, and one block at a time recomputed
         kept = tokens * layers * details["hidden_size"] * size + kept // layers
     widest = max(max(s.in_features, s.out_features) for s in linears)
     return MemoryEstimate(
@@ -105,6 +105,12 @@ def training_memory(
         logits_bytes=_logits_bytes(shapes, details, tokens, batch_size, size),
         working_bytes=3 * tokens * widest * size,
     )
+
+
+def num_blocks(shapes: ModelShapes) -> int:
+    """The transformer blocks of a model, those of its decoder included; at least 1."""
+    details = dict(shapes.details)
+    return max(1, details["num_layers"] + details.get("num_decoder_layers", 0))
 
 
 def _weights_bytes(shapes: ModelShapes, dtype: str) -> int:

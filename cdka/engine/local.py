@@ -178,6 +178,21 @@ def warm(store: Store, *, command: Sequence[str] | None = None) -> bool:
     return start_dispatcher(store.home, command)
 
 
+def end_if_idle(store: Store) -> bool:
+    """End the dispatcher with its warm processes where nothing is queued or at work; True if one was ended.
+
+    Runs that are queued or at work keep theirs: they go on without the program that asked for them.
+    """
+    pid = dispatcher_pid(store.home)
+    if pid is None or anything_to_do(store.database):
+        return False
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def last_warm_request(home: Path) -> float:
     """The time, on this process's monotonic clock, when ``warm`` was last called; 0 if never."""
     try:

@@ -15,6 +15,7 @@ from cdka.cost.memory import (
     PROCESS_BYTES,
     TOLERANCE,
     fits,
+    num_blocks,
     training_memory,
 )
 from cdka.errors import CdkaError
@@ -28,15 +29,18 @@ USUAL_LENGTH = 512
 
 @dataclass(frozen=True)
 class Setting:
-    """A training setting: batch size, tokens per example (None for images), number format of the base."""
+    """A training setting: batch size, tokens per example (None for images), number format of the base, and whether
+    activations are computed twice to keep fewer."""
 
     batch_size: int
     length: int | None
     dtype: str
+    gradient_checkpointing: bool = False
 
     def __str__(self) -> str:
         tokens = "" if self.length is None else f" x {self.length:,} tokens"
-        return f"batch {self.batch_size}{tokens}, {self.dtype}"
+        twice = ", gradient checkpointing" if self.gradient_checkpointing else ""
+        return f"batch {self.batch_size}{tokens}, {self.dtype}{twice}"
 
 
 def usual_setting(shapes: ModelShapes) -> Setting:
@@ -59,6 +63,7 @@ def training_bytes(solution: Solution, setting: Setting, device_type: str) -> np
         batch_size=setting.batch_size,
         length=setting.length,
         dtype=setting.dtype,
+        gradient_checkpointing=setting.gradient_checkpointing,
         device_type=device_type,
     )
     size = DTYPE_BYTES.get(setting.dtype, 2)
@@ -67,7 +72,8 @@ def training_bytes(solution: Solution, setting: Setting, device_type: str) -> np
     per_param = ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + ADAM_BYTES_PER_PARAM
     reduced = c.r * c.r1 * c.r2
     total = one.total_bytes - one.adapter_bytes + c.num_params * per_param
-    total = total + (reduced - 1) * size * tokens * solution.num_modules
+    at_once = num_blocks(solution.shapes) if setting.gradient_checkpointing else 1
+    total = total + (reduced - 1) * size * tokens * solution.num_modules // at_once
     for s in linears:
         expanded = form_of(tokens, c.r1, c.r2, c.r, s.in_features, device_type) == "expanded"
         total = total + size * s.count * (s.out_features * c.r * c.r2 * c.r1 // np.where(expanded, 1, c.r1**2))

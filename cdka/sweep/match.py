@@ -16,6 +16,8 @@ from cdka.solver import Option, solve
 
 BASELINES = ("lora", "lora-plain", "lokr", "dora", "full")
 """``lora`` scales like rsLoRA (alpha / sqrt(rank)), ``lora-plain`` by alpha / rank; the others are PEFT's own."""
+EACH = "each"
+"""The budget that gives every price among the arms a baseline of its own."""
 NEAR = 0.9
 """Options that use at least this share of a budget count as equal to it."""
 

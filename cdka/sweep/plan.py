@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from cdka.solver import obstacles
 from cdka.solver.budget import Budget
 from cdka.sweep.grid import COMPONENT_AXES, cells, check_grid, parse_grid
 from cdka.sweep.lr_search import learning_rates, runs_of, with_search
-from cdka.sweep.match import Matched, iso_options, match
+from cdka.sweep.match import EACH, Matched, iso_options, match
 
+SAME_PRICE = 0.1
+"""Arms whose parameters differ by at most this share have one price."""
 MANY_RUNS = 10_000
 MAX_RUNS = 1_000_000
 """More than this is refused with or without consent: it would fill the memory before it were queued."""
@@ -80,7 +83,8 @@ def plan(
 ) -> Plan:
     """The plan of a grid or a list of arms, with baselines matched to ``budget`` on every model and task.
 
-    Without a budget, the baselines are matched to the largest arm. ``options`` adds as many CDKA options that use the
+    Without a budget, the baselines are matched to the largest arm; with the budget ``each``, every price among the
+    arms (within 10 %) has a baseline of its own. ``options`` adds as many CDKA options that use the
     budget (``match.iso_options``). ``tune_lr`` gives every arm the same learning rates, but one that names its own
     keeps it and counts as not tuned; the choice among them is made on validation data when the sweep is compared.
     Raises CdkaError for an empty plan (saying which constraint killed it), an unknown axis or setting, a search
@@ -98,10 +102,10 @@ def plan(
     wanted += cells(axes) if axes else []
     if not wanted and not baselines and not options:
         raise CdkaError('a sweep needs a grid, arms or baselines: got none. Example: --grid "r1=1,2,4;r2=4;r=1".')
-    limit = None if budget is None else _budget_params(model, budget, base)
+    limit = None if budget in (None, EACH) else _budget_params(model, budget, base)
     planned = _feasible_arms(model, task, wanted, base, notes)
     planned += _option_arms(model, task, options, limit, base)
-    planned += _baseline_arms(model, task, baselines, limit, planned, base)
+    planned += _baseline_arms(model, task, baselines, limit, planned, base, each_price=budget == EACH)
     planned = _merged(planned, notes)
     if rates:
         planned = with_search(planned, base, notes)
@@ -117,6 +121,7 @@ def plan(
         "grid": dict(grid) if isinstance(grid, Mapping) else grid,
         "baselines": list(baselines),
         "budget": limit,
+        **({"match": EACH} if budget == EACH else {}),
         "options": options,
         "seeds": list(seed_list),
         "tune_lr": rates,
@@ -204,21 +209,44 @@ def _option_arms(model: str, task: str, count: int, limit: int | None, base: dic
 
 
 def _baseline_arms(
-    model: str, task: str, baselines: Sequence[str], budget: int | None, planned: list[Arm], base: dict[str, Any]
+    model: str,
+    task: str,
+    baselines: Sequence[str],
+    budget: int | None,
+    planned: list[Arm],
+    base: dict[str, Any],
+    *,
+    each_price: bool,
 ) -> list[Arm]:
-    """Every baseline on every model and task that an arm uses, matched to ``budget`` or to the largest arm there."""
+    """Every baseline on every model and task that an arm uses, matched to ``budget``, to each price among the arms
+    there, or to the largest of them."""
     shared = _without_method(base)
     arms = []
     for place in dict.fromkeys((arm.spec.model, arm.spec.task) for arm in planned) or [(model, task)]:
         base_run = resolve_run(spec_for(*place, **shared))
-        here = [a.num_params for a in planned if (a.spec.model, a.spec.task) == place and a.spec.method != "full"]
-        limit = budget or max(here, default=None) or count_params(base_run.with_(components=PAPER_DEFAULT))
-        for baseline in dict.fromkeys(baselines):
+        here = [arm for arm in planned if (arm.spec.model, arm.spec.task) == place and arm.spec.method != "full"]
+        elsewhere = {} if place == (model, task) else dict(zip(("model", "task"), place, strict=True))
+        found: dict[str, Arm] = {}
+        for baseline, limit in itertools.product(dict.fromkeys(baselines), _prices(here, budget, each_price, base_run)):
             matched = match(baseline, limit, base_run)
             own = resolve_run(spec_for(*place, **{**shared, **matched.settings}))
-            elsewhere = {} if place == (model, task) else dict(zip(("model", "task"), place, strict=True))
-            arms.append(Arm({**matched.settings, **elsewhere}, own, matched.num_params, matched))
+            found.setdefault(_key(own.spec), Arm({**matched.settings, **elsewhere}, own, matched.num_params, matched))
+        arms += found.values()
     return arms
+
+
+def _prices(here: Sequence[Arm], budget: int | None, each_price: bool, base_run: ResolvedRun) -> list[int]:
+    """The numbers of parameters that baselines are matched to, rising; arms within 10 % of each other share one."""
+    counts = sorted(arm.num_params for arm in here)
+    if budget or not counts:
+        return [budget or count_params(base_run.with_(components=PAPER_DEFAULT))]
+    if not each_price:
+        return [counts[-1]]
+    prices: list[int] = []
+    for number in counts:
+        if not prices or number > (1 + SAME_PRICE) * prices[-1]:
+            prices.append(number)
+    return prices
 
 
 def _without_method(base: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from cdka.errors import CdkaError, nearest
 from cdka.models.catalogue import find_model
 from cdka.solver.budget import Budget
 from cdka.sweep.grid import AXES, SETTINGS, check_axis, parse_grid, typed
-from cdka.sweep.match import BASELINES
+from cdka.sweep.match import BASELINES, EACH
 from cdka.tasks.catalogue import find_task
 
 KEYS: dict[str, tuple[type, ...]] = {
@@ -115,7 +115,7 @@ def _check_values(document: dict[str, Any], lines: _Lines) -> None:
     checks: dict[str, Callable[[Any], Any]] = {
         "model": find_model,
         "task": find_task,
-        "budget": Budget.parse,
+        "budget": lambda value: None if value == EACH else Budget.parse(value),
         "grid": lambda value: parse_grid(value) if isinstance(value, str) else None,
     }
     for key, check in checks.items():

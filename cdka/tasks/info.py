@@ -15,7 +15,8 @@ class TaskInfo:
     """One task: where its data come from, what is measured, and the recipe that fits it.
 
     ``recipe`` holds the defaults of a run on this task (keys of ``RunSpec``); ``chance`` is the metric of a
-    guess; ``models`` names the embedded models it was made for (empty: any model of the right kind).
+    guess; ``loss_tokens`` is how many tokens of the training split the loss counts, where that is known; ``models``
+    names the embedded models it was made for (empty: any model of the right kind).
     ``module`` is imported only to read the data; it offers ``read(info, spec)`` (see ``cdka.tasks.rows``) and, where
     something must be downloaded first, ``fetch(info, spec)``.
     """
@@ -30,9 +31,16 @@ class TaskInfo:
     models: tuple[str, ...] = ()
     examples: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     chance: float | None = None
+    loss_tokens: int | None = None
     embedded: bool = False
     source: str = ""
     licence: str = ""
+
+    @property
+    def num_loss_tokens(self) -> int | None:
+        """The targets that the loss counts in one pass over the training split: tokens, or one label per example of a
+        classification; None where that is not known before the data are read."""
+        return self.examples.get("train") if self.kind.endswith("classification") else self.loss_tokens
 
     @property
     def is_own_data(self) -> bool:

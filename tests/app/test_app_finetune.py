@@ -53,8 +53,10 @@ def test_opens_with_an_example_and_the_one_button_that_starts_it(room, idle):
 def test_the_preview_tells_runs_and_parameters_before_the_click(room, idle):
     app = room("finetune", basket=["2,8,1", "4,8,1"])
     app.number_input(key="tune-seeds").set_value(3).run()
-    assert "9 runs" in texts(app)
-    assert "3 configurations × 3 seeds, 200 steps each" in texts(app)
+    assert "12 runs" in texts(app), "two configurations of two prices, a LoRA for each"
+    assert "LoRA 2 costs as much as r1 2 · r2 8 · r 1." in texts(app)
+    assert "LoRA 1 comes nearest (-20%) to r1 4 · r2 8 · r 1." in texts(app)
+    assert "4 configurations × 3 seeds, 200 steps each" in texts(app)
     assert 'title="15,232' in texts(app)
     assert app.button(key="launch").label == "Launch 9 runs"
 
@@ -71,7 +73,7 @@ def test_the_recipe_fills_the_form_and_a_regime_changes_it(room, idle):
     ("key", "value", "told"),
     [
         ("tune-lr", "fast", "The learning rate must be a positive number"),
-        ("tune-lr", "-1", "lr must be a positive number"),
+        ("tune-lr", "-1", "The learning rate must be a positive number"),
     ],
 )
 def test_bad_knobs_are_told_and_nothing_can_be_launched(room, idle, key, value, told):

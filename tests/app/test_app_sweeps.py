@@ -174,7 +174,7 @@ def test_opens_with_a_plan_and_tells_what_it_costs(room, idle):
 
 
 def test_a_launch_queues_the_runs_once_and_links_to_them(room, idle):
-    app = room("sweeps", axis_r1=["2"])
+    app = room("sweeps", axis_r1="2")
     app.number_input(key="sweep-seeds").set_value(2).run()
     app.number_input(key="sweep-steps").set_value(5).run()
     app.button(key="sweep-launch").click().run()
@@ -196,14 +196,14 @@ def test_a_launch_queues_the_runs_once_and_links_to_them(room, idle):
 
 
 def test_values_that_do_not_divide_are_explained_and_left_out(room, idle):
-    app = room("sweeps", axis_r1=["2", "3"], axis_r2=["4"])
+    app = room("sweeps", axis_r1="2, 3", axis_r2="4")
     assert "r1 = 3 does not divide out_features: left out. Nearest that fit: 2 or 4." in texts(app)
     assert "left out 1 cell that does not fit" in texts(app)
     assert app.button(key="sweep-launch").label == "Launch 6 runs"
 
 
 def test_a_grid_without_a_feasible_cell_says_which_constraint_kills_it(room, idle):
-    app = room("sweeps", axis_r1=["3"])
+    app = room("sweeps", axis_r1="3")
     assert "No cell of the grid fits the model" in texts(app)
     assert "Nearest that fit: 2 or 4" in texts(app)
     assert not [button for button in app.button if button.key == "sweep-launch"]
@@ -211,26 +211,36 @@ def test_a_grid_without_a_feasible_cell_says_which_constraint_kills_it(room, idl
 
 @pytest.mark.parametrize(
     ("query", "told"),
-    [({"axis_r1": ["many"]}, "takes integers: got"), ({"axis_r": ["0"]}, "r must be a positive integer")],
+    [({"axis_r1": "many"}, "takes integers: got"), ({"axis_r": "0"}, "r must be a positive integer")],
 )
 def test_values_that_are_no_dimensions_are_refused_in_place(room, idle, query, told):
     assert told in texts(room("sweeps", **query))
 
 
-def test_an_empty_axis_means_one_and_the_form_stays(room, idle):
-    app = room("sweeps", axis_r1=["2"], axis_r2=["4"], axis_r=["3"])
-    app.multiselect(key="axis_r").set_value([]).run()
-    assert app.dataframe[0].value["arm"].tolist()[0] == "r1 2 · r2 4 · r 1"
+def test_an_empty_axis_is_refused_at_its_field_and_the_form_stays(room, idle):
+    app = room("sweeps", axis_r1="2", axis_r2="4", axis_r="3")
+    app.text_input(key="axis_r").set_value(" ").run()
+    assert "r needs at least one value: got none. Examples: 1 or 1, 2, 3." in texts(app)
+    assert app.number_input(key="sweep-seeds").value == 3, "the questions below it stay"
+    assert not [button for button in app.button if button.key == "sweep-launch"]
+
+
+def test_an_axis_holds_exactly_what_was_typed(room, idle):
+    app = room("sweeps", axis_r1="2", axis_r2="4")
+    app.text_input(key="axis_r1").set_value("1").run()
+    assert app.dataframe[0].value["arm"].tolist()[0] == "r1 1 · r2 4 · r 1"
+    app.text_input(key="axis_r1").set_value("2;4 8,").run()
+    assert app.button(key="sweep-launch").label == "Launch 12 runs", "three arms and LoRA, three seeds"
 
 
 def test_equal_cells_are_merged_and_said(room, idle):
-    app = room("sweeps", axis_r1=["2", "02"], axis_r2=["4"])
+    app = room("sweeps", axis_r1="2, 02", axis_r2="4")
     assert "merged 1 duplicate cell" in texts(app)
 
 
 def test_rates_are_searched_fairly_or_become_arms(room, idle):
-    app = room("sweeps", axis_r1=["2"])
-    app.multiselect(key="sweep-lr").set_value(["0.003", "1e-3"]).run()
+    app = room("sweeps", axis_r1="2")
+    app.text_input(key="sweep-lr").set_value("0.003, 1e-3").run()
     assert "2 arms × 3 seeds × 2 learning rates" in texts(app)
     assert app.button(key="sweep-launch").label == "Launch 12 runs"
     app.toggle(key="sweep-fair").set_value(False).run()
@@ -249,7 +259,7 @@ def test_equal_budget_arms_stay_within_it_and_show_the_rest(room, idle):
     assert cdka["alignment"].nunique() == 3, "as many alignments as nearly use the budget, then the next best"
     assert app.button(key="sweep-launch").label == "Launch 18 runs"
     assert any("--options 4" in code.value and "--budget lora:4" in code.value for code in app.code)
-    app.multiselect(key="sweep-alpha").set_value(["8", "16"]).run()
+    app.text_input(key="sweep-alpha").set_value("8, 16").run()
     assert app.button(key="sweep-launch").label == "Launch 30 runs", "each option at each alpha; baselines keep one"
     assert any(code.value == "cdka sweep plan.toml --wait" for code in app.code)
 
@@ -309,7 +319,7 @@ def test_a_double_click_launches_once_and_a_later_wish_again(idle, monkeypatch):
 
 
 def test_failed_runs_say_why(room, idle):
-    app = room("sweeps", axis_r1=["2"])
+    app = room("sweeps", axis_r1="2")
     app.number_input(key="sweep-steps").set_value(5).run()
     app.button(key="sweep-launch").click().run()
     first, *_, last = Store().runs()

@@ -71,9 +71,10 @@ def test_a_limit_on_the_exported_rank_is_kept_and_an_impossible_one_refused():
 
 @pytest.mark.parametrize(("dtype", "device"), [("float32", "cpu"), ("bfloat16", "cuda"), ("nf4", "cuda")])
 @pytest.mark.parametrize("model", ["digits-vit", "llama-2-7b"])
-def test_the_memory_of_all_options_is_that_of_each(model, dtype, device):
+@pytest.mark.parametrize("twice", [False, True])
+def test_the_memory_of_all_options_is_that_of_each(model, dtype, device, twice):
     solution = explore(model, "lora:8")
-    setting = Setting(3, None if model == "digits-vit" else 77, dtype)
+    setting = Setting(3, None if model == "digits-vit" else 77, dtype, gradient_checkpointing=twice)
     told = training_bytes(solution, setting, device)
     for row in np.random.default_rng(0).integers(0, len(solution), 40):
         alone = training_memory(
@@ -83,9 +84,10 @@ def test_the_memory_of_all_options_is_that_of_each(model, dtype, device):
             batch_size=3,
             length=setting.length,
             dtype=dtype,
+            gradient_checkpointing=twice,
             device_type=device,
         )
-        assert told[row] == alone.total_bytes
+        assert abs(told[row] - alone.total_bytes) <= twice, "a byte may be lost where blocks share what is kept"
 
 
 def test_the_command_line_and_python_say_the_same(capsys):

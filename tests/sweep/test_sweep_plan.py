@@ -308,6 +308,14 @@ def test_baselines_stand_beside_the_arms_of_every_task():
     ]
 
 
+def test_each_price_has_a_baseline_of_its_own():
+    arms = [{"components": each} for each in ("2,8,1", "1,8,2", "1,4,1")]
+    made = plan("digits-vit", "digits-flip", arms=arms, baselines=["lora", "full"], budget="each", seeds=1)
+    matched = {arm.spec.label: arm.matched.budget for arm in made.arms if arm.matched is not None}
+    assert matched == {"lora 2": 15_232, "lora 8": 58_240, "full": 15_232}, "2,8,1 and 1,4,1 have one price"
+    assert parse_plan('model = "digits-vit"\ntask = "digits-flip"\nbudget = "each"\n')["budget"] == "each"
+
+
 def test_an_arm_that_a_baseline_repeats_is_run_once():
     made = plan(*DIGITS, grid="method=lora;rank=4", baselines=["lora:4"], seeds=1)
     assert len(made.specs) == 1

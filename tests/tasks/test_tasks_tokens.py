@@ -8,7 +8,10 @@ import pytest
 
 from cdka.errors import CdkaError
 from cdka.runs.resolve import spec_for
+from cdka.tasks.catalogue import find_task
 from cdka.tasks.files.preview import task_for, token_preview
+from cdka.train.data.load import load_task
+from cdka.train.data.objectives import IGNORED
 from cdka.train.data.token_preview import token_view
 
 
@@ -46,3 +49,15 @@ def test_a_tokenizer_that_cannot_read_the_text_is_told(sums):
 def test_the_process_says_why_there_is_nothing_to_show(sums):
     with pytest.raises(CdkaError, match="unknown column"):
         token_preview(spec_of(sums).with_(task_options={"data": str(sums), "prompt_column": "nope"}))
+
+
+@pytest.mark.parametrize("name", ["math-chain", "math"])
+def test_an_embedded_task_knows_how_many_tokens_its_loss_counts(name):
+    task = find_task(name)
+    train = load_task(task, spec_for("math-lm", name)).train
+    assert task.num_loss_tokens == int((train.target.values != IGNORED).sum())
+
+
+def test_a_classification_has_one_label_an_example_and_what_must_be_downloaded_is_not_known():
+    assert find_task("digits-flip").num_loss_tokens == 900
+    assert find_task("metamath-gsm8k").num_loss_tokens is None

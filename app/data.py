@@ -1,7 +1,10 @@
-"""State that the server keeps between clicks: the run store, and solved budgets."""
+"""State that is kept between clicks: the run store, solved budgets, forecasts, and the one launcher of a session."""
 
 from __future__ import annotations
 
+import time
+import uuid
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import streamlit as st
@@ -13,7 +16,7 @@ from cdka.runs.store import Store
 from cdka.solver import Pattern, Solution, explore
 from cdka.solver import pattern as best_pattern
 from cdka.solver.budget import Budget
-from cdka.sweep.launch import Forecast
+from cdka.sweep.launch import Forecast, launch
 from cdka.sweep.launch import forecast as estimate
 from cdka.sweep.plan import Plan
 
@@ -65,3 +68,28 @@ def forecast(plan: Plan, key: str) -> Forecast:
             kept.clear()
         kept[mark] = estimate(plan.runs, store())
     return kept[mark]
+
+
+DOUBLE_CLICK_S = 3.0
+"""The same request within this time is the same click; later it asks for more runs."""
+
+
+@dataclass
+class Launcher:
+    """Starts plans, each request once. One per browser session; see ``launcher``."""
+
+    _given: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def launch(self, store: Store, plan: Plan, request: str) -> str:
+        """The id of the sweep; the same ``request`` again within three seconds of its launch gives the same sweep."""
+        request_id, at = self._given.get(request, ("", float("-inf")))
+        if time.monotonic() - at > DOUBLE_CLICK_S:
+            request_id = f"studio-{uuid.uuid4().hex}"
+        sweep_id = launch(plan, store, request_id=request_id)
+        self._given[request] = (request_id, time.monotonic())
+        return sweep_id
+
+
+def launcher() -> Launcher:
+    """The launcher of this browser session."""
+    return st.session_state.setdefault("launcher", Launcher())

@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from app import widgets
-from app.compare import controls, figure_frame, sources
+from app.compare import controls, figure_panels, sources
 from cdka import formatting
 from cdka.compare import bundle, exports
 from cdka.compare.comparison import Comparison
@@ -108,7 +108,7 @@ def _figure(comparison: Comparison, source, shown: list[str], name: str) -> None
         label_visibility="collapsed",
     )
     with st.container(horizontal=True):
-        figure_frame.save(known[which], f"{name}-{which}", width="content")
+        figure_panels.save(known[which], f"{name}-{which}", width="content")
 
 
 def _import(file) -> None:

@@ -1,24 +1,67 @@
-"""The figures of the Compare room: what each asks of the reader, and what a click on it does."""
+"""The figures of the Compare room: drawn in the page's theme, clicked on, and saved as HTML, PNG or SVG."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
-from app import data, state, widgets
+from app import charts, data, state, theme, widgets
 from app.compare import controls
-from app.compare.figure_frame import draw, pure
 from app.compare.sources import Chosen, axes, curves
 from cdka import formatting
 from cdka.compare.comparison import Comparison
+from cdka.compare.exports import figures
 from cdka.compare.figures.curves import CROWDED, X_TITLES, crowded, curve_figure, factors_that_vary
 from cdka.compare.figures.heatmap import heatmap_figure
 from cdka.compare.figures.scatter import COSTS, SHARED, difference_figure, scatter_figure
 from cdka.compare.report import provenance
 from cdka.compare.untried import specs_for, untried_cells
+from cdka.palette import LIGHT, Theme
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS, words_of
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_CONFIG = charts.PLOTLY_CONFIG | {"toImageButtonOptions": {"format": "svg", "filename": "cdka-compare", "scale": 2}}
+
+
+def draw(make: Callable[[Theme], Figure], name: str, alt: str, *, caption: str, source: str, **more: Any) -> Any:
+    """Draws ``make``'s figure with its caption and a way to save it; returns the reader's selection.
+
+    ``source`` tells the runs and seeds: it ends the caption, and stands below the saved figure.
+    """
+    event = st.plotly_chart(
+        make(theme.current()), key=f"compare-{name}", theme=None, config=_CONFIG, alt=alt, width="stretch", **more
+    )
+    told, saved = st.columns([5.4, 1], gap="small")
+    with told:
+        widgets.caption(f"{caption} {source}".strip())
+    with saved, st.popover("Save", key=f"save-{name}", width="stretch", help="This figure as HTML, PNG or SVG"):
+        save(lambda: figures.on_paper(make(LIGHT), source), name)
+    return event
+
+
+def save(on_paper: Callable[[], Figure], name: str, *, width: str = "stretch") -> None:
+    """The buttons that save a figure, drawn only when one is pressed."""
+    st.download_button(
+        "HTML", lambda: figures.html(on_paper()), f"{name}.html", on_click="ignore", width=width, key=f"html-{name}"
+    )
+    for kind in figures.IMAGES:
+        if st.button(kind.upper(), width=width, key=f"{kind}-{name}"):
+            # the reader's own browser draws it: nothing else is needed, online or off
+            st.iframe(figures.saving_page(on_paper(), kind, name), height=40, alt=f"Saving {name}.{kind}")
+
+
+def pure(function: Callable[..., Figure], *arguments: Any, **settings: Any) -> Callable[[Theme], Figure]:
+    """``function`` with everything but its theme."""
+    made = partial(function, *arguments, **settings)
+    return lambda colours: made(theme=colours)
+
 
 CURVES = {words_of(metric): metric for metric in (EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS)}
 _THIN = "Thin: one seed."

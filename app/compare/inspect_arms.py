@@ -13,7 +13,7 @@ import streamlit as st
 
 from app import state, widgets
 from app.compare import controls
-from app.compare.figure_frame import draw, pure
+from app.compare.figure_panels import draw, pure
 from app.compare.sources import Chosen
 from cdka import formatting
 from cdka.compare.anatomy import read_adapter

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app import widgets
 from app.compare import controls
-from app.compare.figure_frame import draw, pure
+from app.compare.figure_panels import draw, pure
 from cdka.compare.anatomy import LayerFactors, layers_of, placed, title_of
 from cdka.compare.figures.anatomy import capture_figure, factor_figure, rank_figure, rearranged_figure, spectrum_figure
 from cdka.dialects import KINDS, AdapterFile, open_adapter

@@ -7,9 +7,9 @@ import html
 import streamlit as st
 
 from app import configurations, data, widgets
+from app.data import launcher
 from app.finetune import live_panel
 from app.finetune.run_request import RunRequest
-from app.launcher import launcher
 from cdka import formatting
 from cdka.errors import CdkaError
 from cdka.sweep.launch import Forecast, check_runs

@@ -9,9 +9,9 @@ import streamlit as st
 
 from app import state, widgets
 from app.compare.headline_card import headline_html
-from app.finetune import actions, arm_rows, race_curves, run_menu, run_rows
-from app.finetune.arm_rows import ArmRuns
+from app.finetune import actions, race_curves, run_menu, run_rows
 from app.finetune.feed import Feed
+from app.finetune.run_rows import ArmRuns
 from cdka import formatting
 from cdka.compare.comparison import compare
 from cdka.compare.headline import Headline, headline
@@ -87,7 +87,7 @@ def _panel(store: Store, show: str, busy: bool) -> None:
         feed: Feed = st.session_state.setdefault("tune-feed", Feed())
         feed.refresh(store, [run.run_id for run in chosen_runs(store, show)])
         runs = list(feed.runs.values())
-        arms = _best_first(arm_rows.arms_of(runs))
+        arms = _best_first(run_rows.arms_of(runs))
         feed.labels = {run.run_id: arm.label for arm in arms for run in arm.runs}
         ensure_dispatcher(store)
         if not runs:
@@ -128,7 +128,7 @@ def _curves(feed: Feed, arms: Sequence[ArmRuns]) -> None:
     shown = race_curves.colours(labels)
     total = max(1, *(run.step if run.status.is_finished() else run.spec.steps for run in runs))
     task = TASKS.get(runs[0].spec.task)
-    st.html(arm_rows.link_css(labels[:MAX_LINKED]))
+    st.html(run_rows.link_css(labels[:MAX_LINKED]))
     left, right = st.columns(2, gap="small")
     left.vega_lite_chart(
         race_curves.race_points(validation),
@@ -167,7 +167,7 @@ def _rows(feed: Feed, arms: Sequence[ArmRuns]) -> None:
         page = min(page, pages - 1)
     for arm in arms[page * MAX_ROWS : (page + 1) * MAX_ROWS]:
         with st.container(horizontal=True, vertical_alignment="center", key=f"row-{arm.runs[0].run_id}", gap="small"):
-            widgets.html_block(arm_rows.arm_html(arm, feed.tracks))
+            widgets.html_block(run_rows.arm_html(arm, feed.tracks))
             run_menu.menu(arm.runs, feed.tracks)
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import widgets
-from app.learn import controls, learner, progress
+from app.learn import controls, progress
 from app.learn.board.matrices import short
 from app.learn.course import MAX_SEED, Chapter, Question
 from app.learn.markup import to_html
@@ -32,7 +32,7 @@ def render(
     with figure, widgets.errors_shown():
         question = chapter.question(seed, values)
         key = (chapter.number, seed, question.name)
-        kept = progress.load(learner.current()).predictions.get(key)
+        kept = progress.load(progress.learner_name()).predictions.get(key)
         with text:
             st.markdown(to_html(question.prompt), unsafe_allow_html=True)
             done = _is_done(question, kept, key)
@@ -102,7 +102,7 @@ def _made(key: Key, question: Question, field: str, hidden: bool) -> None:
     st.session_state[MISSING] = key if guess is None else None
     if guess is None or out_of_range(question, guess):
         return
-    progress.update(lambda kept: kept.said(key, guess), learner.current())
+    progress.update(lambda kept: kept.said(key, guess), progress.learner_name())
     if question.begin is not None and not hidden:
         question.begin()
 
@@ -138,7 +138,7 @@ def _verdict(
         return
     result = score(question, last, answer, tries=len(kept.said))
     if kept.points is None:
-        progress.update(lambda known: known.scored(key, result.points, answer), learner.current())
+        progress.update(lambda known: known.scored(key, result.points, answer), progress.learner_name())
     points = result.points if kept.points is None else kept.points
     stars = "●" * points + "○" * (MAX_POINTS - points)
     _status(

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, data, theme, widgets
-from app.learn import covered
+from app.learn import drawing
 from cdka import formatting, palette
 from cdka.engine.local import ensure_dispatcher
 from cdka.runs.metrics import TEST_ACCURACY, measure_of, words_of
@@ -89,7 +89,7 @@ def panel(
         going = any(run is not None and not run.status.is_finished() for run in found)
         _follow(key, arms, field, live=going, outcome=outcome, colours=colours, level=level, table=table or table_html)
     else:
-        covered.draw("The curves appear here while the runs train, on this machine.")
+        drawing.placeholder("The curves appear here while the runs train, on this machine.")
 
 
 def _follow(

@@ -1,4 +1,4 @@
-"""The pages that learners have read and what they predicted, in one small file in the home of all state.
+"""Progress of the learners on this server: predictions and points, and the name by which a browser is known.
 
 Nothing leaves the machine. Who gives no name is the learner ``""``; a class on one server has a name each.
 """
@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import streamlit as st
 
 from cdka.paths import home_dir
 
@@ -172,3 +174,33 @@ def _written(kept: Progress) -> dict[str, Any]:
             for key, one in kept.predictions.items()
         ],
     }
+
+
+LEARNER = "learner"
+
+
+def learner_name() -> str:
+    """The name in the address, shortened to MAX_NAME characters; empty where there is none."""
+    return " ".join(st.query_params.get(LEARNER, "").split())[:MAX_NAME]
+
+
+def name_field() -> None:
+    """A text field for the name; it stays in the address, so that a bookmark or a reload keeps it."""
+
+    def keep() -> None:
+        name = " ".join(st.session_state["learn_name"].split())[:MAX_NAME]
+        if name:
+            st.query_params[LEARNER] = name
+        else:
+            st.query_params.pop(LEARNER, None)
+
+    st.session_state["learn_name"] = learner_name()
+    st.text_input(
+        "Your name in this class",
+        key="learn_name",
+        max_chars=MAX_NAME,
+        on_change=keep,
+        width=220,
+        placeholder="for the scoreboard",
+        help="Kept on the server of this class, with your predictions and points.",
+    )

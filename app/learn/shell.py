@@ -7,20 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import theme, widgets
-from app.learn import (
-    address,
-    classroom,
-    controls,
-    exercise,
-    glossary_page,
-    learner,
-    notebook,
-    progress,
-    prose,
-    route,
-    sheet,
-    sources,
-)
+from app.learn import address, classroom, controls, exercise, glossary_page, notebook, progress, prose, sheet, sources
 from app.learn.chapters import CHAPTERS
 from app.learn.course import Chapter, Page
 from app.learn.markup import in_lines, to_html, to_latex
@@ -39,7 +26,7 @@ def render() -> None:
     presenting = st.query_params.get(address.PRESENT) == "1"
     if presenting:
         st.html(PRESENT_CSS)
-    who = learner.current()
+    who = progress.learner_name()
     kept = progress.load(who)
     chosen = _choose_chapter(kept)
     if chosen == address.GLOSSARY:
@@ -153,13 +140,13 @@ def _equation(page: Page, values: dict, *, presenting: bool) -> None:
 
 def _turn_page(chapter: Chapter, number: int, *, presenting: bool) -> None:
     """Back, the pages, Next: always in the same place, also by the arrow keys."""
-    on_route = st.query_params.get(route.PARAMETER) == route.VALUE
+    on_route = st.query_params.get(classroom.ROUTE) == classroom.ROUTE_VALUE
     before, after = _neighbours(chapter, number, on_route=on_route)
     with st.container(horizontal=True, vertical_alignment="center", key="learn-turn"):
         st.button("Back", key="learn-back", disabled=before is None, on_click=_step, args=(before,), shortcut="Left")
         if on_route:
-            stop = route.place(chapter.number, number) + 1
-            where = f"{stop} of {len(route.STOPS)} on the {route.MINUTES}-minute route"
+            stop = classroom.route_place(chapter.number, number) + 1
+            where = f"{stop} of {len(classroom.ROUTE_STOPS)} on the {classroom.ROUTE_MINUTES}-minute route"
         else:
             where = f"{number} of {chapter.num_pages}"
         widgets.html_block(f'<span class="learn-count">{where}</span>')
@@ -193,7 +180,7 @@ def _neighbours(
     """(chapter, page) before and after this one; None at either end."""
     here = (chapter.number, number)
     if on_route:
-        stops = route.pages()
+        stops = classroom.route_pages()
         return max((stop for stop in stops if stop < here), default=None), min(
             (s for s in stops if s > here), default=None
         )
@@ -257,11 +244,11 @@ def _extras(chapter: Chapter, page: Page | None, values: dict) -> None:
             help="Large type, one idea a page, arrow keys.",
         )
         with st.popover("Progress", type="tertiary"):
-            kept = progress.load(learner.current())
+            kept = progress.load(progress.learner_name())
             points = sum(kept.of(c.number).best or 0 for c in CHAPTERS)
-            whose = f" of {learner.current()}" if learner.current() else ""
+            whose = f" of {progress.learner_name()}" if progress.learner_name() else ""
             st.markdown(
                 f"**{points} of {MAX_POINTS * len(CHAPTERS)} points**{whose}. Kept on this machine only, in "
                 f"`{progress.path()}`."
             )
-            st.button("Reset progress", on_click=progress.forget, args=(learner.current(),), key="learn-forget")
+            st.button("Reset progress", on_click=progress.forget, args=(progress.learner_name(),), key="learn-forget")

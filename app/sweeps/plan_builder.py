@@ -1,17 +1,240 @@
-"""The builder: questions on the left, the arms in the middle, on the right what a click will start."""
+"""The builder of a plan: its questions on the left, the arms in the middle, on the right what a click will start."""
 
 from __future__ import annotations
 
+import html
+import itertools
+import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
 from app import state, widgets
 from app.owndata import picker
-from app.sweeps import plan_document, plan_form, plan_preview, sweep_card
-from cdka.models.shapes import ModelShapes
+from app.sweeps import plan_document, plan_preview, sweep_card
+from app.sweeps.plan_document import grid_text
+from cdka import formatting
+from cdka.components import Components
+from cdka.errors import CdkaError
+from cdka.models.shapes import LinearShape, ModelShapes
+from cdka.models.targets import select
+from cdka.solver import obstacles
+from cdka.solver.budget import Budget
+from cdka.solver.feasible import common_values
+from cdka.sweep.match import NEAR, iso_options
 from cdka.sweep.planfile import EXAMPLE
 from cdka.tasks.catalogue import TaskInfo
+
+GRID, EQUAL, FILE = "Grid", "Equal budget", "Plan file"
+WAYS = (GRID, EQUAL, FILE)
+BASELINES = {
+    "lora": "LoRA",
+    "lora-plain": "LoRA, alpha / r",
+    "lokr": "LoKr",
+    "dora": "DoRA",
+    "full": "full fine-tuning",
+}
+KNOBS = {"steps": 200, "lr": 1e-3, "alpha": 64.0, "batch_size": 64}
+"""The knobs and what they are where a task's recipe is silent."""
+LARGEST = 128
+"""Offered values of r1 and r2 end here; larger ones can be typed."""
+
+
+def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] | None:
+    """Draws the questions and returns the plan's arguments, None where an axis is empty, which is told at its field.
+
+    Raises CdkaError for what cannot be meant.
+    """
+    _fill_recipe(task)
+    layers = select(shapes, "all-linear")
+    if way == EQUAL:
+        budget, count = _equal()
+        axes: dict[str, list[Any]] = {}
+    else:
+        axes, budget = _axes(layers), ""
+    rates, fair = _rates()
+    baselines = st.pills(
+        "Baselines",
+        list(BASELINES),
+        selection_mode="multi",
+        default=["lora", "lokr"] if way == EQUAL else ["lora"],
+        format_func=BASELINES.get,
+        key=f"sweep-baselines-{way.lower().replace(' ', '-')}",
+        persist_state="session",
+        wrap=True,
+        help="LoRA is scaled like rsLoRA, alpha / sqrt(rank), unless marked alpha / r.",
+    )
+    if way == GRID and baselines:
+        budget = st.text_input(
+            "Match baselines to",
+            key="sweep-budget",
+            persist_state="session",
+            placeholder="the largest arm; or: each",
+            help="The nearest a baseline's rank can come to: 50000, 0.5%, lora:8, 4MB. each: one baseline for every "
+            "price among the arms, so that none is compared with a richer one.",
+        ).strip()
+    alphas, seeds, steps, batch = _numbers()
+    many = {} if fair or len(rates) == 1 else {"lr": rates}
+    many |= {} if len(alphas) == 1 else {"alpha": alphas}
+    settings = {"steps": steps, "batch_size": batch}
+    settings |= {} if "lr" in many else {"lr": rates[0]}
+    settings |= {} if "alpha" in many else {"alpha": alphas[0]}
+    arguments: dict[str, Any] = {"name": "", "model": shapes.name, "task": task.name, "seeds": seeds}
+    arguments |= {"baselines": list(baselines)} if baselines else {}
+    arguments |= {"budget": budget} if budget else {}
+    arguments |= {"tune_lr": rates} if fair and len(rates) > 1 else {}
+    arguments["settings"] = settings
+    if way == EQUAL:
+        arguments |= {"arms": _matched(shapes, layers, budget, count, many)} if many else {"options": count}
+        usual = f"equal budget {budget} on {task.name}"
+    else:
+        arguments["grid"] = axes | many
+        usual = f"{grid_text(axes | many)} on {task.name}" if all(axes.values()) else "named after its grid"
+    typed = st.text_input("Name", key="sweep-name", persist_state="session", placeholder=usual)
+    if not all(axes.values()):
+        return None
+    return arguments | {"name": typed.strip() or usual}
+
+
+def _equal() -> tuple[str, int]:
+    left, right = st.columns(2, gap="small")
+    budget = left.text_input(
+        "Budget",
+        value=state.default("plan_budget"),
+        **state.bound("plan_budget"),
+        help="24576, 2.5M, 0.5% of the model, lora:8 (what LoRA rank 8 costs here), 4MB of file.",
+    )
+    st.session_state.setdefault("sweep-count", 4)
+    count = right.number_input(
+        "CDKA options",
+        1,
+        32,
+        key="sweep-count",
+        persist_state="session",
+        help="From the highest predicted alignment to the lowest, all using at least "
+        f"{formatting.percent(NEAR)} of the budget.",
+    )
+    return budget.strip() or state.default("plan_budget"), int(count)
+
+
+def _matched(
+    shapes: ModelShapes, layers: Sequence[LinearShape], budget: str, count: int, many: dict[str, list[Any]]
+) -> list[dict[str, Any]]:
+    """The CDKA arms of an equal-budget plan, at each value of what varies beside."""
+    limit = Budget.parse(budget).params(shapes.base_params, layers)
+    best = iso_options(shapes, "all-linear", limit, count)
+    cells = [dict(zip(many, values, strict=True)) for values in itertools.product(*many.values())]
+    return [{"components": list(option.components.as_tuple()), **cell} for option in best for cell in cells]
+
+
+def _axes(layers: Sequence[LinearShape]) -> dict[str, list[Any]]:
+    r1_values, r2_values = ([v for v in values if v <= LARGEST] for values in common_values(layers))
+    return {
+        "r1": _axis("r1", "divides every out_features", r1_values, layers),
+        "r2": _axis("r2", "divides every in_features", r2_values, layers),
+        "r": _axis("r", "number of components", [1, 2, 3, 4, 6, 8, 16], layers),
+    }
+
+
+def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[LinearShape]) -> list[Any]:
+    """The values of one axis, in rising order; none where the field is empty, which is told there.
+
+    What is no number is handed on for the library to refuse. Values that divide no layer's dimension are told in place
+    with their neighbours that do.
+    """
+    fitting = ", ".join(str(value) for value in values)
+    chosen = _typed(
+        st.text_input(
+            name,
+            value=state.default(f"axis_{name}"),
+            **state.bound(f"axis_{name}"),
+            help=f"{meaning}: {fitting}. Values with commas between; 1 alone leaves it as it is in LoRA.",
+        )
+    )
+    if not chosen:
+        widgets.error(
+            f"{name} needs at least one value: got none. Examples: 1 or {', '.join(fitting.split(', ')[:3])}."
+        )
+    for value in (int(text) for text in chosen if text.isdigit() and int(text) > 0):
+        for obstacle in obstacles(layers, Components(**{"r1": 1, "r2": 1, "r": 1, name: value})):
+            near = " or ".join(map(str, obstacle.nearest))
+            told = f"{name} = {value} does not divide {obstacle.axis}: left out. Nearest that fit: {near}."
+            widgets.html_block(f'<div class="cdka-quiet" title="{html.escape(str(obstacle), quote=True)}">{told}</div>')
+    return sorted((int(v) if v.isdigit() else v for v in chosen), key=lambda v: (isinstance(v, str), v))
+
+
+def _rates() -> tuple[list[float], bool]:
+    rates = _floats("sweep-lr", "Learning rates", "lr", ["1e-3", "3e-3", "1e-2"], "Peak learning rate.")
+    if len(rates) == 1:
+        return rates, False
+    fair = st.toggle(
+        "Fair search",
+        value=True,
+        key="sweep-fair",
+        persist_state="session",
+        help="On: every arm and baseline trains at each rate, and the best on validation data counts. "
+        "Off: each rate is an arm of its own, and baselines keep the recipe's.",
+    )
+    return rates, fair
+
+
+def _numbers() -> tuple[list[float], int, int, int]:
+    left, right = st.columns(2, gap="small")
+    with left:
+        seeds = st.number_input(
+            "Seeds",
+            1,
+            1000,
+            key="sweep-seeds",
+            persist_state="session",
+            help="Each fixes data order and initialisation. Three or more give an interval.",
+        )
+        alphas = _floats("sweep-alpha", "alpha", "alpha", ["8", "16", "32", "64"], "scaling = alpha / sqrt(r r2).")
+    with right:
+        steps = st.number_input("Steps", 1, 1_000_000, key="sweep-steps", step=20, persist_state="session")
+        batch = st.select_slider(
+            "Batch size", [1, 2, 4, 8, 16, 32, 64, 128, 256], key="sweep-batch_size", persist_state="session"
+        )
+    return alphas, int(seeds), int(steps), int(batch)
+
+
+def _floats(key: str, label: str, name: str, offered: list[str], hint: str) -> list[float]:
+    texts = _typed(
+        st.text_input(
+            label, key=key, persist_state="session", help=f"{hint} Several with commas: {', '.join(offered)}."
+        )
+    )
+    if not texts:
+        raise CdkaError(f"{name} needs at least one value: got none. Example: {offered[0]}.")
+    return sorted({_number(name, text, offered[0]) for text in texts})
+
+
+def _typed(text: str) -> list[str]:
+    """The values of a field, with commas, semicolons or spaces between them."""
+    return list(dict.fromkeys(re.split(r"[,;\s]+", text.strip(" ,;\t")))) if text.strip(" ,;\t") else []
+
+
+def _number(name: str, text: str, example: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise CdkaError(f"{name} must be a positive number: got {text!r}. Example: {example}.")
+    return value
+
+
+def _fill_recipe(task: TaskInfo) -> None:
+    """The task's recipe fills the knobs when the task is first chosen; what the reader sets afterwards stays."""
+    if st.session_state.get("sweep-filled") == task.name:
+        return
+    st.session_state["sweep-filled"] = task.name
+    st.session_state.setdefault("sweep-seeds", 3)
+    for knob, usual in KNOBS.items():
+        value = task.recipe.get(knob, usual)
+        st.session_state[f"sweep-{knob}"] = f"{value:g}" if knob in ("lr", "alpha") else value
 
 
 def page(shapes: ModelShapes, task: TaskInfo) -> None:
@@ -23,15 +246,15 @@ def page(shapes: ModelShapes, task: TaskInfo) -> None:
         way = (
             st.segmented_control(
                 "Arms from",
-                plan_form.WAYS,
+                WAYS,
                 default=state.default("arms"),
                 required=True,
                 label_visibility="collapsed",
                 **state.bound("arms"),
             )
-            or plan_form.GRID
+            or GRID
         )
-        arguments = _from_file() if way == plan_form.FILE else _from_form(way, shapes, task)
+        arguments = _from_file() if way == FILE else _from_form(way, shapes, task)
     with sight, st.container(key="sweep-preview", border=True), widgets.errors_shown():
         planned = plan_preview.show(arguments)
     with see, widgets.errors_shown():
@@ -46,9 +269,9 @@ def page(shapes: ModelShapes, task: TaskInfo) -> None:
 def _from_form(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] | None:
     """The arguments of the form; with data of one's own, their options are among the settings. None without data."""
     if not task.is_own_data:
-        return plan_form.ask(way, shapes, task)
+        return ask(way, shapes, task)
     options = picker.ask(task.name)
-    arguments = plan_form.ask(way, shapes, task)
+    arguments = ask(way, shapes, task)
     if options is None or arguments is None:
         return None
     return arguments | {"settings": {**arguments["settings"], "task_options": options}}

@@ -9,7 +9,7 @@ import psutil
 import streamlit as st
 
 from app import data, widgets
-from app.launcher import launcher
+from app.data import launcher
 from app.sweeps import arm_figure, plan_document
 from cdka import formatting
 from cdka.errors import CdkaError

@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 import streamlit as st
 
 from app import data, widgets
-from app.launcher import launcher
+from app.data import launcher
 from app.sweeps import shipped_studies, sweep_card
-from app.sweeps.sweep_progress import Progress, progress, progress_html
+from app.sweeps.sweep_card import Progress, progress, progress_html
 from app.sweeps.verdict_html import verdicts_html
 from cdka import formatting
 from cdka.claims import GROUPS, STUDIES, Finding, judge, plan_study

@@ -12,7 +12,7 @@ import streamlit as st
 
 from app import data, widgets
 from app.sweeps import sweep_card
-from app.sweeps.sweep_progress import progress, progress_html
+from app.sweeps.sweep_card import progress, progress_html
 from cdka import formatting
 from cdka.runs.run import Sweep
 from cdka.runs.store import Store

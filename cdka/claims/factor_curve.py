@@ -1,4 +1,8 @@
-"""The factor curve of a study: the metric, and its slope along training, at each level; computed and drawn. (ours)"""
+"""The factor curve of a study: the metric, and its slope along training, at each level; computed and drawn. (ours)
+
+The drawing is plain markup without any library, so that the report is written anywhere. Its colours are those of the
+factor; inks are a grey that reads on white and on black; a page may replace them by the class ``study-figure``.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Every process keeps the same parameters: gradients are added up before each update, so the update is that of the whole
 batch. The first process leads: what it decides holds for all, and it alone writes files.
+The processes are of this machine, one per GPU, and meet through accelerate: ``train`` calls ``lead`` where a run sets
+``num_processes``, and the other processes call ``cdka.train.loop.follow``.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ import time
 import pandas as pd
 import pytest
 
-from app import launcher as launching
-from app.finetune import arm_rows, live_panel, race_curves, run_rows
+from app import data as launching
+from app.data import Launcher
+from app.finetune import live_panel, race_curves, run_rows
 from app.finetune.feed import Feed, Track
 from app.finetune.run_request import RunRequest
-from app.launcher import Launcher
 from cdka.runs import events
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
 from cdka.runs.resolve import spec_for
@@ -230,11 +230,11 @@ def test_rows_are_configurations_with_their_seeds_together():
     store = Store()
     specs = [SPEC.with_(seed=s) for s in range(3)] + [SPEC.with_(lr=0.01)]
     store.submit(specs)
-    arms = arm_rows.arms_of(store.runs())
+    arms = run_rows.arms_of(store.runs())
     assert [len(arm.runs) for arm in arms] == [3, 1]
     assert arms[0].label.startswith("2,8,1 · lr ")
     assert arms[1].label == "2,8,1 · lr 0.01"
-    row = arm_rows.arm_html(arms[0], {run.run_id: Track() for run in arms[0].runs})
+    row = run_rows.arm_html(arms[0], {run.run_id: Track() for run in arms[0].runs})
     assert "3 seeds" in row
     assert 'data-arm="2,8,1 · lr' in row
 

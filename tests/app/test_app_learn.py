@@ -18,7 +18,7 @@ from app.learn import progress, sheet
 from app.learn.chapters import CHAPTERS
 from app.learn.contest import arms as contest_arms
 from app.learn.contest import figures as contest_figures
-from app.learn.press.directions import directions
+from app.learn.press.press import directions
 from cdka.components import Components
 
 EVERY = [(c.number, page) for c in CHAPTERS for page in range(1, c.num_pages + 1)]
@@ -344,27 +344,27 @@ def test_a_presentation_shows_one_idea_and_no_menu(room):
 
 
 def test_the_class_page_has_addresses_and_a_code_where_others_can_reach_the_server(room, monkeypatch):
-    from app.learn import lan
+    from app.learn import classroom
 
-    monkeypatch.setattr(lan, "addresses", lambda: [])
+    monkeypatch.setattr(classroom, "addresses", lambda: [])
     assert "--host 0.0.0.0" in texts(room("learn", chapter="class"))
-    monkeypatch.setattr(lan, "addresses", lambda: ["http://192.168.7.9:8501"])
+    monkeypatch.setattr(classroom, "addresses", lambda: ["http://192.168.7.9:8501"])
     shown = texts(room("learn", chapter="class"))
     assert "http://192.168.7.9:8501/learn?chapter=1&amp;page=1&amp;route=30" in shown
     assert "<svg" in shown
 
 
 def test_the_addresses_for_a_class_leave_the_loopback_out(monkeypatch):
-    from app.learn import lan
+    from app.learn import classroom
 
     settings = {"server.address": "127.0.0.1", "server.port": 8501}
-    monkeypatch.setattr(lan.st, "get_option", settings.get)
-    assert lan.addresses() == []
+    monkeypatch.setattr(classroom.st, "get_option", settings.get)
+    assert classroom.addresses() == []
     settings["server.address"] = "192.168.1.20"
-    assert lan.addresses() == ["http://192.168.1.20:8501"]
+    assert classroom.addresses() == ["http://192.168.1.20:8501"]
     settings["server.address"] = "0.0.0.0"
-    assert not any("127." in address for address in lan.addresses())
-    assert lan.qr_svg("http://192.168.1.20:8501/learn").startswith("<svg")
+    assert not any("127." in address for address in classroom.addresses())
+    assert classroom.qr_svg("http://192.168.1.20:8501/learn").startswith("<svg")
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.short)

@@ -138,12 +138,12 @@ def test_the_token_is_kept_for_its_owner_alone(tmp_path):
 
 
 def test_a_class_is_invited_with_the_token(monkeypatch):
-    from app.learn import lan
+    from app.learn import classroom
 
-    assert lan.invitation("http://a/learn?page=1") == "http://a/learn?page=1"
+    assert classroom.invitation("http://a/learn?page=1") == "http://a/learn?page=1"
     monkeypatch.setattr(server, "_link_token", TOKEN)
-    assert lan.invitation("http://a/learn?page=1") == f"http://a/learn?page=1&token={TOKEN}"
-    assert lan.invitation("http://a/learn") == f"http://a/learn?token={TOKEN}"
+    assert classroom.invitation("http://a/learn?page=1") == f"http://a/learn?page=1&token={TOKEN}"
+    assert classroom.invitation("http://a/learn") == f"http://a/learn?token={TOKEN}"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX rights")

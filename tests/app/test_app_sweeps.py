@@ -15,9 +15,9 @@ from dataclasses import replace
 
 import pytest
 
-from app import launcher as launching
+from app import data as launching
 from app.sweeps import arm_figure, plan_document, study_cards, verdict_html
-from app.sweeps.sweep_progress import progress, progress_html
+from app.sweeps.sweep_card import progress, progress_html
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.cli import sweep as sweep_command
 from cdka.cost.time import time_left_s

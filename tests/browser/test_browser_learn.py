@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from app.learn import route
+from app.learn import classroom
 from app.learn.chapters import CHAPTERS
-from app.learn.press.directions import directions
+from app.learn.press.press import directions
 from cdka.components import Components
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]  # not seen passing on a quiet machine yet
@@ -85,8 +85,8 @@ def test_reveal_takes_a_typed_number_with_the_first_click(visit, settled):
 
 def test_the_whole_route_by_keyboard(visit, settled):
     """Arrow keys turn the page, Tab reaches a slider, and the arrows in a slider move it instead."""
-    page = visit(f"learn?chapter=1&page=1&{route.PARAMETER}={route.VALUE}")
-    stops = route.pages()
+    page = visit(f"learn?chapter=1&page=1&{classroom.ROUTE}={classroom.ROUTE_VALUE}")
+    stops = classroom.route_pages()
     for index, (chapter, number) in enumerate(stops):
         page.get_by_role("heading", name=title(chapter, number)).wait_for()
         settled(page)
@@ -171,7 +171,7 @@ def test_a_word_explains_itself_on_focus_and_links_to_the_glossary(visit):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_route_fits_its_window(visit, settled, screenshot, width, dark):
     page = visit("learn", dark=dark, width=width, height=844 if width == 390 else 900)
-    for chapter, number in route.pages():
+    for chapter, number in classroom.route_pages():
         page.goto(re.sub(r"/learn.*", f"/learn?chapter={chapter}&page={number}&route=30", page.url))
         page.get_by_role("heading", name=title(chapter, number)).wait_for()
         settled(page)

@@ -25,9 +25,9 @@ from app.learn.gradient import real_gradient
 from app.learn.kronecker import numbers as kron
 from app.learn.kronecker.chapter import CHAPTER as ONE
 from app.learn.kronecker.ellipse import ellipse_svg
+from app.learn.lora import figures
 from app.learn.lora import figures as lora_figures
-from app.learn.lora import pattern
-from app.learn.press.directions import directions
+from app.learn.press.press import directions
 from app.learn.scoring import score
 from app.learn.stability import figures as stability
 from app.learn.toy import Training
@@ -343,13 +343,13 @@ def test_turning_the_direction_of_the_press_gives_the_cosine_of_its_two_ends():
 
 def test_the_pattern_of_u_and_v_is_the_adapter():
     for c in (Components(2, 4, 2), Components(1, 1, 3), Components(4, 2, 1)):
-        U, V = pattern.factors(c)
+        U, V = figures.pattern_factors(c)
         rng = np.random.default_rng(1)
-        (shape_a, shape_b) = c.shapes(pattern.OUT, pattern.IN)
+        (shape_a, shape_b) = c.shapes(figures.PATTERN_OUT, figures.PATTERN_IN)
         B, A = rng.standard_normal(shape_b), rng.standard_normal(shape_a)
         as_numbers = lambda entries, values: np.concatenate([[0.0], values.ravel()])[entries]  # noqa: E731
         np.testing.assert_allclose(as_numbers(U, B) @ as_numbers(V, A), delta_weight(A, B), atol=1e-12)
-        assert len(set(U[U > 0])) + len(set(V[V > 0])) == c.num_params(pattern.OUT, pattern.IN)
+        assert len(set(U[U > 0])) + len(set(V[V > 0])) == c.num_params(figures.PATTERN_OUT, figures.PATTERN_IN)
         assert U.shape[1] == c.r * c.r1 * c.r2
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app.glossary import find_term, glossary_link, link_terms, terms
-from app.learn import address, notebook, progress, prose, route, sources
+from app.learn import address, classroom, notebook, progress, prose, sources
 from app.learn.chapters import CHAPTERS
 from app.learn.course import CITED, CODE, OURS, PAPER, Question
 from app.learn.exercise import another, out_of_range
@@ -163,17 +163,17 @@ def test_a_reader_of_the_route_finds_the_answers_to_five_questions():
         "Which one, when?": (7, "table", "Take **CDKA** where the budget is very small"),
     }
     for question, (chapter, id, words) in answers.items():
-        assert (chapter, id) in route.STOPS, question
+        assert (chapter, id) in classroom.ROUTE_STOPS, question
         text = CHAPTERS[chapter - 1].prose.section(id).text
         assert words in " ".join(text.split()), question
 
 
 def test_the_route_is_a_lesson_of_half_an_hour_in_the_order_of_the_course():
-    pages = route.pages()
+    pages = classroom.route_pages()
     assert pages == sorted(set(pages))
     assert 12 <= len(pages) <= 16, "about two minutes each"
-    assert route.place(*pages[3]) == 3
-    assert route.place(1, 99) == [chapter for chapter, _ in pages].count(1) - 1
+    assert classroom.route_place(*pages[3]) == 3
+    assert classroom.route_place(1, 99) == [chapter for chapter, _ in pages].count(1) - 1
 
 
 def test_seven_chapters_of_a_few_minutes():

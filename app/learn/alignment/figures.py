@@ -10,10 +10,10 @@ import streamlit as st
 from plotly.subplots import make_subplots
 
 from app import charts, theme, widgets
-from app.learn import covered
+from app.learn import drawing
 from app.learn.alignment import first_step
-from app.learn.bars import bars_html
 from app.learn.course import Page, Question, Values
+from app.learn.drawing import bars_html
 from app.learn.gradient import real_gradient
 from app.learn.press import press
 from cdka.components import Components
@@ -351,7 +351,7 @@ def draw_question(question: Question, revealed: bool) -> None:
         ]
         widgets.html_block(bars_html(bars))
     else:
-        covered.draw("Make your prediction to reveal the measurements.")
+        drawing.placeholder("Make your prediction to reveal the measurements.")
     widgets.caption(
         f"On a simulated gradient of {SIDE} × {SIDE}; measured over {MANY_INITS} random initialisations each, "
         "cdka.theory.measured_alignment."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app import widgets
-from app.learn import mosaic
+from app.learn import drawing
 from app.learn.gradient import SIDE, real_gradient
 from cdka.theory import rearrange, unrearrange
 
@@ -67,38 +67,38 @@ def svg(found: FirstStep, r1: int, r2: int) -> str:
     top, x = 30.0, 6.0
     height = rows * tile
     side = min(190.0, max(120.0, height))
-    parts_ = [mosaic.text(x, 16, f"R(G), {rows} × {columns}")]
-    parts_ += [mosaic.tiles(found.R, x, top, tile, _most(found.R)), mosaic.frame(x, top, columns * tile, height)]
+    parts_ = [drawing.text(x, 16, f"R(G), {rows} × {columns}")]
+    parts_ += [drawing.tiles(found.R, x, top, tile, _most(found.R)), drawing.frame(x, top, columns * tile, height)]
     x += max(columns * tile, 84) + 10
-    parts_.append(mosaic.text(x, top + height / 2, "·", "big"))
+    parts_.append(drawing.text(x, top + height / 2, "·", "big"))
     x += 18
-    parts_.append(mosaic.text(x, 16, "a", "r1"))
+    parts_.append(drawing.text(x, 16, "a", "r1"))
     for a in found.A:
         parts_ += [
-            mosaic.tiles(a[:, None], x, top, cell, _most(found.A), tile),
-            mosaic.frame(x, top, cell, columns * tile),
+            drawing.tiles(a[:, None], x, top, cell, _most(found.A), tile),
+            drawing.frame(x, top, cell, columns * tile),
         ]
         x += cell + 5
-    parts_.append(mosaic.text(x + 2, top + height / 2, "=", "big"))
+    parts_.append(drawing.text(x + 2, top + height / 2, "=", "big"))
     x += 26
-    parts_.append(mosaic.text(x, 16, "b", "r2"))
+    parts_.append(drawing.text(x, 16, "b", "r2"))
     for b in found.B:
-        parts_ += [mosaic.tiles(b[:, None], x, top, cell, _most(found.B), tile), mosaic.frame(x, top, cell, height)]
+        parts_ += [drawing.tiles(b[:, None], x, top, cell, _most(found.B), tile), drawing.frame(x, top, cell, height)]
         x += cell + 5
     x += 16
-    parts_.append(mosaic.text(x, 16, "sum of b aᵀ"))
+    parts_.append(drawing.text(x, 16, "sum of b aᵀ"))
     parts_ += [
-        mosaic.tiles(found.change, x, top, tile, _most(found.change)),
-        mosaic.frame(x, top, columns * tile, height),
+        drawing.tiles(found.change, x, top, tile, _most(found.change)),
+        drawing.frame(x, top, columns * tile, height),
     ]
     x += max(columns * tile, 74) + 12
-    parts_.append(mosaic.text(x, top + side / 2, "→", "big"))
+    parts_.append(drawing.text(x, top + side / 2, "→", "big"))
     x += 30
     folded = unrearrange(found.change, SIDE, SIDE, r1, r2)
-    parts_.append(mosaic.text(x, 16, "folded back: the change of W"))
-    parts_ += [mosaic.tiles(folded, x, top, side / SIDE, _most(folded)), mosaic.frame(x, top, side, side)]
+    parts_.append(drawing.text(x, 16, "folded back: the change of W"))
+    parts_ += [drawing.tiles(folded, x, top, side / SIDE, _most(folded)), drawing.frame(x, top, side, side)]
     label = f"R of G, {rows} by {columns}, times {count} random columns; the products, summed and folded back"
-    return mosaic.svg(x + max(side, 190) + 8, top + max(height, side) + 12, label, *parts_)
+    return drawing.svg(x + max(side, 190) + 8, top + max(height, side) + 12, label, *parts_)
 
 
 def _most(matrix: np.ndarray) -> float:

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, theme, widgets
-from app.learn import covered, evidence
+from app.learn import drawing, evidence
 from app.learn.course import Page, Question
 from app.learn.evidence import EARLY, Evidence, ceiling
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
@@ -340,7 +340,7 @@ def draw_question(question: Question, revealed: bool) -> None:
     mine, lora = (widgets.chip_html(c) for c in (Components(r1, r2, 1), Components(1, 1, 1)))
     widgets.html_block(f"{mine} against {lora}, r free.")
     if not revealed:
-        covered.draw("Make your prediction to reveal the curve.")
+        drawing.placeholder("Make your prediction to reveal the curve.")
         return
     ratio = Fraction(r2, r1)
     shown = f"{ratio.numerator}/{ratio.denominator}" if ratio.denominator > 1 else str(ratio.numerator)

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, data, theme, widgets
-from app.learn import covered, live, scoreboard
+from app.learn import drawing, live, scoring
 from app.learn.contest.arms import LORA, MINE, NUM_SEEDS, TWIN, Arm, contest, results, solution, test_accuracy, tried
 from app.learn.course import Page, Question, Values
 from app.learn.player import player
@@ -40,7 +40,7 @@ def draw(values: dict[str, Any], page: Page) -> None:
     """The figure beside the text."""
     budget, c = values["budget"], design(values)
     if page.view == "tried":
-        scoreboard.draw(6)
+        scoring.draw_scoreboard(6)
         leaderboard(budget, c)
         return
     arms = contest(budget, c)
@@ -181,7 +181,7 @@ def leaderboard(budget: str, mine: Components) -> None:
     """Every design tried under this budget on this machine, by its mean over seeds; the present one is marked."""
     params, runs = solution(budget).budget_params, within(budget)
     if not runs:
-        covered.draw("Nothing has been trained under this budget yet. The last page does it.")
+        drawing.placeholder("Nothing has been trained under this budget yet. The last page does it.")
         return
     groups: dict[tuple, list[Run]] = {}
     for run in runs:

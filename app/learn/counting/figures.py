@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, theme, widgets
-from app.learn.bars import Bar, bars_html
 from app.learn.course import Page, Question
+from app.learn.drawing import Bar, bars_html
 from cdka import formatting
 from cdka.components import Components
 from cdka.cost import adapter as cost

@@ -10,10 +10,10 @@ import streamlit as st
 
 from app import charts, theme, widgets
 from app.learn.address import LIVE
-from app.learn.bars import bars_html
 from app.learn.board import matrices as board
 from app.learn.board.matrices import short
 from app.learn.course import Page, Question
+from app.learn.drawing import bars_html
 from app.learn.gradient import real_gradient
 from app.learn.kronecker.ellipse import ellipse_svg
 from app.learn.kronecker.numbers import (

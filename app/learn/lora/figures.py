@@ -11,10 +11,9 @@ import streamlit as st
 
 from app import charts, theme, widgets
 from app.design.factor_drawing import option_svg
-from app.learn import covered
+from app.learn import drawing
 from app.learn.course import Page, Question
 from app.learn.gradient import real_gradient
-from app.learn.lora import pattern
 from app.learn.press import press
 from cdka import formatting
 from cdka.components import Components, divisors
@@ -72,18 +71,17 @@ def draw(values: dict[str, Any], page: Page) -> None:
 
 def _pattern(c: Components, *, free: bool) -> None:
     rank = c.r * c.r1 * c.r2
-    if rank > pattern.MAX_RANK:
+    if rank > MAX_RANK:
         raise CdkaError(
-            f"the drawing has room for a rank r r1 r2 of at most {pattern.MAX_RANK}: got {rank:,} for {c}. "
-            "Lower r1, r2 or r."
+            f"the drawing has room for a rank r r1 r2 of at most {MAX_RANK}: got {rank:,} for {c}. Lower r1, r2 or r."
         )
-    widgets.html_block(pattern.pattern_svg(c, free=free))
-    params, all_free = c.num_params(pattern.OUT, pattern.IN), pattern.free_numbers(c)
+    widgets.html_block(pattern_svg(c, free=free))
+    params, all_free = c.num_params(PATTERN_OUT, PATTERN_IN), free_numbers(c)
     widgets.html_block(
         f"{widgets.chip_html(c)} <b>{params:,}</b> numbers make U and V of rank {rank}; a LoRA of rank {rank} has "
         f"<b>{all_free:,}</b> free ones, {all_free / params:.3g} times as many."
     )
-    widgets.caption(f"A layer of {pattern.OUT} × {pattern.IN}. Equal colours are equal numbers; empty tiles are zeros.")
+    widgets.caption(f"A layer of {PATTERN_OUT} × {PATTERN_IN}. Equal colours are equal numbers; empty tiles are zeros.")
 
 
 def _pair(picture: str, c: Components, rank: int | None, *, goal: bool = False) -> None:
@@ -193,7 +191,7 @@ def draw_question(question: Question, revealed: bool) -> None:
             alt="Singular values of the asked configuration",
         )
     else:
-        covered.draw("Make your prediction to reveal the singular values.")
+        drawing.placeholder("Make your prediction to reveal the singular values.")
 
 
 def _shapes(c: Components) -> str:
@@ -203,3 +201,64 @@ def _shapes(c: Components) -> str:
         f'<div><b>A<sub>i</sub></b> <span class="cdka-letter r1">{r1}</span> × {a_columns}</div>'
         f'<div><span class="cdka-letter r">{c.r}</span> of each, summed</div></div>'
     )
+
+
+PATTERN_OUT, PATTERN_IN = 16, 16
+MAX_RANK = 32
+"""The layer that is drawn, and the widest U that is drawn to scale."""
+
+
+def pattern_factors(c: Components) -> tuple[np.ndarray, np.ndarray]:
+    """U (out, R) and V (R, in) as numbers of entries: k > 0 is the k-th number of B or A, 0 is a zero. R = r r1 r2.
+
+    U V with the numbers in place of their positions is sum_i B_i (x) A_i, by the mixed-product rule.
+    """
+    (_, _, wide), (_, tall, _) = c.shapes(PATTERN_OUT, PATTERN_IN)
+    b = np.arange(1, c.r * tall * c.r2 + 1).reshape(c.r, tall, c.r2)
+    a = np.arange(1, c.r * c.r1 * wide + 1).reshape(c.r, c.r1, wide)
+    U = np.hstack([np.kron(one, np.eye(c.r1, dtype=int)) for one in b])
+    V = np.vstack([np.kron(np.eye(c.r2, dtype=int), one) for one in a])
+    return U, V
+
+
+def free_numbers(c: Components) -> int:
+    """The numbers of a LoRA of rank r r1 r2 on the layer that is drawn."""
+    return c.r * c.r1 * c.r2 * (PATTERN_OUT + PATTERN_IN)
+
+
+def pattern_svg(c: Components, *, free: bool) -> str:
+    """U beside V, to scale: with the pattern, or with every entry a number of its own."""
+    U, V = pattern_factors(c)
+    rank = U.shape[1]
+    if free:
+        U, V = np.arange(1, U.size + 1).reshape(U.shape), np.arange(1, V.size + 1).reshape(V.shape)
+    tile = min(17.0, 520.0 / (rank + PATTERN_IN), 300.0 / max(PATTERN_OUT, rank))
+    left, top = 8.0, 26.0
+    v_x = left + rank * tile + 30
+    what = f"{U.size + V.size} free numbers" if free else f"{c.num_params(PATTERN_OUT, PATTERN_IN)} numbers, repeated"
+    return drawing.svg(
+        v_x + PATTERN_IN * tile + 10,
+        top + max(PATTERN_OUT, rank) * tile + 30,
+        f"U of {PATTERN_OUT} by {rank} times V of {rank} by {PATTERN_IN}: {what}",
+        drawing.text(left, 16, f"U, {PATTERN_OUT} × {rank}"),
+        _cells(U, left, top, tile, theme.R2),
+        drawing.text(left + rank * tile + 10, top + PATTERN_OUT * tile / 2, "·", "big"),
+        drawing.text(v_x, 16, f"V, {rank} × {PATTERN_IN}"),
+        _cells(V, v_x, top, tile, theme.R1),
+    )
+
+
+def _cells(entries: np.ndarray, x: float, y: float, tile: float, ink: str) -> str:
+    """Every entry as a tile whose strength names the number; zeros stay empty."""
+    most = int(entries.max())
+    shades = np.random.default_rng(1).permutation(most)  # neighbours in number look different
+    parts = [drawing.frame(x, y, entries.shape[1] * tile, entries.shape[0] * tile)]
+    for i, row in enumerate(entries):
+        for j, entry in enumerate(row):
+            if entry:
+                strength = 0.18 + 0.82 * shades[entry - 1] / max(1, most - 1)
+                parts.append(
+                    f'<rect x="{x + j * tile:.1f}" y="{y + i * tile:.1f}" width="{tile - 0.6:.1f}" '
+                    f'height="{tile - 0.6:.1f}" fill="{ink}" fill-opacity="{strength:.2f}"/>'
+                )
+    return "".join(parts)

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, theme, widgets
-from app.learn import covered, evidence, live
+from app.learn import drawing, evidence, live
 from app.learn.course import Page, Question
 from app.learn.player import player
 from app.learn.toy import Training
@@ -180,7 +180,7 @@ def rates(study: str) -> None:
     """Accuracy against learning rate for every design of a shipped study, the best rate of each marked."""
     arms = evidence.rate_studies().get(study)
     if not arms:
-        covered.draw("No report with several learning rates ships with this version.")
+        drawing.placeholder("No report with several learning rates ships with this version.")
         return
     designs = list(dict.fromkeys(arm.design for arm in arms))
     figure = charts.plotly("Where is the best rate of each design?", "learning rate", "test accuracy", height=490)
@@ -317,7 +317,7 @@ def draw_question(question: Question, revealed: bool) -> None:
     """The exercise: the random draws appear once predicted."""
     asked = question.draw
     if not revealed:
-        covered.draw("Make your prediction to reveal the measurements.")
+        drawing.placeholder("Make your prediction to reveal the measurements.")
         return
     found = np.sort(draws(*asked))
     grow, rule, top, _ = asked

@@ -1,9 +1,13 @@
-"""Small matrices as tiles in SVG, on the diverging scale: parts of drawings, and whole ones."""
+"""Small drawings of the course: matrices as tiles in SVG, labelled bars, and a frame for what is not there yet."""
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
+
 import numpy as np
 
+from app import widgets
 from cdka import palette
 
 
@@ -43,3 +47,26 @@ def svg(width: float, height: float, label: str, *parts: str) -> str:
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" class="learn-mosaic" role="img" aria-label="{label}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+Bar = tuple[str, float, str, str]
+"""Label, value, text of the value, css class (``full`` is hatched, ``kron`` is not)."""
+
+
+def bars_html(rows: Sequence[Bar]) -> str:
+    """The bars; the longest fills the width, and none is too thin to see."""
+    most = max(value for _, value, _, _ in rows)
+    return (
+        '<div class="learn-bars">'
+        + "".join(
+            f'<div class="learn-bar"><span>{label}</span><i class="{css}" '
+            f'style="width:{max(100 * value / most, 0.15):.2f}%"></i><b>{text}</b></div>'
+            for label, value, text, css in rows
+        )
+        + "</div>"
+    )
+
+
+def placeholder(text: str) -> None:
+    """A dashed frame with one sentence: what will be here, and when."""
+    widgets.html_block(f'<div class="learn-covered">{html.escape(text)}</div>')

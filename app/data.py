@@ -61,7 +61,7 @@ _MAX_FORECASTS = 32
 def forecast(plan: Plan, key: str) -> Forecast:
     """The jobs, time and memory of a plan, kept until more runs have finished here: they change the estimate."""
     kept: dict = st.session_state.setdefault("forecasts", {})
-    finished = sum(n for sweep in store().sweeps() for status, n in sweep.counts.items() if status in FINISHED)
+    finished = store().count(status=FINISHED)
     mark = (str(store().home), key, finished, len(plan.specs))
     if mark not in kept:
         if len(kept) >= _MAX_FORECASTS:

@@ -108,9 +108,7 @@ def _stop(run: Run, keep: bool) -> None:
 
 
 def _stop_all(run_ids: Sequence[str], keep: bool) -> None:
-    store = data.store()
-    for run in store.runs(ids=run_ids):  # those that were removed meanwhile are not among them
-        store.request_stop(run.run_id, keep)
+    data.store().request_stops(run_ids, keep)  # those that were removed meanwhile are not among them
 
 
 def _next(run: Run) -> None:

@@ -41,13 +41,13 @@ def chosen_runs(store: Store, show: str) -> list[Run]:
     if active:
         sweeps = {run.sweep_id for run in active}
         return [run for sweep in sweeps for run in (store.runs(sweep_id=sweep) if sweep else active)]
-    newest = store.sweeps()[:1]
-    return store.runs(sweep_id=newest[0].sweep_id) if newest else store.runs()[-MAX_ROWS:]
+    newest = store.sweeps(limit=1)
+    return store.runs(sweep_id=newest[0].sweep_id) if newest else store.runs(newest_first=True, limit=MAX_ROWS)[::-1]
 
 
 def picker(store: Store, asked: str) -> str:
     """Asks which runs to show; ``asked`` is what the URL says."""
-    sweeps = {sweep.sweep_id: sweep for sweep in store.sweeps()[:200]}
+    sweeps = {sweep.sweep_id: sweep for sweep in store.sweeps(limit=200)}
     options = ["now", *sweeps, "all"]
     if state.heard("show", asked):
         st.session_state[SHOW] = asked
@@ -112,7 +112,7 @@ def _summary(store: Store, runs: Sequence[Run]) -> None:
     unfinished = [run for run in runs if not run.status.is_finished()]
     if (left := time_left_s(runs)) is not None:
         told.append(f"about {formatting.duration(left)} to go")
-    elif unfinished and not store.runs(status=LIVE):
+    elif unfinished and not store.count(status=LIVE):
         told.append("starting up; later runs start at once")
     with st.container(horizontal=True, vertical_alignment="center", key="tune-summary", height=38, border=False):
         widgets.html_block(f'<div class="cdka-quiet">{" · ".join(told)}</div>')

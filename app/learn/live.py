@@ -30,7 +30,8 @@ Arm = tuple[str, RunSpec]
 def find(store: Store, specs: Sequence[RunSpec]) -> list[Run | None]:
     """The newest run of each spec, None where it was never asked for. Everybody's runs count: equal spec, equal run."""
     known: dict[str, Run] = {}
-    for run in store.runs():
+    asked = dict.fromkeys((spec.model, spec.task) for spec in specs)
+    for run in (run for model, task in asked for run in store.runs(model=model, task=task)):
         known[repr(run.spec.to_dict())] = run
     return [known.get(repr(spec.to_dict())) for spec in specs]
 

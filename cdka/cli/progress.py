@@ -1,20 +1,20 @@
-"""Progress on stderr while runs are at work, and what Ctrl-C means meanwhile."""
+"""Runs as the command line shows them: as JSON, as progress on stderr while at work, and on Ctrl-C meanwhile."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdka.cost.time import time_left_s
 from cdka.engine import local
 from cdka.errors import CdkaError
-from cdka.runs.metrics import EVAL_ACCURACY
+from cdka.runs.metrics import EVAL_ACCURACY, with_old_names
 from cdka.runs.run import Run
-from cdka.runs.states import RunState
+from cdka.runs.states import WAITING, RunState
 from cdka.runs.store import Store
 from cdka.terminal import print_message
 
@@ -30,6 +30,36 @@ def clock(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def document(run: Run) -> dict[str, Any]:
+    """A run as the JSON of ``cdka run --json``; its metrics stand there under the short names of 0.1.0 too."""
+    kept = run.status.is_kept()
+    return {
+        "run_id": run.run_id,
+        "status": run.status,
+        "num_params": run.num_params,
+        "metrics": with_old_names(run.metrics),
+        "seconds": run.seconds,
+        "adapter_dir": str(run.adapter_dir) if kept else None,
+        "best_adapter_dir": str(run.best_adapter_dir) if kept and run.best_adapter_dir else None,
+        "judged": judged(run.metrics) if kept else None,
+        **({"retained": retained(run.metrics)} if kept and run.spec.retain else {}),
+        "error": run.error,
+    }
+
+
+def judged(metrics: Mapping[str, Any]) -> dict[str, list[int | None]]:
+    """Counts of judged examples, ``[used, of]``, by split."""
+    return {split: [metrics.get(f"{split}/examples"), metrics.get(f"{split}/of")] for split in ("eval", "test")}
+
+
+def retained(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The retained task's metrics before and after the run."""
+    return {
+        when: {name: metrics.get(f"retained/{when}_{name}") for name in ("accuracy", "loss", "examples")}
+        for when in ("before", "after")
+    }
 
 
 def speed(per_second: float) -> str:
@@ -129,9 +159,10 @@ def follow(store: Store, run_ids: Sequence[str], *, quiet: bool = False) -> list
                     raise
                 keep = interrupts == 1
                 print_message("\nstopping, keeping what there is; Ctrl-C again cancels" if keep else "\ncancelling")
-                for run in store.runs(ids=run_ids):
-                    if not run.status.is_finished():
-                        store.request_stop(run.run_id, keep=keep and run.step > 0)
+                unfinished = store.runs(ids=run_ids, status=WAITING)
+                for kept in (True, False):
+                    some = [run.run_id for run in unfinished if (keep and run.step > 0) == kept]
+                    store.request_stops(some, keep=kept)
 
 
 def tell_failures(store: Store, runs: Sequence[Run]) -> None:

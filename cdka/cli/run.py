@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import Any
 
 from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, spec_settings, task_and_options
-from cdka.cli.progress import exit_code, follow, tell_failures
+from cdka.cli.progress import document, exit_code, follow, tell_failures
 from cdka.errors import CdkaError
-from cdka.runs.metrics import TEST_ACCURACY, with_old_names
+from cdka.runs.metrics import TEST_ACCURACY
 from cdka.runs.resolve import resolve_run, spec_for
-from cdka.runs.run import Run
 from cdka.runs.store import Store
 from cdka.sweep.launch import launch_runs
 from cdka.terminal import print_json, print_message
@@ -29,36 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_estimate_arguments(parser)
     parser.add_argument("--detach", action="store_true", help="queue the run, print its id and do not wait")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-
-
-def document(run: Run) -> dict[str, Any]:
-    """A run as the JSON of ``cdka run --json``; its metrics stand there under the short names of 0.1.0 too."""
-    kept = run.status.is_kept()
-    return {
-        "run_id": run.run_id,
-        "status": run.status,
-        "num_params": run.num_params,
-        "metrics": with_old_names(run.metrics),
-        "seconds": run.seconds,
-        "adapter_dir": str(run.adapter_dir) if kept else None,
-        "best_adapter_dir": str(run.best_adapter_dir) if kept and run.best_adapter_dir else None,
-        "judged": judged(run.metrics) if kept else None,
-        **({"retained": retained(run.metrics)} if kept and run.spec.retain else {}),
-        "error": run.error,
-    }
-
-
-def judged(metrics: Mapping[str, Any]) -> dict[str, list[int | None]]:
-    """Counts of judged examples, ``[used, of]``, by split."""
-    return {split: [metrics.get(f"{split}/examples"), metrics.get(f"{split}/of")] for split in ("eval", "test")}
-
-
-def retained(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The retained task's metrics before and after the run."""
-    return {
-        when: {name: metrics.get(f"retained/{when}_{name}") for name in ("accuracy", "loss", "examples")}
-        for when in ("before", "after")
-    }
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cdka.cli.progress import clock
-from cdka.cli.run import document
+from cdka.cli.progress import clock, document
 from cdka.engine import local
 from cdka.errors import CdkaError, unknown
 from cdka.runs.metrics import EVAL_ACCURACY, TEST_ACCURACY
@@ -26,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", metavar="ID", help="the run, or several")
     parser.add_argument("--status", help=f"list only these: {', '.join(tuple(RunState))}")
     parser.add_argument("--sweep", help="list only the runs of this sweep")
+    parser.add_argument(
+        "--search", metavar="TEXT", help="list only those with this text in their id, settings or error"
+    )
     parser.add_argument("--top", type=int, default=30, help="how many to list, newest first (default 30; 0: all)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
@@ -78,10 +80,13 @@ def _list(store: Store, args: argparse.Namespace) -> None:
         raise unknown("status", args.status, tuple(RunState))
     if args.sweep is not None:
         store.sweep(args.sweep)
-    runs = store.runs(status=args.status, sweep_id=args.sweep)
-    shown = runs[::-1][: args.top or None]
+    asked = {"status": args.status, "sweep_id": args.sweep, "text": args.search}
+    total = store.count(**asked)
+    shown = store.runs(**asked, newest_first=True, limit=args.top or None)
+    for name, damage in store.damaged.items():
+        print_message(f"note: the record of {name} is damaged and left out ({damage}); remove it: cdka runs rm {name}")
     if args.json:
-        return print_json({"runs": [_state(run) for run in shown], "total": len(runs)})
+        return print_json({"runs": [_state(run) for run in shown], "total": total})
     rows = []
     for run in shown:
         validation = run.metrics.get(EVAL_ACCURACY, run.last_eval.get(EVAL_ACCURACY))
@@ -102,8 +107,8 @@ def _list(store: Store, args: argparse.Namespace) -> None:
             ]
         )
     print_table(list(_HEAD), rows)
-    if len(runs) > len(shown):
-        print_message(f"{len(shown)} of {len(runs)} runs; --top 0 lists all")
+    if total > len(shown):
+        print_message(f"{len(shown)} of {total:,} runs; --top 0 lists all")
     return None
 
 
@@ -129,15 +134,14 @@ def _log(store: Store, args: argparse.Namespace) -> None:
     return None
 
 
-def _each(act: Callable[[Store, str], None]) -> Callable[[Store, argparse.Namespace], None]:
+def _each(act: Callable[[Store, list[str]], None]) -> Callable[[Store, argparse.Namespace], None]:
     """An action on every run named, answering with what became of them."""
 
     def action(store: Store, args: argparse.Namespace) -> None:
         if not args.ids:
             raise CdkaError(f"which run is meant: got no id. Example: cdka runs {args.action} r-4kq7mz2n")
-        run_ids = [store.run(name).run_id for name in args.ids]
-        for run_id in run_ids:
-            act(store, run_id)
+        run_ids = list(dict.fromkeys(store.find_id(name) for name in args.ids))
+        act(store, run_ids)
         left = {run.run_id: run.status for run in store.runs(ids=run_ids)}
         answers = [{"run_id": run_id, "status": left.get(run_id, "removed")} for run_id in run_ids]
         if args.json:
@@ -149,12 +153,17 @@ def _each(act: Callable[[Store, str], None]) -> Callable[[Store, argparse.Namesp
     return action
 
 
-def _cancel(store: Store, run_id: str) -> None:
-    store.request_stop(run_id, keep=False)
+def _cancel(store: Store, run_ids: list[str]) -> None:
+    store.request_stops(run_ids, keep=False)
 
 
-def _stop(store: Store, run_id: str) -> None:
-    store.request_stop(run_id, keep=True)
+def _stop(store: Store, run_ids: list[str]) -> None:
+    store.request_stops(run_ids, keep=True)
+
+
+def _remove(store: Store, run_ids: list[str]) -> None:
+    for run_id in run_ids:
+        store.remove(run_id)
 
 
 def _one(args: argparse.Namespace) -> str:
@@ -170,7 +179,7 @@ _ACTIONS: dict[str, Callable[[Store, argparse.Namespace], None]] = {
     "stop": _each(_stop),
     "cancel": _each(_cancel),
     "retry": _each(Store.retry),
-    "rm": _each(Store.remove),
+    "rm": _each(_remove),
 }
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, seeds, spec_settings, task_and_options
-from cdka.cli.progress import clock, exit_code, follow, tell_failures
-from cdka.cli.run import document
+from cdka.cli.progress import clock, document, exit_code, follow, tell_failures
 from cdka.errors import CdkaError
 from cdka.runs.store import Store
 from cdka.sweep.launch import forecast, launch

@@ -11,17 +11,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from cdka.cost.judging import MIN_EXAMPLES, Judging, affordable
 from cdka.cost.measurement import Measurement
 from cdka.errors import CdkaError
-from cdka.runs import frames
 from cdka.runs.run import Run
 from cdka.runs.spec import AUTO, RunSpec
 from cdka.runs.states import KEPT, RunState
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REFERENCE_S = {
     ("digits-vit", "digits-flip"): 5e-4,
@@ -187,6 +187,8 @@ def in_parallel(total_s: float, runs: int, slots: int) -> float:
 
 def timed(runs: Sequence[Run]) -> pd.DataFrame:
     """The frame of ``runs`` with ``pack_size``: how many of them trained in the same process."""
+    from cdka.runs import frames
+
     together = Counter(run.pack_id for run in runs if run.pack_id is not None)
     return frames.frame(runs).assign(pack_size=[together.get(run.pack_id, 1) for run in runs])
 

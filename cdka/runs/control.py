@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cdka.errors import CdkaError
@@ -14,22 +16,36 @@ from cdka.runs.states import FRESH_ATTEMPT, RunState, change_state, end_attempt
 
 def request_stop(database: Database, run_id: str, keep: bool) -> RunState:
     """The state of the run after the request; see ``Store.request_stop``."""
+    states = request_stops(database, [run_id], keep)
+    if run_id not in states:
+        raise CdkaError(f"there is no run {run_id!r} any more.")
+    return states[run_id]
+
+
+def request_stops(database: Database, run_ids: Iterable[str], keep: bool) -> dict[str, RunState]:
+    """The state of each run after the request, all in one transaction; see ``Store.request_stops``."""
     with database.write() as sql:
-        row = sql.execute("SELECT n, status, attempt, stop_requested FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        if row is None:
-            raise CdkaError(f"there is no run {run_id!r} any more.")
-        status = RunState(row["status"])
-        if status in (RunState.QUEUED, RunState.STARTING):
-            now = time.time()
-            change_state(sql, row["n"], RunState.CANCELLED, finished_at=now, phase=None)
-            if status == RunState.STARTING:
-                end_attempt(sql, row["n"], row["attempt"], now, RunState.CANCELLED, None)
-            return RunState.CANCELLED
-        if status.is_finished():
-            return status
-        if not keep or row["stop_requested"] is None:
-            change_state(sql, row["n"], RunState.STOPPING, stop_requested="keep" if keep else "cancel")
-        return RunState.STOPPING
+        rows = sql.execute(
+            "SELECT n, run_id, status, attempt, stop_requested FROM runs"
+            " WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY n",
+            (json.dumps(list(run_ids)),),
+        ).fetchall()
+        return {row["run_id"]: _stop(sql, row, keep) for row in rows}
+
+
+def _stop(sql: sqlite3.Cursor, row: sqlite3.Row, keep: bool) -> RunState:
+    status = RunState(row["status"])
+    if status in (RunState.QUEUED, RunState.STARTING):
+        now = time.time()
+        change_state(sql, row["n"], RunState.CANCELLED, finished_at=now, phase=None)
+        if status == RunState.STARTING:
+            end_attempt(sql, row["n"], row["attempt"], now, RunState.CANCELLED, None)
+        return RunState.CANCELLED
+    if status.is_finished():
+        return status
+    if not keep or row["stop_requested"] is None:
+        change_state(sql, row["n"], RunState.STOPPING, stop_requested="keep" if keep else "cancel")
+    return RunState.STOPPING
 
 
 def retry(database: Database, home: Path, run_ids: Sequence[str]) -> None:

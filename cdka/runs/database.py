@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -76,6 +77,11 @@ def _make_private_file(path: Path) -> None:
     keep_private(path)
 
 
+def _text(raw: bytes) -> str:
+    """The text of a cell; bytes that are none, in a damaged row, become marks instead of an error for all rows."""
+    return raw.decode("utf-8", "replace")
+
+
 class Database:
     """The open file, for any number of threads of one process.
 
@@ -93,7 +99,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-        connection.row_factory = sqlite3.Row
+        connection.row_factory, connection.text_factory = sqlite3.Row, _text
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
 
@@ -173,6 +179,10 @@ class Database:
             if told is None:
                 raise
             raise told from None
+        except json.JSONDecodeError as error:
+            raise StoreUnreadable(
+                f"a record in the run store is damaged ({error}): {self.path}. Restore a copy; other runs are intact."
+            ) from None
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Cursor]:

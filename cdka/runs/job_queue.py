@@ -83,14 +83,22 @@ def reserve(database: Database, slot_for: Callable[[RunSpec], str | None]) -> Jo
         )
         tried: dict[str, str | None] = {}
         chosen = slot = None
+        damaged: list[tuple[int, str]] = []
         for row in queue:
-            spec = parse_spec(row["spec"], row["version"])
+            try:
+                spec = parse_spec(row["spec"], row["version"])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                damaged.append((row["n"], f"its record is damaged ({what}) and cannot be started. Ask for it anew."))
+                continue
             if spec.device not in tried:
                 tried[spec.device] = slot_for(spec)
             slot = tried[spec.device]
             if slot is not None:
                 chosen = row
                 break
+        for n, reason in damaged:
+            change_state(sql, n, RunState.CANCELLED, error=reason, finished_at=time.time())
         if chosen is None:
             return None
         mates = [chosen]

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from cdka.runs.encoding import dump
 from cdka.runs.run import Poll, Run, Sweep, check_id, new_id, run_directory
 from cdka.runs.schema import events_of, marks, run_of
 from cdka.runs.spec import RunSpec
-from cdka.runs.states import RunState
+from cdka.runs.states import LIVE, RunState
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,6 +47,8 @@ class Store:
                     f"the home folder must be writable: got {self.home} ({error.strerror}). Name a folder you own."
                 ) from None
         self.database = Database(self.home / FILE_NAME)
+        self.damaged: dict[str, str] = {}
+        """What is wrong with the rows that could not be read so far, by the id of the run or sweep."""
 
     # Submit -----------------------------------------------------------------------------------------------------
 
@@ -142,50 +145,100 @@ class Store:
         status: str | Iterable[str] | None = None,
         sweep_id: str | None = None,
         ids: Iterable[str] | None = None,
+        model: str | None = None,
+        task: str | None = None,
+        text: str | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> list[Run]:
-        """The runs that match, in the order of submission; every one where nothing is asked."""
-        where, values = [], []
-        for column, wanted in (("status", status), ("sweep_id", sweep_id), ("run_id", ids)):
-            if wanted is not None:
-                wanted = [wanted] if isinstance(wanted, str) else list(wanted)
-                where.append(f"{column} IN ({marks(wanted)})")
-                values += wanted
+        """The runs that match, in the order of submission; every one where nothing is asked.
+
+        ``text`` is found in the id, the settings or the cause of a failure, in any case. ``limit`` and ``offset`` cut a
+        page out of the matches: ask ``count`` for their number. Rows that are damaged are left out, and ``damaged``
+        names them.
+        """
+        where, values = _where(status=status, sweep_id=sweep_id, ids=ids, model=model, task=task, text=text)
+        query = f"SELECT * FROM runs{where} ORDER BY n {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
         with self.database.read() as sql:
-            query = "SELECT * FROM runs" + (" WHERE " + " AND ".join(where) if where else "") + " ORDER BY n"
-            return [run_of(row, self.home) for row in sql.execute(query, values)]
+            rows = sql.execute(query, [*values, -1 if limit is None else limit, offset]).fetchall()
+        return [run for row in rows if (run := self._readable(row)) is not None]
+
+    def count(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        sweep_id: str | None = None,
+        model: str | None = None,
+        task: str | None = None,
+        text: str | None = None,
+    ) -> int:
+        """The number of runs that ``runs`` gives for the same question, without reading them."""
+        where, values = _where(status=status, sweep_id=sweep_id, model=model, task=task, text=text)
+        with self.database.read() as sql:
+            return sql.execute(f"SELECT count(*) FROM runs{where}", values).fetchone()[0]
+
+    def _readable(self, row: sqlite3.Row) -> Run | None:
+        """The run of a row; None, and noted in ``damaged``, where the row means nothing."""
+        try:
+            run = run_of(row, self.home)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.damaged[str(row["run_id"])] = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            return None
+        self.damaged.pop(run.run_id, None)
+        return run
 
     def counts(self, sweep_id: str | None = None) -> dict[RunState, int]:
         """The number of runs (of a sweep, or all) in each status that occurs."""
         query = "SELECT status, count(*) FROM runs" + ("" if sweep_id is None else " WHERE sweep_id = ?")
         with self.database.read() as sql:
             rows = sql.execute(f"{query} GROUP BY status", () if sweep_id is None else (sweep_id,))
-            return {RunState(status): number for status, number in rows.fetchall()}
+            return {RunState(status): number for status, number in rows.fetchall() if status in _STATES}
 
     def run(self, run_id: str) -> Run:
         """The run called ``run_id``, whole or by an unambiguous beginning. Raises CdkaError where there is none."""
+        row = self._row(run_id)
+        run = self._readable(row)
+        if run is None:
+            name = row["run_id"]
+            raise CdkaError(
+                f"the record of run {name} is damaged ({self.damaged[name]}). Restore a copy of the store, or remove "
+                f"the run: cdka runs rm {name}"
+            )
+        return run
+
+    def find_id(self, name: str) -> str:
+        """The whole id of a run from its unambiguous beginning; raises CdkaError as ``run`` does."""
+        return self._row(name)["run_id"]
+
+    def _row(self, run_id: str) -> sqlite3.Row:
+        """The row of the run called ``run_id``, whole or by an unambiguous beginning; raises CdkaError for none."""
         check_id(run_id)
         with self.database.read() as sql:
-            rows = sql.execute(
-                "SELECT * FROM runs WHERE run_id = :id OR run_id GLOB :id || '*' ORDER BY run_id = :id DESC LIMIT 2",
-                {"id": run_id},
-            ).fetchall()
+            query = "SELECT * FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id = ? DESC LIMIT 2"
+            rows = sql.execute(query, [run_id, run_id + "~", run_id]).fetchall()
             if len(rows) == 2 and rows[0]["run_id"] != run_id:
                 raise CdkaError(f"the beginning of a run's id must be unique: got {run_id!r}. Type more of it.")
             if not rows:
                 known = [row[0] for row in sql.execute("SELECT run_id FROM runs ORDER BY n DESC LIMIT 200")]
                 raise unknown("run", run_id, known, next_step="List them with: cdka runs list")
-            return run_of(rows[0], self.home)
+            return rows[0]
 
-    def sweeps(self) -> list[Sweep]:
-        """Every sweep, newest first."""
+    def sweeps(self, *, text: str | None = None, limit: int | None = None, offset: int = 0) -> list[Sweep]:
+        """Every sweep, newest first; those with ``text`` in their id, name or plan, and a page of them, where asked."""
+        where, values = "", []
+        if text:
+            where = f" WHERE {' OR '.join(_contains(c) for c in ('sweep_id', 'name', 'plan'))}"
+            values = [_pattern(text)] * 3
         with self.database.read() as sql:
-            rows = sql.execute("SELECT * FROM sweeps ORDER BY created_at DESC, rowid DESC").fetchall()
-            return [self._sweep(sql, row) for row in rows]
+            query = f"SELECT * FROM sweeps{where} ORDER BY created_at DESC, rowid DESC LIMIT ? OFFSET ?"
+            rows = sql.execute(query, [*values, -1 if limit is None else limit, offset]).fetchall()
+            return self._sweeps(sql, rows)
 
     def sweep(self, sweep_id: str) -> Sweep:
         """The sweep called ``sweep_id``. Raises CdkaError where there is none."""
         with self.database.read() as sql:
-            return self._sweep(sql, self._sweep_row(sql, sweep_id))
+            return self._sweeps(sql, [self._sweep_row(sql, sweep_id)])[0]
 
     @staticmethod
     def _sweep_row(sql: sqlite3.Cursor, sweep_id: str) -> sqlite3.Row:
@@ -196,11 +249,28 @@ class Store:
             raise unknown("sweep", sweep_id, known)
         return row
 
-    @staticmethod
-    def _sweep(sql: sqlite3.Cursor, row: sqlite3.Row) -> Sweep:
-        counts = sql.execute("SELECT status, count(*) FROM runs WHERE sweep_id = ? GROUP BY status", (row["sweep_id"],))
-        tally = {RunState(status): number for status, number in counts.fetchall()}
-        return Sweep(row["sweep_id"], row["name"], json.loads(row["plan"]), row["created_at"], tally)
+    def _sweeps(self, sql: sqlite3.Cursor, rows: Sequence[sqlite3.Row]) -> list[Sweep]:
+        """The sweeps of these rows; a damaged plan is an empty one, and ``damaged`` names the sweep."""
+        wanted = json.dumps([row["sweep_id"] for row in rows])
+        tally: dict[str, dict[RunState, int]] = {}
+        for sweep_id, status, number in sql.execute(
+            "SELECT sweep_id, status, count(*) FROM runs WHERE sweep_id IN (SELECT value FROM json_each(?))"
+            " GROUP BY sweep_id, status",
+            (wanted,),
+        ):
+            if status in _STATES:
+                tally.setdefault(sweep_id, {})[RunState(status)] = number
+        sweeps = []
+        for row in rows:
+            plan: Any = None
+            with suppress(ValueError):
+                plan = json.loads(row["plan"])
+            if not isinstance(plan, dict):
+                self.damaged[row["sweep_id"]] = "its plan is no JSON object"
+                plan = {}
+            sweep_id = row["sweep_id"]
+            sweeps.append(Sweep(sweep_id, row["name"], plan, row["created_at"], tally.get(sweep_id, {})))
+        return sweeps
 
     def events(
         self, run_id: str, after: int = -1, attempt: int | None = None, kinds: Iterable[str] | None = None
@@ -284,7 +354,14 @@ class Store:
         A run that no worker has taken up yet is cancelled at once (there is nothing to keep). A cancel overrides
         an earlier stop-and-keep, never the other way round. A finished run is left as it is.
         """
-        return control.request_stop(self.database, self.run(run_id).run_id, keep)
+        return control.request_stop(self.database, self.find_id(run_id), keep)
+
+    def request_stops(self, run_ids: Iterable[str], keep: bool) -> dict[str, RunState]:
+        """The state of each run after asking it to stop, as ``request_stop`` does, in one transaction.
+
+        Runs that are not there (any more) are left out.
+        """
+        return control.request_stops(self.database, run_ids, keep)
 
     def retry(self, run_ids: str | Iterable[str]) -> None:
         """Queue finished runs again, each as a new attempt with a fresh stream of events, at the end of the queue.
@@ -293,7 +370,7 @@ class Store:
         is not finished or is done.
         """
         wanted = [run_ids] if isinstance(run_ids, str) else list(run_ids)
-        control.retry(self.database, self.home, [self.run(run_id).run_id for run_id in wanted])
+        control.retry(self.database, self.home, [self.find_id(run_id) for run_id in wanted])
 
     def prioritise(self, run_ids: str | Iterable[str]) -> None:
         """Move queued runs to the front of the queue, keeping their order among themselves."""
@@ -301,12 +378,13 @@ class Store:
 
     def remove(self, run_id: str) -> None:
         """Forget a run for good: its record, events, log and adapter. Raises CdkaError while a process is at work."""
-        run_id = self.run(run_id).run_id
+        run_id = self._row(run_id)["run_id"]  # also one whose record is damaged
         with self.database.write() as sql:
             row = sql.execute("SELECT status FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-            if row is not None and RunState(row["status"]).is_live():
+            if row is not None and row["status"] in LIVE:
                 raise CdkaError(f"a run at work cannot be removed: {run_id} is {row['status']}. Cancel it first.")
             sql.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+        self.damaged.pop(run_id, None)
         shutil.rmtree(run_directory(self.home, run_id), ignore_errors=True)
 
     def describe_sweep(
@@ -343,6 +421,43 @@ class Store:
     def close(self) -> None:
         """Close the database."""
         self.database.close()
+
+
+_STATES = frozenset(RunState)
+
+
+def _pattern(text: str) -> str:
+    """The pattern of LIKE that finds ``text`` anywhere."""
+    return "%" + "".join(f"\\{c}" if c in "%_\\" else c for c in text) + "%"
+
+
+def _contains(column: str) -> str:
+    return f"{column} LIKE ? ESCAPE '\\'"
+
+
+def _where(
+    *,
+    status: str | Iterable[str] | None = None,
+    sweep_id: str | None = None,
+    ids: Iterable[str] | None = None,
+    model: str | None = None,
+    task: str | None = None,
+    text: str | None = None,
+) -> tuple[str, list[Any]]:
+    """The condition on rows of ``runs``, empty or beginning with WHERE, and its values."""
+    where, values = [], []
+    for column, wanted in (("status", status), ("sweep_id", sweep_id), ("run_id", ids)):
+        if wanted is not None:  # as one value: SQLite allows some thousands of placeholders
+            where.append(f"{column} IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps([wanted] if isinstance(wanted, str) else list(wanted)))
+    for setting, value in (("model", model), ("task", task)):
+        if value is not None:
+            where.append(f"json_valid(spec) AND json_extract(spec, '$.{setting}') = ?")
+            values.append(value)
+    if text:
+        where.append("(" + " OR ".join(_contains(c) for c in ("run_id", "spec", "coalesce(error, '')")) + ")")
+        values += [_pattern(text)] * 3
+    return (" WHERE " + " AND ".join(where) if where else ""), values
 
 
 def _check_pack(specs: Sequence[RunSpec], number: int | None) -> None:

@@ -18,7 +18,9 @@ from cdka.engine.slots import Slot, check_device, detect, suits
 from cdka.errors import CdkaError
 from cdka.machine import cores, detect_device
 from cdka.runs.resolve import ResolvedRun, resolve_runs
+from cdka.runs.run import Run
 from cdka.runs.spec import QUANTIZED, RunSpec
+from cdka.runs.states import KEPT
 from cdka.runs.store import Store
 from cdka.sweep.pack import pack
 from cdka.sweep.plan import Plan
@@ -85,7 +87,18 @@ def _time(runs: Sequence[ResolvedRun], store: Store, *, slots: int) -> TimeEstim
     known = [one for one in measurements if one is not None]
     if len(known) == len(runs):
         return estimate_measured(specs, known, slots=slots)
-    return estimate_time(specs, timed(store.runs()), slots=slots)
+    return estimate_time(specs, timed(_comparable(specs, store)), slots=slots)
+
+
+MAX_COMPARABLE = 500
+"""Finished runs of a model and task, the newest, from which its speed is taken."""
+
+
+def _comparable(specs: Sequence[RunSpec], store: Store) -> list[Run]:
+    """The finished runs that have the model and task of one of ``specs``."""
+    pairs = dict.fromkeys((spec.model, spec.task) for spec in specs)
+    newest = {"status": KEPT, "newest_first": True, "limit": MAX_COMPARABLE}
+    return [run for model, task in pairs for run in store.runs(model=model, task=task, **newest)]
 
 
 def _warnings(spec: RunSpec, time: TimeEstimate, memory: int | None, fits: bool | None) -> list[str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,8 @@ def number_scores(answers: Answers) -> dict[str, float]:
         "mean_mse": float(np.var(wanted)),
     }
     if len(wanted) > 1 and np.ptp(wanted) > 0 and np.ptp(given) > 0:
+        from scipy.stats import rankdata  # a second to import
+
         found["spearman"] = float(np.corrcoef(rankdata(wanted), rankdata(given))[0, 1])
         found["pearson"] = float(np.corrcoef(wanted, given)[0, 1])
     return found

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from cdka.cli.run import document
+from cdka.cli.progress import document
 from cdka.runs import events
 from cdka.runs.job_queue import Batch, claim, record_events, reserve
 from cdka.runs.metrics import OLD_NAMES, from_old_names, full_name, measure_of, with_old_names, words_of

@@ -97,8 +97,11 @@ MAX_COMPARABLE = 500
 def _comparable(specs: Sequence[RunSpec], store: Store) -> list[Run]:
     """The finished runs that have the model and task of one of ``specs``."""
     pairs = dict.fromkeys((spec.model, spec.task) for spec in specs)
-    newest = {"status": KEPT, "newest_first": True, "limit": MAX_COMPARABLE}
-    return [run for model, task in pairs for run in store.runs(model=model, task=task, **newest)]
+    return [
+        run
+        for model, task in pairs
+        for run in store.runs(status=KEPT, model=model, task=task, newest_first=True, limit=MAX_COMPARABLE)
+    ]
 
 
 def _warnings(spec: RunSpec, time: TimeEstimate, memory: int | None, fits: bool | None) -> list[str]:

@@ -6,15 +6,22 @@ lose the zoom). Titles state the finding or the question; axes carry units.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
-import altair as alt
 import plotly.graph_objects as go
 
 from app import theme
-from cdka import formatting, palette
+from cdka import palette
+from cdka.align.figures import styled as altair
+
+__all__ = [
+    "METHOD_COLOURS",
+    "METHOD_DASHES",
+    "METHOD_SYMBOLS",
+    "PLOTLY_CONFIG",
+    "altair",
+    "method_colour",
+    "plotly",
+    "shades",
+]
 
 METHOD_COLOURS = palette.METHODS
 METHOD_DASHES = {"cdka": "solid", "lora": "dash", "lokr": "dashdot", "dora": "longdash", "full": "dot"}
@@ -63,42 +70,3 @@ def plotly(
     figure.update_xaxes(showgrid=True, zeroline=False)
     figure.update_yaxes(showgrid=True, zeroline=False)
     return figure
-
-
-def log_axis(figure: go.Figure, axis: str, values: Sequence[float]) -> go.Figure:
-    """A logarithmic x or y axis around ``values`` with ticks at 1, 2, 5 times powers of ten, told in short."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    margin = max(0.06, 0.05 * (high - low))
-    ticks = [m * 10**e for e in range(math.floor(low) - 1, math.ceil(high) + 1) for m in (1, 2, 5)]
-    inside = [tick for tick in ticks if low - margin <= math.log10(tick) <= high + margin]
-    if len(inside) > 9:
-        inside = [tick for tick in inside if f"{tick:e}"[0] == "1"]
-    figure.update_layout(
-        {
-            f"{axis}axis": {
-                "type": "log",
-                "tickvals": inside,
-                "ticktext": [formatting.count(tick) for tick in inside],
-                "range": [low - margin, high + margin],
-            }
-        }
-    )
-    return figure
-
-
-def altair(chart: alt.Chart | alt.LayerChart, title: str, *, height: int = 260) -> Any:
-    """An Altair chart in our style."""
-    return (
-        chart.properties(title=alt.Title(title, anchor="start", fontSize=14, fontWeight=600), height=height)
-        .configure_axis(
-            gridOpacity=0.35, domain=False, tickSize=4, labelFontSize=11, titleFontSize=12, titleFontWeight="normal"
-        )
-        .configure_view(stroke=None)
-    )
-
-
-def thin(length: int, most: int = 300) -> list[int]:
-    """Indices of the points to draw of ``length``: at most ``most``, even, the first and the last always among them."""
-    if length <= most:
-        return list(range(length))
-    return sorted({round(i * (length - 1) / (most - 1)) for i in range(most)})

@@ -13,9 +13,7 @@ __version__ = "0.2.0.dev0"
 _HOMES = {
     "CdkaError": "cdka.errors",
     "Components": "cdka.components",
-    "solve": "cdka.solver",
     "RunSpec": "cdka.runs.spec",
-    "Store": "cdka.runs.store",
     "CdkaConfig": "cdka.adapter",
     "CdkaModel": "cdka.adapter",
     "CdkaLayer": "cdka.adapter",
@@ -23,18 +21,35 @@ _HOMES = {
     "export_adapter": "cdka.dialects",
     "export_lora": "cdka.dialects",
     "import_adapter": "cdka.dialects",
-    "open_adapter": "cdka.dialects",
+    **dict.fromkeys(
+        (
+            "solve",
+            "measure_alignment",
+            "fine_tune",
+            "run_sweep",
+            "run_study",
+            "compare_runs",
+            "open_adapter",
+            "generate",
+            "list_models",
+            "list_tasks",
+            "describe",
+        ),
+        "cdka.notebook.verbs",
+    ),
+    "Store": "cdka.notebook.runs",
 }
+_ROOMS = ("adapter", "compare", "dialects", "models", "runs", "stats", "sweep", "tasks", "theory", "train")
 __all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("adapter", "compare", "dialects", "runs", "sweep", "theory", "models", "tasks", "train"):
+    if name in _ROOMS:
         return import_module(f"cdka.{name}")
     raise AttributeError(f"module 'cdka' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -32,8 +32,32 @@ def print_json(document: Any) -> None:
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """An aligned table on stdout: numbers to the right, text to the left; plain lines where it is piped."""
-    body = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    numeric = [
+    body = _cells(rows)
+    if sys.stdout.isatty():
+        return _draw_table(header, body, numeric_columns(header, body))
+    for line in _lines(header, body):
+        print(line)
+    return None
+
+
+def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """The same table as plain text.
+
+    >>> print(table_text(["name", "r"], [["a", 2], ["long", 16]]))
+    name   r
+    a      2
+    long  16
+    """
+    return "\n".join(_lines(header, _cells(rows)))
+
+
+def _cells(rows: Iterable[Sequence[Any]]) -> list[list[str]]:
+    return [["" if cell is None else str(cell) for cell in row] for row in rows]
+
+
+def numeric_columns(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[bool]:
+    """For each column, True where all its cells are numbers or empty."""
+    return [
         bool(body)
         and all(
             row[i].lstrip("-+~").replace(",", "").replace(".", "", 1).rstrip("%").isdigit() or not row[i]
@@ -41,13 +65,17 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         )
         for i in range(len(header))
     ]
-    if sys.stdout.isatty():
-        return _draw_table(header, body, numeric)
+
+
+def _lines(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    numeric = numeric_columns(header, body)
     widths = [max(len(line[i]) for line in [list(header), *body]) for i in range(len(header))]
-    for line in [list(header), *body]:
-        cells = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
-        print("  ".join(cells).rstrip())
-    return None
+    return [
+        "  ".join(
+            c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in [list(header), *body]
+    ]
 
 
 def _draw_table(header: Sequence[str], body: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:

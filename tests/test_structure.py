@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     *("errors", "paths", "formatting", "palette", "terminal", "childproc", "machine", "components"),
     *("models", "theory", "stats", "tasks", "runs", "cost", "solver", "dialects"),
-    *("adapter", "train", "align", "engine", "sweep", "compare", "claims", "bench", "cli"),
+    *("adapter", "train", "align", "engine", "sweep", "compare", "claims", "notebook", "bench", "cli"),
 )
 """The rooms of cdka from the ground up: a room imports from the rooms before it, never from one behind it."""
 TORCH_ROOMS = ("adapter", "train", "bench")

@@ -10,6 +10,7 @@ from app import charts, theme
 from app.align import alignment_tables
 from cdka import formatting, palette
 from cdka.align import AlignRequest
+from cdka.align.figures import is_chosen
 from cdka.components import Components
 
 KINDS = {"predicted": "Predicted", "measured": "Measured", "best": "Best possible"}
@@ -136,7 +137,7 @@ def bargain(rows: pd.DataFrame, lora: pd.DataFrame, chosen: Components) -> alt.L
     ]
     base, ranks = alt.Chart(shown).encode(x=x, y=y), alt.Chart(lora).encode(x=x, y=y)
     ends = shown.sort_values("ratio").groupby("r").tail(1).drop_duplicates(kind)
-    here = alt.Chart(rows[_is(rows, chosen)]).encode(x=x, y=y)
+    here = alt.Chart(rows[is_chosen(rows, chosen)]).encode(x=x, y=y)
     layers = [
         ranks.mark_line(color=theme.LORA, strokeWidth=1.8, strokeDash=[6, 3]),
         ranks.mark_square(size=60, filled=True, color=theme.LORA, opacity=1).encode(tooltip=tooltip),
@@ -151,47 +152,6 @@ def bargain(rows: pd.DataFrame, lora: pd.DataFrame, chosen: Components) -> alt.L
         .encode(x=x, y=y, text="name:N"),
     ]
     return charts.altair(alt.layer(*layers), "At equal parameters, a larger r2/r1 or more LoRA rank?", height=HEIGHT)
-
-
-def _is(rows: pd.DataFrame, chosen: Components) -> pd.Series:
-    return (rows["r1"] == chosen.r1) & (rows["r2"] == chosen.r2) & (rows["r"] == chosen.r)
-
-
-def agreement(rows: pd.DataFrame, chosen: Components, step: str) -> alt.LayerChart:
-    """Predicted against measured, a point per option, its spread over initialisations; the dashed line is equality.
-
-    For a plain gradient step the A_i are not orthogonal: p becomes p / sqrt(1 + p^2), drawn as the finer curve.
-    """
-    top = float(np.nanmax(rows[["predicted", "measured"]].to_numpy())) * 1.05
-    told = rows.assign(
-        low=rows["measured"] - rows["measured_sd"],
-        high=rows["measured"] + rows["measured_sd"],
-        now=rows["r"] == chosen.r,
-        here=_is(rows, chosen),
-    )
-    p = np.linspace(0, top, 60)
-    theory = pd.DataFrame({"p": p, "equal": p, "finer": p / np.sqrt(1 + p**2)})
-    scale = alt.Scale(domain=[0, top], nice=False)
-    x = alt.X("predicted:Q", title="predicted alignment", scale=scale, axis=alt.Axis(tickCount=6))
-    y = alt.Y("measured:Q", title="measured alignment", scale=scale)
-    curves = alt.Chart(theory).encode(x=alt.X("p:Q", scale=scale))
-    layers = [curves.mark_line(strokeDash=[4, 3], color=GREY).encode(y=alt.Y("equal:Q", scale=scale))]
-    if step == "gradient" and top > 0.4:
-        layers.append(curves.mark_line(color=GREY, strokeWidth=1.2).encode(y=alt.Y("finer:Q", scale=scale)))
-        layers.append(
-            alt.Chart(theory.iloc[[34]])
-            .mark_text(align="left", dx=6, dy=14, fontSize=11, color=GREY, text="plain gradient: p / √(1 + p²)")
-            .encode(x=alt.X("p:Q", scale=scale), y=alt.Y("finer:Q", scale=scale))
-        )
-    base = alt.Chart(told).encode(
-        x=x,
-        opacity=alt.condition("datum.now", alt.value(1.0), alt.value(0.25)),
-        tooltip=["r1:O", "r2:O", "r:O", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("predicted", "measured"))],
-    )
-    bars = base.mark_rule(strokeWidth=1.2, color=theme.accent()).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
-    dots = base.mark_circle(size=46, color=theme.accent()).encode(y=y)
-    ring = alt.Chart(told[told["here"]]).mark_point(size=190, strokeWidth=2, color=theme.ink()).encode(x=x, y=y)
-    return charts.altair(alt.layer(*layers, bars, dots, ring), "Is the prediction right?", height=HEIGHT)
 
 
 def by_layer(rows: pd.DataFrame, chosen: Components) -> alt.LayerChart:

@@ -9,12 +9,13 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import charts, state
+from app import state
 from cdka.compare.bundle import Bundle
 from cdka.compare.comparison import ALL_PAIRS, Comparison
-from cdka.compare.measure import BEST, FINAL, STEP, Measure, measured_along_the_way, metrics_of
+from cdka.compare.figures.style import thin
+from cdka.compare.measure import BEST, FINAL, STEP, Measure, measured_along_the_way, metrics_of, usual_metric
 from cdka.errors import CdkaError
-from cdka.runs.metrics import TEST_ACCURACY, full_name, words_of
+from cdka.runs.metrics import full_name, words_of
 from cdka.runs.states import KEPT
 
 FACTORS = ("task", "model", "method", "r1", "r2", "r", "lr")
@@ -39,7 +40,7 @@ def kept(key: str, known: list[str]) -> None:
 
 def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, where: DeltaGenerator) -> Measure:
     """Asks, in the two places given, which number is compared and where along a run it is read."""
-    by_words = {words_of(name): name for name in dict.fromkeys([TEST_ACCURACY, *metrics_of(frame)])}
+    by_words = {words_of(name): name for name in dict.fromkeys([usual_metric(frame), *metrics_of(frame)])}
     _old_names()
     kept("metric", list(by_words))
     picked = which.selectbox(
@@ -51,7 +52,7 @@ def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, wh
         places |= {_BEST: (BEST, None)} | {f"at step {step}": (STEP, step) for step in steps}
     kept("at", list(places))
     asked = st.session_state.get("at")
-    offered = [*list(places)[:2], *(list(places)[2:][i] for i in charts.thin(max(0, len(places) - 2), 30))]
+    offered = [*list(places)[:2], *(list(places)[2:][i] for i in thin(max(0, len(places) - 2), 30))]
     at = where.selectbox(
         "Read",
         list(dict.fromkeys([*offered, *([asked] if asked in places else [])])),

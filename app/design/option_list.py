@@ -6,9 +6,10 @@ from functools import partial
 
 import streamlit as st
 
-from app import charts, comparison_list, configurations, state, widgets
-from app.design import inspect_option, option_scatter, option_table, per_module
+from app import charts, comparison_list, configurations, state, theme, widgets
+from app.design import inspect_option, option_table, per_module
 from app.design.snippets import Targets
+from cdka.compare.figures.options import option_figure
 from cdka.components import Components
 from cdka.solver import OBJECTIVES, Option, Solution
 from cdka.solver.advice import Advice
@@ -72,9 +73,8 @@ def scatter(solution: Solution, option: Option | None) -> None:
     """Parameters against the chosen measure; a click looks closer."""
     height = st.session_state.get("height") or state.default("height")
     measure = _HEIGHTS[height]
-    figure = option_scatter.options(
-        solution, measure, option, configurations.cdka_components(comparison_list.contents())
-    )
+    compared = configurations.cdka_components(comparison_list.contents())
+    figure = option_figure(solution, measure, option, compared, theme=theme.current())
     st.plotly_chart(
         figure,
         key=_SCATTER,

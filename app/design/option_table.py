@@ -3,90 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from app import theme
-from cdka import formatting
-from cdka.components import Components
-from cdka.dialects.serving import VLLM_RANKS
-from cdka.machine import Device
-from cdka.solver import PRESETS, Option, Solution
+from cdka.notebook.options import Listing, frame, listed
+from cdka.solver import Option
 from cdka.solver.advice import Advice
-from cdka.solver.resources import fitting_rows
 
-MAX_ROWS = 300
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The options that the table shows, best first, with what training each takes; ``total`` is how many there are."""
-
-    options: list[Option]
-    total: int
-    memory: np.ndarray | None
-    fits: np.ndarray | None
-
-
-def listed(solution: Solution, which: str, advice: Advice, max_export_rank: int | None) -> Listing:
-    """The options to list, the advised one first, at most 300."""
-    c = solution.columns
-    keep = np.ones(len(c), dtype=bool)
-    if which == "Pareto front":
-        keep = solution.pareto.copy()
-    elif which == "LoRA":
-        keep = (c.r1 == 1) & (c.r2 == 1)
-    if max_export_rank is not None:
-        keep &= c.r * c.r1 * c.r2 <= max_export_rank
-    rows = np.flatnonzero(keep)
-    first = solution.row(advice.option.components)
-    if first is not None and keep[first] and not solution.weights:
-        rows = np.r_[first, rows[rows != first]]
-    shown = rows[:MAX_ROWS]
-    memory, fits = fitting_rows(solution, advice.setting, advice.device)
-    return Listing(
-        solution.at(shown),
-        len(rows),
-        None if memory is None else memory[shown],
-        None if fits is None else fits[shown],
-    )
-
-
-def frame(listing: Listing, advised: Components, device: Device | None) -> pd.DataFrame:
-    """The table's columns, shares as percentages; the score only where objectives are weighed."""
-    options = listing.options
-    columns = {
-        "": ["take this" if o.components == advised else "" for o in options],
-        "r1": [o.r1 for o in options],
-        "r2": [o.r2 for o in options],
-        "r": [o.r for o in options],
-        "alignment": [o.alignment for o in options],
-        "memory": ["–"] * len(options) if listing.memory is None else [formatting.size(m) for m in listing.memory],
-        "arithmetic": [100 * o.flops_overhead for o in options],
-        "parameters": [o.num_params for o in options],
-        "budget": [100 * o.budget_used for o in options],
-        "rank": [o.rank_bound for o in options],
-        "LoRA export": [o.export_rank for o in options],
-        "server": [server_class(o.export_rank) for o in options],
-        "Pareto": ["●" if o.pareto else "" for o in options],
-        "guideline": [", ".join(PRESETS[name].short for name in o.presets) for o in options],
-        "scaling": [o.scaling for o in options],
-        "file": [o.adapter_bytes / 1e6 for o in options],
-    }
-    if listing.fits is not None and not listing.fits.all():
-        name = "the device" if device is None else device.name
-        columns["fits"] = ["yes" if fit else f"no: more than {name} has" for fit in listing.fits]
-    if options and options[0].score is not None:
-        columns = {"score": [o.score for o in options], **columns}
-    return pd.DataFrame(columns)
-
-
-def server_class(export_rank: int) -> str:
-    """The smallest ``--max-lora-rank`` of vLLM that serves an export of this rank; ``merge`` beyond the largest."""
-    return next((str(value) for value in VLLM_RANKS if value >= max(8, export_rank)), "merge")
+__all__ = ["listed", "read_selection", "show_table"]
 
 
 def show_table(

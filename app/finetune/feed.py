@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from app.charts import thin
+from cdka.compare.figures.style import thin
 from cdka.runs.events import Evaluated, Resumed, Step
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS
 from cdka.runs.run import Run

@@ -11,6 +11,7 @@ import streamlit as st
 from app import charts, data, theme, widgets
 from app.learn import drawing
 from cdka import formatting, palette
+from cdka.compare.figures.style import thin
 from cdka.engine.local import ensure_dispatcher
 from cdka.runs.metrics import TEST_ACCURACY, measure_of, words_of
 from cdka.runs.run import Run
@@ -150,9 +151,7 @@ def curve(
         else {"name": [], "step": [], "value": []}
     )
     frame = frame.groupby(["name", "step"], as_index=False, sort=False)["value"].mean()
-    frame = pd.concat(
-        [group.iloc[charts.thin(len(group))] for _, group in frame.groupby("name", sort=False)] or [frame]
-    )
+    frame = pd.concat([group.iloc[thin(len(group))] for _, group in frame.groupby("name", sort=False)] or [frame])
     methods = {name: run.spec.method for name, run in named}
     order = list(methods)
     inks = [

@@ -6,9 +6,10 @@ from functools import partial
 
 import streamlit as st
 
-from app import comparison_list, configurations, state, widgets
+from app import comparison_list, configurations, state, theme, widgets
 from app.align import alignment_figures, alignment_tables, outcome, request_form
 from cdka import align
+from cdka.align.figures import agreement
 
 state.arrive("align")
 widgets.heading("Align", "How closely does the first step follow full fine-tuning's?")
@@ -84,7 +85,7 @@ if request is not None:
             )
         else:
             st.altair_chart(
-                alignment_figures.agreement(rows, chosen, request.step),
+                agreement(rows, chosen, request.step, theme=theme.current()),
                 key="align-agree",
                 alt="Predicted against measured alignment",
             )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from cdka.compare.measure import AGGREGATIONS, FINAL, STEP
+from cdka.compare.measure import AGGREGATIONS
 from cdka.terminal import print_json, print_message, print_table
 
 HELP = "Compare the finished runs of a sweep, or of a claim bundle: arms with intervals, verdicts, trends."
@@ -20,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--metric",
-        help="test/accuracy, eval/accuracy, eval/loss, or any metric of the runs (default: test/accuracy, or what a "
-        "bundle claims); accuracy is short for test/accuracy (with --aggregation best or step: eval/accuracy), and "
-        "loss for eval/loss",
+        help="test/accuracy, eval/accuracy, eval/loss, or any metric of the runs (default: test/accuracy where there "
+        "is one, or what a bundle claims); accuracy is short for test/accuracy (with --aggregation best or step: "
+        "eval/accuracy), and loss for eval/loss",
     )
     parser.add_argument("--aggregation", help=f"{', '.join(AGGREGATIONS)} (default: final, or as a bundle claims)")
     parser.add_argument("--step", type=int, help="the step to compare at, with --aggregation step")
@@ -48,47 +47,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cdka.compare.bundle import Bundle
-    from cdka.compare.comparison import compare
-    from cdka.compare.measure import Measure
-    from cdka.compare.new_examples import with_new_examples
-    from cdka.compare.report import document
+    from cdka.notebook.results import compared
+    from cdka.notebook.verbs import open_source
 
-    source, choose_lr = _source(args.sweep)
-    given = (args.metric, args.aggregation, args.step)
-    reference = args.reference
-    if isinstance(source, Bundle) and given == (None, None, None):
-        measure, reference = source.measure(), reference or source.reference()
-    else:
-        measure = Measure(
-            args.metric or "accuracy", args.aggregation or (FINAL if args.step is None else STEP), args.step
-        )
-    comparison = compare(source, measure, reference, choose_lr=args.choose_lr or choose_lr, looks=args.looks)
-    found = document(comparison)
-    with_new_examples(found, comparison, source)
+    source, choose_lr = open_source(args.sweep)
+    result = compared(
+        source,
+        args.metric,
+        at=args.aggregation,
+        step=args.step,
+        reference=args.reference,
+        choose_lr=args.choose_lr or choose_lr,
+        looks=args.looks,
+    )
+    found = result.to_dict()
     if args.export:
-        from cdka.compare.exports import export
-
-        written = export(comparison, source, Path(args.export))
-        print_message(f"wrote {written}")
+        print_message(f"wrote {result.export(args.export)}")
     if args.json:
         return print_json(found)
     _print(found)
-
-
-def _source(name: str | None):
-    """The source of runs (a bundle's file or a sweep), and True where its plan searches over learning rates."""
-    from cdka.compare.bundle import EXAMPLE, example, open_bundle
-
-    if name is not None and (name == EXAMPLE or name.endswith(".zip")):
-        bundle = example() if name == EXAMPLE else open_bundle(Path(name))
-        return bundle, bundle.choose_lr
-    from cdka.compare.source import StoreSource, find_sweep
-    from cdka.runs.store import Store
-
-    store = Store()
-    sweep = find_sweep(store, name)
-    return StoreSource(store, [sweep.sweep_id], name=sweep.name), bool(sweep.plan.get("tune_lr"))
 
 
 def _print(found: dict) -> None:

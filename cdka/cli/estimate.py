@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cdka.cli.progress import clock
 from cdka.errors import CdkaError
+from cdka.formatting import clock
 from cdka.runs.resolve import ResolvedRun
 from cdka.runs.store import Store
 from cdka.sweep.launch import Forecast, forecast, measure_runs, time_settings

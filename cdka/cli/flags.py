@@ -10,11 +10,10 @@ from typing import Any
 
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.paths import pasted
 from cdka.runs.spec import FIELD_NAMES, RunSpec
 from cdka.tasks.catalogue import TASKS
 from cdka.tasks.files.instructions import COMPARISONS
-from cdka.tasks.files.table import format_of
+from cdka.tasks.files.table import looks_like_data
 from cdka.tasks.options import COPIES
 
 _NOT_FLAGS = ("model", "task")
@@ -159,7 +158,7 @@ def task_and_options(args: argparse.Namespace) -> tuple[str | None, dict[str, An
     """
     given = {name: getattr(args, name) for name in NAMES if getattr(args, name, None) is not None}
     task, path = getattr(args, "task", None), args.data
-    if path is None and task is not None and task not in TASKS and _looks_like_data(task):
+    if path is None and task is not None and task not in TASKS and looks_like_data(task):
         task, path = None, task
     if path is None:
         if given:
@@ -171,8 +170,3 @@ def task_and_options(args: argparse.Namespace) -> tuple[str | None, dict[str, An
     from cdka.tasks.files.preview import task_for
 
     return task_for(path, given, task)
-
-
-def _looks_like_data(text: str) -> bool:
-    path = Path(pasted(text))
-    return format_of(path) is not None or path.expanduser().exists()

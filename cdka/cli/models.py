@@ -8,6 +8,7 @@ from cdka.errors import nearest, unknown
 from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import ModelShapes, to_json
 from cdka.models.targets import target_names
+from cdka.notebook.results import Models
 from cdka.terminal import print_json, print_table
 
 HELP = "List the models known by name, embedded ones first, or the linear layers of one model."
@@ -32,13 +33,7 @@ def run(args: argparse.Namespace) -> None:
         models = [shapes for shapes in models if shapes.family in wanted]
     if args.json:
         return print_json({"models": [to_json(shapes) for shapes in models]})
-    print_table(
-        ["name", "parameters", "kind", "family", "embedded", "Hub id", "licence"],
-        [
-            [m.name, f"{m.base_params:,}", m.kind, m.family, "yes" if m.embedded else "", m.hub_id, m.licence]
-            for m in models
-        ],
-    )
+    print_table(*Models(models).table())
 
 
 def _show(shapes: ModelShapes, as_json: bool) -> None:

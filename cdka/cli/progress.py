@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cdka.cost.time import time_left_s
 from cdka.engine import local
 from cdka.errors import CdkaError
-from cdka.runs.metrics import EVAL_ACCURACY, with_old_names
+from cdka.notebook.runs import progress_text
 from cdka.runs.run import Run
 from cdka.runs.states import WAITING, RunState
 from cdka.runs.store import Store
@@ -23,71 +22,6 @@ if TYPE_CHECKING:
 
 _REDRAW_S = 0.2
 _PLAIN_LINE_S = 10.0
-
-
-def clock(seconds: float) -> str:
-    """A duration as ``m:ss`` or ``h:mm:ss``."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def document(run: Run) -> dict[str, Any]:
-    """A run as the JSON of ``cdka run --json``; its metrics stand there under the short names of 0.1.0 too."""
-    kept = run.status.is_kept()
-    return {
-        "run_id": run.run_id,
-        "status": run.status,
-        "num_params": run.num_params,
-        "metrics": with_old_names(run.metrics),
-        "seconds": run.seconds,
-        "adapter_dir": str(run.adapter_dir) if kept else None,
-        "best_adapter_dir": str(run.best_adapter_dir) if kept and run.best_adapter_dir else None,
-        "judged": judged(run.metrics) if kept else None,
-        **({"retained": retained(run.metrics)} if kept and run.spec.retain else {}),
-        "error": run.error,
-    }
-
-
-def judged(metrics: Mapping[str, Any]) -> dict[str, list[int | None]]:
-    """Counts of judged examples, ``[used, of]``, by split."""
-    return {split: [metrics.get(f"{split}/examples"), metrics.get(f"{split}/of")] for split in ("eval", "test")}
-
-
-def retained(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The retained task's metrics before and after the run."""
-    return {
-        when: {name: metrics.get(f"retained/{when}_{name}") for name in ("accuracy", "loss", "examples")}
-        for when in ("before", "after")
-    }
-
-
-def speed(per_second: float) -> str:
-    """A speed with digits that mean something: ``1,234``, ``53``, ``2.4``, ``0.31``."""
-    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
-
-
-def describe(run: Run) -> str:
-    """One line about a run at work: ``training 60/200: 0:04 < 0:10, 810 samples/s, validation accuracy 0.71``.
-
-    While something is judged: ``evaluating 32/64 examples, step 60/200: 0:04 < 0:10``.
-    """
-    if run.status == RunState.QUEUED:
-        return "queued"
-    steps, progress = f"{run.step}/{run.spec.steps}", run.progress
-    training = not progress or progress["unit"] == "steps"
-    if training or progress["phase"] != run.phase:
-        parts = [f"{run.phase or run.status} {steps}"]
-    else:
-        parts = [f"{run.phase} {progress['done']:.0f}/{progress['of']} {progress['unit']}, step {steps}"]
-    if run.remaining_s is not None:
-        parts[0] += f": {clock(run.elapsed_s)} < {clock(run.remaining_s)}"
-        parts.append(f"{speed(run.samples_per_s)} samples/s")
-        if progress.get("tokens_per_s"):
-            parts.append(f"{speed(progress['tokens_per_s'])} tokens/s")
-    if (accuracy := run.last_eval.get(EVAL_ACCURACY)) is not None:
-        parts.append(f"validation accuracy {accuracy:.3f}")
-    return ", ".join(parts)
 
 
 class Bar:
@@ -123,7 +57,7 @@ class Bar:
         if not runs or (now - self._drawn < wait_s and not done):
             return
         self._drawn = now
-        line = self._text(runs)
+        line = progress_text(runs)
         if self._bar is not None:
             steps = sum(run.spec.steps for run in runs)
             made = sum(run.spec.steps if run.status.is_finished() else run.step for run in runs)
@@ -131,16 +65,6 @@ class Bar:
         elif line != self._last and not done:
             print_message(line)
         self._last = line
-
-    @staticmethod
-    def _text(runs: Sequence[Run]) -> str:
-        if len(runs) == 1:
-            return describe(runs[0]) if not runs[0].status.is_finished() else runs[0].status
-        finished = [run for run in runs if run.status.is_finished()]
-        bad = sum(run.status in (RunState.FAILED, RunState.LOST) for run in finished)
-        left = time_left_s(runs)
-        text = f"{len(finished)}/{len(runs)} runs" + (f", {bad} failed" if bad else "")
-        return text + (f", about {clock(left)} to go" if left else "")
 
 
 def follow(store: Store, run_ids: Sequence[str], *, quiet: bool = False) -> list[Run]:

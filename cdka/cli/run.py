@@ -6,7 +6,7 @@ import argparse
 
 from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, spec_settings, task_and_options
-from cdka.cli.progress import document, exit_code, follow, tell_failures
+from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.errors import CdkaError
 from cdka.runs.metrics import TEST_ACCURACY
 from cdka.runs.resolve import resolve_run, spec_for
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return show_estimate([resolve_run(spec)], store, as_json=args.json)
     (run_id,) = launch_runs([spec], store)
     if args.detach:
-        print_json(document(store.run(run_id))) if args.json else print(run_id)
+        print_json(store.run(run_id).to_dict()) if args.json else print(run_id)
         return 0
     print_message(f"{run_id}: {spec.label} on {spec.model} and {spec.task}, {spec.steps} steps")
     runs = follow(store, [run_id])
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     (ended,) = runs
     if args.json:
-        print_json(document(ended))
+        print_json(ended.to_dict())
     elif ended.status.is_kept():
         accuracy = ended.metrics.get(TEST_ACCURACY)
         measured = "no accuracy" if accuracy is None else f"test accuracy {accuracy:.3f}"

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cdka.cli.progress import clock, document
 from cdka.engine import local
 from cdka.errors import CdkaError, unknown
+from cdka.formatting import clock
 from cdka.runs.metrics import EVAL_ACCURACY, TEST_ACCURACY
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _state(run: Run) -> dict[str, Any]:
     """A run as JSON, with all that the store knows of it."""
     return {
-        **document(run),
+        **run.to_dict(),
         "sweep_id": run.sweep_id,
         "label": run.spec.label,
         "phase": run.phase,

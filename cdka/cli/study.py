@@ -11,9 +11,9 @@ from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_TASK
 from cdka.claims.report import check_target, report, shortened
 from cdka.claims.verify import TOLERANCE, chosen_results, plan_verification, read_report, repeated
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, seeds, spec_settings, task_and_options
-from cdka.cli.progress import clock, exit_code, follow, tell_failures
+from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.errors import CdkaError
-from cdka.formatting import plural
+from cdka.formatting import clock, plural
 from cdka.runs.store import Store
 from cdka.sweep.launch import forecast, launch
 from cdka.terminal import print_json, print_message, print_table

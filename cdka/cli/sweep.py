@@ -8,8 +8,9 @@ from typing import Any
 
 from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, seeds, spec_settings, task_and_options
-from cdka.cli.progress import clock, document, exit_code, follow, tell_failures
+from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.errors import CdkaError
+from cdka.formatting import clock
 from cdka.runs.store import Store
 from cdka.sweep.launch import forecast, launch
 from cdka.sweep.plan import Arm, Plan, mismatch, plan
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         tell_failures(store, runs)
         code = exit_code(runs)
     if args.json:
-        listed = [{**document(one), "arm": one.spec.label, "seed": one.spec.seed, "lr": one.spec.lr} for one in runs]
+        listed = [{**one.to_dict(), "arm": one.spec.label, "seed": one.spec.seed, "lr": one.spec.lr} for one in runs]
         print_json({"sweep_id": sweep_id, "name": planned.name, "notes": notes, "runs": listed})
     else:
         print(sweep_id)

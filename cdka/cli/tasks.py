@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cdka.tasks.catalogue import TASKS
+from cdka.notebook.verbs import list_tasks
 from cdka.terminal import print_json, print_table
 
 HELP = "List the tasks known by name, embedded ones first."
@@ -16,34 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    tasks = sorted(TASKS.values(), key=lambda task: not task.embedded)
-    rows = [
-        {
-            "name": task.name,
-            "kind": task.kind,
-            "metric": task.metric,
-            "models": list(task.models),
-            "examples": dict(task.examples),
-            "chance": task.chance,
-            "embedded": task.embedded,
-            "recipe": dict(task.recipe),
-            "licence": task.licence,
-            "description": task.description,
-        }
-        for task in tasks
-    ]
+    tasks = list_tasks()
     if args.json:
-        return print_json({"tasks": rows})
-    print_table(
-        ["name", "kind", "metric", "train", "validation", "test", "made for"],
-        [
-            [
-                t.name,
-                t.kind,
-                t.metric,
-                *(t.examples.get(s, "") for s in ("train", "validation", "test")),
-                ", ".join(t.models) or "any",
-            ]
-            for t in tasks
-        ],
-    )
+        return print_json(tasks.to_dict())
+    print_table(*tasks.table())

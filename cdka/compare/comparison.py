@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cdka.compare.arms import identified, judged_differently, judged_words, seed_table, summary, with_values
-from cdka.compare.measure import Measure
+from cdka.compare.measure import Measure, usual_metric
 from cdka.compare.source import Source
 from cdka.errors import CdkaError, unknown
 from cdka.formatting import plural
@@ -246,15 +246,15 @@ def compare(
     choose_lr: bool = False,
     looks: int = 1,
 ) -> Comparison:
-    """The comparison of all runs of ``source`` under ``measure`` (accuracy at the end unless told otherwise).
+    """The comparison of all runs of ``source`` under ``measure`` (``usual_metric`` where None).
 
     ``reference`` names the arm that others are compared with (id or label), or ``all-pairs``; by default LoRA where
     there is one. ``choose_lr`` keeps each configuration only at its best learning rate (``best_rates``). ``looks`` is
     the number of times that these runs are looked at, planned top-ups included (``stats.verdicts``). Raises CdkaError
     for an unknown metric or arm, and where there are no runs.
     """
-    measure = measure or Measure()
     frame = source.frame()
+    measure = measure or Measure(usual_metric(frame))
     if frame.empty:
         where = source.name or "the selection"
         raise CdkaError(f"there are no runs to compare in {where}. Launch some: cdka sweep --help")

@@ -67,6 +67,12 @@ def metrics_of(frame: pd.DataFrame) -> list[str]:
     return sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
 
 
+def usual_metric(frame: pd.DataFrame) -> str:
+    """The metric to compare by: the test accuracy, or where no run has one the first of ``metrics_of``."""
+    known = metrics_of(frame)
+    return TEST_ACCURACY if TEST_ACCURACY in known or not known else known[0]
+
+
 def measured_along_the_way(metric: str) -> bool:
     """True for what every evaluation measures: the metrics of the validation split."""
     return metric.startswith("eval/") and metric not in (EVAL_BEST_ACCURACY, "eval/examples")

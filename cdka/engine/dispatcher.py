@@ -22,7 +22,7 @@ from cdka.engine.worker import JobSpec
 from cdka.errors import CdkaError
 from cdka.paths import log_tail
 from cdka.runs.database import StoreBusy, StoreFull
-from cdka.runs.job_queue import Job, LiveJob, anything_queued, conclude, live_jobs, requeue, reserve
+from cdka.runs.job_queue import OWNED, Job, LiveJob, anything_queued, conclude, live_jobs, requeue, reserve
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
@@ -97,7 +97,9 @@ class Dispatcher:
     def step(self) -> bool:
         """Conclude ended workers, end cancelled ones, start what can start. True if there is anything to do."""
         ready = self.starter.ready()
-        live = {entry.job.job_id: entry for entry in live_jobs(self.store.database)}
+        jobs = live_jobs(self.store.database)
+        local.conclude_orphans(self.store, jobs)
+        live = {entry.job.job_id: entry for entry in jobs if entry.job.slot not in OWNED}
         for entry in live.values():
             if entry.job.job_id not in self._work:
                 self._adopt(entry)

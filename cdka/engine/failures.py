@@ -86,6 +86,7 @@ def outcome_of(exit_status: int | None, log: str) -> tuple[str, str]:
     return RunState.FAILED, f"its process ended with exit code {exit_status}.{tail}"
 
 
+ORPHANED = "the process that trained it has ended without a report. Run it again there."
 REBOOTED = "the machine was restarted while the run was at work. Retry the run."
 COPIED = "this home is a copy; the run goes on in the original. Retry it to repeat it here."
 

@@ -18,10 +18,11 @@ from typing import IO
 
 from cdka.childproc import python_environment
 from cdka.engine import process
+from cdka.engine.failures import ORPHANED
 from cdka.engine.slots import Slot
 from cdka.engine.worker import JobSpec
 from cdka.errors import CdkaError
-from cdka.runs.job_queue import anything_to_do, live_jobs
+from cdka.runs.job_queue import OWNED, LiveJob, anything_to_do, conclude, live_jobs
 from cdka.runs.run import Run
 from cdka.runs.states import LIVE, RunState
 from cdka.runs.store import Store
@@ -165,7 +166,15 @@ def ensure_dispatcher(store: Store, *, command: Sequence[str] | None = None) -> 
     and whenever you look.
     """
     _reap()
+    conclude_orphans(store, live_jobs(store.database))
     return anything_to_do(store.database) and start_dispatcher(store.home, command)
+
+
+def conclude_orphans(store: Store, jobs: Iterable[LiveJob]) -> None:
+    """Those of ``jobs`` whose own process (a script, a notebook) is gone without a report are lost."""
+    for entry in jobs:
+        if entry.job.slot in OWNED and (entry.identity is None or not process.is_alive(entry.identity)):
+            conclude(store.database, entry.job.runs, RunState.LOST, ORPHANED)
 
 
 def warm(store: Store, *, command: Sequence[str] | None = None) -> bool:

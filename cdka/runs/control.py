@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cdka.errors import CdkaError
 from cdka.runs.database import Database
+from cdka.runs.job_queue import SCRIPT
 from cdka.runs.run import run_directory
 from cdka.runs.states import FRESH_ATTEMPT, RunState, change_state, end_attempt
 
@@ -63,6 +64,9 @@ def retry(database: Database, home: Path, run_ids: Sequence[str]) -> None:
                 raise CdkaError(
                     f"only a run that was stopped, cancelled, failed or lost can be retried: {run_id} is {state}."
                 )
+            slot = sql.execute("SELECT slot FROM attempts WHERE n = ? ORDER BY attempt DESC", (row["n"],)).fetchone()
+            if slot is not None and slot["slot"] == SCRIPT:
+                raise CdkaError(f"a run that a script of yours trained is repeated by that script: got {run_id}.")
             pack_id = None if (run_directory(home, run_id) / "checkpoint").exists() else row["pack_id"]
             columns = {**FRESH_ATTEMPT, "pack_id": pack_id, "position": position + i}
             change_state(sql, row["n"], RunState.QUEUED, **columns)

@@ -17,11 +17,15 @@ from cdka.runs.database import Database
 from cdka.runs.encoding import dump
 from cdka.runs.events import Event
 from cdka.runs.run import new_id
-from cdka.runs.schema import parse_spec
+from cdka.runs.schema import marks, parse_spec
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import FRESH_ATTEMPT, LIVE, RunState, change_state, end_attempt, set_columns
 
 IS_CLAIMED = "status IN ('running', 'stopping')"
+IN_PROCESS, SCRIPT = "in process", "script"
+"""Slots of runs that train in the process that asked for them, and of those that a script of the user's reports."""
+OWNED = (IN_PROCESS, SCRIPT)
+"""The runs in these slots belong to a process that the engine neither started nor may end."""
 IS_LIVE = f"status IN ({', '.join(repr(state.value) for state in LIVE)})"
 
 
@@ -65,9 +69,14 @@ def anything_queued(database: Database) -> bool:
 
 
 def anything_to_do(database: Database) -> bool:
-    """True if a run waits or is at work."""
+    """True if a run waits, or is at work in a process of the engine."""
     with database.read() as sql:
-        return sql.execute(f"SELECT 1 FROM runs WHERE status = 'queued' OR {IS_LIVE} LIMIT 1").fetchone() is not None
+        row = sql.execute(
+            f"SELECT 1 FROM runs LEFT JOIN attempts USING (n, attempt) WHERE runs.status = 'queued'"
+            f" OR (runs.{IS_LIVE} AND coalesce(slot, '') NOT IN ({marks(OWNED)})) LIMIT 1",
+            OWNED,
+        ).fetchone()
+    return row is not None
 
 
 def reserve(database: Database, slot_for: Callable[[RunSpec], str | None]) -> Job | None:
@@ -118,6 +127,49 @@ def reserve(database: Database, slot_for: Callable[[RunSpec], str | None]) -> Jo
                 (mate["n"], mate["attempt"] + 1, job.job_id, slot, now),
             )
         return job
+
+
+def begin(
+    database: Database, spec: RunSpec, identity: tuple[int, str, str], slot: str, *, group: str | None = None
+) -> tuple[str, int]:
+    """(id, attempt) of a new run that is never queued: the process ``identity`` owns it. ``claim`` sets it going.
+
+    ``slot`` is one of ``OWNED``. ``group`` names the sweep that it joins; the newest of that name that holds such runs
+    alone, else a new one.
+    """
+    from cdka import __version__
+
+    assert slot in OWNED
+    now, run_id = time.time(), new_id("r")
+    with database.write() as sql:
+        sweep_id = None if group is None else _group(sql, group, spec, now)
+        (position,) = sql.execute("SELECT coalesce(max(position), 0) + 1 FROM runs").fetchone()
+        sql.execute(
+            "INSERT INTO runs (run_id, sweep_id, position, spec, version, status, attempt, created_at, started_at,"
+            " heartbeat_at) VALUES (?, ?, ?, ?, ?, 'starting', 1, ?, ?, ?)",
+            (run_id, sweep_id, position, dump(spec.to_dict()), __version__, now, now, now),
+        )
+        sql.execute(
+            "INSERT INTO attempts (n, attempt, job_id, slot, pid, process_start, boot_id, started_at)"
+            " VALUES (?, 1, ?, ?, ?, ?, ?, ?)",
+            (sql.lastrowid, new_id("j"), slot, *identity, now),
+        )
+    return run_id, 1
+
+
+def _group(sql: sqlite3.Cursor, name: str, spec: RunSpec, now: float) -> str:
+    found = sql.execute(
+        "SELECT sweep_id FROM sweeps WHERE name = ? AND json_extract(plan, '$.logged') ORDER BY rowid DESC",
+        (name,),
+    ).fetchone()
+    if found is not None:
+        return found["sweep_id"]
+    sweep_id = new_id("s")
+    plan = {"name": name, "model": spec.model, "task": spec.task, "arms": [], "logged": True}
+    sql.execute(
+        "INSERT INTO sweeps (sweep_id, name, plan, created_at) VALUES (?, ?, ?, ?)", (sweep_id, name, dump(plan), now)
+    )
+    return sweep_id
 
 
 def claim(database: Database, run_id: str, attempt: int, identity: tuple[int, str, str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cdka.errors import CdkaError
+from cdka.runs.metrics import with_old_names
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 
@@ -121,6 +122,22 @@ class Run:
             return float(self.progress["rate"]) * self.spec.batch_size
         return done * self.spec.batch_size / self.elapsed_s if done > 0 and self.elapsed_s else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The run as the JSON of ``cdka run --json``; its metrics stand there under the short names of 0.1.0 too."""
+        kept = self.status.is_kept()
+        return {
+            "run_id": self.run_id,
+            "status": self.status,
+            "num_params": self.num_params,
+            "metrics": with_old_names(self.metrics),
+            "seconds": self.seconds,
+            "adapter_dir": str(self.adapter_dir) if kept else None,
+            "best_adapter_dir": str(self.best_adapter_dir) if kept and self.best_adapter_dir else None,
+            "judged": judged(self.metrics) if kept else None,
+            **({"retained": retained(self.metrics)} if kept and self.spec.retain else {}),
+            "error": self.error,
+        }
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -160,3 +177,16 @@ class Poll:
     runs: Mapping[str, Run]
     events: Mapping[str, list[dict[str, Any]]]
     cursors: Mapping[str, tuple[int, int]]
+
+
+def judged(metrics: Mapping[str, Any]) -> dict[str, list[int | None]]:
+    """Counts of judged examples, ``[used, of]``, by split."""
+    return {split: [metrics.get(f"{split}/examples"), metrics.get(f"{split}/of")] for split in ("eval", "test")}
+
+
+def retained(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The retained task's metrics before and after the run."""
+    return {
+        when: {name: metrics.get(f"retained/{when}_{name}") for name in ("accuracy", "loss", "examples")}
+        for when in ("before", "after")
+    }

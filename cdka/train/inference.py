@@ -89,6 +89,18 @@ def answers(
     return found
 
 
+def load_adapter(folder: str | Path, *, device: str = "cpu") -> torch.nn.Module:
+    """The model of an adapter's folder, ready to answer: a PeftModel on its base, or the full model that lies there.
+
+    Raises CdkaError for a folder that holds neither.
+    """
+    base, adapter = _base_of(Path(folder))
+    answerer = _Answerer(base, Path(folder), resolve_device(device))
+    if adapter is not None:
+        answerer.use(adapter)
+    return answerer.model
+
+
 def _base_of(folder: Path) -> tuple[str, Path | None]:
     """(base model, adapter folder) of an adapter's folder; a full model is its own base. Raises CdkaError."""
     config = folder / "adapter_config.json"

@@ -10,8 +10,9 @@ import re
 import pytest
 
 from app import configurations
-from app.design import budget_form, option_scatter
+from app.design import budget_form
 from app.design.factor_drawing import THINNEST, option_svg, scale_of
+from cdka.compare.figures import options
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
@@ -152,19 +153,19 @@ def test_points_carry_their_components_and_the_chosen_one_is_marked(room):
 
 def test_the_scatter_stays_bounded_and_keeps_what_matters_on_a_70b_model():
     solution = explore("llama-2-70b", "5%")
-    drawn = option_scatter.options(solution, "alignment", solution.top(1)[0], []).data
+    drawn = options.option_figure(solution, "alignment", solution.top(1)[0]).data
     points = {text for trace in drawn if trace.customdata is not None for text in trace.customdata}
     assert len(solution) > 10_000
-    assert len(points) <= option_scatter.MAX_POINTS + option_scatter.MAX_LORA
+    assert len(points) <= options.MAX_POINTS + options.MAX_LORA
     places = {(o.num_params, o.alignment) for o in solution.options if o.pareto}
     shown = [evaluate("llama-2-70b", text, budget="5%") for text in points]
     assert places <= {(o.num_params, o.alignment) for o in shown}, "every unbeaten place has its point"
 
 
-@pytest.mark.parametrize("measure", list(option_scatter.MEASURES))
+@pytest.mark.parametrize("measure", list(options.MEASURES))
 def test_a_point_stands_for_every_option_in_its_place(measure):
     solution = explore("digits-vit", "lora:4")
-    found = option_scatter.places(solution, measure)
+    found = options.places(solution, measure)
     assert sum(place.number + 1 for place in found) == len(solution), "none is lost"
     for place in found:
         same = [

@@ -12,9 +12,11 @@ import threading
 
 import pytest
 
+from cdka import formatting
 from cdka.cli import progress, studio
 from cdka.cli.main import main
 from cdka.engine import local
+from cdka.notebook.runs import progress_text
 
 RUN = ["run", "--model", "digits-vit", "--task", "digits-flip", "--components", "2,8,4"]
 
@@ -163,9 +165,9 @@ def test_many_runs_have_one_line_of_progress(cli):
     engine = cli.engine
     run_ids = engine.submit(*[engine.spec(steps=3) for _ in range(3)])
     runs = progress.follow(engine.store, run_ids, quiet=True)
-    assert progress.Bar._text(runs) == "3/3 runs"
-    assert progress.clock(59.6) == "1:00"
-    assert progress.clock(3725) == "1:02:05"
+    assert progress_text(runs) == "3/3 runs"
+    assert formatting.clock(59.6) == "1:00"
+    assert formatting.clock(3725) == "1:02:05"
 
 
 def test_the_studio_tells_when_its_port_is_taken(cli):

@@ -151,3 +151,10 @@ def spread_labels(heights: Mapping[str, float], low: float, high: float, gap: fl
         for i in range(len(placed) - 2, -1, -1):
             placed[i] = min(placed[i], placed[i + 1] - least)
     return dict(zip(names, placed, strict=True))
+
+
+def thin(length: int, most: int = 300) -> list[int]:
+    """Indices of the points to draw of ``length``: at most ``most``, even, the first and the last always among them."""
+    if length <= most:
+        return list(range(length))
+    return sorted({round(i * (length - 1) / (most - 1)) for i in range(most)})

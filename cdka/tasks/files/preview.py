@@ -19,7 +19,7 @@ from cdka.tasks.files.picture_texts import NAME as IMAGE_TEXT
 from cdka.tasks.files.picture_texts import OPTIONS as IMAGE_TEXT_OPTIONS
 from cdka.tasks.files.picture_texts import find_table, read_rows
 from cdka.tasks.files.pictures import holds_pictures, prepare_pictures
-from cdka.tasks.files.prepare import COMPARISONS, Prepared, data_path, load_table, prepare
+from cdka.tasks.files.prepare import COMPARISONS, OPTIONS, Prepared, data_path, load_table, prepare
 from cdka.tasks.files.text import OPTIONS as TEXT_OPTIONS
 from cdka.tasks.files.text import is_text, read_passages, read_text_rows
 from cdka.tasks.options import check_known
@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from cdka.runs.spec import RunSpec
 
 LIMIT_S = 120.0
+DATA_OPTIONS = tuple(
+    dict.fromkeys(
+        name
+        for names in (*OPTIONS.values(), TEXT_OPTIONS, IMAGE_TEXT_OPTIONS)
+        for name in names
+        if name not in ("data", "sha256")
+    )
+)
+"""Every option that describes data of the user's own."""
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import plotly.graph_objects as go
 
-from app import charts, theme
 from cdka import formatting, palette
+from cdka.compare.figures.style import dress, thin, title
 from cdka.components import Components
+from cdka.palette import LIGHT, Theme
 from cdka.solver import Option, Solution
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 MEASURES = {"alignment": "predicted alignment (cosine)", "rank_bound": "rank bound of ΔW"}
 MAX_POINTS, MAX_LORA = 1200, 60
@@ -44,8 +49,8 @@ def places(solution: Solution, measure: str) -> list[Place]:
     ends = np.r_[starts[1:], len(rows)]
     unbeaten = solution.pareto[rows[starts]]
     front, rest = np.flatnonzero(unbeaten), np.flatnonzero(~unbeaten)
-    front = front[charts.thin(len(front), MAX_POINTS - 2)]
-    rest = rest[charts.thin(len(rest), max(2, MAX_POINTS - len(front)))]
+    front = front[thin(len(front), MAX_POINTS - 2)]
+    rest = rest[thin(len(rest), max(2, MAX_POINTS - len(front)))]
     kept = np.sort(np.r_[front, rest]).astype(np.int64)
     found = []
     for option, start, end in zip(solution.at(rows[starts[kept]]), starts[kept], ends[kept], strict=True):
@@ -60,7 +65,7 @@ def _lora(solution: Solution, measure: str, drawn: Sequence[Place]) -> list[Plac
     rows = np.flatnonzero((solution.columns.r1 == 1) & (solution.columns.r2 == 1))
     there = {(p.option.num_params, getattr(p.option, measure)): p for p in drawn if not p.option.is_lora}
     found = []
-    for option in solution.at(rows[charts.thin(len(rows), MAX_LORA)]):
+    for option in solution.at(rows[thin(len(rows), MAX_LORA)]):
         place = there.get((option.num_params, getattr(option, measure)))
         others = () if place is None else (place.option.components, *place.others)
         others = tuple(c for c in others if c != option.components)[:TOLD]
@@ -68,15 +73,28 @@ def _lora(solution: Solution, measure: str, drawn: Sequence[Place]) -> list[Plac
     return found
 
 
-def options(solution: Solution, measure: str, chosen: Option | None, basket: Sequence[Components]) -> go.Figure:
+def option_figure(
+    solution: Solution,
+    measure: str = "alignment",
+    chosen: Option | None = None,
+    basket: Sequence[Components] = (),
+    *,
+    theme: Theme = LIGHT,
+) -> go.Figure:
     """The scatter of options. Points carry their components as customdata, so that a click can pick one."""
-    title = "What does each parameter buy? Up is better, left is cheaper"
-    figure = charts.plotly(title, "trainable parameters", MEASURES[measure], height=345, revision=measure)
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    dress(figure, theme, height=345)
+    title(figure, "What does each parameter buy? Up is better, left is cheaper")
+    figure.update_layout(
+        xaxis_title="trainable parameters", yaxis_title=MEASURES[measure], uirevision=measure, margin={"l": 12}
+    )
     drawn, budget = places(solution, measure), solution.budget_params
     everything = [*(place.option for place in drawn), *([chosen] if chosen else [])]
-    charts.log_axis(figure, "x", [*(option.num_params for option in everything), budget])
+    log_axis(figure, "x", [*(option.num_params for option in everything), budget])
     if measure == "rank_bound":
-        charts.log_axis(figure, "y", [option.rank_bound for option in everything])
+        log_axis(figure, "y", [option.rank_bound for option in everything])
     lora = _lora(solution, measure, drawn)
     squares = {(place.option.num_params, getattr(place.option, measure)) for place in lora}
     rest = [  # a dot in a square would take the click; pointing at the square names who else is there
@@ -92,14 +110,14 @@ def options(solution: Solution, measure: str, chosen: Option | None, basket: Seq
         x=_x(edge),
         y=_y(edge, measure),
         mode="lines",
-        line={"color": theme.accent(), "width": 1.2, "shape": "hv"},
+        line={"color": theme.accent, "width": 1.2, "shape": "hv"},
         opacity=0.6,
         hoverinfo="skip",
     )
     for some, marker in (
-        (lora, {"size": 11, "symbol": "square-open", "color": theme.LORA, "line": {"width": 1.8}}),
-        (rest, {"size": 6, "opacity": 0.38, "color": theme.accent()}),
-        (front, {"size": 8, "color": theme.accent()}),
+        (lora, {"size": 11, "symbol": "square-open", "color": palette.METHODS["lora"], "line": {"width": 1.8}}),
+        (rest, {"size": 6, "opacity": 0.38, "color": theme.accent}),
+        (front, {"size": 8, "color": theme.accent}),
     ):
         figure.add_scatter(
             x=_x([p.option for p in some]),
@@ -111,9 +129,9 @@ def options(solution: Solution, measure: str, chosen: Option | None, basket: Seq
             customdata=[str(place.option.components) for place in some],
         )
     compared = [option for c in basket if (option := solution.find(c)) is not None]
-    _rings(figure, compared, measure, size=13, width=1.2)
+    _rings(figure, compared, measure, theme, size=13, width=1.2)
     if chosen is not None:
-        _rings(figure, [chosen], measure, size=20, width=2.4)
+        _rings(figure, [chosen], measure, theme, size=20, width=2.4)
         figure.add_scatter(
             x=_x([chosen]),
             y=_y([chosen], measure),
@@ -121,7 +139,7 @@ def options(solution: Solution, measure: str, chosen: Option | None, basket: Seq
             hovertemplate="%{text}<extra></extra>",
             text=[_hover(Place(chosen))],
             customdata=[str(chosen.components)],
-            marker={"size": 11, "color": theme.LORA if chosen.is_lora else theme.accent()},
+            marker={"size": 11, "color": palette.METHODS["lora"] if chosen.is_lora else theme.accent},
         )
     figure.add_vline(x=budget, line={"color": palette.NEUTRAL, "width": 1, "dash": "dot"})
     figure.add_annotation(
@@ -136,20 +154,21 @@ def options(solution: Solution, measure: str, chosen: Option | None, basket: Seq
         font={"size": 11, "color": palette.NEUTRAL},
     )
     if lora:
-        _name(figure, min((p.option for p in lora), key=lambda option: option.num_params), measure, "LoRA", theme.LORA)
+        cheapest = min((place.option for place in lora), key=lambda option: option.num_params)
+        _name(figure, cheapest, measure, "LoRA", palette.METHODS["lora"])
     best = [option for option in edge if not option.is_lora] or [place.option for place in front]
     if best:
-        _name(figure, best[-1], measure, "Pareto front", theme.accent())
+        _name(figure, best[-1], measure, "Pareto front", theme.accent)
     return figure
 
 
-def _rings(figure: go.Figure, some: Sequence[Option], measure: str, *, size: int, width: float) -> None:
+def _rings(figure: go.Figure, some: Sequence[Option], measure: str, theme: Theme, *, size: int, width: float) -> None:
     figure.add_scatter(
         x=_x(some),
         y=_y(some, measure),
         mode="markers",
         hoverinfo="skip",
-        marker={"size": size, "symbol": "circle-open", "color": theme.ink(), "line": {"width": width}},
+        marker={"size": size, "symbol": "circle-open", "color": theme.ink, "line": {"width": width}},
     )
 
 
@@ -198,3 +217,24 @@ def _hover(place: Place) -> str:
         f"alignment {option.alignment:.3f}, rank up to {option.rank_bound:,}<br>"
         f"scaling {option.scaling:.3g}, {formatting.percent(option.flops_overhead)} extra work{more}"
     )
+
+
+def log_axis(figure: go.Figure, axis: str, values: Sequence[float]) -> go.Figure:
+    """A logarithmic x or y axis around ``values`` with ticks at 1, 2, 5 times powers of ten, told in short."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    margin = max(0.06, 0.05 * (high - low))
+    ticks = [m * 10**e for e in range(math.floor(low) - 1, math.ceil(high) + 1) for m in (1, 2, 5)]
+    inside = [tick for tick in ticks if low - margin <= math.log10(tick) <= high + margin]
+    if len(inside) > 9:
+        inside = [tick for tick in inside if f"{tick:e}"[0] == "1"]
+    figure.update_layout(
+        {
+            f"{axis}axis": {
+                "type": "log",
+                "tickvals": inside,
+                "ticktext": [formatting.count(tick) for tick in inside],
+                "range": [low - margin, high + margin],
+            }
+        }
+    )
+    return figure

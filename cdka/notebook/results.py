@@ -1,0 +1,410 @@
+"""What the verbs return besides options and runs: measurements, comparisons, catalogues, adapters, answers, a place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cdka.align.record import AlignRecord
+from cdka.compare.anatomy import layers_of, placed, title_of
+from cdka.compare.bundle import Bundle
+from cdka.compare.comparison import Comparison, compare
+from cdka.compare.headline import Headline, headline
+from cdka.compare.measure import FINAL, STEP, Measure, usual_metric
+from cdka.compare.new_examples import with_new_examples
+from cdka.compare.report import document, methods_paragraph
+from cdka.compare.source import Source
+from cdka.components import PAPER_DEFAULT, Components
+from cdka.dialects import AdapterFile
+from cdka.dialects.adapter_file import describe_module
+from cdka.dialects.serving import serving_plan
+from cdka.errors import unknown
+from cdka.formatting import estimate
+from cdka.models.shapes import ModelShapes, to_json
+from cdka.notebook.display import Result, figure_theme, on_its_paper
+from cdka.palette import LIGHT
+from cdka.tasks.info import TaskInfo
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+class Alignment(Result):
+    """Predicted, measured and best possible alignment of every (r1, r2, r) of a grid; ``record`` is the measurement."""
+
+    def __init__(self, record: AlignRecord) -> None:
+        self.record = record
+
+    def lines(self) -> list[str]:
+        """What was measured, and on what."""
+        asked = self.record.request
+        return [
+            f"{asked.model} on {asked.task}: first steps against full fine-tuning's, as cosines, on {asked.batches} x "
+            f"{asked.batch_size} examples (seed {asked.seed}) and {asked.inits} initialisations."
+        ]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row per option, best measured first."""
+        rows = sorted(self.record.to_json()["overall"], key=lambda row: -row["measured"])
+        names = ("predicted", "measured", "measured_sd", "best")
+        return ["r1", "r2", "r", "parameters", "predicted", "measured", "spread", "best possible"], [
+            [row["r1"], row["r2"], row["r"], f"{row['num_params']:,}", *(f"{row[name]:.3f}" for name in names)]
+            for row in rows
+        ]
+
+    def notes(self) -> list[str]:
+        """The layers that were measured."""
+        record = self.record
+        return [
+            f"{record.sampled_modules} of {record.target_modules} modules, weighed by the energy of their gradients; "
+            "spread: SD over initialisations; best possible: any A_i."
+        ]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per option: see ``AlignRecord``."""
+        return self.record.overall_frame()
+
+    def layers(self) -> pd.DataFrame:
+        """One row per layer and option."""
+        return self.record.layers_frame()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of ``cdka align --json``."""
+        return self.record.to_json()
+
+    def plot(self, components: Components | Sequence[int] | str | None = None) -> Any:
+        """The Align room's figure (Altair): predicted against measured, the option ``components`` ringed."""
+        from cdka.align.figures import agreement
+
+        rows = self.frame()
+        default = PAPER_DEFAULT if PAPER_DEFAULT.as_tuple() in _triples(rows) else Components(*_triples(rows)[-1])
+        chosen = default if components is None else Components.parse(components)
+        return agreement(rows, chosen, self.record.request.step).properties(background=LIGHT.paper)
+
+
+def _triples(rows: pd.DataFrame) -> list[tuple[int, ...]]:
+    return [tuple(map(int, row)) for row in rows[["r1", "r2", "r"]].to_numpy()]
+
+
+class ComparedRuns(Result):
+    """Runs compared: arms with intervals over seeds, verdicts, trends. ``comparison`` and ``source`` are behind it."""
+
+    def __init__(self, comparison: Comparison, source: Source) -> None:
+        self.comparison, self.source = comparison, source
+
+    @cached_property
+    def headline(self) -> Headline | None:
+        """The best CDKA arm against LoRA at equal price; None where nothing can be told."""
+        return headline(self.comparison)
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        found = document(self.comparison)
+        with_new_examples(found, self.comparison, self.source)
+        return found
+
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """The paired comparisons, one row each."""
+        return pd.DataFrame(self._document["verdicts"])
+
+    @property
+    def trends(self) -> pd.DataFrame:
+        """The trends over r1, r2 and r, one row each."""
+        return pd.DataFrame(self._document["trends"])
+
+    def lines(self) -> list[str]:
+        """The headline, where there is one."""
+        header = self.comparison.measure.header
+        return [] if self.headline is None else [self.headline.sentence(header)]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row per arm, best first."""
+        front = self.comparison.front_words()
+        sign = -1 if self.comparison.measure.higher_is_better else 1
+        arms = sorted(self._document["arms"], key=lambda a: (a["mean"] is None, sign * (a["mean"] or 0.0)))
+        header = ["arm", "parameters", f"{self.comparison.measure.header} ± half of the 95 % interval", "front"]
+        return header, [
+            [
+                arm["label"],
+                "" if arm["num_params"] is None else f"{int(arm['num_params']):,}",
+                estimate(arm["mean"], arm["ci_low"], arm["ci_high"], arm["seeds"]),
+                front.get(arm["arm"], ""),
+            ]
+            for arm in arms
+        ]
+
+    def notes(self) -> list[str]:
+        """Every verdict and trend in a sentence, what is missing, and what the intervals are about."""
+        found = self._document
+        told = [item["text"] for item in (*found["verdicts"][:8], *found["trends"][:6])]
+        return [*told, *found["missing"], *found["scope"]]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per arm: settings, parameters, mean, interval, seeds."""
+        return self.comparison.arms.copy()
+
+    def runs(self) -> pd.DataFrame:
+        """One row per run, ``value`` being what is compared."""
+        return self.comparison.frame.copy()
+
+    def methods(self) -> str:
+        """A methods paragraph, written from the runs."""
+        return methods_paragraph(self.comparison, self.source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of ``cdka compare --json``."""
+        return self._document
+
+    @property
+    def figures(self) -> list[str]:
+        """The names of the figures that these runs have."""
+        from cdka.compare.exports.figures import makers
+
+        return list(makers(self.comparison, self.source))
+
+    def plot(self, which: str | None = None) -> Figure:
+        """One of the Compare room's figures, on white with its runs below; the first of ``figures`` where None."""
+        from cdka.compare.exports.figures import makers
+
+        known = makers(self.comparison, self.source)
+        if which is not None and which not in known:
+            raise unknown("figure", which, known)
+        return known[which or next(iter(known))]()
+
+    def export(self, path: str | Path) -> Path:
+        """The path, written as its suffix says: .zip, .csv, .parquet, .py, .ipynb, .html, .png or .svg."""
+        from cdka.compare.exports import export
+
+        return export(self.comparison, self.source, Path(path))
+
+
+def compared(
+    source: Source,
+    metric: str | None = None,
+    *,
+    at: str | None = None,
+    step: int | None = None,
+    reference: str | None = None,
+    choose_lr: bool = False,
+    looks: int = 1,
+) -> ComparedRuns:
+    """The comparison of the runs of ``source``; as a bundle claims it where nothing else is asked. Raises CdkaError."""
+    measure = None
+    if isinstance(source, Bundle) and (metric, at, step) == (None, None, None):
+        measure, reference = source.measure(), reference or source.reference()
+    elif (metric, at, step) != (None, None, None):
+        at = at or (FINAL if step is None else STEP)
+        measure = Measure(metric or (usual_metric(source.frame()) if at == FINAL else "accuracy"), at, step)
+    return ComparedRuns(compare(source, measure, reference, choose_lr=choose_lr, looks=looks), source)
+
+
+class Models(Result, Sequence[ModelShapes]):
+    """The models known by name, as a sequence of ``ModelShapes``."""
+
+    def __init__(self, models: Sequence[ModelShapes]) -> None:
+        self._models = list(models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._models[place]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row per model, embedded ones first."""
+        return ["name", "parameters", "kind", "family", "embedded", "Hub id", "licence"], [
+            [m.name, f"{m.base_params:,}", m.kind, m.family, "yes" if m.embedded else "", m.hub_id, m.licence]
+            for m in self._models
+        ]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per model, without its layers."""
+        rows = [{key: value for key, value in to_json(m).items() if key != "linears"} for m in self._models]
+        return pd.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of ``cdka models --json``."""
+        return {"models": [to_json(shapes) for shapes in self._models]}
+
+
+class Tasks(Result, Sequence[TaskInfo]):
+    """The tasks known by name, as a sequence of ``TaskInfo``."""
+
+    def __init__(self, tasks: Sequence[TaskInfo]) -> None:
+        self._tasks = list(tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._tasks[place]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row per task, embedded ones first."""
+        splits = ("train", "validation", "test")
+        return ["name", "kind", "metric", *splits, "made for"], [
+            [t.name, t.kind, t.metric, *(t.examples.get(s, "") for s in splits), ", ".join(t.models) or "any"]
+            for t in self._tasks
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of ``cdka tasks --json``."""
+        names = ("name", "kind", "metric", "chance", "embedded", "licence", "description")
+        return {
+            "tasks": [
+                {
+                    **{name: getattr(task, name) for name in names},
+                    "models": list(task.models),
+                    "examples": dict(task.examples),
+                    "recipe": dict(task.recipe),
+                }
+                for task in self._tasks
+            ]
+        }
+
+
+class OpenedAdapter(Result):
+    """An adapter file of any kind, opened: its place in (r1, r2, r) and where it can be served.
+
+    ``file`` is the adapter itself (``cdka.dialects.AdapterFile``); its attributes can be read here too.
+    """
+
+    def __init__(self, file: AdapterFile, path: str | Path) -> None:
+        self.file, self._path = file, Path(path)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "file":
+            raise AttributeError(name)
+        return getattr(self.file, name)
+
+    @cached_property
+    def _layers(self) -> list[Any]:
+        return layers_of(self.file)
+
+    def lines(self) -> list[str]:
+        """What it is, with its size."""
+        return [title_of(self.file, self._path)]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """Counts of modules by (r1, r2, r)."""
+        rows = placed(self._layers).to_numpy().tolist()
+        return ["r1", "r2", "r", "modules", "parameters"], [[*row[:4], f"{row[4]:,}"] for row in rows]
+
+    def notes(self) -> list[str]:
+        """How it is served as LoRA, and what the reader noticed."""
+        ranks = {m.name: m.factors.lora_rank for m in self.file.modules}
+        heads = bool(self.file.config.get("modules_to_save"))
+        plan = serving_plan("lora", ranks, modules_to_save=heads, has_extra=bool(self.file.extra))
+        return [f"As a LoRA of rank {plan.rank}: {' '.join(plan.lines)}", *self.file.notes]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per module."""
+        return self.file.frame()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: the kind, sizes, and every module."""
+        return {
+            "kind": self.file.kind,
+            "method": self.file.method,
+            "num_params": self.file.num_params,
+            "rank": self.file.rank,
+            "modules": [describe_module(module) for module in self.file.modules],
+            "notes": list(self.file.notes),
+        }
+
+    def plot(self, layer: str | None = None, *, theme: str | None = None) -> Figure:
+        """One layer taken apart as in Compare, its factors, delta W and blocks; the first layer where None."""
+        from cdka.compare.figures.anatomy import factor_figure
+
+        known = {factors.layer: factors for factors in self._layers}
+        if layer is not None and layer not in known:
+            raise unknown("layer", layer, known)
+        colours = figure_theme(theme)
+        return on_its_paper(factor_figure(known[layer or next(iter(known))], theme=colours), colours)
+
+
+class Answers(Result, Sequence[Mapping[str, Any]]):
+    """The answers of several models to one prompt, in the order asked; ``text`` is that of the adapter."""
+
+    def __init__(self, prompt: str, answers: Sequence[Mapping[str, Any]]) -> None:
+        self.prompt, self._answers = prompt, list(answers)
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._answers[place]
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self._answers)
+
+    @property
+    def text(self) -> str:
+        """The adapter's answer."""
+        return str(self._answers[-1]["text"])
+
+    def lines(self) -> list[str]:
+        """The prompt."""
+        return [self.prompt]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row per model."""
+        return ["who", "answer", "seconds"], [[a["who"], a["text"], f"{a['seconds']:.2f}"] for a in self._answers]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of ``cdka try --json``."""
+        return {"answers": [dict(answer) for answer in self._answers]}
+
+
+class Description(Result):
+    """The place of a live PEFT model: components, parameters, rank and predicted alignment of every adapted module."""
+
+    def __init__(self, title: str, modules: Sequence[Any]) -> None:
+        self.title, self.modules = title, tuple(modules)
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of the adapter on all modules."""
+        return sum(module.num_params for module in self.modules)
+
+    def lines(self) -> list[str]:
+        """The model and its adapter in a sentence."""
+        return [f"{self.title}: {len(self.modules)} modules, {self.num_params:,} adapter parameters."]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """One row per module."""
+        header = ["module", "method", "r1", "r2", "r", "out", "in", "parameters", "rank up to", "alignment", "scaling"]
+        return header, [
+            [
+                m.path,
+                m.method,
+                *m.components.as_tuple(),
+                m.out_features,
+                m.in_features,
+                f"{m.num_params:,}",
+                m.rank_bound,
+                f"{m.alignment:.3f}",
+                f"{m.scaling:.3g}",
+            ]
+            for m in self.modules
+        ]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per module, with plain numbers."""
+        return pd.DataFrame([_row(module) for module in self.modules])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"title": self.title, "num_params": self.num_params, "modules": [_row(m) for m in self.modules]}
+
+
+def _row(module: Any) -> dict[str, Any]:
+    row = asdict(module)
+    row |= row.pop("components")
+    return {**row, "rank_bound": module.rank_bound, "alignment": module.alignment}

@@ -1,0 +1,339 @@
+"""The verbs at the top of ``cdka``: solve, measure, fine-tune, sweep, study, compare, open, ask, list, describe.
+
+Each is one call of what the Studio and the command line use, and returns an object that draws itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cdka.components import Components
+from cdka.errors import CdkaError
+from cdka.notebook.runs import RunHandle, Store, SweepHandle, run_here
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cdka.compare.source import Source
+    from cdka.machine import Device
+    from cdka.notebook.options import Options
+    from cdka.notebook.results import Alignment, Answers, ComparedRuns, Description, Models, OpenedAdapter, Tasks
+    from cdka.solver.budget import Budget
+    from cdka.solver.resources import Setting
+    from cdka.solver.search import Model
+
+Given = str | Sequence[int] | Components
+
+
+def solve(
+    model: Model,
+    budget: str | int | float | Budget,
+    *,
+    setting: Setting | None = None,
+    device: Device | None = None,
+    max_export_rank: int | None = None,
+    **settings: Any,
+) -> Options:
+    """Every (r1, r2, r) within a budget, best first: a sequence of options, drawn as a table with the advice on top.
+
+    ``model`` is a name, a Hub id, a folder, shapes, or a list of (out, in); ``budget`` a number of parameters,
+    ``"0.3%"`` of the model, ``"lora:8"`` or ``"4MB"``. ``settings`` are those of ``cdka.solver.explore``
+    (``target_modules``, ``max_r1``, ``weights``, ...). Needs no torch. Raises CdkaError.
+
+    >>> options = cdka.solve("llama-2-7b", "0.3%")
+    >>> options.advice.option.components
+    Components(r1=2, r2=8, r=3)
+    >>> options[0].num_params, len(options)
+    (17172480, 240)
+    """
+    from cdka.notebook.options import Options
+    from cdka.solver.search import explore
+
+    solution = explore(model, budget, **settings)
+    return Options(solution, setting=setting, device=device, max_export_rank=max_export_rank)
+
+
+def measure_alignment(model: str, task: str, **settings: Any) -> Alignment:
+    """The alignment of every option's first step with full fine-tuning's, measured on real gradients of ``task``.
+
+    Runs in a process of its own and is kept: asking again costs nothing. ``settings`` are those of
+    ``cdka.align.AlignRequest`` (``batches``, ``batch_size``, ``seed``, ``r1_values``, ``r2_values``, ``r_values``,
+    ``inits``, ``step``). Raises CdkaError.
+
+    >>> cdka.measure_alignment("digits-vit", "digits-flip", r1_values=(1, 2), r2_values=(8,))  # doctest: +SKIP
+    """
+    from cdka.align import AlignRequest, align
+    from cdka.notebook.results import Alignment
+
+    for name in ("r1_values", "r2_values", "r_values"):
+        if name in settings:
+            settings[name] = tuple(settings[name])
+    return Alignment(align(AlignRequest(model=model, task=task, **settings)))
+
+
+def fine_tune(
+    model: str,
+    task: str,
+    *,
+    components: Given | None = None,
+    in_process: bool = False,
+    home: str | Path | None = None,
+    **settings: Any,
+) -> RunHandle:
+    """A run, started: its handle is returned at once, and ``wait()`` waits for it.
+
+    ``task`` is a task's name, or a file or folder of your own, whose columns are named by ``text_column``,
+    ``label_column``, ... as in ``cdka run``. ``settings`` are those of a run (``method``, ``rank``, ``lr``, ``steps``,
+    ``seed``, ``epochs``, ...); what is not given comes from the task's recipe. The run survives the kernel, unless
+    ``in_process`` trains it here, before this returns. Raises CdkaError.
+
+    >>> run = cdka.fine_tune("digits-vit", "digits-flip", components=(2, 8, 1), steps=20)  # doctest: +SKIP
+    >>> run.wait().metrics["test/accuracy"]  # doctest: +SKIP
+    0.61
+    """
+    from cdka.runs.resolve import resolve_run, spec_for
+    from cdka.sweep.launch import check_runs, launch_runs
+
+    task, options, settings = _task(task, settings)
+    given = None if components is None else Components.parse(components)
+    spec = spec_for(model, task, components=given, task_options=options, **settings)
+    store = Store(home)
+    if in_process:
+        run = resolve_run(spec)
+        check_runs([run])
+        return run_here(store, run.spec)
+    return RunHandle(store, launch_runs([spec], store)[0])
+
+
+def run_sweep(
+    model: str,
+    task: str,
+    *,
+    grid: str | Mapping[str, Any] | None = None,
+    arms: Iterable[Mapping[str, Any] | Given] = (),
+    seeds: int | Sequence[int] = 3,
+    baselines: Sequence[str] | str = (),
+    budget: int | float | str | None = None,
+    options: int = 0,
+    tune_lr: Sequence[float] = (),
+    name: str | None = None,
+    packs: bool = True,
+    home: str | Path | None = None,
+    **settings: Any,
+) -> SweepHandle:
+    """A sweep, started: every arm with every seed, baselines matched by parameters.
+
+    ``grid`` is ``"r1=1,2;r2=4,8;r=1"`` or a mapping of such lists; ``arms`` are further configurations, as components
+    or as mappings of settings. The rest is as in ``cdka.sweep.plan``; ``settings`` are shared by all runs. Raises
+    CdkaError.
+
+    >>> sweep = cdka.run_sweep("digits-vit", "digits-flip", grid="r1=1,2;r2=8;r=1", baselines="lora")  # doctest: +SKIP
+    >>> sweep.wait().compare()  # doctest: +SKIP
+    """
+    from cdka.sweep.launch import launch
+    from cdka.sweep.plan import plan
+
+    task, task_options, settings = _task(task, settings)
+    planned = plan(
+        model,
+        task,
+        grid=grid,
+        arms=[arm if isinstance(arm, Mapping) else {"components": Components.parse(arm)} for arm in arms],
+        seeds=seeds,
+        baselines=[baselines] if isinstance(baselines, str) else list(baselines),
+        budget=budget,
+        options=options,
+        tune_lr=tune_lr,
+        settings={**settings, **({"task_options": task_options} if task_options else {})},
+        name=name,
+    )
+    for note in planned.notes:
+        print(note)
+    store = Store(home)
+    return SweepHandle(store, launch(planned, store, packs=packs))
+
+
+def run_study(
+    name: str,
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    home: str | Path | None = None,
+    **settings: Any,
+) -> SweepHandle:
+    """A study of one of the paper's claims, started; after ``wait()`` its handle shows the verdicts (``findings()``).
+
+    ``name`` is one of ``cdka study list``. Raises CdkaError.
+
+    >>> cdka.run_study("r2", seeds=2, steps=40).wait()  # doctest: +SKIP
+    """
+    from cdka.claims import find_study, plan_study
+    from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_TASK
+    from cdka.sweep.launch import launch
+
+    task, options, settings = _task(task or DEFAULT_TASK, settings)
+    if options:
+        settings["task_options"] = options
+    planned = plan_study(find_study(name), model or DEFAULT_MODEL, task, seeds=seeds, settings=settings)
+    store = Store(home)
+    return SweepHandle(store, launch(planned, store))
+
+
+def compare_runs(
+    runs: SweepHandle | Iterable[RunHandle | str] | str | Path | None = None,
+    metric: str | None = None,
+    *,
+    at: str | None = None,
+    step: int | None = None,
+    reference: str | None = None,
+    choose_lr: bool | None = None,
+    looks: int = 1,
+    home: str | Path | None = None,
+) -> ComparedRuns:
+    """Runs compared: arms with intervals over seeds, paired verdicts, trends, and the Compare room's figures.
+
+    ``runs`` is a sweep (its handle, id or name), a list of runs, a claim bundle ``FILE.zip``, ``"example"``, or None
+    for the newest sweep. ``metric`` is ``test/accuracy`` where there is one. Raises CdkaError.
+
+    >>> found = cdka.compare_runs("example")
+    >>> found.verdicts["verdict"].value_counts().to_dict()  # doctest: +SKIP
+    >>> found.plot("front")  # doctest: +SKIP
+    """
+    from cdka.notebook.results import compared
+
+    source, searched = open_source(runs, home)
+    chosen = searched if choose_lr is None else choose_lr
+    return compared(source, metric, at=at, step=step, reference=reference, choose_lr=chosen, looks=looks)
+
+
+def open_source(
+    runs: SweepHandle | Iterable[RunHandle | str] | str | Path | None = None, home: str | Path | None = None
+) -> tuple[Source, bool]:
+    """(the source of runs that ``runs`` names, True where its plan searches over learning rates). Raises CdkaError."""
+    from cdka.compare.bundle import EXAMPLE, example, open_bundle
+    from cdka.compare.source import StoreSource, find_sweep
+
+    name = str(runs) if isinstance(runs, str | Path) else None
+    if name is not None and (name == EXAMPLE or name.endswith(".zip")):
+        bundle = example() if name == EXAMPLE else open_bundle(Path(name))
+        return bundle, bundle.choose_lr
+    if runs is None or name is not None or isinstance(runs, SweepHandle):
+        store = runs.store if isinstance(runs, SweepHandle) else Store(home)
+        sweep = find_sweep(store, runs.sweep_id if isinstance(runs, SweepHandle) else name)
+        return StoreSource(store, [sweep.sweep_id], name=sweep.name), bool(sweep.plan.get("tune_lr"))
+    listed = list(runs)
+    store = next((run.store for run in listed if isinstance(run, RunHandle)), None) or Store(home)
+    ids = [store.read_run(run if isinstance(run, str) else run.run_id).run_id for run in listed]
+    if not ids:
+        raise CdkaError("runs to compare must be named: got an empty list. Example: cdka.compare_runs([run, other])")
+    return StoreSource(store, run_ids=ids, name=f"{len(ids)} runs"), False
+
+
+def open_adapter(path: str | Path | RunHandle, **settings: Any) -> OpenedAdapter:
+    """An adapter of any kind (LoRA, LoKr, LoHa, CDKA), opened: its place in (r1, r2, r), its layers, its servers.
+
+    ``path`` is a safetensors file, a folder, or a run; ``settings`` are those of ``cdka.dialects.open_adapter``. Needs
+    no torch. Raises CdkaError.
+
+    >>> cdka.open_adapter("my-lora").frame()  # doctest: +SKIP
+    """
+    from cdka.dialects.read import open_adapter as read
+    from cdka.notebook.results import OpenedAdapter
+
+    place = path.adapter_dir if isinstance(path, RunHandle) else path
+    return OpenedAdapter(read(place, **settings), place)
+
+
+def generate(
+    adapter: str | Path | RunHandle | OpenedAdapter,
+    prompt: str,
+    *,
+    against: Sequence[str | RunHandle] | str = ("base",),
+    max_new_tokens: int | None = None,
+    home: str | Path | None = None,
+) -> Answers:
+    """The answers to a prompt of ``against`` (``"base"``, other adapters) and of ``adapter``, side by side.
+
+    ``adapter`` is a run, its id, or a folder; a classifier answers with its labels, an image model takes a picture's
+    path. Runs in a process of its own. Raises CdkaError.
+
+    >>> cdka.generate(run, "7*8-6=").text  # doctest: +SKIP
+    """
+    from cdka.engine.tryout import ask, finished
+    from cdka.notebook.results import Answers
+
+    others = [against] if isinstance(against, str) else list(against)
+    tryout = ask(
+        _named(adapter),
+        prompt,
+        against=[_named(one) for one in others],
+        store=adapter.store if isinstance(adapter, RunHandle) else Store(home),
+        max_new_tokens=max_new_tokens,
+    )
+    return Answers(prompt, finished(tryout))
+
+
+def _named(adapter: Any) -> str:
+    """An adapter as a run's id or a folder."""
+    if isinstance(adapter, RunHandle):
+        return adapter.run_id
+    return str(getattr(adapter, "path", None) or adapter)
+
+
+def list_models() -> Models:
+    """The models known by name, embedded ones first: a sequence of ``ModelShapes`` that draws itself as a table.
+
+    >>> cdka.list_models()[0].name
+    'digits-vit'
+    """
+    from cdka.models.catalogue import list_models as listed
+    from cdka.notebook.results import Models
+
+    return Models(listed())
+
+
+def list_tasks() -> Tasks:
+    """The tasks known by name, embedded ones first: a sequence of ``TaskInfo`` that draws itself as a table.
+
+    >>> [task.name for task in cdka.list_tasks() if task.embedded]
+    ['digits-flip', 'digits', 'math-chain', 'math']
+    """
+    from cdka.notebook.results import Tasks
+    from cdka.tasks.catalogue import TASKS
+
+    return Tasks(sorted(TASKS.values(), key=lambda task: not task.embedded))
+
+
+def describe(model: nn.Module) -> Description:
+    """The place of a live PEFT model: components, parameters, rank and predicted alignment of every adapted module.
+
+    Takes CDKA, LoRA and LoKr; imports torch, as the model has. Raises CdkaError for a model without such an adapter.
+
+    >>> cdka.describe(get_peft_model(base, CdkaConfig(r1=2, r2=8, r=4))).num_params  # doctest: +SKIP
+    """
+    from cdka.adapter.place import placed_modules
+    from cdka.notebook.results import Description
+
+    name, modules = placed_modules(model)
+    base = getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
+    return Description(f"{Path(str(base)).name}, adapter {name!r}", modules)
+
+
+def _task(task: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """(task, task options, the other settings): a file or folder of the user's becomes the task that suits it."""
+    from cdka.tasks.catalogue import TASKS
+    from cdka.tasks.files.preview import DATA_OPTIONS, task_for
+    from cdka.tasks.files.table import looks_like_data
+
+    given = dict(settings.pop("task_options", None) or {})
+    own = {key: value for key, value in settings.items() if key in DATA_OPTIONS}
+    rest = {key: value for key, value in settings.items() if key not in own}
+    if task not in TASKS and looks_like_data(task):
+        name, options = task_for(task, {**own, **given})
+        return name, options, rest
+    if own:
+        raise CdkaError(f"{next(iter(own))} describes your own data: got the task {task!r}. Give a file as the task.")
+    return task, given, rest

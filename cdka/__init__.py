@@ -38,8 +38,21 @@ _HOMES = {
         "cdka.notebook.verbs",
     ),
     "Store": "cdka.notebook.runs",
+    "log_run": "cdka.notebook.log",
 }
-_ROOMS = ("adapter", "compare", "dialects", "models", "runs", "stats", "sweep", "tasks", "theory", "train")
+_ROOMS = (
+    "adapter",
+    "compare",
+    "dialects",
+    "models",
+    "runs",
+    "stats",
+    "sweep",
+    "tasks",
+    "theory",
+    "train",
+    "transformers",
+)
 __all__ = ["__version__", *sorted(_HOMES)]
 
 

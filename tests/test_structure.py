@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     *("errors", "paths", "formatting", "palette", "terminal", "childproc", "machine", "components"),
     *("models", "theory", "stats", "tasks", "runs", "cost", "solver", "dialects"),
-    *("adapter", "train", "align", "engine", "sweep", "compare", "claims", "notebook", "bench", "cli"),
+    *("adapter", "train", "align", "engine", "sweep", "compare", "claims", "notebook", "transformers", "bench", "cli"),
 )
 """The rooms of cdka from the ground up: a room imports from the rooms before it, never from one behind it."""
-TORCH_ROOMS = ("adapter", "train", "bench")
+TORCH_ROOMS = ("adapter", "train", "bench", "transformers")
 TORCH = ("torch", "torchvision", "peft", "transformers", "accelerate", "safetensors.torch")
 OPENS_THE_STUDIO = {"cdka.cli.studio", "cdka.bench.app"}
 """The command that starts the Studio and the bench that measures it: nothing else of cdka knows the app."""

@@ -90,7 +90,7 @@ class Start(Event):
     """Model and data are loaded; training is about to begin."""
 
     kind: ClassVar[str] = "start"
-    num_params: int
+    num_params: int | None = None
     total_steps: int | None = None
     base_params: int | None = None
     device: str | None = None

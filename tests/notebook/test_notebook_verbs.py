@@ -55,7 +55,7 @@ def test_options_are_the_sequence_that_the_solver_gives_and_show_the_advice_firs
 def test_the_figure_of_options_is_the_one_of_the_design_room():
     options = cdka.solve("digits-vit", "lora:4")
     own, theirs = options.plot(), option_figure(options.solution, "alignment", options.advice.option)
-    assert [trace.to_plotly_json() for trace in own.data] == [trace.to_plotly_json() for trace in theirs.data]
+    assert json.loads(own.to_json())["data"] == json.loads(theirs.to_json())["data"]
     assert own.layout.paper_bgcolor != options.plot(theme="dark").layout.paper_bgcolor
     with pytest.raises(CdkaError, match="theme"):
         options.plot(theme="blue")

@@ -29,6 +29,7 @@ _HOMES = {
             "run_sweep",
             "run_study",
             "compare_runs",
+            "reproduce",
             "open_adapter",
             "generate",
             "list_models",

@@ -18,7 +18,7 @@ from cdka.compare import bundle, exports
 from cdka.compare.comparison import Comparison
 from cdka.compare.exports import figures
 from cdka.compare.exports.adapters import write_adapters
-from cdka.compare.exports.script import notebook, script
+from cdka.compare.exports.script import write_reproduction
 from cdka.compare.exports.tensorboard import write_tensorboard
 from cdka.compare.report import methods_paragraph
 from cdka.paths import home_dir
@@ -65,9 +65,12 @@ def panel(chosen: sources.Chosen, comparison: Comparison, shown: list[str]) -> N
                 _download(title, partial(_adapters, comparison, source, shown, lora), f"{name}-{kind}.zip")
     with second:
         st.markdown("**Make it again**")
-        with st.container(horizontal=True):
-            _download("Python script", partial(script, comparison, source), "reproduce.py")
-            _download("Jupyter notebook", partial(notebook, comparison, source), "reproduce.ipynb")
+        _download(
+            "Notebook and script",
+            lambda: exports.zipped(lambda folder: write_reproduction(folder, comparison, source)),
+            f"{name}-reproduce.zip",
+            help="A notebook of five lines, the same as a script, and their data beside them as a small file.",
+        )
         st.markdown("**Curves for TensorBoard**")
         _download(
             "TensorBoard files",

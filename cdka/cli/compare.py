@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--export",
         metavar="FILE",
-        help="write a claim bundle (.zip), a table (.csv, .parquet), what makes it again (.py, .ipynb), or the figure "
-        "that FILE is named after: map.svg, front.png, accuracy-curves.html",
+        help="write a claim bundle (.zip), a table (.csv, .parquet), what makes it again (.py, .ipynb; its data beside "
+        "it), or the figure that FILE is named after: map.svg, front.png, accuracy-curves.html",
     )
     parser.add_argument(
         "--looks",
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cdka.notebook.results import compared
+    from cdka.notebook.compared import compared
     from cdka.notebook.verbs import open_source
 
     source, choose_lr = open_source(args.sweep)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cdka.engine import local
 from cdka.errors import CdkaError
-from cdka.notebook.runs import progress_text
+from cdka.notebook.follow import progress_text
 from cdka.runs.run import Run
 from cdka.runs.states import WAITING, RunState
 from cdka.runs.store import Store

@@ -137,7 +137,7 @@ def troubles(store: Store) -> list[str]:
     unfinished = store.counts()
     waiting = unfinished.get(RunState.QUEUED, 0)
     at_work = sum(unfinished.get(state, 0) for state in LIVE)
-    if not waiting + at_work:
+    if not anything_to_do(store.database):
         return []
     pid, silent_s = dispatcher_pid(store.home), _silent_s(_modified_at(store.home / LOCK))
     if pid is None and silent_s > START_LIMIT_S:

@@ -12,19 +12,11 @@ import pandas as pd
 
 from cdka.align.record import AlignRecord
 from cdka.compare.anatomy import layers_of, placed, title_of
-from cdka.compare.bundle import Bundle
-from cdka.compare.comparison import Comparison, compare
-from cdka.compare.headline import Headline, headline
-from cdka.compare.measure import FINAL, STEP, Measure, usual_metric
-from cdka.compare.new_examples import with_new_examples
-from cdka.compare.report import document, methods_paragraph
-from cdka.compare.source import Source
 from cdka.components import PAPER_DEFAULT, Components
 from cdka.dialects import AdapterFile
 from cdka.dialects.adapter_file import describe_module
 from cdka.dialects.serving import serving_plan
 from cdka.errors import unknown
-from cdka.formatting import estimate
 from cdka.models.shapes import ModelShapes, to_json
 from cdka.notebook.display import Result, figure_theme, on_its_paper
 from cdka.palette import LIGHT
@@ -89,119 +81,6 @@ class Alignment(Result):
 
 def _triples(rows: pd.DataFrame) -> list[tuple[int, ...]]:
     return [tuple(map(int, row)) for row in rows[["r1", "r2", "r"]].to_numpy()]
-
-
-class ComparedRuns(Result):
-    """Runs compared: arms with intervals over seeds, verdicts, trends. ``comparison`` and ``source`` are behind it."""
-
-    def __init__(self, comparison: Comparison, source: Source) -> None:
-        self.comparison, self.source = comparison, source
-
-    @cached_property
-    def headline(self) -> Headline | None:
-        """The best CDKA arm against LoRA at equal price; None where nothing can be told."""
-        return headline(self.comparison)
-
-    @cached_property
-    def _document(self) -> dict[str, Any]:
-        found = document(self.comparison)
-        with_new_examples(found, self.comparison, self.source)
-        return found
-
-    @property
-    def verdicts(self) -> pd.DataFrame:
-        """The paired comparisons, one row each."""
-        return pd.DataFrame(self._document["verdicts"])
-
-    @property
-    def trends(self) -> pd.DataFrame:
-        """The trends over r1, r2 and r, one row each."""
-        return pd.DataFrame(self._document["trends"])
-
-    def lines(self) -> list[str]:
-        """The headline, where there is one."""
-        header = self.comparison.measure.header
-        return [] if self.headline is None else [self.headline.sentence(header)]
-
-    def table(self) -> tuple[list[str], list[list[Any]]]:
-        """One row per arm, best first."""
-        front = self.comparison.front_words()
-        sign = -1 if self.comparison.measure.higher_is_better else 1
-        arms = sorted(self._document["arms"], key=lambda a: (a["mean"] is None, sign * (a["mean"] or 0.0)))
-        header = ["arm", "parameters", f"{self.comparison.measure.header} ± half of the 95 % interval", "front"]
-        return header, [
-            [
-                arm["label"],
-                "" if arm["num_params"] is None else f"{int(arm['num_params']):,}",
-                estimate(arm["mean"], arm["ci_low"], arm["ci_high"], arm["seeds"]),
-                front.get(arm["arm"], ""),
-            ]
-            for arm in arms
-        ]
-
-    def notes(self) -> list[str]:
-        """Every verdict and trend in a sentence, what is missing, and what the intervals are about."""
-        found = self._document
-        told = [item["text"] for item in (*found["verdicts"][:8], *found["trends"][:6])]
-        return [*told, *found["missing"], *found["scope"]]
-
-    def frame(self) -> pd.DataFrame:
-        """One row per arm: settings, parameters, mean, interval, seeds."""
-        return self.comparison.arms.copy()
-
-    def runs(self) -> pd.DataFrame:
-        """One row per run, ``value`` being what is compared."""
-        return self.comparison.frame.copy()
-
-    def methods(self) -> str:
-        """A methods paragraph, written from the runs."""
-        return methods_paragraph(self.comparison, self.source)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The document of ``cdka compare --json``."""
-        return self._document
-
-    @property
-    def figures(self) -> list[str]:
-        """The names of the figures that these runs have."""
-        from cdka.compare.exports.figures import makers
-
-        return list(makers(self.comparison, self.source))
-
-    def plot(self, which: str | None = None) -> Figure:
-        """One of the Compare room's figures, on white with its runs below; the first of ``figures`` where None."""
-        from cdka.compare.exports.figures import makers
-
-        known = makers(self.comparison, self.source)
-        if which is not None and which not in known:
-            raise unknown("figure", which, known)
-        return known[which or next(iter(known))]()
-
-    def export(self, path: str | Path) -> Path:
-        """The path, written as its suffix says: .zip, .csv, .parquet, .py, .ipynb, .html, .png or .svg."""
-        from cdka.compare.exports import export
-
-        return export(self.comparison, self.source, Path(path))
-
-
-def compared(
-    source: Source,
-    metric: str | None = None,
-    *,
-    at: str | None = None,
-    step: int | None = None,
-    reference: str | None = None,
-    choose_lr: bool = False,
-    looks: int = 1,
-) -> ComparedRuns:
-    """The comparison of the runs of ``source``; as a bundle claims it where nothing else is asked. Raises CdkaError."""
-    measure = None
-    if isinstance(source, Bundle) and (metric, at, step) == (None, None, None):
-        measure, reference = source.measure(), reference or source.reference()
-    elif (metric, at, step) != (None, None, None):
-        at = at or (FINAL if step is None else STEP)
-        measure = Measure(metric or (usual_metric(source.frame()) if at == FINAL else "accuracy"), at, step)
-    return ComparedRuns(compare(source, measure, reference, choose_lr=choose_lr, looks=looks), source)
 
 
 class Models(Result, Sequence[ModelShapes]):

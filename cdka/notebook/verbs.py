@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from cdka.compare.source import Source
     from cdka.machine import Device
+    from cdka.notebook.compared import ComparedRuns
     from cdka.notebook.options import Options
-    from cdka.notebook.results import Alignment, Answers, ComparedRuns, Description, Models, OpenedAdapter, Tasks
+    from cdka.notebook.results import Alignment, Answers, Description, Models, OpenedAdapter, Tasks
+    from cdka.notebook.runs import Reproduction
     from cdka.solver.budget import Budget
     from cdka.solver.resources import Setting
     from cdka.solver.search import Model
@@ -202,7 +204,7 @@ def compare_runs(
     >>> found.verdicts["verdict"].value_counts().to_dict()  # doctest: +SKIP
     >>> found.plot("front")  # doctest: +SKIP
     """
-    from cdka.notebook.results import compared
+    from cdka.notebook.compared import compared
 
     source, searched = open_source(runs, home)
     chosen = searched if choose_lr is None else choose_lr
@@ -230,6 +232,31 @@ def open_source(
     if not ids:
         raise CdkaError("runs to compare must be named: got an empty list. Example: cdka.compare_runs([run, other])")
     return StoreSource(store, run_ids=ids, name=f"{len(ids)} runs"), False
+
+
+def reproduce(path: str | Path, *, home: str | Path | None = None) -> Reproduction:
+    """The runs of an exported comparison, started again; after ``wait()`` the recorded values stand beside the new.
+
+    ``path`` is the ``.json`` beside the script or notebook that Compare or ``cdka compare --export`` wrote. Raises
+    CdkaError.
+
+    >>> cdka.reproduce("reproduce.json").wait()  # doctest: +SKIP
+    """
+    from cdka.compare.exports.script import read_claim, specs_of
+    from cdka.notebook.runs import Reproduction
+    from cdka.runs.resolve import resolve_runs
+    from cdka.sweep.launch import launch
+    from cdka.sweep.plan import Plan
+
+    claim = read_claim(Path(path))
+    runs = tuple(resolve_runs(specs_of(claim)))
+    name = f"{claim['name']} again"
+    recorded = [run["value"] for run in claim["runs"]]
+    measure = {key: claim[key] for key in ("metric", "aggregation", "step")}
+    first = runs[0].spec
+    document = {"name": name, "model": first.model, "task": first.task, "recorded": recorded, "measure": measure}
+    store = Store(home)
+    return Reproduction(store, launch(Plan(name, (), runs, (), document), store, packs=False))
 
 
 def open_adapter(path: str | Path | RunHandle, **settings: Any) -> OpenedAdapter:

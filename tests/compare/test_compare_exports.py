@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import json
+import os
 import random
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,9 +20,10 @@ from compare_synthetic import FakeSource, grid
 from nbclient import NotebookClient
 
 from cdka.compare import exports
+from cdka.compare.bundle import example
 from cdka.compare.bundle.layout import check_metrics
 from cdka.compare.comparison import compare
-from cdka.compare.exports.script import notebook, script
+from cdka.compare.exports.script import notebook, read_claim, specs_of, write_reproduction
 from cdka.compare.exports.tensorboard import write_tensorboard
 from cdka.compare.report import methods_paragraph
 from cdka.compare.source import StoreSource
@@ -73,16 +75,17 @@ print(json.dumps(out))
 
 
 def test_a_name_never_becomes_code(tmp_path):
-    """A task option (or any text of a spec) that looks like Python stays text in the script and the notebook."""
+    """A task option (or any text of a spec) that looks like Python stays in the data, whole."""
     evil = "'); raise SystemExit('owned') #\"\"\"\n'''"
     source = FakeSource(grid(r1=(1, 2), seeds=1, task_options={"file": evil}), lambda _: 0.8)
     source.name = evil
     comparison = compare(source)
-    for text in (script(comparison, source), "\n".join(_code(notebook(comparison, source)))):
-        names: dict = {"json": json}
-        compile(text, "reproduce.py", "exec")
-        exec(text[text.index("CLAIM = ") : text.index("def read(")], names)
-        assert names["CLAIM"]["runs"][0]["spec"]["task_options"]["file"] == evil
+    write_reproduction(tmp_path, comparison, source)
+    compile((tmp_path / "reproduce.py").read_text(), "reproduce.py", "exec")
+    assert "owned" not in (tmp_path / "reproduce.py").read_text() + (tmp_path / "reproduce.ipynb").read_text()
+    found = read_claim(tmp_path / "reproduce.json")
+    assert found["name"] == evil
+    assert specs_of(found)[0].task_options["file"] == evil
 
 
 HOSTILE = (
@@ -97,24 +100,12 @@ HOSTILE = (
 )
 
 
-def statements(text: str) -> str:
-    """The program without the one literal that carries the data."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CLAIM":
-            assert ast.unparse(node.value.func) == "json.loads"
-            (literal,) = node.value.args
-            assert isinstance(literal, ast.Constant), "the data are one string"
-            node.value.args = []
-    return ast.dump(tree)
-
-
-def test_no_text_of_a_comparison_becomes_code():
-    """Names of metrics, arms, models, tasks, options and runs, each hostile in turn: the program stays the same."""
+def test_no_text_of_a_comparison_becomes_code(tmp_path):
+    """Names of metrics, arms, models, tasks, options, runs, each hostile in turn: script and notebook stay the same."""
     plain = FakeSource(grid(r1=(1, 2), seeds=1), lambda _: 0.8)
     comparison = compare(plain)
-    template = statements(script(comparison, plain))
-    cells = statements("\n".join(_code(notebook(comparison, plain))))
+    write_reproduction(tmp_path, comparison, plain)
+    template = [(tmp_path / name).read_text() for name in ("reproduce.py", "reproduce.ipynb")]
     rng = random.Random(2602)
     for _ in range(200):
         text = "".join(rng.choice(HOSTILE) for _ in range(rng.randint(1, 3)))
@@ -123,10 +114,21 @@ def test_no_text_of_a_comparison_becomes_code():
         made = replace(comparison, measure=measure, frame=comparison.frame.assign(**dict.fromkeys(columns, text)))
         source = FakeSource(grid(r1=(1, 2), seeds=1, task_options={text: text}), lambda _: 0.8)
         source.name = text
-        assert statements(script(made, source)) == template
-        assert statements("\n".join(_code(notebook(made, source)))) == cells
-        words = [cell for cell in json.loads(notebook(made, source))["cells"] if cell["cell_type"] == "markdown"]
-        assert not any(text in "".join(cell["source"]) for cell in words)
+        write_reproduction(tmp_path, made, source)
+        assert [(tmp_path / name).read_text() for name in ("reproduce.py", "reproduce.ipynb")] == template
+        assert specs_of(read_claim(tmp_path / "reproduce.json"))[0].task_options == {text: text}
+
+
+def test_the_data_of_a_reproduction_are_small(tmp_path):
+    """75 runs: what they share stands once, and the code is a few lines."""
+    bundle = example()
+    write_reproduction(tmp_path, compare(bundle, bundle.measure()), bundle)
+    assert (tmp_path / "reproduce.json").stat().st_size < 15_000
+    assert len((tmp_path / "reproduce.py").read_text().splitlines()) < 15
+    code = [
+        cell for cell in json.loads((tmp_path / "reproduce.ipynb").read_text())["cells"] if cell["cell_type"] == "code"
+    ]
+    assert sum(len(cell["source"]) for cell in code) < 10
 
 
 def test_a_metric_with_a_name_that_is_no_name_is_refused():
@@ -137,11 +139,6 @@ def test_a_metric_with_a_name_that_is_no_name_is_refused():
         with pytest.raises(CdkaError, match="is no plain name of a metric"):
             check_metrics({text: 1.0}, fail, "metrics")
     check_metrics({"test/accuracy": 0.9, "balanced accuracy": 0.8}, fail, "metrics")
-
-
-def _code(text: str) -> list[str]:
-    cells = json.loads(text)["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
 def test_script_and_notebook_reproduce_a_real_comparison(tmp_path):
@@ -174,22 +171,35 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path):
     counts = comparison.frame["num_params"].to_list()
     assert [sum(factors.num_params for factors in layers) for layers in (cdka, lora)] == counts
 
-    (tmp_path / "reproduce.py").write_text(script(comparison, source))
-    command = [sys.executable, "reproduce.py", "by-script"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    write_reproduction(tmp_path, comparison, source)
+    environment = {**os.environ, "CDKA_HOME": str(tmp_path / "elsewhere"), "PLOTLY_RENDERER": "plotly_mimetype"}
+    command = [sys.executable, "reproduce.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    book = nbformat.reads(notebook(comparison, source), as_version=4)
-    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    told = "".join(out.get("text", "") for cell in book.cells for out in cell.get("outputs", ()))
-    for printed, folder in ((done.stdout, "by-script"), (told, "reproduced")):
-        for value in recorded:
-            assert f"recorded {value}  reproduced {value}" in printed
-        assert "trainable params" in printed
-        assert len(list((tmp_path / folder).glob("*/adapter/adapter_model.safetensors"))) == 2
+    for value in recorded:
+        assert len(re.findall(rf" {re.escape(str(value))}  +{re.escape(str(value))}$", done.stdout, re.MULTILINE)) == 1
+    again = Store(tmp_path / "elsewhere").runs()
+    assert [run.status for run in again] == ["done", "done"]
+    assert all((run.adapter_dir / "adapter_model.safetensors").is_file() for run in again)
 
 
-def test_a_notebook_is_nbformat_4(source):
-    document = json.loads(notebook(compare(source), source))
+@pytest.mark.slow
+def test_the_notebook_of_a_comparison_runs(source, tmp_path):
+    bundle = example()
+    comparison = compare(bundle, bundle.measure())
+    few = replace(comparison, frame=comparison.frame.head(2))
+    write_reproduction(tmp_path, few, bundle)
+    book = nbformat.reads((tmp_path / "reproduce.ipynb").read_text(), as_version=4)
+    NotebookClient(book, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    told = json.dumps([cell.get("outputs") for cell in book.cells])
+    assert "reproduced" in told
+    assert "application/vnd.plotly" in told
+
+
+def test_a_notebook_is_nbformat_4():
+    document = json.loads(notebook())
     assert (document["nbformat"], document["nbformat_minor"]) == (4, 5)
     nbformat.validate(document)
     for cell in document["cells"]:

@@ -16,7 +16,7 @@ from cdka import formatting
 from cdka.cli import progress, studio
 from cdka.cli.main import main
 from cdka.engine import local
-from cdka.notebook.runs import progress_text
+from cdka.notebook.follow import progress_text
 
 RUN = ["run", "--model", "digits-vit", "--task", "digits-flip", "--components", "2,8,4"]
 

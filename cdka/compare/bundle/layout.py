@@ -29,7 +29,7 @@ MANIFEST, RUNS, PREDICTIONS, CURVES, COMPARISON = (
 )
 REQUIRED = (RUNS, PREDICTIONS, CURVES, COMPARISON)
 ALLOWED = re.compile(
-    r"(?:manifest|runs|predictions|comparison)\.json|curves\.csv|README\.txt|methods\.md|reproduce\.(?:py|ipynb)"
+    r"(?:manifest|runs|predictions|comparison)\.json|curves\.csv|README\.txt|methods\.md|reproduce\.(?:py|ipynb|json)"
     r"|tables/[\w-]+\.csv|figures/(?:[\w-]+\.html|plotly\.min\.js)"
     r"|adapters/[\w-]+/(?:adapter_config\.json|adapter_model\.safetensors)"
 )
@@ -40,7 +40,7 @@ README = """This is a claim bundle of CDKA Studio: everything behind one compari
   comparison.json   arms, verdicts and trends        methods.md      how it was done, in a paragraph
   runs.json         specifications, seeds, versions, metrics         curves.csv  evaluations and losses along the way
   predictions.json  every test prediction            tables/         the same as CSV        figures/  open in a browser
-  reproduce.py      trains the same runs again and prints the table; reproduce.ipynb is the same as a notebook
+  reproduce.py      trains the runs of reproduce.json again and prints the table; reproduce.ipynb does the same
   adapters/         the trained adapters, in PEFT's format
 
 See it:  cdka compare THIS_FILE.zip, or Import on the Studio's Compare page.

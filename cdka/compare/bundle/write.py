@@ -59,7 +59,7 @@ def fill(
 ) -> None:
     """Write all files of the bundle under ``root``, the manifest last."""
     from cdka.compare.exports.figures import write_figures
-    from cdka.compare.exports.script import notebook, script
+    from cdka.compare.exports.script import write_reproduction
 
     run_ids = comparison.frame["run_id"].to_list()
     predictions = {run_id: found for run_id in run_ids if (found := _predictions(source, run_id))}
@@ -75,8 +75,7 @@ def fill(
     _curves(source.curves(run_ids)).to_csv(root / layout.CURVES, index=False)
     _tables(root / "tables", comparison)
     _text(root / "methods.md", methods_paragraph(comparison, source) + "\n")
-    _text(root / "reproduce.py", script(comparison, source))
-    _text(root / "reproduce.ipynb", notebook(comparison, source))
+    write_reproduction(root, comparison, source)
     _text(root / "README.txt", layout.README)
     for run_id in run_ids if adapters is None else adapters:
         _adapter(source.adapter_dir(run_id), root / "adapters" / run_id)

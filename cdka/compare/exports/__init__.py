@@ -59,20 +59,22 @@ def _write_figure(comparison: Comparison, source: Source, target: Path) -> None:
 
 
 def export(comparison: Comparison, source: Source, target: Path) -> Path:
-    """``target``, written as its suffix says: a claim bundle, the table of runs, the script, the notebook, or the
-    figure that the file is named after (``map.svg``).
+    """``target``, written as its suffix says: a claim bundle, the table of runs, the script or the notebook
+    (their data beside them as ``.json``), or the figure that the file is named after (``map.svg``).
 
     Raises CdkaError for another suffix and where the file cannot be written.
     """
     from cdka.compare.bundle import write_bundle
-    from cdka.compare.exports.script import notebook, script
+    from cdka.compare.exports.script import write_reproduction
+
+    def write_again(part: Path) -> None:
+        write_reproduction(part.parent, comparison, source, name=part.stem, suffixes=(part.suffix,))
 
     writers = {
         ".zip": lambda part: write_bundle(comparison, source, part),
         ".csv": lambda part: part.write_bytes(csv(table(comparison))),
         ".parquet": lambda part: part.write_bytes(parquet(table(comparison))),
-        ".py": lambda part: part.write_text(script(comparison, source), encoding="utf-8"),
-        ".ipynb": lambda part: part.write_text(notebook(comparison, source), encoding="utf-8"),
+        **dict.fromkeys((".py", ".ipynb"), write_again),
         **dict.fromkeys((".html", ".png", ".svg"), lambda part: _write_figure(comparison, source, part)),
     }
     if target.suffix not in writers:

@@ -75,10 +75,11 @@ def _name(netloc: str) -> str | None:
 class Door:
     """ASGI middleware that lets in what may come in; see the module."""
 
-    def __init__(self, app: Callable[..., Any], *, host: str, port: int, token: str) -> None:
+    def __init__(self, app: Callable[..., Any], *, host: str, port: int, token: str, proxy: str = "") -> None:
         self._app, self._host, self._token = app, host.strip("[]").lower(), token
         self._cookie = f"cdka-studio-{port}"
         self._own = {socket.gethostname().lower(), socket.getfqdn().lower()} if host in ANY_ADDRESS else {self._host}
+        self._own |= {proxy.lower()} if proxy else set()
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -163,10 +164,14 @@ async def _answer(
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-def link(host: str, port: int, token: str = "") -> str:
-    """The address to open on this machine."""
+def link(host: str, port: int, token: str = "", base_url: str = "") -> str:
+    """The address to open on this machine; behind a proxy, ``base_url``."""
+    query = f"?token={token}" if token else ""
+    if urlsplit(base_url).netloc:
+        return f"{base_url.rstrip('/')}/{query}"
     name = "127.0.0.1" if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
+    path = f"{base_url.strip('/')}/" if base_url.strip("/") else ""
+    return f"http://{name}:{port}/{path}{query}"
 
 
 def _open_browser(host: str, port: int, address: str, home: Path) -> None:
@@ -187,9 +192,18 @@ def _open_browser(host: str, port: int, address: str, home: Path) -> None:
 
 
 def launch(
-    host: str = "127.0.0.1", port: int = 8501, *, browser: bool = True, token: str = "", home: Path | None = None
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    *,
+    browser: bool = True,
+    token: str = "",
+    home: Path | None = None,
+    base_url: str = "",
 ) -> None:
-    """Serve the Studio until it is stopped. The theme comes from ``.streamlit/config.toml`` beside ``main.py``."""
+    """Serve the Studio until it is stopped, under ``base_url``: the path, or the whole address, that a proxy passes on.
+
+    The theme comes from ``.streamlit/config.toml`` beside ``main.py``.
+    """
     global _link_token
     import streamlit as st
     from starlette.middleware import Middleware
@@ -199,15 +213,18 @@ def launch(
     @contextlib.asynccontextmanager
     async def opened(_: st.App) -> AsyncIterator[None]:
         if browser:
-            arguments = (host, port, link(host, port, token), home or Path.cwd())
+            arguments = (host, port, link(host, port, token, base_url), home or Path.cwd())
             threading.Thread(target=_open_browser, args=arguments, daemon=True).start()
         yield
 
     sys.argv = [str(ENTRY)]  # Streamlit looks for config.toml beside argv[0]; from `cdka` it would miss the theme
-    st.App(ENTRY, lifespan=opened, middleware=[Middleware(Door, host=host, port=port, token=token)]).run(
+    proxied = urlsplit(base_url)
+    door = Middleware(Door, host=host, port=port, token=token, proxy=proxied.hostname or "")
+    st.App(ENTRY, lifespan=opened, middleware=[door]).run(
         config={
             "server.address": host,
             "server.port": port,
+            "server.baseUrlPath": proxied.path.strip("/"),
             "server.headless": True,  # the browser is opened above, with the token
             "server.fileWatcherType": "none",
             "logger.hideWelcomeMessage": True,  # our own has the link

@@ -40,6 +40,7 @@ _HOMES = {
     ),
     "Store": "cdka.notebook.runs",
     "log_run": "cdka.notebook.log",
+    "open_studio": "cdka.notebook.studio",
 }
 _ROOMS = (
     "adapter",

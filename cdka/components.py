@@ -54,6 +54,9 @@ class Components:
 
     ``r1`` divides out_features, ``r2`` divides in_features, ``r`` is the number of components (not a rank).
     ``(1, 1, r)`` is LoRA of rank r with rsLoRA scaling. Raises CdkaError unless all three are positive integers.
+
+    >>> Components(2, 8, 4).num_params(out_features=4096, in_features=4096)
+    73728
     """
 
     r1: int

@@ -11,6 +11,10 @@ class CdkaError(ValueError):
 
     The command line prints it and exits with 2; the Studio shows it in place. Any other
     exception is a defect of ours and keeps its traceback.
+
+    >>> cdka.Components(0, 8, 4)
+    Traceback (most recent call last):
+    cdka.errors.CdkaError: r1 must be a positive integer: got 0. Example: r1=2, r2=8, r=4.
     """
 
 

@@ -31,6 +31,8 @@ COMMANDS = {
     "export": "save an adapter in the form that another program loads",
     "add": "add two adapters into one, exactly",
     "export-lora": "save an adapter as an exact standard LoRA",
+    "notebook": "copy a notebook that ships with cdka, and open it in Jupyter",
+    "help": "explain a command, or a name of the Python library",
     "bench": "measure our ratios on this machine",
 }
 EXIT_DONE, EXIT_RUN_FAILED, EXIT_BAD_INPUT = 0, 1, 2
@@ -65,13 +67,15 @@ def _overview() -> str:
 
 
 def _dispatch(argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help", "help"):
+    if not argv or argv[0] in ("-h", "--help") or argv == ["help"]:
         print(_overview())
         return EXIT_DONE
     if argv[0] in ("-V", "--version"):
         print(f"cdka {__version__}")
         return EXIT_DONE
     name, rest = argv[0], argv[1:]
+    if name == "help" and rest[:1] != ["help"] and rest[0] in COMMANDS:
+        name, rest = rest[0], ["--help"]
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS, next_step="See: cdka --help")
     command = import_module(f"cdka.cli.{name.replace('-', '_')}")

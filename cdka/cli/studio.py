@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default 8501)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument(
+        "--base-url", default="", metavar="URL", help="path or address under which a proxy (Jupyter's, say) serves it"
+    )
     parser.add_argument("--no-token", action="store_true", help="let in whoever reaches the port, without the link")
 
 
@@ -71,10 +74,10 @@ def run(args: argparse.Namespace) -> None:
         )
     elif args.no_token:
         print_message("warning: every user of this machine can open this Studio: --no-token gives up its password.")
-    print_message(f"CDKA Studio: {server.link(args.host, args.port, token)}")
+    print_message(f"CDKA Studio: {server.link(args.host, args.port, token, args.base_url)}")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # so that what follows is done in every case
     try:
-        server.launch(args.host, args.port, browser=not args.no_browser, token=token, home=home)
+        server.launch(args.host, args.port, browser=not args.no_browser, token=token, home=home, base_url=args.base_url)
     finally:
         if local.end_if_idle(Store(home)):
             print_message("The engine was ended, too: nothing is queued or at work.")

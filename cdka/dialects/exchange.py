@@ -85,6 +85,9 @@ def import_adapter(
 
     ``model`` (a folder of safetensors or a catalogue name) gives the paths of layers whose names are joined by
     underscores, and has all sizes checked.
+
+    >>> cdka.import_adapter("my-lora", "as-cdka").exact
+    True
     """
     adapter = opened(path, model=model, only=only, components=components)
     return _put(adapter, to_cdka(adapter), "cdka", Path(out_dir))
@@ -104,6 +107,9 @@ def export_adapter(
 
     Raises CdkaError where that cannot be exact, unless ``approximate`` allows the nearest; and for a LoRA above
     ``max_rank`` likewise.
+
+    >>> cdka.export_adapter("my-lora", "for-kohya.safetensors", "kohya").serving.rank
+    2
     """
     if to not in WRITERS:
         raise unknown("kind of adapter", to, WRITERS, where="for --to", next_step=f"Known: {', '.join(WRITERS)}.")
@@ -129,6 +135,9 @@ def export_lora(adapter_dir: Place, out_dir: Place) -> LoraExport:
 
     Needs no base model. Trained heads and biases are carried over. The directory is complete or not there at all.
     Raises CdkaError if ``adapter_dir`` is not a CDKA adapter or ``out_dir`` holds anything already.
+
+    >>> cdka.export_lora("my-cdka", "my-cdka-as-lora").ranks["layers.0.q_proj"]
+    16
     """
     adapter = open_adapter(adapter_dir)
     if adapter.method != "cdka":
@@ -149,6 +158,9 @@ def add_adapters(
 
     Modules that only one of them adapts are taken over with its weight. ``to`` shrinks every module to the nearest of
     these components; the error is returned. Raises CdkaError for layers that differ in size.
+
+    >>> cdka.add_adapters("my-lora", "my-cdka", "both", weights=(1, 0.5)).exact
+    True
     """
     one, two = open_adapter(first), open_adapter(second)
     for adapter in (one, two):

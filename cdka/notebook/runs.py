@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 class Store(run_store.Store):
-    """The store of all runs; ``run`` returns a handle, everything else is as in ``cdka.runs.store.Store``."""
+    """The store of all runs; ``run`` returns a handle, everything else is as in ``cdka.runs.store.Store``.
+
+    >>> len(cdka.Store().frame())
+    0
+    """
 
     def run(self, run_id: str) -> RunHandle:  # type: ignore[override]
         """The handle of the run called ``run_id``, whole or by an unambiguous beginning. Raises CdkaError.

@@ -8,11 +8,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from cdka.childproc import python_environment
 from cdka.errors import CdkaError
@@ -24,9 +26,9 @@ FIRST_PORT, PORTS = 8501, 50
 
 
 class OpenStudio(Result):
-    """A Studio that serves: its ``url``, drawn as a link with the page below it; ``close()`` ends it."""
+    """A Studio that serves: its ``url``, drawn as a link, behind a proxy with the page below; ``close()`` ends it."""
 
-    def __init__(self, url: str, port: int, height: int, process: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, url: str, port: int, height: int, process: subprocess.Popen[str] | None) -> None:
         self.url, self.port, self._height, self._process = url, port, height, process
 
     def close(self) -> None:
@@ -42,8 +44,15 @@ class OpenStudio(Result):
     def html(self) -> str:
         """The link, and the page in a frame."""
         address = html.escape(self.url, quote=True)
-        frame = f'<iframe src="{address}" width="100%" height="{self._height}" style="border:0" title="CDKA Studio">'
-        return f'<p>CDKA Studio: <a href="{address}" target="_blank">{address}</a></p>{frame}</iframe>'
+        link = f'<p><a href="{address}" target="_blank">Open CDKA Studio</a> ({html.escape(self._bare)})</p>'
+        if not self._height:  # the Studio lets itself be framed by pages of its own address alone
+            return link
+        return f'{link}<iframe src="{address}" width="100%" height="{self._height}" style="border:0"></iframe>'
+
+    @property
+    def _bare(self) -> str:
+        """The address without its token."""
+        return self.url.partition("?")[0]
 
     def _repr_html_(self) -> str:
         return page(self.html())
@@ -56,11 +65,12 @@ class OpenStudio(Result):
 def open_studio(
     room: str | None = None, *, port: int | None = None, base_url: str | None = None, height: int = 720
 ) -> OpenStudio:
-    """The Studio, started for as long as this program runs, on the runs of this home: a link, and a frame in Jupyter.
+    """The Studio, started for as long as this program runs, on the runs of this home: a link; behind a proxy a frame.
 
-    ``room`` is ``learn``, ``design``, ``align``, ``finetune``, ``sweeps`` or ``compare``. ``base_url`` is the path under
-    which a proxy serves it; behind JupyterHub with jupyter-server-proxy it is found by itself. Raises CdkaError in
-    Colab, whose cells cannot show a local server that needs WebSockets, and where the Studio does not start.
+    ``room`` is ``learn``, ``design``, ``align``, ``finetune``, ``sweeps`` or ``compare``. ``base_url`` is the address
+    under which a proxy passes the port on, path included, such as
+    ``"https://hub.example.org/user/ann/proxy/absolute/8501"`` of jupyter-server-proxy; JupyterHub 5 tells it by itself.
+    Raises CdkaError in Colab, whose cells pass no WebSocket on, and where the Studio does not start.
 
     >>> cdka.open_studio("compare")  # doctest: +SKIP
     """
@@ -72,12 +82,10 @@ def open_studio(
             "instead: run.curve(), cdka.compare_runs(sweep).plot()."
         )
     chosen = _free_port() if port is None else port
-    prefix = _proxy_prefix(chosen) if base_url is None else base_url.strip("/")
-    process = _start(chosen, prefix)
-    path = "/".join(part for part in (prefix, room or "") if part)
-    behind_hub = base_url is None and prefix
-    url = f"/{path}" if behind_hub else f"http://127.0.0.1:{chosen}/{path}"
-    return OpenStudio(url, chosen, height, process)
+    address = _proxy_address(chosen) if base_url is None else base_url
+    process, link = _start(chosen, address)
+    page_url = link.replace("/?", f"/{room}?") if room and "?" in link else link + (room or "")
+    return OpenStudio(page_url, chosen, height if urlsplit(address).netloc else 0, process)
 
 
 def _free_port() -> int:
@@ -92,35 +100,49 @@ def _free_port() -> int:
     raise CdkaError(f"a port must be free: {FIRST_PORT} to {FIRST_PORT + PORTS - 1} are taken. Use port=9000.")
 
 
-def _proxy_prefix(port: int) -> str:
-    """The path under which jupyter-server-proxy passes a port on, whole; empty where the notebook is not behind it."""
-    hub = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
-    if not hub or find_spec("jupyter_server_proxy") is None:
+def _proxy_address(port: int) -> str:
+    """The address under which jupyter-server-proxy passes a port on, whole; empty where the notebook is not behind it.
+
+    JupyterHub 5 tells it in the environment.
+    """
+    public = os.environ.get("JUPYTERHUB_PUBLIC_URL")
+    if not public or find_spec("jupyter_server_proxy") is None:
         return ""
-    return f"{hub.strip('/')}/proxy/absolute/{port}"
+    return f"{public.rstrip('/')}/proxy/absolute/{port}"
 
 
-def _start(port: int, base_url: str) -> subprocess.Popen[bytes]:
+def _start(port: int, base_url: str) -> tuple[subprocess.Popen[str], str]:
+    """(the process of the server, the link that it printed), once it answers."""
     command = [sys.executable, "-m", "cdka", "studio", "--no-browser", "--port", str(port)]
     process = subprocess.Popen(
         [*command, *(["--base-url", base_url] if base_url else [])],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        text=True,
         env=python_environment(),
     )
     atexit.register(process.terminate)
-    health = f"http://127.0.0.1:{port}/{base_url + '/' if base_url else ''}_stcore/health"
+    told: list[str] = []
+    threading.Thread(target=lambda: told.extend(process.stderr or ()), daemon=True).start()
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
+        link = next((line.split(": ", 1)[1].strip() for line in told if line.startswith("CDKA Studio: ")), None)
         if process.poll() is not None:
-            told = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
-            cause = told.splitlines()[-1].removeprefix("cdka: ") if told else f"exit code {process.returncode}"
+            cause = told[-1].strip().removeprefix("cdka: ") if told else f"exit code {process.returncode}"
             raise CdkaError(f"the Studio did not start: {cause}")
-        try:
-            with urllib.request.urlopen(health, timeout=2):
-                return process
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
+        if link is not None and _answers(port, urlsplit(base_url).path.strip("/")):
+            return process, link
+        time.sleep(0.2)
     process.terminate()
     raise CdkaError(f"the Studio did not answer on port {port} within {START_LIMIT_S:.0f} s. Try: cdka studio")
+
+
+def _answers(port: int, path: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True  # its door is shut without the token: it is there
+    except (urllib.error.URLError, OSError):
+        return False

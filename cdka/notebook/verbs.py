@@ -201,8 +201,10 @@ def compare_runs(
     for the newest sweep. ``metric`` is ``test/accuracy`` where there is one. Raises CdkaError.
 
     >>> found = cdka.compare_runs("example")
-    >>> found.verdicts["verdict"].value_counts().to_dict()  # doctest: +SKIP
-    >>> found.plot("front")  # doctest: +SKIP
+    >>> found.headline.best.label, found.headline.rival.label
+    ('cdka 1,8,2', 'lora 8')
+    >>> found.figures[:3]
+    ['accuracy-curves', 'loss-curves', 'map']
     """
     from cdka.notebook.compared import compared
 
@@ -265,7 +267,9 @@ def open_adapter(path: str | Path | RunHandle, **settings: Any) -> OpenedAdapter
     ``path`` is a safetensors file, a folder, or a run; ``settings`` are those of ``cdka.dialects.open_adapter``. Needs
     no torch. Raises CdkaError.
 
-    >>> cdka.open_adapter("my-lora").frame()  # doctest: +SKIP
+    >>> adapter = cdka.open_adapter("my-lora")
+    >>> adapter.kind, adapter.num_params, adapter.modules[0].components
+    ('peft-lora', 256, Components(r1=1, r2=1, r=2))
     """
     from cdka.dialects.read import open_adapter as read
     from cdka.notebook.results import OpenedAdapter

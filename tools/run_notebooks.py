@@ -1,0 +1,40 @@
+"""Run the shipped notebooks in place, so that they carry the outputs of today's code: python tools/run_notebooks.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).resolve().parents[1] / "assets" / "notebooks"
+RENDERER = "plotly_mimetype+svg"
+"""Interactive where the notebook is opened, a picture where it is only read."""
+
+
+def execute(path: Path, *, renderer: str = RENDERER, timeout_s: int = 1200) -> nbformat.NotebookNode:
+    """The notebook with its outputs, run in a folder of its own. Raises CellExecutionError."""
+    book = nbformat.read(path, as_version=4)
+    os.environ["PLOTLY_RENDERER"] = renderer
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(book, timeout=timeout_s, resources={"metadata": {"path": folder}}).execute()
+    return book
+
+
+def main(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["CDKA_HOME"] = home
+        for path in sorted(FOLDER.glob("*.ipynb")):
+            if not names or path.stem in names:
+                book = execute(path)
+                for cell in book.cells:  # when it ran is nobody's business
+                    cell.get("metadata", {}).pop("execution", None)
+                nbformat.write(book, path)
+                print(path.name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

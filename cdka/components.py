@@ -56,7 +56,7 @@ class Components:
     ``(1, 1, r)`` is LoRA of rank r with rsLoRA scaling. Raises CdkaError unless all three are positive integers.
 
     >>> Components(2, 8, 4).num_params(out_features=4096, in_features=4096)
-    73728
+    69632
     """
 
     r1: int

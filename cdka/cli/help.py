@@ -34,16 +34,14 @@ def reference(name: str) -> str:
     return f"cdka.{name}{signature}\n\n{inspect.getdoc(found) or ''}"
 
 
-def run(args: argparse.Namespace) -> int | None:
+def run(args: argparse.Namespace) -> None:
     name = args.name.removeprefix("cdka.")
     if name == "python":
         first = {key: (inspect.getdoc(value) or "").partition("\n")[0] for key, value in public_names().items()}
-        if args.json:
-            return print_json({"names": first})
         width = max(map(len, first))
-        return print("\n".join(f"{key:<{width}}  {line}" for key, line in first.items()))
+        text = "\n".join(f"{key:<{width}}  {line}" for key, line in first.items())
+        print_json({"names": first}) if args.json else print(text)
+        return
     if name not in cdka.__all__ or name.startswith("_"):
         raise unknown("name", name, cdka.__all__, next_step="List them with: cdka help python")
-    if args.json:
-        return print_json({"name": name, "text": reference(name)})
-    return print(reference(name))
+    print_json({"name": name, "text": reference(name)}) if args.json else print(reference(name))

@@ -34,7 +34,7 @@ _CONFIGURATION = re.compile(
 
 
 class Result:
-    """What a verb returns. Subclasses give ``lines`` of text around one ``table``, ``frame`` and ``to_dict``."""
+    """The result of a verb. Subclasses give ``lines`` of text around one ``table``, ``frame`` and ``to_dict``."""
 
     def lines(self) -> list[str]:
         """The sentences above the table."""

@@ -76,7 +76,8 @@ class LoggedRun:
         self.run_id, attempt = begin(store.database, spec, identity, SCRIPT, group=group)
         claim(store.database, self.run_id, attempt, identity)
         self._recorder = Recorder(store, [(self.run_id, attempt)])
-        self._started, self._done, self._last = time.monotonic(), 0, {}
+        self._started, self._done = time.monotonic(), 0
+        self._last: dict[str, float] = {}
         self._best: tuple[float, int] | None = None
         self._open = True
         atexit.register(self._leave)
@@ -118,9 +119,8 @@ class LoggedRun:
     ) -> None:
         """Report one update: its number (the next where None, the first is 1), its loss and learning rate."""
         self._done = self._done + 1 if step is None else int(step)
-        known = {"loss": loss, "lr": lr, "grad_norm": grad_norm}
-        plain = {name: None if value is None else float(value) for name, value in known.items()}
-        self._add(Step(**plain, tokens=tokens, **self._place(self._done)))
+        loss, lr, grad_norm = (None if value is None else float(value) for value in (loss, lr, grad_norm))
+        self._add(Step(loss=loss, lr=lr, grad_norm=grad_norm, tokens=tokens, **self._place(self._done)))
         self._recorder.stop_requested(0)  # what waits is stored a few times a second
 
     def evaluate(self, metrics: Mapping[str, float] | None = None, **scores: float) -> None:

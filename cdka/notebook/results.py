@@ -1,4 +1,4 @@
-"""What the verbs return besides options and runs: measurements, comparisons, catalogues, adapters, answers, a place."""
+"""Results of the verbs besides options, runs and comparisons: alignment, catalogues, adapters, answers, a place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Alignment(Result):
         self.record = record
 
     def lines(self) -> list[str]:
-        """What was measured, and on what."""
+        """The model, the data and the effort of the measurement."""
         asked = self.record.request
         return [
             f"{asked.model} on {asked.task}: first steps against full fine-tuning's, as cosines, on {asked.batches} x "
@@ -167,7 +167,7 @@ class OpenedAdapter(Result):
         return layers_of(self.file)
 
     def lines(self) -> list[str]:
-        """What it is, with its size."""
+        """Its kind and its size."""
         return [title_of(self.file, self._path)]
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
@@ -176,7 +176,7 @@ class OpenedAdapter(Result):
         return ["r1", "r2", "r", "modules", "parameters"], [[*row[:4], f"{row[4]:,}"] for row in rows]
 
     def notes(self) -> list[str]:
-        """How it is served as LoRA, and what the reader noticed."""
+        """Its serving as LoRA, and remarks of the reader."""
         ranks = {m.name: m.factors.lora_rank for m in self.file.modules}
         heads = bool(self.file.config.get("modules_to_save"))
         plan = serving_plan("lora", ranks, modules_to_save=heads, has_extra=bool(self.file.extra))

@@ -162,7 +162,7 @@ class SweepHandle(Result):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of the sweep."""
         return self.sweep.name
 
     @property

@@ -228,6 +228,7 @@ def open_source(
         store = runs.store if isinstance(runs, SweepHandle) else Store(home)
         sweep = find_sweep(store, runs.sweep_id if isinstance(runs, SweepHandle) else name)
         return StoreSource(store, [sweep.sweep_id], name=sweep.name), bool(sweep.plan.get("tune_lr"))
+    assert not isinstance(runs, str | Path)
     listed = list(runs)
     store = next((run.store for run in listed if isinstance(run, RunHandle)), None) or Store(home)
     ids = [store.read_run(run if isinstance(run, str) else run.run_id).run_id for run in listed]

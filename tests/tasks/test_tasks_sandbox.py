@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import time
 
 import pytest
 
+from cdka.errors import CdkaError
+from cdka.tasks import sandbox
 from cdka.tasks.sandbox import FAILED, PASSED, TIMEOUT, Limits, protections, run_program, run_programs
 
 TIGHT = Limits(cpu_s=1, wall_s=3.0, memory_bytes=256 << 20, file_bytes=1 << 16)
@@ -99,6 +102,91 @@ def _command_of(pid):
             return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+CHEATS = {
+    "frames": "import sys\nf = sys._getframe()\nwhile f.f_back: f = f.f_back\nprint(f.f_locals)",
+    "traceback": "try:\n  1 / 0\nexcept Exception as e:\n  f = e.__traceback__.tb_frame\n  assert f.f_back is None",
+    "threads": "import sys\nprint([f.f_locals for f in sys._current_frames().values()])",
+    "objects": "import gc\nprint([o for o in gc.get_objects() if isinstance(o, list)])",
+    "ctypes": "import ctypes\nprint(ctypes.string_at(id('x'), 100))",
+    "subclasses": "c = next(c for c in object.__subclasses__() if c.__name__ == 'CDLL')\nc(None)",
+    "trace": "import sys\nsys.settrace(print)",
+    "memory": "open('/proc/self/mem', 'rb').read(1)",
+    "arguments": "import os\nprint(open('/proc/self/cmdline').read(), os.environ)",
+    "channel": "import os\nfor fd in range(3, 64):\n  try:\n    os.write(fd, b'a' * 48)\n  except OSError: pass",
+    "builtins": "import os, builtins\nos._exit = lambda *_: None\nbuiltins.exec = print",
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_a_program_cannot_say_by_itself_that_it_has_passed(cheat):
+    """It may print what it finds: 48 hexadecimal digits in its output would be the secret."""
+    program = f"try:\n{_indented(CHEATS[cheat])}\nexcept Exception as e:\n  print(type(e))\nraise SystemExit(0)"
+    verdict = run_program(program, TIGHT)
+    assert verdict.outcome == FAILED
+    assert not re.search(r"[0-9a-f]{48}", verdict.detail)
+
+
+def _indented(text):
+    return "\n".join("  " + line for line in text.splitlines())
+
+
+CHANGES = {
+    "truncate": "os.truncate({p!r}, 0)",
+    "open": "open({p!r}, 'r+').truncate(0)",
+    "chmod": "os.chmod({p!r}, 0)",
+    "chown": "os.chown({p!r}, 1, 1)",
+    "utime": "os.utime({p!r}, (1, 1))",
+    "xattr": "os.setxattr({p!r}, 'user.x', b'x')",
+    "link": "os.link({p!r}, 'here')",
+    "rename": "os.rename({p!r}, 'here')",
+    "unlink": "os.unlink({p!r})",
+    "read": "open({p!r}).read()",
+    "socket": "import socket; s = socket.socket(socket.AF_UNIX); s.connect({s!r})",
+}
+
+
+@pytest.mark.skipif("files" not in protections(), reason="this system fences no files in")
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_outside_is_changed_read_or_spoken_to(tmp_path, change):
+    file, address = tmp_path / "kept", str(tmp_path / "s")
+    file.write_text("kept")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o777)
+    file.chmod(0o666)
+    before = (file.stat().st_mode, file.stat().st_mtime_ns, file.stat().st_uid)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+        verdict = run_program("import os\n" + CHANGES[change].format(p=str(file), s=address), TIGHT)
+    assert verdict.outcome == FAILED
+    assert "Error" in verdict.detail
+    assert file.read_text() == "kept"
+    assert (file.stat().st_mode, file.stat().st_mtime_ns, file.stat().st_uid) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts them")
+def test_processes_memory_and_disk_have_limits_in_all():
+    bomb = "import os, time\nfor _ in range(400):\n  if os.fork() == 0: time.sleep(30)\ntime.sleep(30)"
+    assert run_program(bomb, Limits(wall_s=20.0)).outcome == FAILED
+    shares = (
+        "import os, time\nfor _ in range(8):\n  if os.fork() == 0:\n    x = b'x' * (100 << 20)\n    time.sleep(30)\n"
+        "time.sleep(30)"
+    )
+    verdict = run_program(shares, Limits(wall_s=20.0, memory_bytes=400 << 20))
+    assert (verdict.outcome, "memory" in verdict.detail) == (FAILED, True), verdict
+    files = "for i in range(64):\n  open(f'f{i}', 'wb').write(bytes(1 << 19))\n"
+    verdict = run_program(files, Limits(wall_s=20.0, disk_bytes=4 << 20))
+    assert verdict.outcome == FAILED
+    assert "No space" in verdict.detail or "files in all" in verdict.detail
+
+
+def test_a_machine_that_fences_nothing_in_is_refused_unless_forced(monkeypatch):
+    monkeypatch.setattr(sandbox, "protections", lambda: ("processes",))
+    with pytest.raises(CdkaError, match="out of reach here: processes"):
+        sandbox.check_protections()
+    assert sandbox.check_protections(forced=True) == ("processes",)
 
 
 def test_many_programs_keep_their_order():

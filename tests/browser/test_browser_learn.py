@@ -12,7 +12,7 @@ from app.learn.chapters import CHAPTERS
 from app.learn.press.press import directions
 from cdka.components import Components
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]  # not seen passing on a quiet machine yet
+pytestmark = pytest.mark.browser
 
 HEADING = "[data-testid=stMain] h2"
 
@@ -50,6 +50,7 @@ def test_back_brings_page_and_address_back_together(visit, settled):
     assert "page=2" in page.url
 
 
+@pytest.mark.slow
 def test_back_brings_the_controls_of_then_back(visit, settled):
     page = visit("learn?chapter=2&page=3")
     page.locator(".st-key-c2_r1 input[type=range]").focus()
@@ -83,6 +84,7 @@ def test_reveal_takes_a_typed_number_with_the_first_click(visit, settled):
     page.locator(".learn-verdict").wait_for()
 
 
+@pytest.mark.slow
 def test_the_whole_route_by_keyboard(visit, settled):
     """Arrow keys turn the page, Tab reaches a slider, and the arrows in a slider move it instead."""
     page = visit(f"learn?chapter=1&page=1&{classroom.ROUTE}={classroom.ROUTE_VALUE}")
@@ -145,6 +147,7 @@ def test_the_press_stands_still_for_readers_who_prefer_it(visit, settled):
     assert press.locator("input[type=range]").input_value() == "90", "no way to watch"
 
 
+@pytest.mark.slow
 def test_a_tiny_training_plays_pauses_and_goes_on(visit, settled):
     page = visit("learn?chapter=5&page=4")
     page.get_by_role("button", name="Play", exact=True).click()
@@ -167,6 +170,7 @@ def test_a_word_explains_itself_on_focus_and_links_to_the_glossary(visit):
     assert page.evaluate("document.activeElement.innerText") == "Glossary"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1440, 800, 390])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_route_fits_its_window(visit, settled, screenshot, width, dark):
@@ -181,6 +185,7 @@ def test_the_route_fits_its_window(visit, settled, screenshot, width, dark):
         screenshot(page, f"route-{width}-{'dark' if dark else 'light'}-{chapter}-{number}")
 
 
+@pytest.mark.slow
 def test_a_presentation_is_large_and_turns_by_arrow(visit, settled, screenshot):
     page = visit("learn?chapter=1&page=2&present=1&route=30")
     page.locator(".learn-idea").wait_for()

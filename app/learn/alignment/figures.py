@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ STEPS = {"gradient": "gradient", "Adam": "adam", "best in the span": "projection
 """The first step on the button, and its name in ``cdka.theory.alignment``."""
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@lru_cache(maxsize=64)
 def gradient(spectrum: Spectrum, seed: int) -> np.ndarray:
     """A simulated gradient of shape (128, 128) with the chosen spectrum."""
     fall, rank = spectrum
@@ -53,7 +54,7 @@ def shape_of(values: Values) -> Spectrum:
     return values["fall"], values["rank"]
 
 
-@st.cache_data(max_entries=512, show_spinner=False)
+@lru_cache(maxsize=512)
 def sweep(
     spectrum: Spectrum, seed: int, c: Components, name: str, step: str = "gradient", with_best: bool = True
 ) -> dict[str, np.ndarray]:
@@ -78,14 +79,14 @@ def sweep(
     return dict(zip(("value", "predicted", "measured", "sd", "best"), columns, strict=True))
 
 
-@st.cache_data(max_entries=2048, show_spinner=False)
+@lru_cache(maxsize=2048)
 def measure(spectrum: Spectrum, seed: int, c: Components, step: str) -> np.ndarray:
     """Measured alignment over INITS random starts."""
     G = gradient(spectrum, seed)
     return measured_alignment(G.astype(np.float64) if step == "projection" else G, c, rng=seed, inits=INITS, step=step)
 
 
-@st.cache_data(max_entries=2048, show_spinner=False)
+@lru_cache(maxsize=2048)
 def best(spectrum: Spectrum, seed: int, c: Components) -> float:
     """Best possible alignment."""
     return best_capture(gradient(spectrum, seed), c)

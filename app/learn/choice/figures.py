@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import sqrt
 from typing import Any
 
@@ -45,7 +46,7 @@ def same_price(r1: int, r2: int) -> tuple[Components, Components]:
     return Components(r1, r2, r), Components(1, 1, int(r * share / 2))
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@lru_cache(maxsize=64)
 def measured_gain(r1: int, r2: int) -> float:
     """Measured alignment of a design divided by that of the LoRA of its price: root mean squares over random starts of
     the best step in the span, on a random gradient of 128 x 128."""
@@ -100,7 +101,7 @@ def ceiling_figure(ratio: str) -> go.Figure:
     """The formula against r2/r1, its ceiling, measured settings of exactly equal price, and the chosen ratio."""
     gain = ceiling(*pair(ratio))
     figure = charts.plotly(
-        f"At r2/r1 = {ratio}: {gain:.2f} times LoRA's alignment, for the same price",
+        f"At r2/r1 = {ratio}: {gain:.2f} times LoRA's alignment",
         "r2 / r1",
         "alignment over LoRA's at equal price",
         height=430,

@@ -132,7 +132,7 @@ def field(budget: str, arms: Sequence[Arm]) -> go.Figure:
     finding = (
         "nothing aligns better than LoRA"
         if top <= lora.alignment * 1.001
-        else f"the best aligned has {top / lora.alignment:.3g} times LoRA's alignment"
+        else f"at best {top / lora.alignment:.3g} times LoRA's alignment"
     )
     figure = charts.plotly(
         f"{len(columns)} settings fit: {finding}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def configuration(grow: str, value: int, r1: int) -> Components:
     return Components(r1, value if grow != "r" else 1, value if grow != "r2" else 1)
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
+@lru_cache(maxsize=256)
 def sizes(grow: str, r1: int, seed: int, inputs: str | None = None) -> dict[str, np.ndarray]:
     """Output RMS after one Adam step for every value and rule: arrays like VALUES.
 
@@ -91,7 +92,7 @@ def growth(grow: str, r1: int, seed: int, rule: str, top: int = VALUES[-1], inpu
     return float(found[VALUES.index(top)] / found[0])
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
+@lru_cache(maxsize=256)
 def draws(grow: str, rule: str, top: int, seed: int) -> np.ndarray:
     """The growth from 1 to ``top`` for each of DRAWS random draws of gradient, A and inputs."""
     small, large = configuration(grow, 1, ASKED_R1), configuration(grow, top, ASKED_R1)
@@ -141,9 +142,9 @@ def chart(grow: str, r1: int, seed: int, rules: list[str], bold: str, inputs: st
     times = growth(grow, r1, seed, bold, inputs=inputs)
     named = {rule: label for label, rule in RULES.items()}
     steady = 0.6 < times < 1.7
-    finding = "the output keeps its size" if steady else f"{times:.3g} times the output at {grow} = {VALUES[-1]}"
+    finding = "output stays level" if steady else f"output × {times:.3g}"
     where = "" if inputs is None else f", {inputs}"
-    title = f"Scaling {named[bold]}{where}: {finding}"
+    title = f"{named[bold]}{where}: {finding}".replace("none", "No scaling")
     figure = charts.plotly(title, grow, "RMS of the output after one step", height=490)
     for rule in rules:
         colour, dash, symbol = LOOK[rule]

@@ -34,6 +34,11 @@ def divisors(n: int) -> tuple[int, ...]:
     return tuple(small + [n // d for d in reversed(small) if d * d != n])
 
 
+def nearest_divisor(n: int, value: int) -> int:
+    """The divisor of ``n`` nearest to ``value``, the smaller of two as near."""
+    return min(divisors(n), key=lambda d: (abs(d - value), d))
+
+
 def nearest_divisors(n: int, value: int) -> tuple[int, ...]:
     """The divisors of ``n`` just below and just above ``value`` (one where there is only one)."""
     below = [d for d in divisors(n) if d <= value]
@@ -112,9 +117,7 @@ class Components:
 
     def nearest(self, out_features: int, in_features: int) -> Components:
         """These components with r1 and r2 moved to the nearest divisors of the layer, the smaller of two as near."""
-        r1 = min(divisors(out_features), key=lambda d: (abs(d - self.r1), d))
-        r2 = min(divisors(in_features), key=lambda d: (abs(d - self.r2), d))
-        return Components(r1, r2, self.r)
+        return Components(nearest_divisor(out_features, self.r1), nearest_divisor(in_features, self.r2), self.r)
 
     def fitted(self, out_features: int, in_features: int, indivisible: str = "error") -> Components | None:
         """The components that a layer gets: these where they fit it, else by the rule ``indivisible``.

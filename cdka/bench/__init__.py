@@ -1,6 +1,7 @@
 """Benchmarks, one module each, run by ``cdka bench NAME``.
 
-A bench is a module ``cdka/bench/NAME.py`` with ``run(args) -> dict``, which measures and returns a JSON-able document,
+A bench is a module ``cdka/bench/NAME.py`` (hyphens as underscores) with ``run(args) -> dict``, which measures and
+returns a JSON-able document,
 and ``show(document)``, which prints it as a table. ``args`` has ``quick`` (bool), ``rounds`` (int or None for the
 bench's own number) and ``device`` ("auto", "cpu", "cuda:0"). ``timing`` and ``tracing`` hold what they share.
 """
@@ -12,5 +13,6 @@ BENCHES = {
     "pack": "several runs in one process against one after the other",
     "solver": "the component solver",
     "app": "what the Studio's user waits for: start of a run, poll of live runs, queue of a sweep",
+    "peft-comparison": "result files in the format of PEFT's method_comparison, with forgetting",
     "train": "whole training steps: tokens/s and memory of CDKA, LoRA, LoKr, full and a sweep of 8, in Markdown",
 }

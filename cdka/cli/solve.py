@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from cdka.components import INDIVISIBLE
 from cdka.errors import CdkaError
 from cdka.formatting import count, percent, size
 from cdka.machine import Device, detect_device
 from cdka.solver import MEASURES, Option, Setting, advise, explore, parse_weights, pattern, resources, usual_setting
 from cdka.solver.advice import Advice, sentence
+from cdka.solver.explain import fitted_in_words
 from cdka.solver.resources import fitting_rows
 from cdka.solver.search import Solution
 from cdka.terminal import print_json, print_message, print_table
@@ -26,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-r1", type=int, help="largest r1")
     parser.add_argument("--max-r2", type=int, help="largest r2")
     parser.add_argument("--max-r", type=int, help="largest number of components")
+    parser.add_argument(
+        "--indivisible",
+        choices=INDIVISIBLE,
+        default="error",
+        help="also count options that do not divide every module: those are left out (skip) or get the nearest",
+    )
     parser.add_argument("--alpha", type=float, default=64.0, help="alpha, for the scaling column (default 64)")
     parser.add_argument("--weights", help="order by weighted objectives, for example alignment=2,rank=1,flops=1")
     parser.add_argument("--per-module", choices=MEASURES, help="also pick components per module, maximising this")
@@ -41,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.top is not None and args.top < 1:
         raise CdkaError(f"--top must be a positive integer: got {args.top}. Leave it out for the default.")
+    for flag, given in (("--batch-size", args.batch_size), ("--per-module", args.per_module)):
+        if given is not None and args.indivisible != "error":
+            raise CdkaError(
+                f"{flag} takes options that divide every module: got --indivisible {args.indivisible}. Leave one out."
+            )
     solution = explore(
         args.model,
         args.budget,
@@ -50,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
         max_r=args.max_r,
         alpha=args.alpha,
         weights=parse_weights(args.weights) if args.weights else None,
+        indivisible=args.indivisible,
     )
     device = None if args.gpu_memory is None else _gpu(args.gpu_memory)  # None: the choice looks at no device
     setting = _setting(args, usual_setting(solution.shapes))
@@ -74,6 +88,8 @@ def run(args: argparse.Namespace) -> None:
         f"{solution.num_modules} modules ({', '.join(solution.target_names)}); the first {min(top, len(solution))} and "
         "the guidelines are listed."
     )
+    if note := fitted_in_words(advice.option, solution):
+        print_message(note)
     for wish, option in advice.others.items():
         kind = f"{option.components}, {count(option.num_params)} parameters, rank {option.rank_bound:,}"
         print_message(f"For {wish}: {kind}.")
@@ -126,7 +142,7 @@ def _table(options: list[Option], solution: Solution, advice: Advice) -> None:
                 percent(o.budget_used),
                 f"{o.alignment:.4f}",
                 o.rank_bound,
-                o.export_rank,
+                solution.export_rank(o),
                 percent(o.flops_overhead),
                 needs(o),
                 size(o.adapter_bytes),

@@ -31,10 +31,20 @@ def why_this(option: Option, solution: Solution) -> str:
     return f"{first} {_beside_lora(option, solution)}"
 
 
+def fitted_in_words(option: Option, solution: Solution) -> str:
+    """The modules that get other components than the option's, or none, by ``indivisible``; "" where all get it."""
+    own: dict[str, list[str]] = {}
+    for linear, got in solution.fitted(option.components):
+        if got != option.components:
+            own.setdefault("left out" if got is None else f"{got} instead", []).append(linear.path)
+    listed = "; ".join(f"{what}: {', '.join(paths)}" for what, paths in own.items())
+    return f"{option.components} does not divide every module ({solution.indivisible}). {listed}." if own else ""
+
+
 def _step(option: Option, solution: Solution) -> float:
     """The expected cosine of the plain gradient step over all modules, every module weighing the same."""
-    inputs = [linear.in_features for linear in solution.linears for _ in range(linear.count)]
-    return combine(expected_step_alignment(option.components, n) for n in inputs)
+    placed = [(linear, own) for linear, own in solution.fitted(option.components) for _ in range(linear.count)]
+    return combine(0.0 if own is None else expected_step_alignment(own, s.in_features) for s, own in placed)
 
 
 def _standing(option: Option, solution: Solution) -> str:

@@ -11,7 +11,7 @@ from math import gcd
 
 import numpy as np
 
-from cdka.components import Components, divisors
+from cdka.components import Components, divisors, nearest_divisor
 from cdka.errors import CdkaError
 from cdka.models.shapes import LinearShape
 
@@ -44,8 +44,28 @@ def common_values(linears: Sequence[LinearShape]) -> tuple[tuple[int, ...], tupl
     )
 
 
-def columns_for(linears: Sequence[LinearShape], r1: Iterable[int], r2: Iterable[int], r: Iterable[int]) -> Columns:
-    """The numbers of given configurations (arrays of equal length that fit every layer)."""
+def possible_values(linears: Sequence[LinearShape], indivisible: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The r1 and the r2 worth trying: those that fit every layer, or with another rule those that fit any."""
+    if indivisible == "error":
+        return common_values(linears)
+    outs, ins = {s.out_features for s in linears}, {s.in_features for s in linears}
+    return tuple(sorted({d for n in outs for d in divisors(n)})), tuple(sorted({d for n in ins for d in divisors(n)}))
+
+
+def columns_for(
+    linears: Sequence[LinearShape],
+    r1: Iterable[int],
+    r2: Iterable[int],
+    r: Iterable[int],
+    indivisible: str = "error",
+) -> Columns:
+    """The numbers of given configurations (arrays of equal length).
+
+    ``error``: they fit every layer. Otherwise each layer gets what ``Components.fitted`` gives it; a layer that is
+    left out adds no parameters and no FLOPs, and counts with rank 0 and alignment 0 in the means over all layers.
+    """
+    if indivisible != "error":
+        return _fitted_columns(linears, r1, r2, r, indivisible)
     r1, r2, r = (np.asarray(list(v) if not isinstance(v, np.ndarray) else v, dtype=np.int64) for v in (r1, r2, r))
     kinds: Counter[tuple[int, int]] = Counter()
     for linear in linears:
@@ -71,23 +91,56 @@ def columns_for(linears: Sequence[LinearShape], r1: Iterable[int], r2: Iterable[
     )
 
 
+def _fitted_columns(
+    linears: Sequence[LinearShape], r1: Iterable[int], r2: Iterable[int], r: Iterable[int], indivisible: str
+) -> Columns:
+    r1, r2, r = (np.fromiter(values, dtype=np.int64) for values in (r1, r2, r))
+    kinds: Counter[tuple[int, int]] = Counter()
+    for linear in linears:
+        kinds[linear.out_features, linear.in_features] += linear.count
+    modules = sum(kinds.values())
+    params, rank, flops = (np.zeros(len(r), dtype=np.int64) for _ in range(3))
+    squares = np.zeros(len(r))
+    for (out, inner), count in kinds.items():
+        own1, own2, times = r1, r2, np.full(len(r), count)
+        if indivisible == "nearest":
+            own1, own2 = _nearest(out, r1), _nearest(inner, r2)
+        else:
+            times = np.where((out % r1 == 0) & (inner % r2 == 0), count, 0)
+        one = np.minimum(out // own1, own2) * np.minimum(own1, inner // own2)
+        params += times * r * (own2 * (out // own1) + own1 * (inner // own2))
+        rank += times * np.minimum(min(out, inner), r * one)
+        flops += times * 2 * r * (inner * own1 + out * own2)
+        squares += times * np.minimum(1.0, (r * own2) / (own1 * inner))
+    return Columns(r1, r2, r, params, rank // modules, np.sqrt(squares / modules), flops)
+
+
+def _nearest(size: int, values: np.ndarray) -> np.ndarray:
+    """The divisor of ``size`` nearest to each value."""
+    known, places = np.unique(values, return_inverse=True)
+    return np.array([nearest_divisor(size, int(value)) for value in known], dtype=np.int64)[places]
+
+
 def enumerate_options(
     linears: Sequence[LinearShape],
     budget_params: int,
     r1_values: Sequence[int],
     r2_values: Sequence[int],
     max_r: int | None,
+    indivisible: str = "error",
 ) -> Columns:
-    """Every (r1, r2, r) from these values whose parameters fit the budget; possibly none."""
+    """Every (r1, r2, r) from these values that adapts a layer and whose parameters fit the budget; possibly none."""
     pairs = np.array([(a, b) for a in r1_values for b in r2_values], dtype=np.int64).reshape(-1, 2)
-    unit = columns_for(linears, pairs[:, 0], pairs[:, 1], np.ones(len(pairs), dtype=np.int64)).num_params
+    ones = np.ones(len(pairs), dtype=np.int64)
+    unit = columns_for(linears, pairs[:, 0], pairs[:, 1], ones, indivisible).num_params
+    pairs, unit = pairs[unit > 0], unit[unit > 0]
     most = budget_params // unit
     if max_r is not None:
         most = np.minimum(most, max_r)
     chosen = np.repeat(np.arange(len(pairs)), most)
     starts = np.repeat(np.cumsum(most) - most, most)
     r = np.arange(len(chosen)) - starts + 1
-    return columns_for(linears, pairs[chosen, 0], pairs[chosen, 1], r)
+    return columns_for(linears, pairs[chosen, 0], pairs[chosen, 1], r, indivisible)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from cdka.components import SCALING_RULES, Components, scaling
+from cdka.components import INDIVISIBLE, SCALING_RULES, Components, scaling
 from cdka.cost.adapter import (
     ADAM_BYTES_PER_PARAM,
     ADAPTER_BYTES_PER_PARAM,
     file_overhead_bytes,
+    fitted_components,
     forward_flops_per_token,
     full_params,
     num_modules,
@@ -23,7 +24,7 @@ from cdka.models.catalogue import find_model
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import select
 from cdka.solver.budget import Budget
-from cdka.solver.feasible import Columns, check_fits, columns_for, common_values, enumerate_options
+from cdka.solver.feasible import Columns, check_fits, columns_for, enumerate_options, possible_values
 from cdka.solver.objectives import default_order, pareto_mask, scores
 from cdka.solver.option import Option
 from cdka.solver.presets import find_preset, preset_rows
@@ -49,6 +50,17 @@ class Solution:
     max_r1: int | None = None
     max_r2: int | None = None
     max_r: int | None = None
+    indivisible: str = "error"
+
+    def fitted(self, components: Components) -> list[tuple[LinearShape, Components | None]]:
+        """The components that each layer gets, by the rule ``indivisible``; None where it is left out."""
+        return fitted_components(self.linears, components, self.indivisible)
+
+    def export_rank(self, option: Option) -> int:
+        """The largest rank that the exact LoRA export of an option has on any layer: r r1 r2."""
+        if self.indivisible == "error":
+            return option.export_rank
+        return max(own.r * own.r1 * own.r2 for _, own in self.fitted(option.components) if own is not None)
 
     @cached_property
     def options(self) -> list[Option]:
@@ -163,9 +175,16 @@ class Solution:
             "budget_params": self.budget_params,
             "alpha": self.alpha,
             "num_options": len(self),
+            "indivisible": self.indivisible,
             "presets": {name: list(option.components.as_tuple()) for name, option in self.presets().items()},
-            "options": [option.to_dict() for option in (self.options if top is None else self.top(top))],
+            "options": [self._document(option) for option in (self.options if top is None else self.top(top))],
         }
+
+    def _document(self, option: Option) -> dict[str, Any]:
+        if self.indivisible == "error":
+            return option.to_dict()
+        modules = {s.path: None if own is None else list(own.as_tuple()) for s, own in self.fitted(option.components)}
+        return {**option.to_dict(), "export_rank": self.export_rank(option), "modules": modules}
 
 
 def _divisor(columns: Columns, rule: str) -> np.ndarray:
@@ -209,8 +228,12 @@ def explore(
     weights: Mapping[str, float] | None = None,
     alpha: float = PAPER_ALPHA,
     scaling_rule: str = "sqrt_r_r2",
+    indivisible: str = "error",
 ) -> Solution:
     """Every (r1, r2, r) that divides all target modules and costs at most ``budget``, best first.
+
+    With ``indivisible="nearest"`` or ``"skip"`` every (r1, r2, r) that fits some of them, counted as ``CdkaConfig``
+    allocates it: ``Solution.fitted`` has each layer's own components.
 
     Without ``weights`` the order is alignment, of equals the cheapest (``default_order``); with ``weights`` (names
     of OBJECTIVES) it is the weighted score. Raises CdkaError for an unknown model or module, and for a budget that is
@@ -227,11 +250,13 @@ def explore(
         raise CdkaError(f"alpha must be a positive number: got {alpha!r}. The paper uses 64.")
     if scaling_rule not in SCALING_RULES:
         raise unknown("scaling rule", scaling_rule, SCALING_RULES)
-    r1_values, r2_values = common_values(linears)
+    if indivisible not in INDIVISIBLE:
+        raise unknown("indivisible", indivisible, INDIVISIBLE)
+    r1_values, r2_values = possible_values(linears, indivisible)
     r1_values = tuple(v for v in r1_values if max_r1 is None or v <= max_r1)
     r2_values = tuple(v for v in r2_values if max_r2 is None or v <= max_r2)
-    _check_budget(linears, given, budget_params, r1_values, r2_values)
-    columns = enumerate_options(linears, budget_params, r1_values, r2_values, max_r)
+    _check_budget(linears, given, budget_params, r1_values, r2_values, indivisible)
+    columns = enumerate_options(linears, budget_params, r1_values, r2_values, max_r, indivisible)
     order = np.argsort(-scores(columns, weights), kind="stable") if weights else default_order(columns)
     if weights:  # equal scores fall back on the default order
         first = default_order(columns)
@@ -251,6 +276,7 @@ def explore(
         max_r=max_r,
         max_r1=max_r1,
         max_r2=max_r2,
+        indivisible=indivisible,
     )
 
 
@@ -267,38 +293,45 @@ def evaluate(
     budget: str | int | float | Budget | None = None,
     alpha: float = PAPER_ALPHA,
     scaling_rule: str = "sqrt_r_r2",
+    indivisible: str = "error",
 ) -> Option:
     """The numbers of one configuration, whether it is within the budget or not.
 
     Without ``budget``, ``budget_used`` is the share of full fine-tuning of the same modules. Raises CdkaError naming
-    every module that the components do not divide, with the nearest values that fit all of them.
+    every module that the components do not divide, with the nearest values that fit all of them, unless
+    ``indivisible`` is another rule.
     """
     shapes = as_shapes(model)
     linears = select(shapes, target_modules)
     chosen = Components.parse(components)
-    check_fits(linears, chosen)
+    if indivisible == "error":
+        check_fits(linears, chosen)
     given = Budget("count", full_params(linears)) if budget is None else Budget.parse(budget)
     solution = Solution(
         shapes=shapes,
         linears=linears,
         budget=given,
         budget_params=max(1, given.params(shapes.base_params, linears)),
-        columns=columns_for(linears, *([value] for value in chosen.as_tuple())),
+        columns=columns_for(linears, *([value] for value in chosen.as_tuple()), indivisible),
         r1_values=(chosen.r1,),
         r2_values=(chosen.r2,),
         alpha=alpha,
         scaling_rule=scaling_rule,
+        indivisible=indivisible,
     )
     return solution.options[0]._replace(pareto=False, presets=())
 
 
 def cheapest(
-    linears: Sequence[LinearShape], r1_values: Sequence[int], r2_values: Sequence[int]
+    linears: Sequence[LinearShape],
+    r1_values: Sequence[int],
+    r2_values: Sequence[int],
+    indivisible: str = "error",
 ) -> tuple[int, Components]:
     """The smallest number of parameters that any of these configurations has, and which one."""
     pairs = [(a, b) for a in r1_values for b in r2_values]
-    costs = columns_for(linears, *zip(*((a, b, 1) for a, b in pairs), strict=True)).num_params
-    least = int(np.argmin(costs))
+    costs = columns_for(linears, *zip(*((a, b, 1) for a, b in pairs), strict=True), indivisible).num_params
+    least = int(np.argmin(np.where(costs > 0, costs, np.iinfo(np.int64).max)))  # 0: adapts nothing
     return int(costs[least]), Components(*pairs[least], 1)
 
 
@@ -308,8 +341,9 @@ def _check_budget(
     budget_params: int,
     r1_values: Sequence[int],
     r2_values: Sequence[int],
+    indivisible: str,
 ) -> None:
-    least, which = cheapest(linears, r1_values, r2_values)
+    least, which = cheapest(linears, r1_values, r2_values, indivisible)
     got = f"{given} = {budget_params:,} parameters" if given.kind != "count" else f"{budget_params:,}"
     if budget_params < least:
         raise CdkaError(

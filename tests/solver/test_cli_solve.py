@@ -77,3 +77,10 @@ def test_bad_input_exits_with_2_and_one_line(arguments, words, capsys):
     assert got.out == ""
     assert words in got.err
     assert got.err.count("\n") == 1
+
+
+def test_indivisible_counts_and_names_what_each_module_gets(capsys):
+    limits = ["--max-r1", "16", "--max-r2", "64"]
+    assert main(["solve", "qwen2.5-0.5b", "--budget", "lora:8", *limits, "--indivisible", "nearest"]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "2,28,1 does not divide every module (nearest). 2,32,1 instead: model.layers.*.mlp.down_proj." in told

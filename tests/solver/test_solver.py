@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -108,6 +109,38 @@ def test_pareto_marks_with_many_ties_are_those_of_pairwise_comparison(rows):
     for value, mark in zip(values, marks, strict=True):
         beaten = any(w != value and all(a >= b for a, b in zip(w, value, strict=True)) for w in values)
         assert mark == (not beaten), value
+
+
+@settings(max_examples=60, deadline=None)
+@given(layers=LAYERS, share=st.floats(0.05, 1.0), rule=st.sampled_from(["nearest", "skip"]))
+def test_indivisible_sizes_are_counted_layer_by_layer(layers, share, rule):
+    """Against the definition: every pair that fits some layer, each layer with what ``Components.fitted`` gives it."""
+    full = sum(out * inner for out, inner in layers)
+    budget = int(share * full)
+    outs, ins = ({size[axis] for size in layers} for axis in (0, 1))
+    expected = {}
+    for r1, r2 in product(*({d for n in sizes for d in range(1, n + 1) if n % d == 0} for sizes in (outs, ins))):
+        for r in range(1, budget + 1):
+            own = [(size, Components(r1, r2, r).fitted(*size, rule)) for size in layers]
+            cost = sum(c.num_params(*size) for size, c in own if c)
+            if not 0 < cost <= budget:
+                break
+            expected[r1, r2, r] = own
+    assume(len(expected) < 500)
+    if not expected:
+        with pytest.raises(CdkaError, match="budget"):
+            explore(layers, budget, indivisible=rule)
+        return
+    solution = explore(layers, budget, indivisible=rule)
+    assert {o.components.as_tuple() for o in solution.options} == set(expected)
+    for o in solution.options:
+        own = expected[o.components.as_tuple()]
+        assert [c for _, c in solution.fitted(o.components)] == [c for _, c in own]
+        assert o.num_params == sum(c.num_params(*size) for size, c in own if c)
+        assert o.flops_per_token == sum(c.flops_per_token(*size) for size, c in own if c)
+        assert o.rank_bound == sum(c.rank_bound(*size) for size, c in own if c) // len(layers)
+        assert o.alignment == pytest.approx(combine(c.alignment(size[1]) if c else 0.0 for size, c in own))
+        assert evaluate(layers, o.components, budget=budget, indivisible=rule).num_params == o.num_params
 
 
 def test_rows_can_be_built_without_the_others():

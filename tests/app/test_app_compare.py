@@ -303,3 +303,23 @@ def test_a_metric_that_has_only_a_value_at_the_end_leaves_the_step_behind():
     metric.select("test accuracy").run()
     assert not at.exception
     assert list(at.dataframe[0].value.columns)[2] == "test accuracy at the end ± half of the 95 % interval"
+
+
+def test_what_a_script_of_somebody_s_own_logged_is_shown_here_and_in_fine_tune(room):
+    """Two configurations of a loop that read no test split, on a model and data that the catalogue does not know."""
+    import cdka
+
+    for components, accuracy in (((2, 8, 1), 0.9), ((4, 4, 1), 0.7)):
+        for seed in (0, 1):
+            with cdka.log_run(
+                model="mlp", task="mine", components=components, steps=2, seed=seed, num_params=99
+            ) as run:
+                for step in (1, 2):
+                    run.step(step, loss=1 / step)
+                    run.evaluate(accuracy=accuracy + 0.01 * (step + seed), loss=0.3)
+    for view in ("Curves", "Map", "Cost", "Settings", "Anatomy"):
+        at = opened(view)
+        assert "validation accuracy" in at.selectbox[0].value
+        assert "0.925" in " ".join(block.value for block in at.markdown)
+    tune = room("finetune")
+    assert "2 runs" in " ".join(block.value for block in tune.markdown)

@@ -218,8 +218,10 @@ class Forkserver:
             self._process.wait()
 
     def close(self) -> None:
-        """Let it go: it leaves, and its workers go on."""
-        if self.state != "dead":
+        """Let it go: it leaves, and its workers go on. One that is still loading has none, and would read nothing yet."""
+        if self.state == "loading":
+            self._mark_dead()
+        elif self.state != "dead":
             self.state = "dead"
             with suppress(OSError):
                 self._channel.sendall(json.dumps(SHUTDOWN).encode() + b"\n")

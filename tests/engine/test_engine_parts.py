@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cdka.cost.memory import PROCESS_BYTES
@@ -332,3 +333,13 @@ def test_the_audit_after_faults_sees_each_kind_of_damage(engine):
         orphan.kill()
         orphan.wait()
     assert [len(lines) for lines in vars(damage).values()] == [1, 2, 1, 1], damage
+
+
+def test_a_forkserver_that_is_still_loading_does_not_outlive_its_dispatcher(tmp_path):
+    """Dispatchers that leave because the code changed, again and again, would heap up processes that load."""
+    starter = WorkerStarter(tmp_path, forkserver=(sys.executable, "-c", "import time; time.sleep(60)"))
+    assert not starter.ready()
+    (child,) = psutil.Process().children()
+    starter.close()
+    psutil.wait_procs([child], timeout=10)
+    assert not child.is_running()

@@ -218,7 +218,7 @@ class Forkserver:
             self._process.wait()
 
     def close(self) -> None:
-        """Let it go: it leaves, and its workers go on. One that is still loading has none, and would read nothing yet."""
+        """Let it go: it leaves, and its workers go on. One that is still loading has none: it is ended."""
         if self.state == "loading":
             self._mark_dead()
         elif self.state != "dead":

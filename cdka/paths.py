@@ -118,6 +118,11 @@ def pasted(text: str) -> str:
     return text
 
 
+def pasted_path(text: str | os.PathLike[str]) -> Path:
+    """The path that a pasted text means, ``~`` being the home folder."""
+    return Path(pasted(os.fspath(text))).expanduser()
+
+
 def _in_wsl(text: str) -> str:
     """The folder ``/mnt/c/Users`` in which the Linux subsystem of Windows mounts ``C:\\Users``."""
     drive = re.match(r"([A-Za-z]):[\\/]", text)

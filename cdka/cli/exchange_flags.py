@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cdka.formatting import plural
 from cdka.terminal import print_json, print_message
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def report(done: Exchange, as_json: bool) -> None:
         more = f" and {len(kinds) - 4} more" if len(kinds) > 4 else ""
         exact = "exact" if done.exact else f"not exact, off by at most {done.error:.3g} of the norm of delta W"
         print(
-            f"{done.adapter.kind}: {len(done.adapter.modules)} modules, (r1, r2, r) = {listed}{more}, "
+            f"{done.adapter.kind}: {plural(len(done.adapter.modules), 'module')}, (r1, r2, r) = {listed}{more}, "
             f"{done.adapter.num_params:,} parameters, LoRA rank {max(done.ranks.values())}"
         )
         print(f"written as {done.target} to {done.path}: {exact}")

@@ -15,6 +15,7 @@ from cdka.dialects.serving import ServingPlan, serving_plan
 from cdka.dialects.tensors import write_adapter
 from cdka.dialects.write import WRITERS, Written, to_cdka
 from cdka.errors import CdkaError, unknown
+from cdka.paths import pasted_path
 from cdka.theory.factors import added
 
 Place = str | os.PathLike[str]
@@ -90,7 +91,7 @@ def import_adapter(
     True
     """
     adapter = opened(path, model=model, only=only, components=components)
-    return _put(adapter, to_cdka(adapter), "cdka", Path(out_dir))
+    return _put(adapter, to_cdka(adapter), "cdka", pasted_path(out_dir))
 
 
 def export_adapter(
@@ -127,7 +128,7 @@ def export_adapter(
     adapter = opened(adapter_dir, model=model)
     if prefix is None and to in ("kohya", "lokr", "storyaura") and style_of(adapter.prefix) in _KEEP_PREFIX:
         options["prefix"] = adapter.prefix
-    return _put(adapter, WRITERS[to](adapter, **options), to, Path(out))
+    return _put(adapter, WRITERS[to](adapter, **options), to, pasted_path(out))
 
 
 def export_lora(adapter_dir: Place, out_dir: Place) -> LoraExport:
@@ -142,7 +143,7 @@ def export_lora(adapter_dir: Place, out_dir: Place) -> LoraExport:
     adapter = open_adapter(adapter_dir)
     if adapter.method != "cdka":
         raise CdkaError(f"only CDKA adapters need this export: got {adapter.kind} in {str(Path(adapter_dir))!r}.")
-    done = _put(adapter, WRITERS["lora"](adapter), "lora", Path(out_dir))
+    done = _put(adapter, WRITERS["lora"](adapter), "lora", pasted_path(out_dir))
     return LoraExport(done.path, done.ranks, " ".join(done.serving.notes))
 
 
@@ -184,14 +185,14 @@ def add_adapters(
         modules=modules,
         config=kept,
         notes=tuple(notes),
-        path=Path(out_dir),
+        path=pasted_path(out_dir),
     )
-    return _shrunk(total, to, Path(out_dir))
+    return _shrunk(total, to, pasted_path(out_dir))
 
 
 def shrink_adapter(adapter_dir: Place, out_dir: Place, to: Components) -> Exchange:
     """Writes the nearest CDKA adapter with these components; the relative error of every module is returned."""
-    return _shrunk(open_adapter(adapter_dir), to, Path(out_dir))
+    return _shrunk(open_adapter(adapter_dir), to, pasted_path(out_dir))
 
 
 def _shrunk(adapter: AdapterFile, to: Components | None, out: Path) -> Exchange:

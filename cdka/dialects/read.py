@@ -18,6 +18,7 @@ from cdka.dialects.fields import CONVERTERS, NEEDED, Module
 from cdka.dialects.names import REFUSED, Key, natural, parse, style_of
 from cdka.dialects.tensors import CONFIG_FILE, WEIGHTS_FILE, Tensor, read_config, read_tensors
 from cdka.errors import CdkaError
+from cdka.paths import pasted_path
 
 PEFT_METHODS = {"CDKA": "cdka", "LORA": "lora", "LOKR": "lokr", "LOHA": "loha"}
 KINDS = (
@@ -45,7 +46,7 @@ def open_adapter(
     r2, r) where a file of the research code does not name them. Raises CdkaError, in one line, for everything that is
     not a sum of Kronecker products, naming what it is; and for damaged files.
     """
-    source = Path(path)
+    source = pasted_path(path)
     weights = find_weights(source)
     tensors, metadata = read_tensors(weights)
     config_path = weights.parent / CONFIG_FILE
@@ -88,7 +89,10 @@ def find_weights(source: Path) -> Path:
     if source.is_file():
         return source
     if not source.is_dir():
-        raise CdkaError(f"an adapter is a safetensors file or a folder with one: got {str(source)!r} (not found).")
+        raise CdkaError(
+            f"an adapter is a safetensors file or a folder with one: got {str(source)!r} (not found). One on the Hub "
+            "is downloaded first: hf download NAME --local-dir FOLDER."
+        )
     if (source / WEIGHTS_FILE).is_file():
         return source / WEIGHTS_FILE
     files = sorted(source.glob("*.safetensors")) or sorted(
@@ -288,7 +292,7 @@ def _notes(
 
 def model_weights(model: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
     """The shapes of a base model's weights by the path of their layer: from safetensors files or a catalogue name."""
-    path = Path(model)
+    path = pasted_path(model)
     if path.exists():
         files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
         found: dict[str, tuple[int, ...]] = {}

@@ -177,6 +177,19 @@ def test_the_intact_files_beside_them_are_read(tmp_path, capsys):
         assert (tmp_path / f"{name}-out" / WEIGHTS_FILE).is_file()
 
 
+def test_paths_are_read_as_people_paste_them(tmp_path, monkeypatch, capsys):
+    """With quotes, from the home folder, as an address of a file; a page of the Hub is answered with the way."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "My Downloads").mkdir()
+    peft()(tmp_path / "My Downloads")
+    ways = ("~/My Downloads/a/", f'"{tmp_path}/My Downloads/a"', f"file://{tmp_path}/My%20Downloads/a")
+    for number, way in enumerate(ways):
+        assert main(["import", way, f"~/out {number}", "--json"]) == 0
+        assert (tmp_path / f"out {number}" / WEIGHTS_FILE).is_file()
+    assert main(["import", "https://huggingface.co/someone/an-adapter", str(tmp_path / "no")]) == 2
+    assert "got 'someone/an-adapter' (not found). One on the Hub is downloaded first" in capsys.readouterr().err
+
+
 def test_one_model_of_a_file_for_two_can_be_chosen(tmp_path, capsys):
     tensors = {**named("lora_unet_", {"x_y": LORA}), **named("lora_te_", {"y": LORA})}
     path = save(tmp_path / "a.safetensors", tensors)

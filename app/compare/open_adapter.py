@@ -16,6 +16,7 @@ from cdka.compare.figures.anatomy import capture_figure, factor_figure, rank_fig
 from cdka.dialects import KINDS, AdapterFile, open_adapter
 from cdka.dialects.serving import serving_plan
 from cdka.errors import CdkaError
+from cdka.paths import pasted_path
 
 LESSON = (
     "The nearest fit keeps a given ΔW; it does not say what training can reach. On the digits, (2, 8, 4) keeps 0.29 "
@@ -113,7 +114,7 @@ def _capture(factors: LayerFactors, told: str) -> None:
 
 def _stamp(path: str) -> int:
     """A number that changes with the file."""
-    place = Path(path)
+    place = pasted_path(path)
     try:
         return max(p.stat().st_mtime_ns for p in ([place, *place.glob("*")] if place.is_dir() else [place]))
     except OSError:

@@ -83,7 +83,7 @@ IN_PASSING = frozenset(
 
 
 @lru_cache(maxsize=1)
-def _told() -> re.Pattern[str]:
+def _term_pattern() -> re.Pattern[str]:
     names = sorted((term.name for term in terms() if term.name not in IN_PASSING), key=len, reverse=True)
     return re.compile(rf"(?<![\w.-])({'|'.join(map(re.escape, names))})(?![\w-])", re.IGNORECASE)
 
@@ -91,7 +91,7 @@ def _told() -> re.Pattern[str]:
 def link_terms(text: str) -> str:
     """Plain text as safe HTML, each term linked to its explanation where it is first met."""
     found, done, parts = set(), 0, []
-    for match in _told().finditer(text):
+    for match in _term_pattern().finditer(text):
         term = find_term(match[1])
         if term.name not in found:
             found.add(term.name)

@@ -57,14 +57,14 @@ def configuration_hover(
     components: Components, *, rank_bound: int | None = None, alignment: float | None = None, alpha: float | None = None
 ) -> str:
     """Text of a chip on hover: rank bound, alignment, scaling."""
-    told = []
+    facts = []
     if rank_bound is not None:
-        told.append(f"rank up to {rank_bound:,}")
+        facts.append(f"rank up to {rank_bound:,}")
     if alignment is not None:
-        told.append(f"predicted alignment {alignment:.3f}")
+        facts.append(f"predicted alignment {alignment:.3f}")
     if alpha is not None:
-        told.append(f"scaling {components.scaling(alpha):.3g} (alpha {alpha:g})")
-    return "; ".join(told)
+        facts.append(f"scaling {components.scaling(alpha):.3g} (alpha {alpha:g})")
+    return "; ".join(facts)
 
 
 def count_html(n: int | None, unit: str = "") -> str:

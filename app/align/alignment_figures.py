@@ -193,12 +193,12 @@ def by_layer(rows: pd.DataFrame, chosen: Components) -> alt.LayerChart:
 
 def prediction(points: pd.DataFrame, predictor: str, metric: str) -> alt.LayerChart:
     """Final metric of finished configurations against a predictor; hollow where there is one seed."""
-    told = points.assign(
+    labelled = points.assign(
         low=points["mean"] - points["sd"],
         high=points["mean"] + points["sd"],
         name=[f"{r1},{r2},{r}" for r1, r2, r in zip(points["r1"], points["r2"], points["r"], strict=True)],
     )
-    base = alt.Chart(told).encode(
+    base = alt.Chart(labelled).encode(
         x=alt.X("predictor:Q", title=predictor, scale=alt.Scale(zero=False, padding=20), axis=alt.Axis(tickCount=7))
     )
     bars = base.mark_rule(color=theme.accent()).encode(

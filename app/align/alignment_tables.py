@@ -53,8 +53,8 @@ def layers(request: AlignRequest, record: AlignRecord | None, components: Compon
     if record is None:
         found = select(request.shapes(), request.target_modules)
         rows = [(_short(s.path), components.alignment(s.in_features), s.count) for s in found]
-        told = pd.DataFrame(rows, columns=["layer", "predicted", "count"])
-        return told.assign(measured=math.nan, low=math.nan, high=math.nan, best=math.nan, share=math.nan)
+        table = pd.DataFrame(rows, columns=["layer", "predicted", "count"])
+        return table.assign(measured=math.nan, low=math.nan, high=math.nan, best=math.nan, share=math.nan)
     rows = record.layers_frame()
     at = (rows["r1"] == components.r1) & (rows["r2"] == components.r2) & (rows["r"] == components.r)
     rows = rows[at].merge(record.spectra_frame()[["path", "energy"]], on="path")
@@ -63,8 +63,8 @@ def layers(request: AlignRequest, record: AlignRecord | None, components: Compon
     rows["layer"] = [_short(path, index=not many) for path in rows["path"]]
     total = rows["energy"].sum()
     how = {"predicted": "mean", "measured": "mean", "low": "min", "high": "max", "best": "mean", "energy": "sum"}
-    told = rows.groupby("layer", sort=False).agg({**how, "path": "count"}).reset_index()
-    return told.rename(columns={"path": "count"}).assign(share=told["energy"] / total if total else math.nan)
+    table = rows.groupby("layer", sort=False).agg({**how, "path": "count"}).reset_index()
+    return table.rename(columns={"path": "count"}).assign(share=table["energy"] / total if total else math.nan)
 
 
 def _short(path: str, index: bool = False) -> str:
@@ -117,10 +117,10 @@ def lora(request: AlignRequest, rows: pd.DataFrame) -> pd.DataFrame:
     linears = select(request.shapes(), request.target_modules)
     ranks = 2 ** np.arange(16)
     columns = columns_for(linears, np.ones_like(ranks), np.ones_like(ranks), ranks)
-    told = pd.DataFrame(
+    table = pd.DataFrame(
         {"r1": 1, "r2": 1, "r": ranks, "num_params": columns.num_params, "predicted": columns.alignment}
     )
-    return told[told["num_params"] <= rows["num_params"].max()]
+    return table[table["num_params"] <= rows["num_params"].max()]
 
 
 def bargains(rows: pd.DataFrame) -> pd.DataFrame:

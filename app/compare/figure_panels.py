@@ -38,8 +38,8 @@ def draw(make: Callable[[Theme], Figure], name: str, alt: str, *, caption: str, 
     event = st.plotly_chart(
         make(theme.current()), key=f"compare-{name}", theme=None, config=_CONFIG, alt=alt, width="stretch", **more
     )
-    told, saved = st.columns([5.4, 1], gap="small")
-    with told:
+    text, saved = st.columns([5.4, 1], gap="small")
+    with text:
         widgets.caption(f"{caption} {source}".strip())
     with saved, st.popover("Save", key=f"save-{name}", width="stretch", help="This figure as HTML, PNG or SVG"):
         save(lambda: figures.on_paper(make(LIGHT), source), name)

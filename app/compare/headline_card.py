@@ -13,11 +13,11 @@ def headline_html(found: Headline | None, metric: str) -> str:
     if found is None:
         return '<div class="cdka-quiet">No headline: it takes a finished CDKA run, on one model and one task.</div>'
     best, rival = found.best, found.rival
-    told = f"{_side(best)} reaches <b>{best.mean:.3f}</b> {html.escape(metric)}"
+    sentence = f"{_side(best)} reaches <b>{best.mean:.3f}</b> {html.escape(metric)}"
     if rival is None:
-        return f'<div class="cdka-headline">{told}. No other method was tried beside it.</div>'
+        return f'<div class="cdka-headline">{sentence}. No other method was tried beside it.</div>'
     return (
-        f'<div class="cdka-headline">{told}; {_side(rival)}: <b>{rival.mean:.3f}</b></div>'
+        f'<div class="cdka-headline">{sentence}; {_side(rival)}: <b>{rival.mean:.3f}</b></div>'
         f'<div class="cdka-why">{html.escape(found.conclusion())}</div>'
     )
 

@@ -58,7 +58,7 @@ def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
     factors = own[names.index(layer)]
     with component_box:
         component = controls.pick("component", "Component", list(range(1, factors.components.r + 1)))
-    told = f"Runs {' and '.join(runs.values())} of {comparison.name}, seed {seed}."
+    origin = f"Runs {' and '.join(runs.values())} of {comparison.name}, seed {seed}."
     counts = ", ".join(f"{name} {sum(f.num_params for f in found):,}" for name, found in layers.items())
     draw(
         pure(factor_figure, factors, component - 1),
@@ -66,7 +66,7 @@ def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
         f"Factors and blocks of {layer}",
         caption=f"Red is positive, blue negative; blue lines part the r2 columns of blocks in ΔW. Adapter parameters: "
         f"{counts}.",
-        source=told,
+        source=origin,
     )
     left, right = st.columns(2)
     same = {name: next((f for f in found if f.layer == layer), None) for name, found in layers.items()}
@@ -76,10 +76,10 @@ def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
             "spectrum",
             f"Singular values of delta W in {layer}",
             caption=f"ΔW of {layer}.",
-            source=told,
+            source=origin,
         )
     with right:
-        draw(pure(rank_figure, layers), "ranks", "Effective rank of delta W in every layer", caption="", source=told)
+        draw(pure(rank_figure, layers), "ranks", "Effective rank of delta W in every layer", caption="", source=origin)
 
 
 def _best(comparison: Comparison, arms: pd.DataFrame, among: list[str]) -> int:

@@ -65,24 +65,24 @@ def _show(adapter: AdapterFile, name: str) -> None:
     layer = controls.pick("layer", "Layer", [factors.layer for factors in layers])
     factors = next(one for one in layers if one.layer == layer)
     label = Path(name).name
-    told = f"{label}, {layer}."
+    origin = f"{label}, {layer}."
     draw(
         pure(factor_figure, factors, 0),
         "opened-factors",
         f"Factors and blocks of {layer}",
         caption="The first component, ΔW, and the norms of its blocks.",
-        source=told,
+        source=origin,
     )
     left, right = st.columns(2)
     with left, widgets.errors_shown():
-        _capture(factors, told)
+        _capture(factors, origin)
     with right:
         draw(
             pure(spectrum_figure, {label: factors}),
             "opened-spectrum",
             f"Singular values of delta W in {layer}",
             caption="",
-            source=told,
+            source=origin,
         )
     with left, widgets.errors_shown():
         draw(
@@ -90,7 +90,7 @@ def _show(adapter: AdapterFile, name: str) -> None:
             "opened-components",
             "Singular values of the rearranged delta W",
             caption="",
-            source=told,
+            source=origin,
         )
     with right:
         draw(
@@ -102,13 +102,13 @@ def _show(adapter: AdapterFile, name: str) -> None:
         )
 
 
-def _capture(factors: LayerFactors, told: str) -> None:
+def _capture(factors: LayerFactors, origin: str) -> None:
     draw(
         pure(capture_figure, factors),
         "opened-capture",
         "What each choice of r1 and r2 would keep of delta W",
         caption=LESSON,
-        source=told,
+        source=origin,
     )
 
 

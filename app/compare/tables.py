@@ -98,10 +98,10 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
             "equal budget: Sweeps, baselines, or cdka sweep --baselines lora.</div>"
         )
         return
-    told = controls.pick(
+    chosen_budget = controls.pick(
         "budget_of", f"Budget in parameters, give or take {formatting.percent(TOLERANCE)}", [f"{c:,}" for c in choices]
     )
-    budget = int(told.replace(",", ""))
+    budget = int(chosen_budget.replace(",", ""))
     frame = comparison.frame[comparison.frame["status"].isin(KEPT)]
     column = next((c for c in (EVAL_ACCURACY, EVAL_LOSS) if c in frame), "value")
     selection = frame.groupby("arm")[column].mean()

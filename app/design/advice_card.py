@@ -20,8 +20,8 @@ def show_advice(advice: Advice, solution: Solution) -> None:
     """The sentence with its chip, the button that takes it, and the runners-up as buttons."""
     option = advice.option
     with st.container(border=True, key="design-advice"):
-        told, act = st.columns([5.2, 1], vertical_alignment="center", gap="small")
-        with told:
+        left, act = st.columns([5.2, 1], vertical_alignment="center", gap="small")
+        with left:
             widgets.html_block(
                 f'<div class="cdka-headline">For {widgets.count_html(solution.budget_params, "parameters")} on '
                 f"<b>{html.escape(solution.shapes.name)}</b> take {_chip(advice)}</div>"
@@ -88,9 +88,9 @@ def _memory(advice: Advice) -> str:
     """The memory in a sentence, with the device where one is named."""
     if advice.memory_bytes is None:
         return ""
-    told = f"Training takes about {formatting.size(advice.memory_bytes)} at {advice.setting}"
+    memory = f"Training takes about {formatting.size(advice.memory_bytes)} at {advice.setting}"
     if advice.device is None:
-        return told + "."
+        return memory + "."
     if advice.fits:
-        return f"{told}: it fits {advice.device.name}."
-    return f"{told}: more than {advice.device.name} has free. No option fits; this one needs least."
+        return f"{memory}: it fits {advice.device.name}."
+    return f"{memory}: more than {advice.device.name} has free. No option fits; this one needs least."

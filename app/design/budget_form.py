@@ -34,14 +34,14 @@ def model() -> ModelShapes:
 def card(shapes: ModelShapes) -> None:
     """Size, build and origin of a model in two quiet lines; kind and licence on hover."""
     details = dict(shapes.details)
-    told = [widgets.count_html(shapes.base_params, "parameters")]
+    facts = [widgets.count_html(shapes.base_params, "parameters")]
     if "num_layers" in details:
-        told.append(f"{details['num_layers']} layers")
+        facts.append(f"{details['num_layers']} layers")
     if "hidden_size" in details:
-        told.append(f"hidden {details['hidden_size']:,}")
+        facts.append(f"hidden {details['hidden_size']:,}")
     origin = "embedded: trains here, offline" if shapes.embedded else f"{shapes.hub_id or 'local folder'}"
     hover = html.escape(f"{shapes.family}, {shapes.kind}. Licence: {shapes.licence or 'not known'}", quote=True)
-    widgets.html_block(f'<div class="cdka-quiet" title="{hover}">{" · ".join(told)}<br>{html.escape(origin)}</div>')
+    widgets.html_block(f'<div class="cdka-quiet" title="{hover}">{" · ".join(facts)}<br>{html.escape(origin)}</div>')
 
 
 def modules(shapes: ModelShapes) -> str | tuple[str, ...]:
@@ -101,7 +101,7 @@ def _all_or_some() -> None:
 
 
 def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...]) -> Budget:
-    """The budget, said with a slider, as text, or as the cost of a LoRA rank: three ways to set one value.
+    """The budget, given with a slider, as text, or as the cost of a LoRA rank: three ways to set one value.
 
     A budget that cannot be meant, or that nothing fits, is told in place; the nearest that works is returned.
     """
@@ -109,8 +109,8 @@ def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...]) -> Budget
     least, most = cheapest(layers, *common_values(layers))[0], full_params(layers)
     ticks = log_ticks(least, most)
     text = st.session_state.get("budget", st.query_params.get("budget", state.default("budget")))
-    said, refusal = _understood(text, shapes, layers, least, most)
-    now = said.params(shapes.base_params, layers)
+    parsed, refusal = _understood(text, shapes, layers, least, most)
+    now = parsed.params(shapes.base_params, layers)
     st.session_state["budget_slider"] = min(ticks, key=lambda tick: abs(math.log(tick / now)))
     st.select_slider(
         "Budget: trainable parameters at most",
@@ -127,7 +127,7 @@ def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...]) -> Budget
         **state.bound("budget"),
     )
     with right:
-        rank = int(said.value) if said.kind == "lora" else None
+        rank = int(parsed.value) if parsed.kind == "lora" else None
         st.session_state["budget_rank"] = rank if rank in LORA_RANKS else None
         st.segmented_control(
             "or what LoRA costs, of rank",
@@ -145,7 +145,7 @@ def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...]) -> Budget
         f'<div class="cdka-quiet" title="{hint}">{widgets.count_html(now, "parameters")}, {share} of the model. '
         "Also: 2.5M, 0.5%, lora:8, 4MB.</div>"
     )
-    return said
+    return parsed
 
 
 def _understood(
@@ -153,27 +153,27 @@ def _understood(
 ) -> tuple[Budget, str | None]:
     """The budget that ``text`` stands for, and why it had to be changed (None if it had not)."""
     try:
-        said = Budget.parse(text)
+        parsed = Budget.parse(text)
     except CdkaError as refusal:
         usual = Budget.parse(state.default("budget"))
         return usual, f"{refusal} Using {usual} meanwhile."
-    now = said.params(shapes.base_params, layers)
+    now = parsed.params(shapes.base_params, layers)
     if least <= now <= most:
-        return said, None
+        return parsed, None
     limit = (
         ("least", least, "the smallest option") if now < least else ("most", most, "full fine-tuning of these modules")
     )
     nearest = Budget("count", limit[1])
     return (
         nearest,
-        f"the budget must be at {limit[0]} {limit[1]:,} parameters, {limit[2]}: got {said}{_in_params(said, now)}. "
+        f"the budget must be at {limit[0]} {limit[1]:,} parameters, {limit[2]}: got {parsed}{_in_params(parsed, now)}. "
         f"Using {nearest} meanwhile.",
     )
 
 
-def _in_params(said: Budget, now: int) -> str:
+def _in_params(parsed: Budget, now: int) -> str:
     """The budget in parameters, where it was given in another unit."""
-    return "" if said.kind == "count" else f", which is {now:,} parameters"
+    return "" if parsed.kind == "count" else f", which is {now:,} parameters"
 
 
 def log_ticks(least: int, most: int) -> list[int]:

@@ -178,8 +178,8 @@ def option_svg(components: Components, out_features: int, in_features: int, lora
     thin = min(sides) * scale < THINNEST
     drawn.append(_text(WIDTH, foot + 32, "thin sides widened" if thin else "to scale", "p-quiet", "end"))
     beside = f"LoRA of rank {lora_rank}" if lora_rank else "no LoRA, since all cost more"
-    told = f"The shapes of {components} on {layer} and of {beside}, drawn to scale"
+    description = f"The shapes of {components} on {layer} and of {beside}, drawn to scale"
     return (
-        f'<svg viewBox="0 0 {WIDTH:.0f} {foot + 38:.0f}" class="cdka-picture" role="img" aria-label="{told}">'
+        f'<svg viewBox="0 0 {WIDTH:.0f} {foot + 38:.0f}" class="cdka-picture" role="img" aria-label="{description}">'
         f"{''.join(drawn)}</svg>"
     )

@@ -124,8 +124,8 @@ def _data(option: Option, solution: Solution) -> list[Cell]:
     tokens = None if name is None else find_task(name).num_loss_tokens
     if tokens is None:
         return []
-    told = f"{tokens:,} targets that the loss counts in one pass over {name}, for each trainable parameter"
-    return [Cell(formatting.significant(tokens / option.num_params, 2), "loss tokens a parameter", told)]
+    description = f"{tokens:,} targets that the loss counts in one pass over {name}, for each trainable parameter"
+    return [Cell(formatting.significant(tokens / option.num_params, 2), "loss tokens a parameter", description)]
 
 
 def actions(option: Option, solution: Solution) -> None:

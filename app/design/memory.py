@@ -112,14 +112,14 @@ def _memory(option: Option, solution: Solution, device: Device | None) -> list[C
 
 
 def _breakdown(estimate: MemoryEstimate) -> str:
-    told = (
+    sizes = (
         ("frozen weights", estimate.weights_bytes),
         ("adapter, gradients, optimizer", estimate.adapter_bytes),
         ("activations", estimate.activations_bytes),
         ("logits", estimate.logits_bytes),
         ("largest temporary", estimate.working_bytes),
     )
-    return "; ".join(f"{name} {formatting.size(value)}" for name, value in told)
+    return "; ".join(f"{name} {formatting.size(value)}" for name, value in sizes)
 
 
 def batch_popover(solution: Solution) -> None:

@@ -23,14 +23,14 @@ def guidelines(solution: Solution) -> None:
     with st.container(height=HEIGHT, border=True, key="design-guidelines"):
         for name, option in solution.presets().items():
             preset = PRESETS[name]
-            told, look = st.columns([7, 1], vertical_alignment="center")
-            with told:
+            text, button = st.columns([7, 1], vertical_alignment="center")
+            with text:
                 widgets.html_block(
                     f"<b>{html.escape(preset.title)}</b> {widgets.chip_html(option.components, _hover(option))} "
                     f"{widgets.count_html(option.num_params, 'parameters')}<br>"
                     f'<span class="cdka-quiet">{html.escape(preset.explanation)} ({preset.source})</span>'
                 )
-            look.button("Show", key=f"look-{name}", on_click=inspect_option.pick, args=(option.components,))
+            button.button("Show", key=f"look-{name}", on_click=inspect_option.pick, args=(option.components,))
 
 
 def modules(solution: Solution, option: Option | None, target_modules: snippets.Targets) -> None:
@@ -86,9 +86,9 @@ def _show(found: Pattern, solution: Solution, target_modules: snippets.Targets) 
         help="Carries the components of every module to Fine-tune.",
     ):
         _fine_tune(solution, target_modules, default, pattern)
-    said = str(solution.budget)
+    budget_text = str(solution.budget)
     st.code(
-        snippets.command_lines(solution.shapes, target_modules, said, default, pattern),
+        snippets.command_lines(solution.shapes, target_modules, budget_text, default, pattern),
         language="bash",
         wrap_lines=True,
     )

@@ -72,11 +72,11 @@ def command_lines(
     pattern: Mapping[str, Components] | None = None,
 ) -> str:
     """The same search, and a run of this option under the recipe of a task that fits, as command lines."""
-    said = target_modules
-    if not isinstance(said, str):
-        mixed = any(is_expression(name) for name in said)
-        said = str(peft_targets(shapes, said)) if mixed else ",".join(said)
-    modules = "" if said == "all-linear" else f" --target-modules {shlex.quote(said)}"
+    named = target_modules
+    if not isinstance(named, str):
+        mixed = any(is_expression(name) for name in named)
+        named = str(peft_targets(shapes, named)) if mixed else ",".join(named)
+    modules = "" if named == "all-linear" else f" --target-modules {shlex.quote(named)}"
     name = shlex.quote(shapes.name)
     lines = [f"cdka solve {name} --budget {budget.replace(',', '').replace(' ', '')}{modules}"]
     task = task_for(shapes)

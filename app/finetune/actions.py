@@ -82,10 +82,10 @@ def for_all(unfinished: Sequence[Run]) -> None:
             (f"Cancel all {len(unfinished)}", "all-cancel", [*waiting, *at_work], False),
         ):
             if some:
-                st.button(label, key=key, on_click=_told(_stop_all), args=(some, keep))
+                st.button(label, key=key, on_click=_errors_shown(_stop_all), args=(some, keep))
 
 
-def _told(act: Callable[..., None]) -> Callable[..., None]:
+def _errors_shown(act: Callable[..., None]) -> Callable[..., None]:
     """``act`` as a callback whose refusal (a run that ended or was removed meanwhile, a full disk) is shown."""
 
     def callback(*args: object) -> None:
@@ -96,7 +96,7 @@ def _told(act: Callable[..., None]) -> Callable[..., None]:
 
 
 def _button(label: str, name: str, run: Run, act: Callable[..., None], *more: object, help: str) -> None:
-    st.button(label, key=f"{name}-{run.run_id}", on_click=_told(partial(act, run)), args=more, help=help)
+    st.button(label, key=f"{name}-{run.run_id}", on_click=_errors_shown(partial(act, run)), args=more, help=help)
 
 
 def _sure(run: Run) -> str:

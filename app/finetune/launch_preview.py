@@ -67,7 +67,7 @@ def launch(request: RunRequest) -> None:
 
 def _prices(plan: Plan) -> list[str]:
     """The arms that each matched baseline costs as much as, or how near it comes."""
-    told = []
+    lines = []
     for arm in plan.arms:
         if arm.matched is not None and arm.spec.method != "full":
             equal = [
@@ -77,8 +77,8 @@ def _prices(plan: Plan) -> list[str]:
             ]
             gap = arm.matched.mismatch
             near = "costs as much as" if abs(gap) <= SAME_PRICE else f"comes nearest ({gap:+.0%}) to"
-            told.append(f"{configurations.pretty(arm.spec.label)} {near} {', '.join(equal)}.")
-    return told if len(plan.arms) > 2 else []
+            lines.append(f"{configurations.pretty(arm.spec.label)} {near} {', '.join(equal)}.")
+    return lines if len(plan.arms) > 2 else []
 
 
 def _time(found: Forecast) -> str:

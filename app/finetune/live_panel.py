@@ -106,16 +106,16 @@ def _summary(store: Store, runs: Sequence[Run]) -> None:
     for run in runs:
         word = run_rows.WORDS[run.status][0]
         counts[word] = counts.get(word, 0) + 1
-    told = [
+    facts = [
         f"{formatting.plural(len(runs), 'run')}: " + " · ".join(f"{count} {word}" for word, count in counts.items())
     ]
     unfinished = [run for run in runs if not run.status.is_finished()]
     if (left := time_left_s(runs)) is not None:
-        told.append(f"about {formatting.duration(left)} to go")
+        facts.append(f"about {formatting.duration(left)} to go")
     elif unfinished and not store.count(status=LIVE):
-        told.append("starting up; later runs start at once")
+        facts.append("starting up; later runs start at once")
     with st.container(horizontal=True, vertical_alignment="center", key="tune-summary", height=38, border=False):
-        widgets.html_block(f'<div class="cdka-quiet">{" · ".join(told)}</div>')
+        widgets.html_block(f'<div class="cdka-quiet">{" · ".join(facts)}</div>')
         if len(unfinished) > 1:
             actions.for_all(unfinished)
 

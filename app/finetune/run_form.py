@@ -42,7 +42,7 @@ REGIME_HELP = (
 BASELINES = {"lora": "LoRA, equal cost", "lokr": "LoKr, equal cost", "full": "full fine-tuning"}
 
 
-def ask() -> RunRequest | None:
+def request_form() -> RunRequest | None:
     """Draws the form and returns what it asks for, None while it is not complete. Raises CdkaError for what cannot be
     meant."""
     shapes = model_picker("on", help="Embedded models train here at once; others need their weights on this machine.")
@@ -53,7 +53,7 @@ def ask() -> RunRequest | None:
         widgets.remark(f"{task.description} Examples: {sizes}." if sizes else task.description)
     _fill_recipe(task)
     of_own = task.is_own_data
-    options = picker.ask(task.name) if of_own else {}
+    options = picker.data_form(task.name) if of_own else {}
     targets = modules(shapes)
     entries = comparison_list.widget("Train these")
     patterned, pattern = run_request.carried_pattern(model)

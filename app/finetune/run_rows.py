@@ -64,12 +64,14 @@ def apart(runs: Sequence[Run]) -> dict[str, str]:
     """
     settings = {run.run_id: run.spec.to_dict() for run in runs}
     varying = [name for name in APART if len({repr(one[name]) for one in settings.values()}) > 1]
-    told = {run_id: " · ".join(setting_text(name, one[name]) for name in varying) for run_id, one in settings.items()}
-    twins = Counter((run.spec.label, run.spec.seed, told[run.run_id]) for run in runs)
+    differences = {
+        run_id: " · ".join(setting_text(name, one[name]) for name in varying) for run_id, one in settings.items()
+    }
+    twins = Counter((run.spec.label, run.spec.seed, differences[run.run_id]) for run in runs)
     for run in runs:
-        if twins[run.spec.label, run.spec.seed, told[run.run_id]] > 1:
-            told[run.run_id] = " · ".join(filter(None, (told[run.run_id], run.run_id)))
-    return told
+        if twins[run.spec.label, run.spec.seed, differences[run.run_id]] > 1:
+            differences[run.run_id] = " · ".join(filter(None, (differences[run.run_id], run.run_id)))
+    return differences
 
 
 def setting_text(name: str, value: object) -> str:
@@ -82,44 +84,44 @@ def progress_html(run: Run, beside: str = "") -> str:
     """``step 120 of 200, 0:05 left`` over a bar; a finished run tells its time instead. ``beside`` follows it."""
     share = min(1.0, run.step / run.spec.steps)
     if run.status.is_live():
-        told = f"step {run.step:,} of {run.spec.steps:,}"
+        text = f"step {run.step:,} of {run.spec.steps:,}"
         if run.remaining_s is not None:
-            told += f", {formatting.clock(run.remaining_s)} left"
+            text += f", {formatting.clock(run.remaining_s)} left"
     elif run.status == RunState.QUEUED:
-        told = f"{run.spec.steps:,} steps to do"
+        text = f"{run.spec.steps:,} steps to do"
     else:
-        told = f"{run.step:,}/{run.spec.steps:,} steps in {formatting.duration(run.seconds)}"
+        text = f"{run.step:,}/{run.spec.steps:,} steps in {formatting.duration(run.seconds)}"
     return (
         f'<span class="cdka-progress"><span class="bar" role="progressbar" aria-label="steps done" '
         f'aria-valuenow="{100 * share:.0f}" '
         f'aria-valuemin="0" aria-valuemax="100"><b style="width:{100 * share:.1f}%"></b></span>'
-        f"<span>{told}{beside}</span></span>"
+        f"<span>{text}{beside}</span></span>"
     )
 
 
 def score_html(run: Run, track: Track) -> str:
     """Validation accuracy first, its best beside it; test accuracy once the run is kept."""
-    told = []
+    facts = []
     if track.accuracies and track.accuracies[-1] is not None:
-        told.append(f"<b>{track.accuracies[-1]:.3f}</b> validation")
+        facts.append(f"<b>{track.accuracies[-1]:.3f}</b> validation")
         best = track.best
         if best and best[0] > track.accuracies[-1]:
-            told.append(f"best {best[0]:.3f} at step {best[1]}")
+            facts.append(f"best {best[0]:.3f} at step {best[1]}")
     if (test := run.metrics.get(TEST_ACCURACY)) is not None:
-        told.append(f"{test:.3f} test")
-    return " · ".join(told) or '<span class="cdka-quiet">no evaluation yet</span>'
+        facts.append(f"{test:.3f} test")
+    return " · ".join(facts) or '<span class="cdka-quiet">no evaluation yet</span>'
 
 
 def effort_html(run: Run) -> str:
     """Parameters, speed and memory, as far as they are known."""
-    told = []
+    facts = []
     if run.num_params is not None:
-        told.append(widgets.count_html(run.num_params, "parameters"))
+        facts.append(widgets.count_html(run.num_params, "parameters"))
     if run.status.is_live() and run.samples_per_s:
-        told.append(f"{run.samples_per_s:,.0f} samples/s")
+        facts.append(f"{run.samples_per_s:,.0f} samples/s")
     if run.peak_bytes:
-        told.append(f"{formatting.size(run.peak_bytes)} memory")
-    return " · ".join(told)
+        facts.append(f"{formatting.size(run.peak_bytes)} memory")
+    return " · ".join(facts)
 
 
 def row_html(run: Run, track: Track, differs: str = "") -> str:
@@ -185,7 +187,7 @@ def arm_html(arm: ArmRuns, tracks: Mapping[str, Track]) -> str:
         f"{widgets.method_chip_html(first.spec)}{beside} {_states(arm.runs)}</div>"
         f'<div class="score">{_score(arm.runs, tracks)}'
         f"{sparkline(track.accuracies, track.eval_steps, first.spec.steps)}</div>"
-        f'<div class="cdka-quiet">{_bar(steps / total if total else 0.0)} {_pace(arm.runs)}</div>'
+        f'<div class="cdka-quiet">{_bar(steps / total if total else 0.0)} {_steps_text(arm.runs)}</div>'
         f'<div class="cdka-quiet right">{cost}</div>{errors}</div>'
     )
 
@@ -196,12 +198,12 @@ def _states(runs: Sequence[Run]) -> str:
     for run in runs:
         counts[run.status] = counts.get(run.status, 0) + 1
     seeds = formatting.plural(len({run.spec.seed for run in runs}), "seed")
-    told = "".join(
+    states = "".join(
         f'<span class="cdka-state {WORDS[status][1]}">{"" if len(runs) == number else f"{number} "}'
         f"{WORDS[status][0]}</span>"
         for status, number in counts.items()
     )
-    return f'<span class="cdka-quiet">{seeds}</span> {told}'
+    return f'<span class="cdka-quiet">{seeds}</span> {states}'
 
 
 def _score(runs: Sequence[Run], tracks: Mapping[str, Track]) -> str:
@@ -215,7 +217,7 @@ def _score(runs: Sequence[Run], tracks: Mapping[str, Track]) -> str:
     return f"<b>{formatting.estimate(found.mean, found.low, found.high, found.n)}</b> {kind} accuracy"
 
 
-def _pace(runs: Sequence[Run]) -> str:
+def _steps_text(runs: Sequence[Run]) -> str:
     live = [run for run in runs if run.status.is_live()]
     if live:
         left = [run.remaining_s for run in live if run.remaining_s is not None]

@@ -24,7 +24,7 @@ _BY_CHANCE = "(drawn at random)"
 _TEMPLATES = {"as instruction": INSTRUCTION, "as it is": "{prompt}"}
 
 
-def ask(task: str) -> dict[str, Any] | None:
+def data_form(task: str) -> dict[str, Any] | None:
     """Draws the fields for a ``local-...`` task; returns its task options, None while no data are named.
 
     Raises CdkaError for data that cannot be used.

@@ -66,11 +66,11 @@ def _rate(arm: Arm) -> str:
 
 
 def _label(spec: RunSpec, varied: Sequence[str]) -> str:
-    told = [configurations.pretty(spec.label)]
+    pieces = [configurations.pretty(spec.label)]
     if spec.method == "lora" and spec.scaling_rule == "r":
-        told.append("plain")
-    told += [f"{name} {getattr(spec, name):g}" for name in varied]
-    return ", ".join(told)
+        pieces.append("plain")
+    pieces += [f"{name} {getattr(spec, name):g}" for name in varied]
+    return ", ".join(pieces)
 
 
 def _alignment(spec: RunSpec) -> float:

@@ -42,7 +42,7 @@ LARGEST = 128
 """Offered values of r1 and r2 end here; larger ones can be typed."""
 
 
-def ask(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] | None:
+def questions(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] | None:
     """Draws the questions and returns the plan's arguments, None where an axis is empty, which is told at its field.
 
     Raises CdkaError for what cannot be meant.
@@ -160,8 +160,8 @@ def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[Linea
     for value in (int(text) for text in chosen if text.isdigit() and int(text) > 0):
         for obstacle in obstacles(layers, Components(**{"r1": 1, "r2": 1, "r": 1, name: value})):
             near = " or ".join(map(str, obstacle.nearest))
-            told = f"{name} = {value} does not divide {obstacle.axis}: left out. Nearest that fit: {near}."
-            widgets.html_block(f'<div class="cdka-quiet" title="{html.escape(str(obstacle), quote=True)}">{told}</div>')
+            note = f"{name} = {value} does not divide {obstacle.axis}: left out. Nearest that fit: {near}."
+            widgets.html_block(f'<div class="cdka-quiet" title="{html.escape(str(obstacle), quote=True)}">{note}</div>')
     return sorted((int(v) if v.isdigit() else v for v in chosen), key=lambda v: (isinstance(v, str), v))
 
 
@@ -269,9 +269,9 @@ def page(shapes: ModelShapes, task: TaskInfo) -> None:
 def _from_form(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] | None:
     """The arguments of the form; with data of one's own, their options are among the settings. None without data."""
     if not task.is_own_data:
-        return ask(way, shapes, task)
-    options = picker.ask(task.name)
-    arguments = ask(way, shapes, task)
+        return questions(way, shapes, task)
+    options = picker.data_form(task.name)
+    arguments = questions(way, shapes, task)
     if options is None or arguments is None:
         return None
     return arguments | {"settings": {**arguments["settings"], "task_options": options}}

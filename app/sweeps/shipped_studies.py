@@ -38,8 +38,8 @@ def documents(folder: Path) -> tuple[tuple[Path, dict[str, Any]], ...]:
 def provenance(document: dict[str, Any]) -> str:
     """Source of a report: ``84 runs, 3 seeds, 2026-11-24, cdka-studio 0.1.0, torch 2.13.0``."""
     versions = document["versions"]
-    told = [f"{name} {versions[name]}" for name in ("cdka-studio", "torch") if name in versions]
-    return ", ".join([_short(document), *told, document["machine"]])
+    packages = [f"{name} {versions[name]}" for name in ("cdka-studio", "torch") if name in versions]
+    return ", ".join([_short(document), *packages, document["machine"]])
 
 
 def _short(document: dict[str, Any]) -> str:

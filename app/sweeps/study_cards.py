@@ -135,12 +135,12 @@ def _card(study: Study, ask: Ask, sweep: Sweep | None) -> None:
 
 
 def _regimes(study: Study, task: str) -> str:
-    told = []
+    named = []
     for name in study.regimes:
         knobs = regimes(task)[name]
         rate = f"{len(SEARCHES[name])} learning rates" if name in SEARCHES else f"lr {knobs['lr']:g}"
-        told.append(f"<b>{name}</b> ({knobs['steps']:,} steps, {rate}, alpha {knobs['alpha']:g})")
-    return f"Regime{'s' * (len(told) > 1)}: {' and '.join(told)}"
+        named.append(f"<b>{name}</b> ({knobs['steps']:,} steps, {rate}, alpha {knobs['alpha']:g})")
+    return f"Regime{'s' * (len(named) > 1)}: {' and '.join(named)}"
 
 
 def _result(sweep: Sweep, standing: Progress) -> None:

@@ -50,18 +50,18 @@ def progress(runs: Sequence[Run]) -> Progress:
 
 def progress_html(found: Progress) -> str:
     """``12 of 30 runs done · 4 at work · 0:40 left`` over a bar."""
-    told = [f"{found.kept} of {formatting.plural(found.total, 'run')} done"]
+    facts = [f"{found.kept} of {formatting.plural(found.total, 'run')} done"]
     for number, word in ((found.failed, "failed"), (found.cancelled, "cancelled"), (found.at_work, "running")):
         if number:
-            told.append(f"{number} {word}")
+            facts.append(f"{number} {word}")
     if found.remaining_s is not None:
-        told.append(f"{formatting.clock(found.remaining_s)} left")
+        facts.append(f"{formatting.clock(found.remaining_s)} left")
     elif not found.ended:
-        told.append("starting" if found.at_work else "waiting")
+        facts.append("starting" if found.at_work else "waiting")
     return (
         f'<span class="cdka-progress sweep-progress"><span class="bar" role="progressbar" aria-label="runs done" '
         f'aria-valuenow="{100 * found.share:.0f}" aria-valuemin="0" aria-valuemax="100">'
-        f'<b style="width:{100 * found.share:.1f}%"></b></span>{" · ".join(told)}</span>'
+        f'<b style="width:{100 * found.share:.1f}%"></b></span>{" · ".join(facts)}</span>'
     )
 
 
@@ -80,7 +80,7 @@ def strip(sweep_id: str) -> None:
 def _strip(sweep_id: str, ended: bool) -> None:
     with widgets.errors_shown(), st.container(border=True, key="sweep-started"):
         store = data.store()
-        sweep, found = store.sweep(sweep_id), look(sweep_id)
+        sweep, found = store.sweep(sweep_id), progress_of(sweep_id)
         if not found.ended:
             local.ensure_dispatcher(store)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -105,7 +105,7 @@ def why_failed_html(sweep_id: str) -> str:
     return f'<div class="sweep-note" title="{html.escape(reasons[0], quote=True)}">{html.escape(shown)}{more}</div>'
 
 
-def look(sweep_id: str) -> Progress:
+def progress_of(sweep_id: str) -> Progress:
     """The progress of a sweep's runs."""
     return progress(data.store().runs(sweep_id=sweep_id))
 

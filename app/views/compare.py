@@ -29,7 +29,7 @@ VIEWS = (
 )
 
 
-def told(names: list[str], source) -> None:
+def example_note(names: list[str], source) -> None:
     """That this is the example, or somebody's bundle, and the button that makes the reader's own."""
     if names[0] != sources.EXAMPLE:
         return
@@ -54,7 +54,7 @@ def findings(comparison) -> None:
     ]
     if len(comparison.verdicts):
         resolved = comparison.verdicts[comparison.verdicts["verdict"] != UNRESOLVED]
-        told = ", ".join(
+        named_pairs = ", ".join(
             f"{html.escape(comparison.labels[row['a']])} {row['verdict']}" for _, row in resolved.head(4).iterrows()
         )
         named = html.escape(", ".join(comparison.labels[arm] for arm in comparison.references))
@@ -65,7 +65,7 @@ def findings(comparison) -> None:
         hint = f"; the next would need about {plural(left.min(), 'more seed')}" if len(left) else ""
         if comparison.verdicts["p"].isna().all():
             hint = "; it takes at least two shared seeds"
-        lines.append(f"{rest}{': ' + told if told else ''}{hint}.")
+        lines.append(f"{rest}{': ' + named_pairs if named_pairs else ''}{hint}.")
     items = "".join(f"<li>{line}</li>" for line in lines)
     notes = "".join(f'<li class="cdka-quiet">{html.escape(note)}</li>' for note in comparison.missing())
     widgets.html_block(f'<ul style="margin:0;padding-left:1.1em;font-size:.93em">{items}{notes}</ul>')
@@ -81,7 +81,7 @@ def page() -> None:
         names = sources.widget(known)
     chosen = sources.load(names)
     st.set_page_config(page_title=f"{chosen.source.name[:60]} · Compare · CDKA Studio")
-    told(names, chosen.source)
+    example_note(names, chosen.source)
     measure = controls.measure(chosen.source.frame(), sources.steps(chosen.source), which, where)
     labels = sources.comparison(chosen, measure, None).arms["arm_label"].to_list()
     with against:

@@ -19,7 +19,7 @@ with st.container(key="tune-body"):
 
 request = None
 with ask, widgets.errors_shown():
-    request = run_form.ask()
+    request = run_form.request_form()
 
 with sight, st.container(key="tune-preview", border=True), widgets.errors_shown():
     launch_preview.show_preview(request)

@@ -63,7 +63,7 @@ MODELS = {
 }
 """The model trained on each kind of device; on a GPU the dimensions of TinyLlama 1.1B."""
 WARM_UP = 3
-TOLD_EVERY_S = 2.0
+REPORT_EVERY_S = 2.0
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -187,10 +187,10 @@ def _measure(
     for _ in range(WARM_UP):
         _step(model, members, data, objective, device)
     seconds, now = [], time.perf_counter if device.type == "cuda" else time.process_time
-    told = time.monotonic()
+    reported_at = time.monotonic()
     for done in range(rounds):
-        if time.monotonic() - told >= TOLD_EVERY_S:
-            told = time.monotonic()
+        if time.monotonic() - reported_at >= REPORT_EVERY_S:
+            reported_at = time.monotonic()
             print_message(f"{title}: step {done}/{rounds}, {statistics.median(seconds or [0.0]):.2f} s each")
         _wait(device)
         start = now()

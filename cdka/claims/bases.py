@@ -113,8 +113,8 @@ def _arm(found: Comparison, model: str, components: Components) -> str | None:
 
 def _evidence(case: Case, values: pd.Series, what: str, shift: float = 0.0, remark: str = "") -> Evidence:
     listed = ", ".join(f"{name} {value:+.3f}" for name, value in values.items())
-    told = f" Base by base: {listed}." if listed else ""
-    return Evidence(values.to_numpy() + shift, what, 1.0, shift, remark + told, counted="base model")
+    sentence = f" Base by base: {listed}." if listed else ""
+    return Evidence(values.to_numpy() + shift, what, 1.0, shift, remark + sentence, counted="base model")
 
 
 def pairs_over_bases(case: Case) -> Evidence:
@@ -149,14 +149,14 @@ def _over_lora(components: Components, lora: Components, margin: float = 0.0) ->
 def _rates(case: Case, found: Comparison, components: Components, lora: Components) -> str:
     """The rates that won on validation, over the bases; a win at the edge of the search might be larger outside it."""
     tried = sorted({run.spec.lr for run in case.runs})
-    told = []
+    rates = []
     for name, one in ((f"CDKA {components}", components), (f"LoRA {lora.r}", lora)):
         arms = [_arm(found, model, one) for model in dict.fromkeys(found.arms["model"])]
         chosen = sorted(float(found.settings[arm]["lr"]) for arm in arms if arm is not None)
         edge = sum(rate in (tried[0], tried[-1]) for rate in chosen)
         at_edge = f", {edge} of {len(chosen)} at the edge of the search" if edge and len(tried) > 1 else ""
-        told.append(f"{name} {', '.join(f'{rate:g}' for rate in np.unique(chosen))}{at_edge}")
-    return f" Rates chosen on validation: {'; '.join(told)}."
+        rates.append(f"{name} {', '.join(f'{rate:g}' for rate in np.unique(chosen))}{at_edge}")
+    return f" Rates chosen on validation: {'; '.join(rates)}."
 
 
 def _advice_over(opponent: int, name: str) -> Callable[[Case], Evidence]:

@@ -106,7 +106,7 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
     values = evidence.values[np.isfinite(evidence.values)]
     n = len(values)
 
-    def told(value: float) -> float:
+    def shown(value: float) -> float:
         return (value - evidence.shift) * evidence.sign
 
     p = float(t_test(values)) if n > 1 else None
@@ -118,7 +118,7 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
     verdict = UNRESOLVED if not resolved else SUPPORTED if found.mean > 0 else CONTRADICTED
     low = high = None
     if np.isfinite(found.low):
-        ends = sorted((told(found.low), told(found.high)))
+        ends = sorted((shown(found.low), shown(found.high)))
         low, high = np.clip(ends, -evidence.bound, evidence.bound).tolist()
     if n < 2:
         waiting = sum(not run.status.is_finished() for run in runs)
@@ -128,7 +128,7 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
     else:
         told_ends = f"95 % interval {signed(low)} to {signed(high)}" if low is not None else "no interval: all agree"
         text = (
-            f"{claim.text} {verdict.capitalize()} in the {regime} regime: {evidence.unit} {signed(told(found.mean))} "
+            f"{claim.text} {verdict.capitalize()} in the {regime} regime: {evidence.unit} {signed(shown(found.mean))} "
             f"({told_ends}, {plural(n, evidence.counted)}).{evidence.remark}"
         )
     return Finding(
@@ -136,7 +136,7 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
         regime,
         verdict,
         evidence.unit,
-        told(found.mean) if n else None,
+        shown(found.mean) if n else None,
         low,
         high,
         n,

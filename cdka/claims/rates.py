@@ -96,7 +96,7 @@ def _listed(values: pd.Series) -> str:
     return ", ".join(f"{name} {value:+.1f}" for name, value in values.items())
 
 
-def _told(case: Case) -> str:
+def _case_text(case: Case) -> str:
     """Per size and rule, the best rate over the bases (their median) and how many of the rates work."""
     found, parts = scores(case), []
     for rule in RULES_TRIED:
@@ -115,7 +115,7 @@ def one_rate_fits(case: Case) -> Evidence:
     unit = "doublings by which the best rates of the sizes lie further apart without the factor"
     each = {rule: _by_base(case, lambda own, rule=rule: _spread(own, rule)) for rule in RULES_TRIED}
     spreads = "; ".join(f"{rule} {_listed(column)}" for rule, column in each.items() if len(column))
-    remark = f" Spread, base by base: {spreads}.{_told(case)}" if spreads else ""
+    remark = f" Spread, base by base: {spreads}.{_case_text(case)}" if spreads else ""
     return Evidence(values.to_numpy(), unit, remark=remark, counted="base model")
 
 

@@ -133,12 +133,12 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str, findings:
             rates = sweep.plan.get("tune_lr") or ()
             searched = f", learning rates {', '.join(f'{rate:g}' for rate in rates)}" if is_search else ""
             regimes[regime] = ", ".join(f"{key} {value:g}" for key, value in knobs.items()) + searched
-    told = " ".join(f"**{regime}**: {text}." for regime, text in regimes.items())
+    listed = " ".join(f"**{regime}**: {text}." for regime, text in regimes.items())
     return (
         f"# What the studies found: {facts['model']} on {facts['task']}\n\n"
         f"Written by `cdka study` from its own runs: {facts['runs']} runs{time} ({facts['date']}; {facts['machine']}; "
         f"{versions}). Repeat with:\n\n    {command}\n\n"
-        f"Regimes differ in all that is named here: {told}{_differ(findings)}\n\n"
+        f"Regimes differ in all that is named here: {listed}{_differ(findings)}\n\n"
         f"Metric: {words_of(metric)} at the final step, read once. {_scope(findings, facts)} Beside each p stands "
         f"Holm's over all {len(findings)} verdicts of this report. *Supported* and *contradicted* say on which side of "
         "zero the effect is resolved at 5 %, not that it is large: read its size. A small model on a small task is "

@@ -132,11 +132,11 @@ def _against_lora(margin: float, opponent: str = "first") -> Callable[[Case], Ev
 def _rates(case: Case, found: Comparison, arms: dict[str, str]) -> str:
     """The learning rates that won on validation; one at the edge of the search might win by more outside it."""
     tried = sorted({run.spec.lr for run in case.runs})
-    told = []
+    remarks = []
     for name, arm in arms.items():
         rate = float(found.settings[arm]["lr"])
-        told.append(f"{name} {rate:g}" + (", the edge of the search" if rate in (tried[0], tried[-1]) else ""))
-    return f" Rates chosen on validation: {'; '.join(told)}."
+        remarks.append(f"{name} {rate:g}" + (", the edge of the search" if rate in (tried[0], tried[-1]) else ""))
+    return f" Rates chosen on validation: {'; '.join(remarks)}."
 
 
 def _on_validation(found: Comparison, arm: str) -> float:
@@ -155,7 +155,7 @@ def _stabilises(case: Case) -> Evidence:
         return Evidence(np.empty(0), unit)
     share = instability(case.store, ended)
     large = max((run.spec.components for run in runs), key=lambda c: c.r2 * c.r)
-    told, by_rule = [], {}
+    remarks, by_rule = [], {}
     for size in (large, *sorted({run.spec.components for run in runs} - {large})):
         for rule in ("sqrt_r_r2", "sqrt_r", "r", "none"):
             own = [run for run in ended if run.spec.components == size and run.spec.scaling_rule == rule]
@@ -165,10 +165,10 @@ def _stabilises(case: Case) -> Evidence:
                 by_rule[rule] = {run.spec.seed: share[run.run_id] for run in own}
             lost = sum(run.status == RunState.FAILED for run in own)
             mean = np.nanmean([share[run.run_id] for run in own])
-            told.append(f"{size} {rule} {mean:.2f}" + (f" ({lost} of {len(own)} diverged)" if lost else ""))
+            remarks.append(f"{size} {rule} {mean:.2f}" + (f" ({lost} of {len(own)} diverged)" if lost else ""))
     with_, without = by_rule.get("sqrt_r_r2", {}), by_rule.get("none", {})
     values = np.array([without[seed] - with_[seed] for seed in sorted(with_.keys() & without.keys())])
-    return Evidence(values, unit, remark=f" Instability: {', '.join(told)}.")
+    return Evidence(values, unit, remark=f" Instability: {', '.join(remarks)}.")
 
 
 def instability(store: Store, runs: list[Run]) -> dict[str, float]:

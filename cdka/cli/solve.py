@@ -90,9 +90,9 @@ def run(args: argparse.Namespace) -> None:
     )
     if note := fitted_in_words(advice.option, solution):
         print_message(note)
-    for wish, option in advice.others.items():
+    for goal, option in advice.others.items():
         kind = f"{option.components}, {count(option.num_params)} parameters, rank {option.rank_bound:,}"
-        print_message(f"For {wish}: {kind}.")
+        print_message(f"For {goal}: {kind}.")
     if "pattern" in extra:
         _say_pattern(extra["pattern"])
     if "resources" in extra:

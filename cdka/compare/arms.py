@@ -121,8 +121,8 @@ def identified(
     """The result of ``identify``, and the settings of each arm."""
     rows = settings(frame, specs)
     usual = _defaults()
-    told = [{key: value for key, value in row.items() if value != usual.get(key, ...)} for row in rows]
-    texts = [json.dumps(row, sort_keys=True) for row in told]
+    differing = [{key: value for key, value in row.items() if value != usual.get(key, ...)} for row in rows]
+    texts = [json.dumps(row, sort_keys=True) for row in differing]
     digests = [hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8] for text in texts]
     labels = _labels(dict(zip(digests, rows, strict=True)))
     named = frame.assign(arm=digests, arm_label=[labels[digest] for digest in digests])

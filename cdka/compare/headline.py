@@ -46,10 +46,14 @@ class Headline:
     def sentence(self, metric: str) -> str:
         """The headline as text: ``cdka 2,8,1 reaches 0.954 with 15.2 k parameters; lora 8, 57.3 k: 0.937; ...``."""
         cost = count(self.best.num_params)
-        told = f"{self.best.label} reaches a {metric} of {self.best.mean:.3f} with {cost} parameters"
+        start = f"{self.best.label} reaches a {metric} of {self.best.mean:.3f} with {cost} parameters"
         if self.rival is None:
-            return f"{told}, the best of its comparison; no other method was tried ({plural(self.best.seeds, 'seed')})."
-        return f"{told}; {self.rival.label}, {count(self.rival.num_params)}: {self.rival.mean:.3f}. {self.conclusion()}"
+            return (
+                f"{start}, the best of its comparison; no other method was tried ({plural(self.best.seeds, 'seed')})."
+            )
+        return (
+            f"{start}; {self.rival.label}, {count(self.rival.num_params)}: {self.rival.mean:.3f}. {self.conclusion()}"
+        )
 
     def conclusion(self) -> str:
         """The difference with its interval, whether these seeds resolve it, and the price."""
@@ -61,11 +65,11 @@ class Headline:
             return f"Difference {self.difference:+.3f} ({seeds}, no interval: two or more give one).{price}"
         digits = places((self.ci_high - self.ci_low) / 2)
         ends = interval(self.ci_low, self.ci_high, digits)
-        told = f"Difference {self.difference:+.{digits}f}, 95 % interval {ends}, {seeds}"
+        start = f"Difference {self.difference:+.{digits}f}, 95 % interval {ends}, {seeds}"
         if self.verdict != UNRESOLVED:
-            return f"{told}: {self.verdict}.{price}"
+            return f"{start}: {self.verdict}.{price}"
         more = "" if self.more_seeds is None else f"; about {plural(self.more_seeds, 'more seed')} would settle it"
-        return f"{told}: not resolved{more}.{price}"
+        return f"{start}: not resolved{more}.{price}"
 
     def _price(self) -> str:
         if self.price is None or self.rival is None:

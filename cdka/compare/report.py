@@ -115,7 +115,7 @@ def provenance(comparison: Comparison, shown: Sequence[str], most: int = 3) -> s
         return f"No run of {comparison.name}."
     ids = ", ".join(runs["run_id"].head(most)) + (f" and {len(runs) - most} more" if len(runs) > most else "")
     seeds = sorted({int(seed) for seed in runs["seed"]})
-    told = (
+    verb = (
         f"{seeds[0]} to {seeds[-1]}"
         if len(seeds) > 3 and seeds[-1] - seeds[0] == len(seeds) - 1
         else ", ".join(map(str, seeds[:12]))
@@ -125,7 +125,7 @@ def provenance(comparison: Comparison, shown: Sequence[str], most: int = 3) -> s
     sweeps = ", ".join(dict.fromkeys(str(sweep) for sweep in runs["sweep_id"].dropna()))
     return (
         f"{comparison.name} ({sweeps or 'no sweep'}): {where}, {plural(len(runs), 'run')} ({ids}), "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {told}."
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {verb}."
     )
 
 

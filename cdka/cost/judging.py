@@ -77,9 +77,12 @@ def affordable(
         "generate": looks * costs.answer_s,
         "test": costs.example_s + (costs.answer_s if generates else 0.0),
     }
-    chosen = {name: sizes[name] if wish in (ALL, AUTO) else min(wish, sizes[name]) for name, wish in asked.items()}
+    chosen = {
+        name: sizes[name] if requested in (ALL, AUTO) else min(requested, sizes[name])
+        for name, requested in asked.items()
+    }
     budget = max(SHARE * spec.steps * costs.step_s, CHEAP_S)
-    open_uses = [name for name, wish in asked.items() if wish == AUTO]
+    open_uses = [name for name, requested in asked.items() if requested == AUTO]
     budget -= sum(chosen[name] * seconds[name] for name in chosen if name not in open_uses)
     while open_uses:  # those that need less than their share leave the rest to the others
         total = sum(SPENT_ON[name] for name in open_uses)

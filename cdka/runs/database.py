@@ -1,4 +1,4 @@
-"""The SQLite file under the store: its schema, its transactions, and its troubles told in one line."""
+"""The SQLite file under the store: its schema, its transactions, and its troubles in one line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StoreUnreadable(CdkaError):
     """The file is damaged, not ours, or written by a newer version. It is left as it is."""
 
 
-def _told(error: sqlite3.Error, path: Path) -> CdkaError | None:
+def _refusal_of(error: sqlite3.Error, path: Path) -> CdkaError | None:
     """The one-line refusal for a trouble with the file, or None where the error is a defect of ours."""
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if code in _LOCKED:
@@ -175,10 +175,10 @@ class Database:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            told = _told(error, self.path)
-            if told is None:
+            refusal = _refusal_of(error, self.path)
+            if refusal is None:
                 raise
-            raise told from None
+            raise refusal from None
         except json.JSONDecodeError as error:
             raise StoreUnreadable(
                 f"a record in the run store is damaged ({error}): {self.path}. Restore a copy; other runs are intact."

@@ -35,7 +35,7 @@ class Advice:
 
     ``lora`` is LoRA of the highest rank that fits the budget, None where even rank 1 does not. ``memory_bytes`` is the
     estimated peak of training under ``setting``, None where the model's dimensions are not known; ``fits`` holds it
-    against ``device``. ``others`` maps a wish to the option that serves it best, where that is another one.
+    against ``device``. ``others`` maps a goal to the option that serves it best, where that is another one.
     """
 
     option: Option
@@ -61,7 +61,7 @@ class Advice:
             "fits": self.fits,
             "device": None if self.device is None else self.device.name,
             "lora_is_as_good": self.lora_is_as_good,
-            "others": {wish: list(option.components.as_tuple()) for wish, option in self.others.items()},
+            "others": {goal: list(option.components.as_tuple()) for goal, option in self.others.items()},
         }
 
 
@@ -138,16 +138,16 @@ def _choose(solution: Solution, rows: np.ndarray) -> int:
 
 
 def _with_others(advice: Advice, solution: Solution, rows: np.ndarray) -> Advice:
-    """The same advice with the runner-up for each other wish."""
+    """The same advice with the runner-up for each other goal."""
     c, near = solution.columns, _near(solution, rows)
-    wishes = {
+    goals = {
         "least memory": near[np.lexsort((-c.rank_bound[near], c.flops_per_token[near]))[0]],
         "highest rank": near[np.lexsort((c.flops_per_token[near], -c.rank_bound[near]))[0]],
     }
-    others = {wish: solution.at([int(row)])[0] for wish, row in wishes.items()}
+    others = {goal: solution.at([int(row)])[0] for goal, row in goals.items()}
     if advice.lora is not None:
         others["plainest"] = advice.lora
-    kept = {wish: other for wish, other in others.items() if other.components != advice.option.components}
+    kept = {goal: other for goal, other in others.items() if other.components != advice.option.components}
     return Advice(**{**vars(advice), "others": kept})
 
 

@@ -19,9 +19,9 @@ MAX_PARAMS = 10**15
 """No budget beyond this: larger than any model, and safe in 64-bit arithmetic."""
 
 
-def _without_separators(said: str) -> str:
-    """``said`` without thousands separators; one comma that cannot part thousands is a decimal comma (``2,5M``)."""
-    text = said.strip()
+def _without_separators(written: str) -> str:
+    """``written`` without thousands separators; one comma that cannot part thousands is a decimal comma (``2,5M``)."""
+    text = written.strip()
     if re.fullmatch(r"[+-]?\d+,\d{1,2}\s*(%|[a-z]*)", text, re.I):
         return text.replace(",", ".")
     return re.sub(r"(?<=\d)[,_'](?=\d{3}(?:\D|$))", "", text)

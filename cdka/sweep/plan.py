@@ -165,11 +165,11 @@ def _feasible_arms(
             reasons += _reasons(spec, refusal)
             continue
         found.append(Arm(cell, run, count_params(run)))
-    told = " ".join(list(dict.fromkeys(reasons))[:3])
+    listed = " ".join(list(dict.fromkeys(reasons))[:3])
     if wanted and not found:
-        raise CdkaError(f"no cell of the grid fits the model: {told}")
+        raise CdkaError(f"no cell of the grid fits the model: {listed}")
     if left_out:
-        notes.append(f"left out {left_out} {'cell that does' if left_out == 1 else 'cells that do'} not fit: {told}")
+        notes.append(f"left out {left_out} {'cell that does' if left_out == 1 else 'cells that do'} not fit: {listed}")
     return found
 
 

@@ -62,7 +62,7 @@ def run_program(source: str, limits: Limits | None = None) -> Verdict:
     """Run a Python program to its last line, or to the end of its time; never raises for what the program does.
 
     It has passed when its last line was reached: a program that leaves early, even with exit code 0, has not. That is
-    told over a pipe, with a secret that the program cannot reach.
+    reported over a pipe, with a secret that the program cannot reach.
     """
     limits = limits or Limits()
     secret = secrets.token_hex(24)
@@ -85,17 +85,17 @@ def run_program(source: str, limits: Limits | None = None) -> Verdict:
         finally:
             _end_group(process)
         os.set_blocking(process.stdout.fileno(), False)  # somebody who left the session may hold the other end
-        told = process.stdout.read() or b""
+        reported = process.stdout.read() or b""
         process.stdout.close()
         output.seek(max(0, output.seek(0, os.SEEK_END) - 2000))
-        said = output.read().decode("utf-8", "replace").strip()
+        printed = output.read().decode("utf-8", "replace").strip()
     if excess:
         return Verdict(FAILED, excess)
     if code is None or code in _ENDED_BY_PROCESSOR_TIME:
         return Verdict(TIMEOUT, f"more than {limits.wall_s:g} s" if code is None else f"more than {limits.cpu_s} s")
-    if code == 0 and secrets.compare_digest(told, secret.encode()):
+    if code == 0 and secrets.compare_digest(reported, secret.encode()):
         return Verdict(PASSED, "")
-    return Verdict(FAILED, said.splitlines()[-1][:200] if said else "it ended before its last line")
+    return Verdict(FAILED, printed.splitlines()[-1][:200] if printed else "it ended before its last line")
 
 
 def _watch(process: subprocess.Popen, folder: str, limits: Limits) -> tuple[int | None, str]:
@@ -186,8 +186,8 @@ def protections() -> tuple[str, ...]:
         outside = Path(folder) / "mark"
         outside.write_text("x")
         outside.chmod(0o666)
-        told = run_program(_PROBE.format(port=server.getsockname()[1], outside=str(outside))).detail.split()
-    return tuple(word for word in told if word in ("network", "files", "processes"))
+        reported = run_program(_PROBE.format(port=server.getsockname()[1], outside=str(outside))).detail.split()
+    return tuple(word for word in reported if word in ("network", "files", "processes"))
 
 
 def check_protections(forced: bool = False) -> tuple[str, ...]:

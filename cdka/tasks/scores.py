@@ -45,10 +45,10 @@ def judged_by(read: Callable[[str], Any]) -> Judge:
 
 def _table(answers: Answers) -> tuple[int, int, int, int]:
     """(true positives, false positives, false negatives, true negatives) of a binary task; 1 is positive."""
-    said = [
+    named = [
         1 - wanted if given is None else given for given, wanted in zip(answers.predicted, answers.label, strict=True)
     ]
-    pairs = list(zip(said, answers.label, strict=True))
+    pairs = list(zip(named, answers.label, strict=True))
     return pairs.count((1, 1)), pairs.count((1, 0)), pairs.count((0, 1)), pairs.count((0, 0))
 
 

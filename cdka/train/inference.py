@@ -78,11 +78,11 @@ def answers(
             pixels=pixels,
             labels=labels,
         )
-        text, told = "", 0.0
+        text, sent_at = "", 0.0
         for text in stream:
             seconds = time.monotonic() - started
-            if seconds - told >= STREAM_EVERY_S:
-                told = seconds
+            if seconds - sent_at >= STREAM_EVERY_S:
+                sent_at = seconds
                 yield {"who": one["who"], "text": text, "seconds": round(seconds, 3)}
         found.append({"who": one["who"], "text": text, "seconds": round(time.monotonic() - started, 3)})
         yield found[-1]

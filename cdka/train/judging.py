@@ -71,7 +71,9 @@ def decide(spec: RunSpec, data: TaskData, measure: Callable[[], Measuring], shar
     asked = {"eval": spec.eval_examples, "generate": spec.generate_examples, "test": spec.test_examples}
     whole = {"eval_of": sizes["eval"], "test_of": sizes["test"]}
     if AUTO not in asked.values():
-        given = {name: sizes[name] if wish == ALL else min(wish, sizes[name]) for name, wish in asked.items()}
+        given = {
+            name: sizes[name] if requested == ALL else min(requested, sizes[name]) for name, requested in asked.items()
+        }
         return Judging(**{**given, "generate": min(given["generate"], given["eval"])}, **whole)
     key = json.dumps([spec.task, dict(spec.task_options), asked, sizes], sort_keys=True, default=str)
     known = distributed.broadcast(_read(shared, key))

@@ -31,7 +31,7 @@ from cdka.train.member import Member
 from cdka.train.pack import PHASES, Control, Events, Pack
 from cdka.train.prepare import prepare
 from cdka.train.trackers import tracked
-from cdka.train.validation import judge_before, look, read_so_far
+from cdka.train.validation import judge_all, judge_before, read_so_far
 
 
 def train(
@@ -63,7 +63,7 @@ def _train(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Co
     yield from judge_before(pack)
     yield from pack.for_all(events.Phase(phase=PHASES["train"]))
     if pack.first_step == 0:
-        yield from look(pack)
+        yield from judge_all(pack)
     pack.clock.enter("train")
     for step in range(pack.first_step, spec.steps):
         yield from pack.hear_requests()
@@ -78,7 +78,7 @@ def _train(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Co
         if looks or saves:
             yield from _read_losses(pack, [])
         if looks and pack.members:
-            yield from look(pack)
+            yield from judge_all(pack)
         if saves:
             checkpoints.save(pack.members)
         yield from pack.show(Progress("train", done, spec.steps, "steps", pack.steps_per_s))
@@ -169,9 +169,9 @@ def _diverged(pack: Pack, member: Member, step: int) -> Events:
 def _tell_packing(pack: Pack) -> Events:
     """The result of the trial of the first steps, once, when it has been decided."""
     schedule = pack.schedule
-    if not schedule.decided or schedule.told or not schedule.tried:
+    if not schedule.decided or schedule.reported or not schedule.tried:
         return
-    schedule.told = True
+    schedule.reported = True
     yield from pack.for_all(
         events.Packing(
             size=len(pack.members),

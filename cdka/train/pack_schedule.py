@@ -30,7 +30,7 @@ def ways(size: int) -> list[int]:
 class PackSchedule:
     """Times the first steps of a pack of ``size`` runs each way, then keeps to the fastest.
 
-    ``share`` is how many runs go through one pass; ``tried`` is False for a run alone; ``told`` once the result is.
+    ``share`` is how many runs go through one pass; ``tried`` is False for a run alone; ``reported`` once the result is.
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
@@ -40,7 +40,7 @@ class PackSchedule:
         self._skipped = dict.fromkeys(self._waiting, 0)
         self.decided = size == 1
         self.tried = size > 1
-        self.told = False
+        self.reported = False
         self.share = self._waiting.pop(0)
 
     @property

@@ -106,7 +106,7 @@ def prepare(
     decided = yield from _decide(model, members, data, device, control, shared)
     if decided is None:
         return None
-    yield from _told(decided, every)
+    yield from _judging_events(decided, every)
     data, answer_rows = judging.apply(decided, data)
     model.train()  # pre-trained models come in evaluation mode: without dropout, and without gradient checkpointing
     schedule = PackSchedule(len(members), device)
@@ -158,7 +158,7 @@ def _decide(
             return None
 
 
-def _told(decided: judging.Judging, every: Sequence[int]) -> Generator[tuple[int, events.Event], None, None]:
+def _judging_events(decided: judging.Judging, every: Sequence[int]) -> Generator[tuple[int, events.Event], None, None]:
     sizes = {key: value for key, value in vars(decided).items() if key != "costs"}
     costs = None if decided.costs is None else asdict(decided.costs)
     for index in every:

@@ -17,7 +17,7 @@ MAX_BEST_PARAMS = 100_000_000
 """A full model larger than this is not saved again at every better look: that would take longer than training."""
 
 
-def look(pack: Pack) -> Events:
+def judge_all(pack: Pack) -> Events:
     """Judge every member at work on the validation split; an event each, and its adapter kept if it is the best."""
     before = pack.clock.judging_s
     for group in pack.schedule.groups(pack.at_work):

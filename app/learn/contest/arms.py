@@ -110,8 +110,8 @@ def results(store: Store, arms: Sequence[Arm], runs: Sequence[Run | None]) -> di
         for run in own:
             by_rate.setdefault(run.spec.lr, []).append(run)
         rate = max(by_rate, key=lambda lr: np.mean([validation.get(run.run_id, 0.0) for run in by_rate[lr]]))
-        ordered = sorted(by_rate[rate], key=lambda run: run.spec.seed)
-        found[arm.name] = Result(arm.name, rate, tuple(test_accuracy(run) for run in ordered))
+        by_seed = sorted(by_rate[rate], key=lambda run: run.spec.seed)
+        found[arm.name] = Result(arm.name, rate, tuple(test_accuracy(run) for run in by_seed))
     return found
 
 

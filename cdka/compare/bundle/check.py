@@ -96,8 +96,8 @@ _FOLLOWS = {
 def refuse(file: str, field: str, rule: str) -> CdkaError:
     """The error for a bundle that is not whole."""
     place = f"{_short(file)}, field {_short(field)}" if field else _short(file)
-    told = f"the bundle is damaged or was edited: {place}: {_short(rule)}"
-    return CdkaError(f"{told}. Ask its sender for a fresh export.")
+    message = f"the bundle is damaged or was edited: {place}: {_short(rule)}"
+    return CdkaError(f"{message}. Ask its sender for a fresh export.")
 
 
 def _short(text: str, most: int = 240) -> str:

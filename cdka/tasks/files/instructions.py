@@ -132,12 +132,12 @@ def read_instructions(table: Table, roles: Mapping[str, str], options: Mapping[s
     prompts, answers = (table.columns[roles[option]] for option in ("prompt_column", "answer_column"))
     if any(map(holds_turns, prompts)) or any(map(holds_turns, answers)):
         asked = [_turns(value, "user", table.place(row)) for row, value in enumerate(prompts)]
-        said = [_turns(value, "assistant", table.place(row)) for row, value in enumerate(answers)]
+        answered = [_turns(value, "assistant", table.place(row)) for row, value in enumerate(answers)]
         return [
             _from_exchange(
                 _last_exchange((*before, *after), table.place(row)), template, reference, row, table.place(row)
             )
-            for row, (before, after) in enumerate(zip(asked, said, strict=True))
+            for row, (before, after) in enumerate(zip(asked, answered, strict=True))
         ]
     found = []
     prompts = texts_of(roles["prompt_column"], prompts, table.place)

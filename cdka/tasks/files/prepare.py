@@ -108,15 +108,15 @@ def _prepared(task: str, path: Path, settings: str, _stamp: tuple) -> Prepared:
         every = _measured(table, roles)
         keys = [(row.text, row.pair) for row in every]
     elif MESSAGES.option in roles:
-        every, origins, told = read_conversations(table, roles[MESSAGES.option], options)
-        table, notes = table.take(origins), (*notes, *told)
+        every, origins, remarks = read_conversations(table, roles[MESSAGES.option], options)
+        table, notes = table.take(origins), (*notes, *remarks)
         keys = [next(turn.content for turn in row.messages if turn.role == "user") for row in every]
     else:
         every = read_instructions(table, roles, options)
         keys = [row.prompt for row in every]
-    parts, told = _split(table, roles, strata, keys, options)
+    parts, remarks = _split(table, roles, strata, keys, options)
     rows = {split: [every[row] for row in parts[split]] for split in SPLITS}
-    notes += (*told, *_leaks(rows), *_absent_labels(rows, names), *_ruling_label(rows, names))
+    notes += (*remarks, *_leaks(rows), *_absent_labels(rows, names), *_ruling_label(rows, names))
     return Prepared(task, path.name, rows, roles, names, notes, dict(enumerate(table.lines)), tuple(left_out))
 
 

@@ -37,8 +37,8 @@ def read_separated(name: str, text: str, *, tabs: bool) -> Records:
     """
     csv.field_size_limit(MAX_FIELD)
     skipped = 0
-    if said := _SEP_LINE.match(text):
-        text, skipped, separator = text[said.end() :], 1, said[1]
+    if found := _SEP_LINE.match(text):
+        text, skipped, separator = text[found.end() :], 1, found[1]
     else:
         separator = "\t" if tabs else _separator(text)
     reading, notes = _read(name, text, separator, skipped)

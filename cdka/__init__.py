@@ -17,10 +17,10 @@ _HOMES = {
     "CdkaConfig": "cdka.adapter",
     "CdkaModel": "cdka.adapter",
     "CdkaLayer": "cdka.adapter",
-    "add_adapters": "cdka.dialects",
-    "export_adapter": "cdka.dialects",
-    "export_lora": "cdka.dialects",
-    "import_adapter": "cdka.dialects",
+    "add_adapters": "cdka.adapter_files",
+    "export_adapter": "cdka.adapter_files",
+    "export_lora": "cdka.adapter_files",
+    "import_adapter": "cdka.adapter_files",
     **dict.fromkeys(
         (
             "solve",
@@ -45,7 +45,7 @@ _HOMES = {
 _ROOMS = (
     "adapter",
     "compare",
-    "dialects",
+    "adapter_files",
     "models",
     "runs",
     "stats",

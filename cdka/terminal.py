@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from cdka.plain_json import finite
 
 _MIN_NAME_CHARS = 28
 """Names in the first column of a table are kept whole up to this length."""
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN or infinity: a missing number is null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if hasattr(value, "item"):  # NumPy scalars
-        return _plain(value.item())
-    return value
-
-
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(_plain(document), indent=2, ensure_ascii=False))
+    print(json.dumps(finite(document), indent=2, ensure_ascii=False))
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

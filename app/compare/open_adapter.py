@@ -11,10 +11,10 @@ import streamlit as st
 from app import widgets
 from app.compare import controls
 from app.compare.figure_panels import draw, pure
+from cdka.adapter_files import KINDS, AdapterFile, open_adapter
+from cdka.adapter_files.serving import serving_plan
 from cdka.compare.anatomy import LayerFactors, layers_of, placed, title_of
 from cdka.compare.figures.anatomy import capture_figure, factor_figure, rank_figure, rearranged_figure, spectrum_figure
-from cdka.dialects import KINDS, AdapterFile, open_adapter
-from cdka.dialects.serving import serving_plan
 from cdka.errors import CdkaError
 from cdka.paths import pasted_path
 

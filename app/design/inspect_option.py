@@ -11,8 +11,8 @@ from app.design import memory, snippets
 from app.design.factor_drawing import option_svg
 from app.design.memory import Cell
 from cdka import formatting
+from cdka.adapter_files.serving import VLLM_RANKS
 from cdka.components import Components
-from cdka.dialects.serving import VLLM_RANKS
 from cdka.machine import Device
 from cdka.solver import Option, Solution, evaluate, obstacles, why_this
 from cdka.tasks.catalogue import find_task

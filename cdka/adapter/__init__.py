@@ -11,7 +11,7 @@ from cdka.adapter.loraplus import loraplus_groups
 from cdka.adapter.model import CdkaModel
 from cdka.adapter.ops import delta_weight, kron_linear
 from cdka.adapter.pack import adapter_parameters, cached_factors, packed
-from cdka.dialects import LoraExport, export_lora
+from cdka.adapter_files import LoraExport, export_lora
 
 register(CdkaConfig, CdkaModel)
 

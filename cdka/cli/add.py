@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cdka.dialects import add_adapters
+    from cdka.adapter_files import add_adapters
 
     to = None if args.shrink is None else Components.parse(args.shrink)
     report(add_adapters(args.first, args.second, args.out, weights=_weights(args.weights), to=to), args.json)

@@ -10,7 +10,7 @@ from cdka.formatting import plural
 from cdka.terminal import print_json, print_message
 
 if TYPE_CHECKING:
-    from cdka.dialects import Exchange
+    from cdka.adapter_files import Exchange
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

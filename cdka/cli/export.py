@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cdka.dialects import export_adapter
+    from cdka.adapter_files import export_adapter
 
     done = export_adapter(
         args.adapter,

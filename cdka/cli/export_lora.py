@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cdka.dialects import export_lora
+    from cdka.adapter_files import export_lora
 
     export = export_lora(args.adapter_dir, args.out_dir)
     ranks = sorted(set(export.ranks.values()))

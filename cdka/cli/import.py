@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cdka.dialects import import_adapter
+    from cdka.adapter_files import import_adapter
 
     components = None if args.components is None else Components.parse(args.components)
     done = import_adapter(args.path, args.out, model=args.model, only=args.only, components=components)

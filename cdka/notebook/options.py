@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from cdka import formatting
+from cdka.adapter_files.serving import VLLM_RANKS
 from cdka.components import Components
-from cdka.dialects.serving import VLLM_RANKS
 from cdka.machine import Device, detect_device
 from cdka.notebook.display import Result, figure_theme, on_its_paper
 from cdka.solver.advice import Advice, advise, sentence
+from cdka.solver.guidelines import PRESETS
 from cdka.solver.option import Option
-from cdka.solver.presets import PRESETS
 from cdka.solver.resources import Setting, fitting_rows
 from cdka.solver.search import Solution
 

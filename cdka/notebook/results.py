@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from cdka.adapter_files import AdapterFile
+from cdka.adapter_files.adapter_file import describe_module
+from cdka.adapter_files.serving import serving_plan
 from cdka.align.record import AlignRecord
 from cdka.compare.anatomy import layers_of, placed, title_of
 from cdka.components import PAPER_DEFAULT, Components
-from cdka.dialects import AdapterFile
-from cdka.dialects.adapter_file import describe_module
-from cdka.dialects.serving import serving_plan
 from cdka.errors import unknown
 from cdka.models.shapes import ModelShapes, to_json
 from cdka.notebook.display import Result, figure_theme, on_its_paper
@@ -151,7 +151,7 @@ class Tasks(Result, Sequence[TaskInfo]):
 class OpenedAdapter(Result):
     """An adapter file of any kind, opened: its place in (r1, r2, r) and where it can be served.
 
-    ``file`` is the adapter itself (``cdka.dialects.AdapterFile``); its attributes can be read here too.
+    ``file`` is the adapter itself (``cdka.adapter_files.AdapterFile``); its attributes can be read here too.
     """
 
     def __init__(self, file: AdapterFile, path: str | Path) -> None:

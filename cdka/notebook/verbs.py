@@ -265,14 +265,14 @@ def reproduce(path: str | Path, *, home: str | Path | None = None) -> Reproducti
 def open_adapter(path: str | Path | RunHandle, **settings: Any) -> OpenedAdapter:
     """An adapter of any kind (LoRA, LoKr, LoHa, CDKA), opened: its place in (r1, r2, r), its layers, its servers.
 
-    ``path`` is a safetensors file, a folder, or a run; ``settings`` are those of ``cdka.dialects.open_adapter``. Needs
-    no torch. Raises CdkaError.
+    ``path`` is a safetensors file, a folder, or a run; ``settings`` are those of ``cdka.adapter_files.open_adapter``.
+    Needs no torch. Raises CdkaError.
 
     >>> adapter = cdka.open_adapter("my-lora")
     >>> adapter.kind, adapter.num_params, adapter.modules[0].components
     ('peft-lora', 256, Components(r1=1, r2=1, r=2))
     """
-    from cdka.dialects.read import open_adapter as read
+    from cdka.adapter_files.read import open_adapter as read
     from cdka.notebook.results import OpenedAdapter
 
     place = path.adapter_dir if isinstance(path, RunHandle) else path

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cdka.plain_json import dump
 from cdka.runs import events
 from cdka.runs.database import Database
-from cdka.runs.encoding import dump
 from cdka.runs.events import Event
 from cdka.runs.run import new_id
 from cdka.runs.schema import marks, parse_spec

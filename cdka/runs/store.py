@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from cdka.errors import CdkaError, unknown
 from cdka.paths import LOG_TAIL_BYTES, home_dir, log_tail, make_private
+from cdka.plain_json import dump
 from cdka.runs import control
 from cdka.runs.database import FILE_NAME, Database
-from cdka.runs.encoding import dump
 from cdka.runs.run import Poll, Run, Sweep, check_id, new_id, run_directory
 from cdka.runs.schema import events_of, marks, run_of
 from cdka.runs.spec import RunSpec

@@ -5,10 +5,10 @@ from __future__ import annotations
 from cdka.solver.advice import Advice, advise, default
 from cdka.solver.explain import why_this
 from cdka.solver.feasible import Obstacle, check_fits, limiting_modules, nearest_values, obstacles
+from cdka.solver.guidelines import PRESETS, Preset
 from cdka.solver.objectives import OBJECTIVES, PARETO, Objective, parse_weights
 from cdka.solver.option import Option
 from cdka.solver.patterns import MEASURES, Pattern, best_uniform, pattern, spend_residual
-from cdka.solver.presets import PRESETS, Preset
 from cdka.solver.resources import Setting, resources, usual_setting
 from cdka.solver.search import Solution, as_shapes, cheapest, evaluate, explore, solve
 

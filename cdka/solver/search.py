@@ -25,9 +25,9 @@ from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import select
 from cdka.solver.budget import Budget
 from cdka.solver.feasible import Columns, check_fits, columns_for, enumerate_options, possible_values
+from cdka.solver.guidelines import find_preset, preset_rows
 from cdka.solver.objectives import default_order, pareto_mask, scores
 from cdka.solver.option import Option
-from cdka.solver.presets import find_preset, preset_rows
 
 Model = str | ModelShapes | Sequence[LinearShape] | Sequence[tuple[int, int]]
 PAPER_ALPHA = 64.0

@@ -8,7 +8,7 @@ from cdka.errors import unknown
 from cdka.models.shapes import ModelShapes
 from cdka.tasks.files.catalogue import LOCAL
 from cdka.tasks.info import KINDS, TaskInfo
-from cdka.tasks.presets import PRESETS
+from cdka.tasks.public_sets import PRESETS
 
 DIGITS_MODELS = ("digits-vit", "digits-vit@12", "digits-vit@13", "digits-vit@14", "digits-vit@15", "digits-vit@2602")
 """The embedded base models that read digits: a family of five, and the base of version 0.1.0."""

@@ -20,9 +20,9 @@ from cdka.adapter import (
     packed,
     weight_gradients,
 )
+from cdka.adapter_files import export_adapter, export_lora, open_adapter
 from cdka.components import Components
 from cdka.cost.adapter import fitted_components, num_params
-from cdka.dialects import export_adapter, export_lora, open_adapter
 from cdka.errors import CdkaError
 from cdka.models.shapes import LinearShape
 

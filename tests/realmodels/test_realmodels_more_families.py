@@ -8,8 +8,8 @@ import transformers as hf
 from peft import PeftModel
 from tiny_models import _IDS, _VIT, tokenizer
 
+from cdka.adapter_files.exchange import export_lora
 from cdka.cost.params import count_params
-from cdka.dialects.exchange import export_lora
 from cdka.runs.resolve import resolve_run
 from cdka.runs.spec import RunSpec
 from cdka.train.data.load import load_task

@@ -186,6 +186,26 @@ def test_split_files_in_a_folder_are_one_table(tmp_path):
     assert preview(task, options).examples == {"train": 20, "validation": 6, "test": 8}
 
 
+def test_preview_plan_and_launch_read_a_file_once_and_an_edited_file_anew(tmp_path, monkeypatch):
+    reads = []
+
+    def counted(path):
+        reads.append(path)
+        return read_table(path)
+
+    monkeypatch.setattr("cdka.tasks.files.prepare.read_table", counted)
+    path = write(tmp_path / "d.csv", many())
+    task, options = task_for(str(path), {})
+    preview(task, options)
+    first = prepare(task, options)
+    assert prepare(task, options) is first
+    assert len(reads) == 1
+    write(path, many(40))
+    task, options = task_for(str(path), {})
+    assert sum(map(len, prepare(task, options).rows.values())) == 40
+    assert len(reads) == 2
+
+
 def test_changed_data_are_refused(tmp_path):
     path = write(tmp_path / "d.csv", many())
     task, options = task_for(str(path), {})

@@ -18,7 +18,7 @@ from cdka.compare.bundle import layout
 from cdka.compare.comparison import Comparison
 from cdka.compare.report import document, methods_paragraph
 from cdka.compare.source import Source
-from cdka.runs.encoding import finite
+from cdka.plain_json import finite
 from cdka.runs.frames import CURVE_COLUMNS
 from cdka.runs.metrics import TEST_ACCURACY
 

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from cdka.adapter_files import export_lora
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
-from cdka.dialects import export_lora
 from cdka.errors import CdkaError
 
 

@@ -15,7 +15,7 @@ from cdka import __version__
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
 from cdka.errors import CdkaError
-from cdka.runs.encoding import finite
+from cdka.plain_json import finite
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import KEPT
 

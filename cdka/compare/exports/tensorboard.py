@@ -11,7 +11,7 @@ from cdka import childproc
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
 from cdka.errors import CdkaError
-from cdka.runs.encoding import finite
+from cdka.plain_json import finite
 
 LIMIT_S = 600.0
 

@@ -1,9 +1,9 @@
-"""The dialects of Kronecker adapters: read any of them, write what others load, add, shrink. NumPy, no torch."""
+"""Files of Kronecker adapters in every dialect: read, written, added, shrunk. NumPy, no torch."""
 
 from __future__ import annotations
 
-from cdka.dialects.adapter_file import AdaptedModule, AdapterFile
-from cdka.dialects.exchange import (
+from cdka.adapter_files.adapter_file import AdaptedModule, AdapterFile
+from cdka.adapter_files.exchange import (
     Exchange,
     LoraExport,
     add_adapters,
@@ -12,9 +12,9 @@ from cdka.dialects.exchange import (
     import_adapter,
     shrink_adapter,
 )
-from cdka.dialects.read import KINDS, open_adapter
-from cdka.dialects.serving import ServingPlan, serving_plan
-from cdka.dialects.write import WRITERS
+from cdka.adapter_files.read import KINDS, open_adapter
+from cdka.adapter_files.serving import ServingPlan, serving_plan
+from cdka.adapter_files.write import WRITERS
 
 __all__ = [
     "KINDS",

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cdka.adapter_files.adapter_file import AdaptedModule, AdapterFile, describe_module
+from cdka.adapter_files.names import style_of
+from cdka.adapter_files.read import open_adapter, opened
+from cdka.adapter_files.serving import ServingPlan, serving_plan
+from cdka.adapter_files.tensors import write_adapter
+from cdka.adapter_files.write import WRITERS, Written, to_cdka
 from cdka.components import Components
-from cdka.dialects.adapter_file import AdaptedModule, AdapterFile, describe_module
-from cdka.dialects.names import style_of
-from cdka.dialects.read import open_adapter, opened
-from cdka.dialects.serving import ServingPlan, serving_plan
-from cdka.dialects.tensors import write_adapter
-from cdka.dialects.write import WRITERS, Written, to_cdka
 from cdka.errors import CdkaError, unknown
 from cdka.paths import pasted_path
 from cdka.theory.factors import added

@@ -10,8 +10,8 @@ from foreign_files import loha, lokr, lora, named, save, takenoko
 from safetensors.numpy import save as to_bytes
 from safetensors.numpy import save_file
 
+from cdka.adapter_files.tensors import CONFIG_FILE, WEIGHTS_FILE
 from cdka.cli.main import main
-from cdka.dialects.tensors import CONFIG_FILE, WEIGHTS_FILE
 
 RNG = np.random.default_rng(0)
 LORA = lora(RNG, 6, 8, 2, 1.0)[0]

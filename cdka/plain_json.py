@@ -1,4 +1,4 @@
-"""JSON as the store and the exports write it: compact, without NaN and infinities."""
+"""JSON as the store, the exports and the commands write it: without NaN and infinities."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 def finite(value: Any) -> Any:
-    """``value`` with every NaN and infinity replaced by None: JSON has neither, and missing is not zero."""
+    """``value`` as plain data: every NaN and infinity becomes None, for JSON has neither, and missing is not zero."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
-    return value
+    return finite(value.item()) if hasattr(value, "item") else value  # NumPy scalars
 
 
 def dump(value: Any) -> str:

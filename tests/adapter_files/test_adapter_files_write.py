@@ -20,10 +20,10 @@ from safetensors.torch import load_file as load_torch
 from torch import nn
 
 from cdka.adapter import CdkaConfig
+from cdka.adapter_files import WRITERS, add_adapters, export_adapter, import_adapter, open_adapter, shrink_adapter
+from cdka.adapter_files.tensors import CONFIG_FILE, WEIGHTS_FILE
 from cdka.cli.main import main
 from cdka.components import Components
-from cdka.dialects import WRITERS, add_adapters, export_adapter, import_adapter, open_adapter, shrink_adapter
-from cdka.dialects.tensors import CONFIG_FILE, WEIGHTS_FILE
 from cdka.errors import CdkaError
 from cdka.theory import delta_weight
 from cdka.theory.factors import Factors, added, capture, relative_error

@@ -16,8 +16,8 @@ from safetensors.torch import save_file as save_torch
 from torch import nn
 
 from cdka.adapter import CdkaConfig
+from cdka.adapter_files import open_adapter
 from cdka.components import Components
-from cdka.dialects import open_adapter
 from cdka.errors import CdkaError
 
 SIZES = st.integers(1, 5)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from cdka.adapter_files.names import pattern_value
 from cdka.components import scaling
-from cdka.dialects.names import pattern_value
 from cdka.errors import CdkaError
 from cdka.theory.factors import Factors
 

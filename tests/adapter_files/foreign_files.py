@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from cdka.dialects.tensors import CONFIG_FILE, WEIGHTS_FILE
+from cdka.adapter_files.tensors import CONFIG_FILE, WEIGHTS_FILE
 
 
 def save(path: Path, tensors: Mapping[str, np.ndarray], config: dict | None = None, **metadata: str) -> Path:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdka.adapter_files.names import dotted, joins_by_underscore
+from cdka.adapter_files.tensors import Tensor
 from cdka.components import Components
-from cdka.dialects.names import dotted, joins_by_underscore
-from cdka.dialects.tensors import Tensor
 from cdka.errors import CdkaError
 from cdka.theory.factors import Factors
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from cdka.adapter_files.adapter_file import AdaptedModule, AdapterFile
+from cdka.adapter_files.fields import CONVERTERS, NEEDED, Module
+from cdka.adapter_files.names import REFUSED, Key, natural, parse, style_of
+from cdka.adapter_files.tensors import CONFIG_FILE, WEIGHTS_FILE, Tensor, read_config, read_tensors
 from cdka.components import Components
-from cdka.dialects.adapter_file import AdaptedModule, AdapterFile
-from cdka.dialects.fields import CONVERTERS, NEEDED, Module
-from cdka.dialects.names import REFUSED, Key, natural, parse, style_of
-from cdka.dialects.tensors import CONFIG_FILE, WEIGHTS_FILE, Tensor, read_config, read_tensors
 from cdka.errors import CdkaError
 from cdka.paths import pasted_path
 

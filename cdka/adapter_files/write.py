@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from cdka.adapter_files.adapter_file import AdaptedModule, AdapterFile
+from cdka.adapter_files.names import PEFT_PREFIX, joins_by_underscore, spelled
+from cdka.adapter_files.tensors import Tensor
 from cdka.components import scaling
-from cdka.dialects.adapter_file import AdaptedModule, AdapterFile
-from cdka.dialects.names import PEFT_PREFIX, joins_by_underscore, spelled
-from cdka.dialects.tensors import Tensor
 from cdka.errors import CdkaError
 from cdka.theory.factors import Factors
 

@@ -11,7 +11,7 @@ import json
 
 import numpy as np
 
-from cdka.align.gradients import compute
+from cdka.align.measure import gradients_of
 from cdka.align.request import AlignRequest
 from cdka.paths import assets_dir
 
@@ -25,7 +25,7 @@ def largest(energy: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     request = AlignRequest(MODEL, TASK)
-    gradient = compute(request)[LAYER].astype(np.float64)
+    gradient = gradients_of(request)[LAYER].astype(np.float64)
     rows, columns = largest((gradient**2).sum(axis=1)), largest((gradient**2).sum(axis=0))
     part = gradient[np.ix_(rows, columns)]
     weights = (assets_dir() / MODEL / "model.safetensors").read_bytes()

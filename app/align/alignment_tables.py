@@ -22,7 +22,8 @@ MAX_LAYERS = 26
 def predicted(request: AlignRequest) -> pd.DataFrame:
     """Theory's table before anything is measured: a row per (r1, r2, r), measured and best missing."""
     grid = [(a, b, c) for a in request.r1_values for b in request.r2_values for c in request.r_values]
-    columns = columns_for(select(request.shapes(), request.target_modules), *zip(*grid, strict=True))
+    r1, r2, r = zip(*grid, strict=True)
+    columns = columns_for(select(request.shapes(), request.target_modules), r1, r2, r)
     return pd.DataFrame(
         {
             "r1": columns.r1,

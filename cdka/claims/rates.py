@@ -7,6 +7,7 @@ none, and judged on validation data. A rate works where its accuracy is within `
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def one_rate_fits(case: Case) -> Evidence:
     """Per base, the spread of the best rates over sizes with no factor minus that with the paper's, in doublings."""
     values = _by_base(case, lambda own: _spread(own, "none") - _spread(own, "sqrt_r_r2"))
     unit = "doublings by which the best rates of the sizes lie further apart without the factor"
-    each = {rule: _by_base(case, lambda own, rule=rule: _spread(own, rule)) for rule in RULES_TRIED}
+    each = {rule: _by_base(case, partial(_spread, rule=rule)) for rule in RULES_TRIED}
     spreads = "; ".join(f"{rule} {_listed(column)}" for rule, column in each.items() if len(column))
     remark = f" Spread, base by base: {spreads}.{_case_text(case)}" if spreads else ""
     return Evidence(values.to_numpy(), unit, remark=remark, counted="base model")

@@ -312,7 +312,7 @@ def evaluate(
         linears=linears,
         budget=given,
         budget_params=max(1, given.params(shapes.base_params, linears)),
-        columns=columns_for(linears, *([value] for value in chosen.as_tuple()), indivisible),
+        columns=columns_for(linears, [chosen.r1], [chosen.r2], [chosen.r], indivisible),
         r1_values=(chosen.r1,),
         r2_values=(chosen.r2,),
         alpha=alpha,
@@ -330,7 +330,8 @@ def cheapest(
 ) -> tuple[int, Components]:
     """The smallest number of parameters that any of these configurations has, and which one."""
     pairs = [(a, b) for a in r1_values for b in r2_values]
-    costs = columns_for(linears, *zip(*((a, b, 1) for a, b in pairs), strict=True), indivisible).num_params
+    r1, r2 = zip(*pairs, strict=True)
+    costs = columns_for(linears, r1, r2, [1] * len(pairs), indivisible).num_params
     least = int(np.argmin(np.where(costs > 0, costs, np.iinfo(np.int64).max)))  # 0: adapts nothing
     return int(costs[least]), Components(*pairs[least], 1)
 

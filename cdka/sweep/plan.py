@@ -221,7 +221,7 @@ def _baseline_arms(
     """Every baseline on every model and task that an arm uses, matched to ``budget``, to each price among the arms
     there, or to the largest of them."""
     shared = _without_method(base)
-    arms = []
+    arms: list[Arm] = []
     for place in dict.fromkeys((arm.spec.model, arm.spec.task) for arm in planned) or [(model, task)]:
         base_run = resolve_run(spec_for(*place, **shared))
         here = [arm for arm in planned if (arm.spec.model, arm.spec.task) == place and arm.spec.method != "full"]

@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from cdka.cli.progress import document
 from cdka.runs import events
 from cdka.runs.job_queue import Batch, claim, record_events, reserve
 from cdka.runs.metrics import OLD_NAMES, from_old_names, full_name, measure_of, with_old_names, words_of
@@ -41,7 +40,7 @@ def test_no_event_frame_or_curve_of_a_run_has_a_metric_without_its_split(tmp_pat
     assert not {name for name in names if BARE.fullmatch(name)}
     final, last = stored[-1]["metrics"], [event for event in stored if event["kind"] == events.Evaluated.kind][-1]
     assert (final["eval/accuracy"], final["eval/loss"]) == (last["eval/accuracy"], last["eval/loss"])
-    told = document(store.run(run_id))["metrics"]
+    told = store.run(run_id).to_dict()["metrics"]
     assert told["accuracy"] == told["test/accuracy"] == final["test/accuracy"], "the short name of cdka run --json"
     assert {name: told[name] for name in final} == final
 

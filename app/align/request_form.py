@@ -7,7 +7,7 @@ import streamlit as st
 from app import data, state, widgets
 from app.align.alignment_figures import PICKED
 from app.pickers import model_picker, task_picker
-from cdka import align
+from cdka import align, formatting
 from cdka.align import AlignRequest, Status
 from cdka.align.verdict import MIN_CONFIGURATIONS
 from cdka.components import Components
@@ -125,6 +125,10 @@ def _start(request: AlignRequest) -> None:
 
 def _progress(request: AlignRequest) -> None:
     now = align.status(request)
-    st.progress(min(1.0, now.share), text=now.phase or "starting")
+    told = f"{now.phase or 'starting'}, {formatting.clock(now.elapsed_s)}"
+    if now.share > 0.1:
+        told += f", about {formatting.clock(now.elapsed_s * (1 - now.share) / now.share)} left"
+    st.progress(min(1.0, now.share), text=told)
+    st.button("Cancel", key="align-cancel", on_click=align.cancel, args=(request,), help="Nothing of it is kept.")
     if now.state != "running":
         st.rerun()

@@ -47,6 +47,7 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 18) -> No
             }
         ),
         hide_index=True,
+        placeholder="–",
         width="stretch",
         key=_ARMS,
         on_select=partial(_chosen, listed),

@@ -189,7 +189,12 @@ def find_columns(table: Table, task: str, options: Mapping[str, Any]) -> dict[st
         if str(given) not in table.columns:
             raise unknown("column", str(given), table.names, where=f"in {table.source}", next_step=_flag(role))
         if str(given) in found.values():
-            raise CdkaError(f"two roles cannot be played by one column: got {given!r} twice for {table.source}.")
+            if len(table.names) == 1:
+                needed = " and ".join(role.title.lower() for role in roles if not role.optional)
+                raise CdkaError(
+                    f"{task} needs a column each for {needed}: got one column, {given!r}, in {table.source}."
+                )
+            raise CdkaError(f"each column has one use: got {given!r} twice in {table.source}. Choose another column.")
         found[role.option] = str(given)
     for role in roles:
         if role.option in found or options.get(role.option) is not None:

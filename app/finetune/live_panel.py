@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import streamlit as st
 
-from app import configurations, state, widgets
+from app import configurations, form_memory, state, widgets
 from app.compare.headline_card import headline_html
 from app.finetune import actions, race_curves, run_menu, run_rows
 from app.finetune.feed import Feed
@@ -71,9 +71,8 @@ def picker(store: Store, asked: str) -> str:
         "Shown",
         options,
         format_func=lambda key: names.get(key) or f"{sweeps[key].name} ({key})",
-        key=SHOW,
+        **form_memory.kept(SHOW),
         label_visibility="collapsed",
-        persist_state="session",
         on_change=_shown,
     )
     if shown == "all":

@@ -9,7 +9,7 @@ from functools import partial
 
 import streamlit as st
 
-from app import data, widgets
+from app import data, form_memory, widgets
 from app.sweeps import sweep_card
 from app.sweeps.sweep_card import progress, progress_html
 from cdka import formatting
@@ -27,8 +27,7 @@ def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="sweep-list-head"):
         wanted = st.text_input(
             "Search",
-            key="sweep-search",
-            persist_state="session",
+            **form_memory.kept("sweep-search"),
             placeholder="name, model, task, tag, note or date",
             width=360,
         )

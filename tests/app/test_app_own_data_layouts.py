@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 from own_data_layouts import LAYOUTS
 
 from cdka import align
 from cdka.runs.store import Store
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "realmodels"))
 NAMES = [name if name in ("pairs", "pictures") else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS]
 
 
@@ -21,19 +17,8 @@ def _idle(monkeypatch):
         monkeypatch.setattr(f"{module}.ensure_dispatcher", lambda store: True)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """The folder of a small random model, by family."""
-    from tiny_models import save_tiny
-
-    folder, made = tmp_path_factory.mktemp("models"), {}
-
-    def get(family: str) -> str:
-        if family not in made:
-            made[family] = str(save_tiny(family, folder / family))
-        return made[family]
-
-    return get
+MODELS = {"llama": "math-lm", "vit": "digits-vit"}
+"""The embedded model of each family: the rooms only plan here."""
 
 
 def shown_in(app, layout) -> None:
@@ -58,10 +43,10 @@ def launched(layout, path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_finetune_takes_the_layout(name, room, model, tmp_path):
+def test_finetune_takes_the_layout(name, room, tmp_path):
     layout = LAYOUTS[name]
     path = layout.write(tmp_path)
-    app = room("finetune", on=model(layout.model), task=layout.task, basket=["2,2,1"])
+    app = room("finetune", on=MODELS[layout.model], task=layout.task, basket=["2,2,1"])
     app.text_input(key="data").set_value(str(path)).run()
     shown_in(app, layout)
     app.button(key="launch").click().run()
@@ -69,10 +54,10 @@ def test_finetune_takes_the_layout(name, room, model, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_sweeps_take_the_layout(name, room, model, tmp_path):
+def test_sweeps_take_the_layout(name, room, tmp_path):
     layout = LAYOUTS[name]
     path = layout.write(tmp_path)
-    app = room("sweeps", plan_model=model(layout.model), plan_task=layout.task, axis_r1="1", axis_r2="2", axis_r="1")
+    app = room("sweeps", plan_model=MODELS[layout.model], plan_task=layout.task, axis_r1="1", axis_r2="2", axis_r="1")
     app.text_input(key="data").set_value(str(path)).run()
     shown_in(app, layout)
     app.button(key="sweep-launch").click().run()
@@ -80,12 +65,12 @@ def test_sweeps_take_the_layout(name, room, model, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_align_takes_the_layout(name, room, model, tmp_path, monkeypatch):
+def test_align_takes_the_layout(name, room, tmp_path, monkeypatch):
     layout = LAYOUTS[name]
     path = layout.write(tmp_path)
     asked = []
     monkeypatch.setattr(align, "start", asked.append)
-    app = room("align", align_model=model(layout.model), align_task=layout.task)
+    app = room("align", align_model=MODELS[layout.model], align_task=layout.task)
     app.text_input(key="data").set_value(str(path)).run()
     shown_in(app, layout)
     app.button(key="measure").click().run()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import theme, widgets
+from app import state, theme, widgets
 
 VIEWS = Path(__file__).resolve().parent / "views"
 ROOMS = (  # in the order of a first visit: understand, choose, check, train, scale up, judge
@@ -29,6 +29,7 @@ def main() -> None:
     st.set_page_config(page_title=title, page_icon=widgets.favicon(), layout="wide")
     with widgets.errors_shown():
         page.run()
+        state.remember()
 
 
 main()

@@ -59,7 +59,7 @@ def task_picker(name: str, shapes: ModelShapes, *, own_data: bool = True, width:
         st.session_state[f"{name}-data"] = place
         st.segmented_control(
             "Data",
-            [CATALOGUE, OWN],
+            [OWN, CATALOGUE],
             required=True,
             key=f"{name}-data",
             on_change=_choose_first,
@@ -67,11 +67,13 @@ def task_picker(name: str, shapes: ModelShapes, *, own_data: bool = True, width:
             help="A CSV, JSONL, JSON or Parquet file, or a folder of pictures; it never leaves this machine.",
         )
     offered = lists[place]
-    if name in st.session_state and st.session_state[name] not in offered:
+    # Only what an address without the property means is left out of it; any other task must survive a reload.
+    silent = 0 if offered[0] == state.default(name) else None
+    if st.session_state.get(name) not in offered and (silent is None or name in st.session_state):
         st.session_state[name] = wanted
-    given = {} if name in st.session_state else {"index": offered.index(wanted)}
     label = "Task" if place == CATALOGUE else "What to train on it"
-    return find_task(st.selectbox(label, offered, width=width, **given, **state.bound(name)))
+    chosen = st.selectbox(label, offered, width=width, index=silent, **state.bound(name))
+    return find_task(chosen or wanted)
 
 
 def _choose_first(name: str, first: dict[str, str]) -> None:

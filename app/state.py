@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import configurations
+from app import configurations, form_memory
 from cdka.errors import CdkaError, unknown
 from cdka.solver import OBJECTIVES
 from cdka.tasks.catalogue import find_task
@@ -51,8 +51,10 @@ class Property:
 
     def write(self, value: Any) -> list[str] | None:
         """The texts that stand for ``value`` in the URL, None for the default; the inverse of ``read``."""
-        if value == self.default:
-            return None
+        return None if value == self.default else self.texts(value)
+
+    def texts(self, value: Any) -> list[str]:
+        """The texts that stand for ``value`` in a URL that leaves nothing out."""
         if self.kind is list:
             return [str(item) for item in value]
         return [str(value).lower() if self.kind is bool else str(value)]
@@ -107,6 +109,8 @@ SERVED = ("any", "16", "32", "64", "128", "256", "512")
 
 _DESIGN, _TUNE, _ALIGN, _COMPARE = ("design",), ("finetune",), ("align",), ("compare",)
 _SWEEPS = ("sweeps",)
+FORM_ROOMS = frozenset((*_TUNE, *_SWEEPS, *_ALIGN))
+"""The rooms whose forms a new session finds as the last one left them."""
 PROPERTIES: tuple[Property, ...] = (
     Property(_DESIGN, "model", str, "digits-vit", "the model to adapt", _model),
     Property((*_DESIGN, *_TUNE), "modules", list, ("all-linear",), "which modules: a role, names, or one expression"),
@@ -129,7 +133,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property((*_DESIGN, *_TUNE), "basket", list, ("2,8,1",), "what is to be compared", _basket),
     Property(_TUNE, "on", str, "digits-vit", "the model to fine-tune", _model),
     Property(_TUNE, "task", str, "digits-flip", "the task to fine-tune on", find_task),
-    Property((*_TUNE, *_SWEEPS), "data", str, "", "your own data: a file or a folder on this machine"),
+    Property((*_TUNE, *_SWEEPS, *_ALIGN), "data", str, "", "your own data: a file or a folder on this machine"),
     Property(_TUNE, "tune-steps", int, 200, "optimizer steps of each run", between("steps", 1, 1_000_000)),
     Property(_TUNE, "tune-lr", str, "0.001", "the peak learning rate"),
     Property(_TUNE, "tune-alpha", float, 64.0, "alpha", between("alpha", 0.001, 1e6)),
@@ -223,6 +227,7 @@ def arrive(room: str) -> dict[str, Any]:
     A URL with something wrong in it is corrected first (widgets would take the bad text over), and the reader told.
     """
     given = {name: st.query_params.get_all(name) for name in table(room)}
+    _recall(room, given)
     asked = {name: texts for name, texts in given.items() if not (_said_here(name) or _refused_here(name, texts))}
     values, notices = read_all(room, asked)
     for name in filter(_said_here, given):
@@ -234,6 +239,35 @@ def arrive(room: str) -> dict[str, Any]:
     for notice in st.session_state.pop("url-notices", ()):
         st.warning(notice, icon=None)
     return values
+
+
+def _recall(room: str, given: Mapping[str, list[str]]) -> None:
+    """Fill in the forms of a new session as the last one left them; an address that asks for something goes first."""
+    form_memory.restore()
+    if room in FORM_ROOMS and not st.session_state.get(f"been-{room}"):
+        st.session_state[f"been-{room}"] = True
+        last = {} if any(given.values()) else _last_address(room)
+        if last:
+            st.switch_page(f"views/{room}.py", query_params=last)
+
+
+def _last_address(room: str) -> dict[str, list[str]]:
+    """The room's address in the last session, without what is no longer valid or held by a widget of this session."""
+    found = {}
+    for name, value in form_memory.address().items():
+        prop = table(room).get(name)
+        if prop is not None and name not in st.session_state:
+            with suppress(CdkaError, TypeError, ValueError):
+                texts = prop.texts(value)
+                prop.read(texts)
+                if any(texts):
+                    found[name] = texts
+    return found
+
+
+def remember() -> None:
+    """Keep what the forms hold for the next session; once the page is drawn."""
+    form_memory.save([prop.name for prop in PROPERTIES if not FORM_ROOMS.isdisjoint(prop.rooms)])
 
 
 def _said_here(name: str) -> bool:

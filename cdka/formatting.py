@@ -6,6 +6,7 @@ A configuration is written ``cdka 2,8,4`` in text; a page draws it as a chip.
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
 MISSING = "–"
 """Stands where there is no value: never zero."""
@@ -93,6 +94,11 @@ def clock(seconds: float | None) -> str:
     whole = max(0, round(seconds))
     hours, minutes = whole // 3600, whole % 3600 // 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def date(seconds: float) -> str:
+    """A moment in Unix seconds, in local time: ``2026-11-28 11:40``."""
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 
 def ratio(value: float | None, places: int = 3) -> str:

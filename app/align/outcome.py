@@ -42,7 +42,14 @@ def show(request: AlignRequest, record: AlignRecord | None) -> None:
     drawn = alignment_figures.prediction(verdict.points, PREDICTORS[predictor], measure_of(verdict.metric))
     st.altair_chart(drawn, key="align-predicts", alt="Final accuracy against the predictor")
     first = runs.iloc[0]
+    beside = ""
+    if predictor != "num_params" and "num_params" in PREDICTORS:
+        size = does_it_predict(runs, predictor="num_params", record=record, target_modules=request.target_modules)
+        beside = (
+            f" Their parameters alone: rho = {size.rho:.2f} ({size.ci_low:.2f} to {size.ci_high:.2f}), so size may "
+            "explain as much."
+        )
     widgets.caption(
-        f"{verdict.sentence()} After {first['steps']:,} steps at learning rate "
+        f"{verdict.sentence()}{beside} After {first['steps']:,} steps at learning rate "
         f"{first['lr']:g}, alpha {first['alpha']:g}: another recipe may answer otherwise."
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import data, state, widgets
+from app import data, form_memory, state, widgets
 from app.align.alignment_figures import PICKED
+from app.owndata import picker
 from app.pickers import model_picker, task_picker
-from cdka import align
+from cdka import align, formatting
 from cdka.align import AlignRequest, Status
 from cdka.align.verdict import MIN_CONFIGURATIONS
 from cdka.components import Components
@@ -27,36 +28,46 @@ STEPS = {
 """Kinds of first step."""
 
 
-def request() -> AlignRequest:
-    """The measurement asked for, with its grid filled in. Raises CdkaError for what cannot be measured."""
+def request() -> AlignRequest | None:
+    """The measurement asked for, with its grid filled in; None while no data are named.
+
+    Raises CdkaError for what cannot be measured.
+    """
     shapes = model_picker("align_model", help="Its weights must be on this machine; embedded models always are.")
     model = shapes.name
-    task = task_picker("align_task", shapes, own_data=False).name
+    task = task_picker("align_task", shapes)
+    options = picker.ask(task.name) if task.is_own_data else {}
     left, right = st.columns(2, gap="small")
-    batches = left.number_input("Batches", 1, 64, 1, key="align-batches", persist_state="session")
+    batches = left.number_input("Batches", 1, 64, 1, **form_memory.kept("align-batches"))
     inits = right.number_input(
         "Initialisations",
         1,
         50,
         5,
-        key="align-inits",
-        persist_state="session",
+        **form_memory.kept("align-inits"),
         help="Random draws of A for every option; their spread is shown.",
     )
     step = st.selectbox(
         "First step",
         list(STEPS),
         format_func=STEPS.get,
-        key="align-step",
-        persist_state="session",
+        **form_memory.kept("align-step"),
         help="Which update is compared with full fine-tuning's.",
     )
     roles = [role for role in ROLE_TARGETS if role == ROLE_TARGETS[0] or role in target_names(shapes)]
     modules = st.selectbox(
-        "Modules", roles, index=0, key="align-modules", persist_state="session", help="Whose gradients are measured."
+        "Modules", roles, index=0, **form_memory.kept("align-modules"), help="Whose gradients are measured."
     )
+    if options is None:
+        return None
     return AlignRequest(
-        model=model, task=task, batches=int(batches), inits=int(inits), step=step, target_modules=modules
+        model=model,
+        task=task.name,
+        batches=int(batches),
+        inits=int(inits),
+        step=step,
+        target_modules=modules,
+        task_options=options,
     ).with_grid()
 
 
@@ -108,11 +119,14 @@ def measure(request: AlignRequest) -> Status:
 
 
 def sweeps(request: AlignRequest) -> dict[str, str]:
-    """The sweeps whose runs may be held against alignment, id to name: on this model and task, many arms first."""
+    """The sweeps whose runs may be held against alignment, id to name: on this model and data, many arms first."""
     able = []
     for sweep in data.store().sweeps()[:100]:
         base = sweep.plan.get("base", sweep.plan)
-        if (base.get("model"), base.get("task")) == (request.model, request.task):
+        settings = base.get("settings") or base
+        digest = (settings.get("task_options") or {}).get("sha256")
+        on_the_same = (request.model, request.task, request.task_options.get("sha256"))
+        if (base.get("model"), base.get("task"), digest) == on_the_same:
             able.append(sweep)
     able.sort(key=lambda sweep: len(sweep.plan.get("arms", ())) < MIN_CONFIGURATIONS)
     return {sweep.sweep_id: sweep.name for sweep in able}
@@ -125,6 +139,10 @@ def _start(request: AlignRequest) -> None:
 
 def _progress(request: AlignRequest) -> None:
     now = align.status(request)
-    st.progress(min(1.0, now.share), text=now.phase or "starting")
+    told = f"{now.phase or 'starting'}, {formatting.clock(now.elapsed_s)}"
+    if now.share > 0.1:
+        told += f", about {formatting.clock(now.elapsed_s * (1 - now.share) / now.share)} left"
+    st.progress(min(1.0, now.share), text=told)
+    st.button("Cancel", key="align-cancel", on_click=align.cancel, args=(request,), help="Nothing of it is kept.")
     if now.state != "running":
         st.rerun()

@@ -117,8 +117,10 @@ def shown(comparison: Comparison) -> list[str]:
         held = st.session_state.get(key)
         if held and any(item not in known for item in held):
             st.session_state[key] = [item for item in held if item in known]
-    only = st.multiselect("Show only", tokens, placeholder="everything", **state.bound("only"))
-    hide = st.multiselect("Hide", arms["arm_label"].to_list(), placeholder="nothing", **state.bound("hide"))
+    only = st.multiselect("Show only", tokens, placeholder="everything", select_all=False, **state.bound("only"))
+    hide = st.multiselect(
+        "Hide", arms["arm_label"].to_list(), placeholder="nothing", select_all=False, **state.bound("hide")
+    )
     keep = ~arms["arm_label"].isin(hide)
     wanted: dict[str, list[str]] = {}
     for token in only:

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, data, state, theme, widgets
-from app.compare import controls
+from app.compare import arm_links, controls
 from app.compare.sources import Chosen, axes, curves
 from cdka import formatting
 from cdka.compare.comparison import Comparison
@@ -30,14 +30,26 @@ if TYPE_CHECKING:
 _CONFIG = charts.PLOTLY_CONFIG | {"toImageButtonOptions": {"format": "svg", "filename": "cdka-compare", "scale": 2}}
 
 
-def draw(make: Callable[[Theme], Figure], name: str, alt: str, *, caption: str, source: str, **more: Any) -> Any:
+def draw(
+    make: Callable[[Theme], Figure],
+    name: str,
+    alt: str,
+    *,
+    caption: str,
+    source: str,
+    comparison: Comparison | None = None,
+) -> Any:
     """Draws ``make``'s figure with its caption and a way to save it; returns the reader's selection.
 
-    ``source`` tells the runs and seeds: it ends the caption, and stands below the saved figure.
+    ``source`` tells the runs and seeds: it ends the caption, and stands below the saved figure. With a ``comparison``
+    its arms are linked to the table: pointing at one's chip lights it up here, and a click here chooses it there.
     """
-    event = st.plotly_chart(
-        make(theme.current()), key=f"compare-{name}", theme=None, config=_CONFIG, alt=alt, width="stretch", **more
-    )
+    figure, more, key = make(theme.current()), {}, f"compare-{name}"
+    if comparison is not None:
+        st.html(arm_links.link(figure, comparison))
+        arms = [arm_links.arms_of(trace, comparison) for trace in figure.data]
+        more = {"on_select": partial(arm_links.clicked, key, arms), "selection_mode": "points"}
+    event = st.plotly_chart(figure, key=key, theme=None, config=_CONFIG, alt=alt, width="stretch", **more)
     text, saved = st.columns([5.4, 1], gap="small")
     with text:
         widgets.caption(f"{caption} {source}".strip())
@@ -91,6 +103,7 @@ def curve_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> Non
         caption=f"{_CROWDED if hidden else _THIN} Bold: mean over seeds, ending where the first seed ends. Band: 95 % "
         "interval of the mean. Hollow: a single seed, anecdotal.",
         source=provenance(comparison, shown),
+        comparison=comparison,
     )
 
 
@@ -106,8 +119,7 @@ def map_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
         caption=f"Colour: mean; in the cell, half of the 95 % interval. Hollow: one seed. {hatched} Dotted: equal "
         f"parameters. {refusal or ''}",
         source=provenance(comparison, shown),
-        on_select="rerun",
-        selection_mode="points",
+        comparison=comparison,
     )
     picked = [point.get("customdata") for point in event["selection"]["points"] if point.get("customdata")]
     cell = next((c for c in picked if len(c) == 4 and not c[3]), None)
@@ -171,6 +183,7 @@ def cost_panel(comparison: Comparison, shown: list[str]) -> None:
         caption="Ringed: on the front, better than everything no more expensive. Pale: off it. Plain: these seeds do "
         f"not resolve it. Hollow: one seed. Bars: 95 % intervals. {'' if cost == 'num_params' else SHARED}",
         source=provenance(comparison, shown),
+        comparison=comparison,
     )
 
 
@@ -187,4 +200,5 @@ def difference_panel(comparison: Comparison, shown: list[str]) -> None:
         "Paired differences from the reference with 95 % intervals",
         caption="Triangles: resolved after Holm. Hollow circles: not resolved. Bars: 95 % interval of that pair alone.",
         source=provenance(comparison, shown),
+        comparison=comparison,
     )

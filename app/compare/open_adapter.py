@@ -41,7 +41,7 @@ def panel() -> None:
     if not path and not files:
         st.info(f"Read are {KINDS}. Runs of your own are under Anatomy.")
         return
-    adapter, name = _uploaded(files) if files else (_opened(path, _stamp(path)), path)
+    adapter, name = _uploaded(files) if files else (_opened(path, _stamp(path)), str(pasted_path(path)))
     _show(adapter, name)
 
 

@@ -70,6 +70,7 @@ def widget(known: dict[str, str]) -> list[str]:
         key="compare-sweep",
         on_change=_picked,
         placeholder=f"newest: {known[first]}",
+        select_all=False,
         help="Several are compared as one. Bundles: see Export.",
     )
     return chosen or [first]

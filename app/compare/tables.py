@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
 from app import widgets
-from app.compare import controls
+from app.compare import arm_links, controls
 from cdka import formatting
 from cdka.compare.arms import kept_words
 from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
@@ -16,6 +18,7 @@ from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT
 from cdka.stats.paired import UNRESOLVED, needs
 
+_ARMS = "compare-arms"
 _FRONT = "Pareto front of parameters against the metric: on, off, or not resolved by these seeds."
 
 _KEPT = "What the runs could do before, judged before and after: accuracy, or the loss on a text (--retain)."
@@ -27,6 +30,12 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 18) -> No
     rows = rows.sort_values("mean", ascending=not comparison.measure.higher_is_better, na_position="last")
     front = comparison.front_words()
     kept = [kept_words(row) for _, row in rows.iterrows()]
+    listed = rows["arm"].to_list()
+    widgets.html_block(arm_links.legend_html(comparison, listed[: arm_links.MAX_LINKED]))
+    chosen = arm_links.lit(comparison)
+    st.session_state[_ARMS] = {
+        "selection": {"rows": [listed.index(chosen)] if chosen in listed else [], "columns": [], "cells": []}
+    }
     st.dataframe(
         pd.DataFrame(
             {
@@ -38,8 +47,11 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 18) -> No
             }
         ),
         hide_index=True,
+        placeholder="–",
         width="stretch",
-        key="compare-arms",
+        key=_ARMS,
+        on_select=partial(_chosen, listed),
+        selection_mode="single-row",
         height="content" if len(rows) <= most_rows else 33 * (most_rows + 1) + 3,
         column_config={
             "Parameters": st.column_config.NumberColumn(format="localized", width="small"),
@@ -48,6 +60,11 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 18) -> No
         },
         alt=f"Arms with {comparison.measure.header}, mean and 95 % interval over seeds",
     )
+
+
+def _chosen(listed: list[str]) -> None:
+    rows = st.session_state[_ARMS]["selection"]["rows"]
+    st.session_state[arm_links.LIT] = listed[rows[0]] if rows and rows[0] < len(listed) else None
 
 
 def _estimates(rows: pd.DataFrame) -> list[str]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from app import state
+from app import form_memory, state
 from cdka import formatting
 from cdka.cost.memory import (
     DTYPE_BYTES,
@@ -130,17 +130,16 @@ def batch_popover(solution: Solution) -> None:
     lengths, small = _lengths(shapes), shapes.embedded
     what = f"Batch {batch}" + (f" × {length:,}" if length else "")
     with st.popover(what, width="stretch", help="What the memory is estimated for"):
-        st.select_slider("Batch size", BATCHES, value=batch, key=f"memory-batch-{small}", persist_state="session")
+        st.select_slider("Batch size", BATCHES, value=batch, **form_memory.kept(f"memory-batch-{small}"))
         if len(lengths) > 1:
             st.session_state["memory-length"] = length
-            st.select_slider("Length (tokens)", lengths, key="memory-length", persist_state="session")
+            st.select_slider("Length (tokens)", lengths, **form_memory.kept("memory-length"))
         st.segmented_control(
             "Frozen weights in",
             [*DTYPE_BYTES, *QUANTIZED_BYTES],
             default=dtype,
             required=True,
-            key=f"memory-dtype-{small}",
-            persist_state="session",
+            **form_memory.kept(f"memory-dtype-{small}"),
         )
         st.toggle(
             "Gradient checkpointing",

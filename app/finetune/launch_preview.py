@@ -6,12 +6,13 @@ import html
 
 import streamlit as st
 
-from app import configurations, data, widgets
+from app import configurations, data, state, widgets
 from app.data import launcher
 from app.finetune import live_panel
 from app.finetune.run_request import RunRequest
 from cdka import formatting
 from cdka.errors import CdkaError
+from cdka.models.catalogue import find_model
 from cdka.sweep.launch import Forecast, check_runs
 from cdka.sweep.plan import SAME_PRICE, Plan
 
@@ -29,6 +30,13 @@ def show_preview(request: RunRequest | None) -> None:
         check_runs(plan.runs)
     except CdkaError as refusal:
         widgets.error(str(refusal))
+        if not find_model(request.model).embedded:
+            st.button(
+                f"Try them on {state.default('on')}, which trains here",
+                key="tune-elsewhere",
+                width="stretch",
+                on_click=_elsewhere,
+            )
         return
     found = data.forecast(plan, repr(request))
     settings = plan.specs[0]
@@ -57,6 +65,13 @@ def show_preview(request: RunRequest | None) -> None:
         on_click=launch,
         args=(request,),
     )
+
+
+def _elsewhere() -> None:
+    """Keep the configurations; the model and the task are the embedded ones."""
+    for name in ("on", "task"):
+        st.session_state[name] = state.default(name)
+    st.session_state["modules"] = list(state.default("modules"))
 
 
 def launch(request: RunRequest) -> None:

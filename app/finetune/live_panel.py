@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import streamlit as st
 
-from app import state, widgets
+from app import configurations, form_memory, state, widgets
 from app.compare.headline_card import headline_html
 from app.finetune import actions, race_curves, run_menu, run_rows
 from app.finetune.feed import Feed
@@ -28,13 +28,13 @@ EVERY_S = 1.0
 MAX_ROWS = 8
 MAX_LINKED = 60
 """Rows that light up their lines when pointed at."""
-SHOW = "tune-show"
+SHOW, SEARCH = "tune-show", "tune-search"
 
 
 def chosen_runs(store: Store, show: str) -> list[Run]:
     """The runs that ``show`` names: ``now`` is all at work and waiting, else the newest sweep; ``all``; or a sweep."""
     if show == "all":
-        return store.runs()
+        return matching(store.runs(), st.session_state.get(SEARCH, ""))
     if show != "now":
         return store.runs(sweep_id=show)
     active = store.runs(status=(*LIVE, RunState.QUEUED))
@@ -43,6 +43,19 @@ def chosen_runs(store: Store, show: str) -> list[Run]:
         return [run for sweep in sweeps for run in (store.runs(sweep_id=sweep) if sweep else active)]
     newest = store.sweeps(limit=1)
     return store.runs(sweep_id=newest[0].sweep_id) if newest else store.runs(newest_first=True, limit=MAX_ROWS)[::-1]
+
+
+def matching(runs: Sequence[Run], wanted: str) -> list[Run]:
+    """The runs in which every wanted word occurs: in configuration, model, task, state, seed, id or date."""
+    words = wanted.lower().split()
+    return [run for run in runs if all(word in _haystack(run) for word in words)]
+
+
+def _haystack(run: Run) -> str:
+    spec = run.spec
+    state = run_rows.WORDS[run.status][0]
+    names = [spec.label, configurations.pretty(spec.label), spec.model, spec.task, state, f"seed {spec.seed}"]
+    return " ".join([*names, run.run_id, run.sweep_id or "", formatting.date(run.created_at)]).lower()
 
 
 def picker(store: Store, asked: str) -> str:
@@ -54,15 +67,30 @@ def picker(store: Store, asked: str) -> str:
     if st.session_state.get(SHOW, "now") not in options:
         st.session_state[SHOW] = "now"
     names = {"now": "Running, or the latest if none", "all": "All runs"}
-    return st.selectbox(
+    shown = st.selectbox(
         "Shown",
         options,
         format_func=lambda key: names.get(key) or f"{sweeps[key].name} ({key})",
-        key=SHOW,
+        **form_memory.kept(SHOW),
         label_visibility="collapsed",
-        persist_state="session",
         on_change=_shown,
     )
+    if shown == "all":
+        st.text_input(
+            "Search",
+            key=SEARCH,
+            persist_state="session",
+            label_visibility="collapsed",
+            placeholder="Search: configuration, model, task, state, seed, id or date (2026-11-28)",
+        )
+        if searched(shown) and not chosen_runs(store, shown):
+            widgets.remark("No run here matches.")
+    return shown
+
+
+def searched(show: str) -> bool:
+    """True where the reader looks for runs by words."""
+    return show == "all" and bool(st.session_state.get(SEARCH, "").strip())
 
 
 def _shown() -> None:

@@ -6,7 +6,7 @@ import math
 
 import streamlit as st
 
-from app import comparison_list, state, widgets
+from app import comparison_list, form_memory, state, widgets
 from app.design.budget_form import ALL, modules
 from app.finetune import run_request
 from app.finetune.run_request import RunRequest
@@ -68,7 +68,12 @@ def request_form() -> RunRequest | None:
     )
     if model in REGIMES:
         st.segmented_control(
-            "Regime", list(REGIMES[model]), key="tune-regime", help=REGIME_HELP, on_change=_set_regime, args=(model,)
+            "Regime",
+            list(REGIMES[model]),
+            **form_memory.kept("tune-regime"),
+            help=REGIME_HELP,
+            on_change=_set_regime,
+            args=(model,),
         )
     left, right = st.columns(2, gap="small")
     with left:

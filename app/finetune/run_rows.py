@@ -51,10 +51,10 @@ def sparkline(values: Sequence[float | None], steps: Sequence[int], total_steps:
 def status_html(run: Run) -> str:
     """The state as a word with its tone; the phase while a process is at work, and how long it has been silent."""
     word, tone = WORDS[run.status]
-    phase = f" · {run.phase}" if run.status == RunState.RUNNING and run.phase else ""
+    word = run.phase if run.status == RunState.RUNNING and run.phase else word
     silent = time.time() - run.heartbeat_at if run.status.is_live() and run.heartbeat_at else 0.0
     quiet = f' <span class="cdka-quiet">silent for {formatting.duration(silent)}</span>' if silent > SILENT_S else ""
-    return f'<span class="cdka-state {tone}">{word}{html.escape(phase)}</span>{quiet}'
+    return f'<span class="cdka-state {tone}">{html.escape(word)}</span>{quiet}'
 
 
 def apart(runs: Sequence[Run]) -> dict[str, str]:
@@ -90,7 +90,7 @@ def progress_html(run: Run, beside: str = "") -> str:
     elif run.status == RunState.QUEUED:
         text = f"{run.spec.steps:,} steps to do"
     else:
-        text = f"{run.step:,}/{run.spec.steps:,} steps in {formatting.duration(run.seconds)}"
+        text = f"{run.step:,} of {run.spec.steps:,} steps in {formatting.duration(run.seconds)}"
     return (
         f'<span class="cdka-progress"><span class="bar" role="progressbar" aria-label="steps done" '
         f'aria-valuenow="{100 * share:.0f}" '
@@ -103,12 +103,12 @@ def score_html(run: Run, track: Track) -> str:
     """Validation accuracy first, its best beside it; test accuracy once the run is kept."""
     facts = []
     if track.accuracies and track.accuracies[-1] is not None:
-        facts.append(f"<b>{track.accuracies[-1]:.3f}</b> validation")
+        facts.append(f"<b>{track.accuracies[-1]:.3f}</b> validation accuracy")
         best = track.best
         if best and best[0] > track.accuracies[-1]:
             facts.append(f"best {best[0]:.3f} at step {best[1]}")
     if (test := run.metrics.get(TEST_ACCURACY)) is not None:
-        facts.append(f"{test:.3f} test")
+        facts.append(f"{test:.3f} test accuracy")
     return " · ".join(facts) or '<span class="cdka-quiet">no evaluation yet</span>'
 
 

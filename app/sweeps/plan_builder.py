@@ -11,8 +11,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import state, widgets
+from app import form_memory, state, widgets
 from app.owndata import picker
+from app.owndata.preview import show_data
 from app.sweeps import plan_document, plan_preview, sweep_card
 from app.sweeps.plan_document import grid_text
 from cdka import formatting
@@ -61,16 +62,14 @@ def questions(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] |
         selection_mode="multi",
         default=["lora", "lokr"] if way == EQUAL else ["lora"],
         format_func=BASELINES.get,
-        key=f"sweep-baselines-{way.lower().replace(' ', '-')}",
-        persist_state="session",
+        **form_memory.kept(f"sweep-baselines-{way.lower().replace(' ', '-')}"),
         wrap=True,
         help="LoRA is scaled like rsLoRA, alpha / sqrt(rank), unless marked alpha / r.",
     )
     if way == GRID and baselines:
         budget = st.text_input(
             "Match baselines to",
-            key="sweep-budget",
-            persist_state="session",
+            **form_memory.kept("sweep-budget"),
             placeholder="the largest arm; or: each",
             help="The nearest a baseline's rank can come to: 50000, 0.5%, lora:8, 4MB. each: one baseline for every "
             "price among the arms, so that none is compared with a richer one.",
@@ -92,7 +91,7 @@ def questions(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] |
     else:
         arguments["grid"] = axes | many
         usual = f"{grid_text(axes | many)} on {task.name}" if all(axes.values()) else "named after its grid"
-    typed = st.text_input("Name", key="sweep-name", persist_state="session", placeholder=usual)
+    typed = st.text_input("Name", **form_memory.kept("sweep-name"), placeholder=usual)
     if not all(axes.values()):
         return None
     return arguments | {"name": typed.strip() or usual}
@@ -111,8 +110,7 @@ def _equal() -> tuple[str, int]:
         "CDKA options",
         1,
         32,
-        key="sweep-count",
-        persist_state="session",
+        **form_memory.kept("sweep-count"),
         help="From the highest predicted alignment to the lowest, all using at least "
         f"{formatting.percent(NEAR)} of the budget.",
     )
@@ -172,8 +170,7 @@ def _rates() -> tuple[list[float], bool]:
     fair = st.toggle(
         "Fair search",
         value=True,
-        key="sweep-fair",
-        persist_state="session",
+        **form_memory.kept("sweep-fair"),
         help="On: every arm and baseline trains at each rate, and the best on validation data counts. "
         "Off: each rate is an arm of its own, and baselines keep the recipe's.",
     )
@@ -187,24 +184,21 @@ def _numbers() -> tuple[list[float], int, int, int]:
             "Seeds",
             1,
             1000,
-            key="sweep-seeds",
-            persist_state="session",
+            **form_memory.kept("sweep-seeds"),
             help="Each fixes data order and initialisation. Three or more give an interval.",
         )
         alphas = _floats("sweep-alpha", "alpha", "alpha", ["8", "16", "32", "64"], "scaling = alpha / sqrt(r r2).")
     with right:
-        steps = st.number_input("Steps", 1, 1_000_000, key="sweep-steps", step=20, persist_state="session")
+        steps = st.number_input("Steps", 1, 1_000_000, **form_memory.kept("sweep-steps"), step=20)
         batch = st.select_slider(
-            "Batch size", [1, 2, 4, 8, 16, 32, 64, 128, 256], key="sweep-batch_size", persist_state="session"
+            "Batch size", [1, 2, 4, 8, 16, 32, 64, 128, 256], **form_memory.kept("sweep-batch_size")
         )
     return alphas, int(seeds), int(steps), int(batch)
 
 
 def _floats(key: str, label: str, name: str, offered: list[str], hint: str) -> list[float]:
     texts = _typed(
-        st.text_input(
-            label, key=key, persist_state="session", help=f"{hint} Several with commas: {', '.join(offered)}."
-        )
+        st.text_input(label, **form_memory.kept(key), help=f"{hint} Several with commas: {', '.join(offered)}.")
     )
     if not texts:
         raise CdkaError(f"{name} needs at least one value: got none. Example: {offered[0]}.")
@@ -228,6 +222,7 @@ def _number(name: str, text: str, example: str) -> float:
 
 def _fill_recipe(task: TaskInfo) -> None:
     """The task's recipe fills the knobs when the task is first chosen; what the reader sets afterwards stays."""
+    form_memory.keep("sweep-filled")
     if st.session_state.get("sweep-filled") == task.name:
         return
     st.session_state["sweep-filled"] = task.name
@@ -260,6 +255,9 @@ def page(shapes: ModelShapes, task: TaskInfo) -> None:
     with see, widgets.errors_shown():
         if (last := st.session_state.get(plan_preview.LAST)) is not None:
             sweep_card.strip(last)
+        own = arguments and arguments.get("settings", {}).get("task_options")
+        if own and way != FILE:
+            show_data(shapes.name, task.name, own, arguments["settings"].get("max_length"))
         if planned is not None:
             plan_preview.arms(planned)
         else:
@@ -286,9 +284,8 @@ def _from_file() -> dict[str, Any] | None:
     widgets.html_block('<div class="cdka-quiet">The file names its own model and task.</div>')
     pasted = st.text_area(
         "or paste one",
-        key="sweep-pasted",
+        **form_memory.kept("sweep-pasted"),
         height=380,
-        persist_state="session",
         help="The same file as for: cdka sweep plan.toml",
     )
     return plan_document.read(pasted.encode(), "plan.toml") if pasted.strip() else None

@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import widgets
+from app import form_memory, widgets
 from app.sweeps.verdict_html import verdicts_html
 from cdka import formatting
 from cdka.claims import STUDIES, Finding
@@ -75,8 +75,7 @@ def reports() -> None:
         index=None,
         format_func=lambda stem: _title(known[stem][1]),
         placeholder="Read one in full",
-        key="shipped-report",
-        persist_state="session",
+        **form_memory.kept("shipped-report"),
     )
     if name is None:
         return

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import streamlit as st
 
-from app import data, widgets
+from app import data, form_memory, widgets
 from app.data import launcher
 from app.sweeps import shipped_studies, sweep_card
 from app.sweeps.sweep_card import Progress, progress, progress_html
@@ -52,8 +52,7 @@ def page(model: str, task: str) -> None:
             "Seeds",
             2,
             100,
-            key=SEEDS,
-            persist_state="session",
+            **form_memory.kept(SEEDS),
             width=150,
             help="A verdict needs at least two; three resolve almost nothing beyond three arms.",
         )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import html
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
 
 import streamlit as st
 
-from app import data, widgets
+from app import data, form_memory, widgets
 from app.sweeps import sweep_card
 from app.sweeps.sweep_card import progress, progress_html
 from cdka import formatting
@@ -28,8 +27,7 @@ def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="sweep-list-head"):
         wanted = st.text_input(
             "Search",
-            key="sweep-search",
-            persist_state="session",
+            **form_memory.kept("sweep-search"),
             placeholder="name, model, task, tag, note or date",
             width=360,
         )
@@ -60,18 +58,14 @@ def matching(sweeps: Sequence[Sweep], wanted: str, state: str = "all") -> list[S
 
 def _haystack(sweep: Sweep) -> str:
     model, task = place_of(sweep)
-    return " ".join([sweep.name, model, task, *sweep.tags, sweep.note, sweep.sweep_id, date_of(sweep)]).lower()
+    date = formatting.date(sweep.created_at)
+    return " ".join([sweep.name, model, task, *sweep.tags, sweep.note, sweep.sweep_id, date]).lower()
 
 
 def place_of(sweep: Sweep) -> tuple[str, str]:
     """The model and the task of a sweep, empty where its plan names none."""
     base = sweep.plan.get("base", sweep.plan)
     return str(base.get("model", sweep.plan.get("model", ""))), str(base.get("task", sweep.plan.get("task", "")))
-
-
-def date_of(sweep: Sweep) -> str:
-    """Start of a sweep: ``2026-11-28 11:40``."""
-    return datetime.fromtimestamp(sweep.created_at).strftime("%Y-%m-%d %H:%M")
 
 
 def _rows(sweep_ids: Sequence[str], busy: bool) -> None:
@@ -92,7 +86,8 @@ def _row(sweep: Sweep) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key=f"row-sweep-{sweep.sweep_id}", gap="small"):
         widgets.html_block(
             f"<div><b>{html.escape(sweep.name)}</b> {tags}</div>{note}"
-            f'<div class="cdka-quiet">{html.escape(model)} on {html.escape(task)} · {date_of(sweep)} · '
+            f'<div class="cdka-quiet">{html.escape(model)} on {html.escape(task)} · '
+            f"{formatting.date(sweep.created_at)} · "
             f"{progress_html(progress(store.runs(sweep_id=sweep.sweep_id)))}</div>"
         )
         sweep_card.links(sweep)
@@ -112,6 +107,7 @@ def _menu(store: Store, sweep: Sweep) -> None:
         known,
         default=list(sweep.tags),
         accept_new_options=True,
+        select_all=False,
         key=f"sweep-tags-{key}",
         on_change=_guarded(_tag),
         args=(key,),

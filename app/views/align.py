@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import comparison_list, configurations, state, theme, widgets
 from app.align import alignment_figures, alignment_tables, outcome, request_form
+from app.owndata.preview import show_data
 from cdka import align
 from cdka.align.figures import agreement
 
@@ -19,20 +20,26 @@ with st.container(key="align-body"):
     left, middle, right = st.columns([1.0, 2.05, 1.95], gap="medium")
 
 request = record = None
+path = request_form.LAYERS
 with left, widgets.errors_shown():
-    request = request_form.request()
-    chosen = request_form.components(request)
-    status = request_form.measure(request)
-    record = align.load(request) if status.state == "done" else None
-    path = request_form.LAYERS
-    if record is not None:
-        paths = record.spectra_frame()["path"].tolist()
-        path = st.selectbox("Map of", [request_form.LAYERS, *paths], key="align-layer")
-    if st.button("Open in Design", width="stretch", key="align-design", help="The selected option, with its costs"):
-        state.go("design", model=request.model, r1=chosen.r1, r2=chosen.r2, r=chosen.r)
-    if st.button("Compare this option", width="stretch", key="align-add", help="Carried to Fine-tune"):
-        comparison_list.add(str(chosen))
-        st.toast(f"{configurations.pretty(str(chosen))} will be compared.")
+    asked = request_form.request()
+    if asked is not None:
+        chosen = request_form.components(asked)
+        status = request_form.measure(asked)
+        record = align.load(asked) if status.state == "done" else None
+        if record is not None:
+            paths = record.spectra_frame()["path"].tolist()
+            path = st.selectbox("Map of", [request_form.LAYERS, *paths], key="align-layer")
+        if st.button("Open in Design", width="stretch", key="align-design", help="The selected option, with its costs"):
+            state.go("design", model=asked.model, r1=chosen.r1, r2=chosen.r2, r=chosen.r)
+        if st.button("Compare this option", width="stretch", key="align-add", help="Carried to Fine-tune"):
+            comparison_list.add(str(chosen))
+            st.toast(f"{configurations.pretty(str(chosen))} will be compared.")
+        request = asked
+
+if request is not None and request.task_options:
+    with middle, widgets.errors_shown():
+        show_data(request.model, request.task, dict(request.task_options), None)
 
 if request is not None:
     if record is None:

@@ -102,8 +102,8 @@ def page() -> None:
             shown = controls.shown(comparison)
         if len(shown) < len(comparison.arms):
             widgets.remark(f"{len(shown)} of {plural(len(comparison.arms), 'arm')} shown; every number uses them all.")
-        findings(comparison)
         tables.arms(comparison, shown)
+        findings(comparison)
     with main, widgets.errors_shown():
         if not shown:
             st.info("Every arm is hidden. Clear “Show only” or “Hide” on the right.")

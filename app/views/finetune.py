@@ -33,7 +33,7 @@ with see, widgets.errors_shown():
     show = live_panel.picker(store, values["show"])
     if live_panel.chosen_runs(store, show):
         live_panel.panel(store, show)
-    else:
+    elif not live_panel.searched(show):
         example = run_form.example()
         widgets.empty_state(
             "Nothing has been trained here yet",

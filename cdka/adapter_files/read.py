@@ -91,7 +91,7 @@ def find_weights(source: Path) -> Path:
     if not source.is_dir():
         raise CdkaError(
             f"an adapter is a safetensors file or a folder with one: got {str(source)!r} (not found). One on the Hub "
-            "is downloaded first: hf download NAME --local-dir FOLDER."
+            "is downloaded first."
         )
     if (source / WEIGHTS_FILE).is_file():
         return source / WEIGHTS_FILE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdka.align.lab import Status, align, load, start, status
+from cdka.align.lab import Status, align, cancel, load, start, status
 from cdka.align.record import LAYER_COLUMNS, OVERALL_COLUMNS, SPECTRUM_COLUMNS, AlignRecord
 from cdka.align.request import AlignRequest
 from cdka.align.verdict import PREDICTORS, Verdict, does_it_predict
@@ -17,6 +17,7 @@ __all__ = [
     "Status",
     "Verdict",
     "align",
+    "cancel",
     "does_it_predict",
     "load",
     "start",

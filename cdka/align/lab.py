@@ -30,6 +30,7 @@ class Status:
     share: float = 0.0
     phase: str = ""
     cause: str = ""
+    elapsed_s: float = 0.0
 
 
 def load(request: AlignRequest) -> AlignRecord | None:
@@ -50,7 +51,20 @@ def status(request: AlignRequest) -> Status:
         return Status("failed", cause=written["cause"])
     if not _is_alive(written.get("pid"), written.get("started")):
         return Status("failed", cause="the measuring process ended without a result.")
-    return Status("running", written.get("share", 0.0), written.get("phase", ""))
+    elapsed_s = max(0.0, time.time() - float(written["started"]))
+    return Status("running", written.get("share", 0.0), written.get("phase", ""), elapsed_s=elapsed_s)
+
+
+def cancel(request: AlignRequest) -> None:
+    """End a measurement that is running; nothing of it is kept."""
+    if status(request).state != "running":
+        return
+    try:
+        written = json.loads(status_file(request).read_text(encoding="utf-8"))
+        psutil.Process(int(written["pid"])).terminate()
+    except (OSError, ValueError, KeyError, psutil.Error):
+        pass  # it has ended meanwhile
+    status_file(request).unlink(missing_ok=True)
 
 
 def start(request: AlignRequest) -> None:

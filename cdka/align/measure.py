@@ -172,6 +172,7 @@ def gradients_of(request: AlignRequest) -> dict[str, np.ndarray]:
         batch_size=request.batch_size,
         seed=request.seed,
         target_modules=request.target_modules,
+        task_options=request.task_options,
     )
     save_gradients(request, gradients)
     return gradients

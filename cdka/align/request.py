@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ class AlignRequest:
 
     ``batches`` batches of ``batch_size`` training examples are drawn by ``seed``; their mean loss is backpropagated
     once through the frozen model. Each (r1, r2, r) of the grid is measured with ``inits`` random initialisations.
-    ``step`` is what counts as the first step (see ``cdka.theory.alignment.STEPS``). Raises CdkaError for bad values.
+    ``step`` is what counts as the first step (see ``cdka.theory.alignment.STEPS``). ``task_options`` name data of the
+    user's own, as in a run. Raises CdkaError for bad values.
     """
 
     model: str
@@ -41,6 +43,7 @@ class AlignRequest:
     r_values: tuple[int, ...] = DEFAULT_R
     inits: int = 5
     step: str = "gradient"
+    task_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         find_task(self.task)
@@ -79,7 +82,7 @@ class AlignRequest:
                     f"Possible: {', '.join(map(str, fit))}."
                 )
             grid[f"{name}_values"] = values or tuple(v for v in fit if v <= most)
-        return AlignRequest(**{**asdict(self), **grid})
+        return replace(self, **grid)
 
     def shapes(self) -> ModelShapes:
         """The shapes of the request's model."""
@@ -89,7 +92,8 @@ class AlignRequest:
     def gradient_key(self) -> str:
         """Digest of all that the gradients depend on: model and weights, task, batches, seed, target modules."""
         parts = [self.model, _weights_stamp(self.model), self.task, self.batches, self.batch_size, self.seed]
-        return _digest([*parts, self.target_modules])
+        own = [dict(sorted(self.task_options.items()))] if self.task_options else []
+        return _digest([*parts, self.target_modules, *own])
 
     @property
     def key(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from cdka.align import PREDICTORS, AlignRecord, AlignRequest, Status, align, does_it_predict
 from cdka.align.request import DEFAULT_R
+from cdka.cli.flags import add_data_arguments, task_and_options
 from cdka.errors import CdkaError
 from cdka.runs.store import Store
 from cdka.terminal import print_json, print_message, print_table
@@ -17,7 +18,7 @@ EXAMPLE = "cdka align digits-vit --task digits-flip --batches 1 --r1 1,2,4 --r2 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a catalogue name with weights at hand, a Hub id or a local directory")
-    parser.add_argument("--task", required=True, help="the task whose training batches are used")
+    parser.add_argument("--task", help="the task whose training batches are used, or your own file")
     parser.add_argument("--batches", type=int, default=1, help="how many batches (default 1)")
     parser.add_argument("--batch-size", type=int, default=64, help="examples per batch (default 64)")
     parser.add_argument("--seed", type=int, default=0, help="draws the batches and the initialisations (default 0)")
@@ -36,12 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --sweep: what is compared with the results",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    add_data_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
+    task, options = task_and_options(args)
+    if task is None:
+        raise CdkaError("cdka align needs the data whose gradients are measured: got none. Use --task or --data FILE.")
     request = AlignRequest(
         model=args.model,
-        task=args.task,
+        task=task,
+        task_options=options,
         batches=args.batches,
         batch_size=args.batch_size,
         seed=args.seed,

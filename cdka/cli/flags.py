@@ -145,7 +145,7 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, positional: bool = Fa
         add(f"--{name}", type=kind, metavar="N", help=text)
     add("--compare", metavar="HOW", help=f"how answers are compared: {', '.join(COMPARISONS)} (default text)")
     add("--template", metavar="TEXT", help="the prompt around an instruction, with {prompt} in it")
-    add("--metric", metavar="NAMES", help="further metrics, functions of sklearn.metrics: cohen_kappa_score,f1_score")
+    add("--metric", metavar="NAMES", help="further metrics: of sklearn.metrics (f1_score) or evaluate/NAME")
     add("--metric-from", metavar="FILE.py:NAME", help="a metric of your own: f(predictions, references) -> number")
     add("--allow-code-execution", action="store_true", default=None, help="let the file of --metric-from run here")
     add("--drop-missing", action="store_true", default=None, help="leave out rows that lack a value, and say so")

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cdka.adapter_files import AdapterFile, open_adapter
 from cdka.components import Components, divisors
+from cdka.adapter_files import AdapterFile, open_adapter
 from cdka.errors import CdkaError
+from cdka.formatting import plural
 from cdka.theory.factors import Factors, capture
 
 MAX_CAPTURE_WEIGHTS = 4_000_000
@@ -102,6 +103,6 @@ def rearranged_spectra(factors: LayerFactors) -> dict[tuple[int, int], np.ndarra
 def title_of(adapter: AdapterFile, path: str | os.PathLike[str]) -> str:
     """An opened adapter in one line."""
     return (
-        f"{Path(path).name}: {adapter.kind}, {len(adapter.modules)} modules, {adapter.num_params:,} parameters as "
-        f"CDKA, exact; LoRA rank up to {adapter.rank}"
+        f"{Path(path).name}: {adapter.kind}, {plural(len(adapter.modules), 'module')}, {adapter.num_params:,} parameters "
+        f"as CDKA, exact; LoRA rank up to {adapter.rank}"
     )

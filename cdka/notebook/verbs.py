@@ -62,17 +62,19 @@ def measure_alignment(model: str, task: str, **settings: Any) -> Alignment:
 
     Runs in a process of its own and is kept: asking again costs nothing. ``settings`` are those of
     ``cdka.align.AlignRequest`` (``batches``, ``batch_size``, ``seed``, ``r1_values``, ``r2_values``, ``r_values``,
-    ``inits``, ``step``). Raises CdkaError.
+    ``inits``, ``step``); ``task`` may be a file of your own, with its columns (``label_column``, ...). Raises
+    CdkaError.
 
     >>> cdka.measure_alignment("digits-vit", "digits-flip", r1_values=(1, 2), r2_values=(8,))  # doctest: +SKIP
     """
     from cdka.align import AlignRequest, align
     from cdka.notebook.results import Alignment
 
-    for name in ("r1_values", "r2_values", "r_values"):
-        if name in settings:
-            settings[name] = tuple(settings[name])
-    return Alignment(align(AlignRequest(model=model, task=task, **settings)))
+    name, options, settings = _task(task, settings)
+    for values in ("r1_values", "r2_values", "r_values"):
+        if values in settings:
+            settings[values] = tuple(settings[values])
+    return Alignment(align(AlignRequest(model=model, task=name, task_options=options, **settings)))
 
 
 def fine_tune(

@@ -48,7 +48,7 @@ class Store:
                 ) from None
         self.database = Database(self.home / FILE_NAME)
         self.damaged: dict[str, str] = {}
-        """The faults of the rows that could not be read so far, by the id of the run or sweep."""
+        """The faults of rows that could not be read so far, by the id of the run or sweep."""
 
     # Submit -----------------------------------------------------------------------------------------------------
 

@@ -260,12 +260,13 @@ def _more_seeds(row: pd.Series) -> str:
 
 
 def _apart(row: pd.Series) -> str:
-    """The slope of each series, where their slopes differ by more than seeds explain (5 %, not adjusted)."""
+    """The slopes of two series, else the least and the greatest, where they differ by more than seeds explain (5 %, not
+    adjusted)."""
     p = row.get("interaction_p")
     if pd.isna(p) or p >= 1 - LEVEL:
         return ""
     others = [name for name in FACTORS if name != row["factor"]]
-    each = ", ".join(
-        f"{signed(one['slope'])} at " + " and ".join(f"{name} {one[name]}" for name in others) for one in row["slopes"]
-    )
+    slopes = sorted(row["slopes"], key=lambda one: one["slope"])
+    ends = [f"{signed(one['slope'])} at " + " and ".join(f"{name} {one[name]}" for name in others) for one in slopes]
+    each = ", ".join(ends) if len(ends) < 3 else f"from {ends[0]} to {ends[-1]}"
     return f". Not the same everywhere (interaction {p_value(p)}): {each}"

@@ -1,4 +1,4 @@
-"""Metrics that the user names: functions of scikit-learn, or one of the user's own file. Free of torch."""
+"""Metrics that the user names: of scikit-learn, of the Hub's ``evaluate``, or of a file of one's own. Free of torch."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from cdka.tasks.options import CONSENT, switch
 from cdka.tasks.scores import Answers, Scores
 
 OPTIONS = ("metric", "metric_from", "metric_sha256", CONSENT)
+EVALUATE = "evaluate/"
+"""Begins the name of a metric of the package evaluate."""
 Metric = Callable[[Sequence[Any], Sequence[Any]], float]
 """``metric(predictions, references)`` returns one number."""
 _KINDS = re.compile(r"(_score|_error|_corrcoef|_loss)$")
@@ -27,13 +29,15 @@ _KINDS = re.compile(r"(_score|_error|_corrcoef|_loss)$")
 def own_scores(options: Mapping[str, Any]) -> Scores | None:
     """The metrics that the options name, each under its function's name; None where they name none.
 
-    ``metric`` lists functions of ``sklearn.metrics``, ``metric_from`` is ``FILE.py:function``, which is called with the
-    predictions and the references (None: an answer that could not be read). Raises CdkaError for an unknown name, and
-    for a file without the user's consent to run it.
+    ``metric`` lists functions of ``sklearn.metrics`` and ``evaluate/NAME``. ``metric_from`` is ``FILE.py:function``,
+    called with the predictions and the references (None: an answer that could not be read). Raises CdkaError for an
+    unknown name, and for a file without the user's consent to run it.
     """
     metrics: dict[str, Metric] = {}
-    for name in filter(None, (part.strip() for part in str(options.get("metric") or "").split(","))):
-        metrics[name] = _from_sklearn(name)
+    for name in _names(options):
+        _check_name(name, options)
+        known = name.removeprefix(EVALUATE)
+        metrics[known] = _from_evaluate(known) if name.startswith(EVALUATE) else _from_sklearn(name)
     if options.get("metric_from"):
         path, name = _place(str(options["metric_from"]))
         check_metric(options)
@@ -48,8 +52,8 @@ def check_metric(options: Mapping[str, Any]) -> dict[str, str]:
 
     Runs nothing. Raises CdkaError for a file or function that is not there or has changed, and without consent.
     """
-    for name in filter(None, (part.strip() for part in str(options.get("metric") or "").split(","))):
-        _from_sklearn(name)
+    for name in _names(options):
+        _check_name(name, options)
     if not options.get("metric_from"):
         return {}
     path, name = _place(str(options["metric_from"]))
@@ -72,6 +76,26 @@ def check_metric(options: Mapping[str, Any]) -> dict[str, str]:
     if name not in functions:
         raise unknown("function", name, functions, where=f"in {path.name}", next_step="Use --metric-from FILE.py:NAME.")
     return {"metric_from": f"{path.resolve()}:{name}", "metric_sha256": digest}
+
+
+def _names(options: Mapping[str, Any]) -> list[str]:
+    return [name for part in str(options.get("metric") or "").split(",") if (name := part.strip())]
+
+
+def _check_name(name: str, options: Mapping[str, Any]) -> None:
+    """Raises CdkaError for a metric that is not known, not installed, or fetched code that the user has not allowed."""
+    if not name.startswith(EVALUATE):
+        _from_sklearn(name)
+        return
+    if find_spec("evaluate") is None:
+        raise CdkaError(
+            f"--metric {name} is of the package evaluate, which is not installed. Run: pip install evaluate"
+        )
+    if not switch(options, CONSENT):
+        raise CdkaError(
+            f"--metric {name} runs code that the package evaluate fetches. Allow it with --allow-code-execution "
+            f"(task option {CONSENT}=yes)."
+        )
 
 
 def by_name(scores: Scores | None, names: Sequence[str]) -> Scores | None:
@@ -104,9 +128,28 @@ def _from_file(path: Path, name: str) -> Metric:
     return getattr(module, name)
 
 
+def _from_evaluate(name: str) -> Metric:
+    import evaluate
+
+    try:
+        loaded = evaluate.load(name)
+    except Exception as error:  # it raises many kinds
+        reason = " ".join(str(error).split())[:160]
+        raise CdkaError(f"--metric {EVALUATE}{name} cannot be loaded: {type(error).__name__}: {reason}") from None
+
+    def metric(predictions: Sequence[Any], references: Sequence[Any]) -> float:
+        read = ["" if value is None else value for value in predictions]
+        found = loaded.compute(predictions=read, references=list(references))
+        return found[name] if name in found else next(iter(found.values()))
+
+    return metric
+
+
 def _from_sklearn(name: str) -> Metric:
     if find_spec("sklearn") is None:
-        raise CdkaError(f"--metric {name} is scikit-learn's, which is not installed. Run: pip install scikit-learn")
+        raise CdkaError(
+            f"--metric {name} is scikit-learn's, which is not installed. Run: pip install 'cdka-studio[metrics]'"
+        )
     import sklearn.metrics
 
     known = [one for one in sklearn.metrics.__all__ if _KINDS.search(one)]

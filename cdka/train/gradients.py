@@ -28,6 +28,7 @@ def mean_gradients(
     batch_size: int,
     seed: int,
     target_modules: str | tuple[str, ...],
+    task_options: Mapping[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """The gradient (out_features, in_features) in float32 of the mean loss of the batches, by path of target module.
 
@@ -43,7 +44,7 @@ def mean_gradients(
     from cdka.train.member import data_order
     from cdka.train.read_shapes import shapes_of
 
-    spec = spec_for(model_name, task, seed=seed, batch_size=batch_size)
+    spec = spec_for(model_name, task, seed=seed, batch_size=batch_size, task_options=dict(task_options or {}))
     torch.manual_seed(seed)
     info = find_task(task)
     data = load_task(info, spec)

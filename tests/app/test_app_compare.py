@@ -123,7 +123,7 @@ def test_any_adapter_can_be_opened_by_its_path_and_a_foreign_file_is_refused_in_
     at.text_input(key="open-adapter-path").set_value(str(tmp_path / "lokr.safetensors")).run()
     assert not at.exception, at.exception[0].value
     assert not refusals(at)
-    assert "lokr.safetensors: simpletuner-lokr, 1 modules, 56 parameters as CDKA, exact" in words(at)
+    assert "lokr.safetensors: simpletuner-lokr, 1 module, 56 parameters as CDKA, exact" in words(at)
     place = next(frame.value for frame in at.dataframe if "modules" in frame.value.columns)
     assert place.iloc[0].to_dict() == {"r1": 4, "r2": 4, "r": 1, "modules": 1, "parameters": 56}
     titles = " ".join(figure(at, i)["layout"]["title"]["text"] for i in range(len(at.get("plotly_chart"))))

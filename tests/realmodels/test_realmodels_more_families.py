@@ -1,4 +1,4 @@
-"""Families that the other tests do not cover: counted, trained two steps, saved, loaded, merged, exported."""
+"""Every family that the README speaks of: counted, trained two steps, saved, loaded, merged, exported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers as hf
 from peft import PeftModel
-from tiny_models import _IDS, _VIT, tokenizer
+from tiny_models import _IDS, _VIT, FAMILIES, tokenizer
 
 from cdka.adapter_files.exchange import export_lora
 from cdka.cost.params import count_params
@@ -27,6 +27,7 @@ ENCODER = {
 DECODER = {**ENCODER, "num_key_value_heads": 1}
 GEMMA = {**DECODER, "head_dim": 12}
 TEXT = {
+    **{family: FAMILIES[family] for family in ("bert", "gpt2", "llama", "t5")},
     "roberta": lambda: hf.RobertaForMaskedLM(hf.RobertaConfig(**ENCODER)),
     "distilbert": lambda: hf.DistilBertModel(
         hf.DistilBertConfig(dim=24, hidden_dim=64, n_layers=2, n_heads=2, max_position_embeddings=256, **_IDS)
@@ -69,6 +70,8 @@ TEXT = {
     ),
 }
 PICTURES = {
+    "vit": FAMILIES["vit"],
+    "clip-vision": lambda: hf.CLIPVisionModel(hf.CLIPVisionConfig(projection_dim=16, **_VIT)),
     "dinov2": lambda: hf.Dinov2Model(
         hf.Dinov2Config(**{key: value for key, value in _VIT.items() if key != "intermediate_size"}, mlp_ratio=2)
     ),
@@ -79,14 +82,14 @@ PICTURES = {
         hf.ConvNextConfig(image_size=16, patch_size=2, hidden_sizes=[8, 16], depths=[1, 1], num_stages=2)
     ),
 }
-CLASSIFIED = ("roberta", "distilbert")
+CLASSIFIED = ("bert", "roberta", "distilbert")
 
 
 def save(family, folder):
     torch.manual_seed(0)
     (TEXT | PICTURES)[family]().save_pretrained(folder)
     if family in TEXT:
-        tokenizer(begin=family != "bart", end=family in (*CLASSIFIED, "bart")).save_pretrained(folder)
+        tokenizer(begin=family not in ("bart", "t5"), end=family in (*CLASSIFIED, "bart", "t5")).save_pretrained(folder)
     return str(folder)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_models import _IDS, _VIT, tokenizer
 from transformers import (
     AutoModelForImageTextToText,
@@ -19,10 +20,13 @@ from transformers import (
     LlavaProcessor,
 )
 
+from cdka.adapter_files.exchange import export_lora
+from cdka.cost.params import count_params
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
 from cdka.runs.resolve import resolve_run, spec_for
 from cdka.tasks.files.preview import preview, task_for
+from cdka.train.data.load import load_task
 from cdka.train.loop import train
 
 
@@ -114,3 +118,48 @@ def test_questions_about_pictures_are_learnt_saved_and_merged(model, asked, tmp_
     assert names
     merged = adapted.merge_and_unload()
     assert isinstance(merged, LlavaForConditionalGeneration)
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    """Grey squares with a caption each, in the layout of the Hub's imagefolder."""
+    folder = tmp_path / "captioned"
+    folder.mkdir()
+    lines = ["file_name,text"]
+    for i in range(24):
+        level = 20 + i if i % 2 else 200 + i
+        Image.new("RGB", (16, 16), (level,) * 3).save(folder / f"{i}.png")
+        lines.append(f"{i}.png,a {'dark' if i % 2 else 'light'} square")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_captions_are_trained_counted_loaded_merged_and_exported_by_role(model, captioned, tmp_path):
+    task, options = task_for(str(captioned), {})
+    assert preview(task, options).first["prompt"] == "Describe the picture."
+    settings = {"components": (2, 2, 1), "steps": 2, "batch_size": 4, "eval_every": 2, "target_modules": "attention"}
+    run = resolve_run(spec_for(model, task, task_options=options, **settings))
+    events = [event for _, event in train([run], [tmp_path / "run"])]
+    assert events[-1].kind == "final", events[-1]
+    start = next(event for event in events if event.kind == "start")
+    assert start.num_params == count_params(run)
+    adapter = tmp_path / "run" / "adapter"
+    trained = {name for name in load_file(adapter / "adapter_model.safetensors") if "cdka" in name}
+    assert any("vision_tower" in name for name in trained)
+    assert any("language_model" in name for name in trained)
+    assert not any("mlp" in name or "fc1" in name for name in trained)
+    batch = load_task(run.task, run.spec).test.take(torch.arange(2)).inputs
+
+    def logits(made):
+        with torch.no_grad():
+            return made.eval()(**batch).logits
+
+    base = AutoModelForImageTextToText.from_pretrained(model)
+    plain = logits(base)
+    adapted = PeftModel.from_pretrained(base, adapter)
+    before = logits(adapted)
+    assert not torch.allclose(plain, before, atol=1e-6), "the adapter does something"
+    torch.testing.assert_close(logits(adapted.merge_and_unload()), before, atol=1e-4, rtol=1e-4)
+    export_lora(adapter, tmp_path / "lora")
+    exported = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(model), tmp_path / "lora")
+    torch.testing.assert_close(logits(exported), before, atol=1e-4, rtol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import pandas as pd
 import pytest
@@ -243,3 +244,106 @@ def test_a_run_that_0_1_0_planned_on_a_folder_still_trains(tmp_path):
     (tmp_path / "d" / "train.csv").write_text("text,label\na,longer\n")
     with pytest.raises(CdkaError, match="has changed since this run was planned"):
         check_unchanged(tmp_path / "d", {"sha256": planned})
+
+
+@pytest.mark.parametrize("write", [json.dumps, str])
+def test_conversations_written_out_as_text_are_read_as_conversations(write, tmp_path):
+    """pandas writes lists into CSV in Python's notation, other programs in JSON's."""
+    path = tmp_path / "c.csv"
+    pd.DataFrame([{key: write(value) for key, value in CHATS["messages"](i).items()} for i in range(N)]).to_csv(path)
+    task, rows, _ = rows_of(path)
+    assert task == "local-instruct"
+    assert [row.answer for row in rows] == [f"a{i}" for i in range(N)]
+    assert rows[4].messages == (Message("user", "q4"),)
+
+
+def test_turns_in_parts_are_read(tmp_path):
+    turns = lambda i: [  # noqa: E731
+        {"role": "user", "parts": [{"text": f"q{i}"}]},
+        {"role": "model", "parts": [{"text": f"a{i}"}]},
+    ]
+    _, rows, _ = rows_of(jsonl(tmp_path / "c.jsonl", [{"contents": turns(i)} for i in range(N)]))
+    assert (rows[4].messages, rows[4].answer) == ((Message("user", "q4"),), "a4")
+
+
+@pytest.mark.parametrize("asked", [str, lambda text: [{"role": "user", "content": text}]])
+def test_preference_data_do_not_ask_twice(asked, tmp_path):
+    """The chosen conversation of preference data begins with the prompt that stands beside it."""
+    chosen = lambda i: [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": f"a{i}"}]  # noqa: E731
+    data = [{"prompt": asked(f"q{i}"), "chosen": chosen(i), "rejected": chosen(0)} for i in range(N)]
+    _, rows, notes = rows_of(jsonl(tmp_path / "p.jsonl", data))
+    assert rows[4].messages == (Message("user", "q4"),)
+    assert rows[4].prompt == INSTRUCTION.format(prompt="q4")
+    assert any("not used: 1 column (rejected)" in note for note in notes)
+
+
+def test_numbers_among_words_are_one_label_each(tmp_path):
+    values = [1, 1.0, "1", "1.0", "other", True]
+    _, rows, _ = rows_of(jsonl(tmp_path / "d.jsonl", [{"text": f"t{i}", "label": values[i % 6]} for i in range(N)]))
+    names = prepare("local-classify", {"data": str(tmp_path / "d.jsonl")}).label_names
+    assert names == ("1", "other", "true")
+    assert [names[row.label] for row in rows[:6]] == ["1", "1", "1", "1", "other", "true"]
+
+
+def test_labels_that_differ_in_case_are_noted(tmp_path):
+    rows = [{"text": f"t{i}", "label": ("Good", "good ", "bad")[i % 3]} for i in range(N)]
+    notes = rows_of(jsonl(tmp_path / "d.jsonl", rows))[2]
+    assert any("labels that differ in case alone are told apart: 'Good' and 'good'" in note for note in notes)
+
+
+def test_quotes_after_spaces_are_quotes(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("text, label\n" + "".join(f'"a, {i}", "{"ab"[i % 2]}"\n' for i in range(N)))
+    _, rows, notes = rows_of(path)
+    assert prepare("local-classify", {"data": str(path)}).label_names == ("a", "b")
+    assert rows[3].text == "a, 3"
+    assert any("spaces between a separator and a quote are left out" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "d.csv",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d\n",
+            "a pointer of Git LFS, .* git lfs pull",
+        ),
+        ("d.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "a pointer of Git LFS"),
+        ("d.csv", "<!DOCTYPE html>\n<html><body>404</body></html>", "a web page, not data"),
+        ("d.csv", "# made by a program\ntext,label\na,b\n", "line 2: 2 fields .* stand above the columns' names"),
+        ("d.jsonl", '{"text": "a", "labels": ["x"]}\n' * 9, r"the file has text, labels \(lists\)"),
+        ("d.csv", "text\n" + "some words\n" * 9, r"to learn the text itself, --task local-text"),
+    ],
+)
+def test_what_is_no_table_of_rows_is_refused_in_its_own_words(name, content, told, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CdkaError, match=told):
+        rows_of(tmp_path / name)
+
+
+def archive(path, files):
+    with zipfile.ZipFile(path, "w") as out:
+        for name, content in files.items():
+            out.writestr(name, content)
+    return path
+
+
+def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path):
+    rows = "text,label\n" + "".join(f"t{i},{i % 2}\n" for i in range(N))
+    path = archive(tmp_path / "d.zip", {"d/train.csv": rows, "d/.DS_Store": "x", "__MACOSX/d/._train.csv": "\0"})
+    task, options = task_for(str(path), {})
+    assert (task, options["data"]) == ("local-classify", str(path))
+    assert sum(map(len, prepare(task, options).rows.values())) == N
+    archive(path, {"d/train.csv": rows + "more,1\n"})
+    with pytest.raises(CdkaError, match="has changed since this run was planned"):
+        prepare(task, options)
+    (tmp_path / "broken.zip").write_bytes(path.read_bytes()[:40])
+    with pytest.raises(CdkaError, match=r"broken\.zip cannot be unpacked: .* Unpack it and name the folder"):
+        rows_of(tmp_path / "broken.zip")
+
+
+def test_an_archive_writes_nothing_outside_its_folder(tmp_path):
+    rows = "text,label\n" + "".join(f"t{i},{i % 2}\n" for i in range(N))
+    path = archive(tmp_path / "sub.zip", {"../../escaped.csv": rows, "/tmp/absolute.csv": rows, "good.csv": rows})
+    assert len(rows_of(path)[1]) == N
+    assert not list(tmp_path.rglob("escaped.csv"))

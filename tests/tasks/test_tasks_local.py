@@ -109,11 +109,11 @@ def test_usual_column_names_are_found_and_others_must_be_told(tmp_path):
 def test_nothing_is_left_out_unless_asked_and_then_it_is_told(tmp_path):
     path = write(tmp_path / "d.csv", many() + "lonely,\n,good\n")
     options = {"data": str(path)}
-    with pytest.raises(CdkaError, match=r"2 rows lack a value that is needed \(line 32, 33\)"):
+    with pytest.raises(CdkaError, match=r"2 rows without a value that is needed \(line 32, 33\)"):
         prepare("local-classify", options)
     prepared = prepare("local-classify", {**options, "drop_missing": True})
     assert sum(map(len, prepared.rows.values())) == 30
-    assert any("2 rows without a value were left out (line 32, 33)" in note for note in prepared.notes)
+    assert any("left out: 2 rows without a value (line 32, 33)" in note for note in prepared.notes)
 
 
 def test_labels_must_be_labels(tmp_path):
@@ -282,3 +282,21 @@ def test_a_rounding_share_is_not_lost_over_many_labels():
     strata = [i // 3 for i in range(300)]
     parts = splitting.at_random(list(range(300)), strata, validation=0.15, test=0.2, seed=0)
     assert (len(parts["validation"]), len(parts["test"])) == (45, 60)
+
+
+def test_a_list_of_labels_beside_label_folders_makes_no_captions_of_them(tmp_path):
+    folder = picture_folder(tmp_path / "pets")
+    write(folder / "labels.csv", "file,label\ncat/0.png,cat\n")
+    task, options = task_for(str(folder), {})
+    assert task == "local-images"
+    assert any("labels.csv" in note for note in preview(task, options).notes)
+
+
+def test_pictures_in_folders_inside_a_labels_folder_are_told(tmp_path):
+    folder = picture_folder(tmp_path / "pets")
+    (folder / "cat").rename(folder / "inner")
+    (folder / "animals").mkdir()
+    (folder / "inner").rename(folder / "animals" / "cat")
+    assert any(
+        "8 pictures in folders inside a label's folder have the outer one's label" in n for n in notes_of(folder)
+    )

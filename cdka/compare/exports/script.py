@@ -23,7 +23,7 @@ FORMAT = "cdka-reproduction"
 NAME = "reproduce"
 """The name of the three files, without its ending, where nobody chose another."""
 
-_INTRO = f"Needs: pip install cdka-studio=={__version__}"
+_INTRO = f"Needs: cdka-studio {__version__}, from its checkout: pip install ."
 _SCRIPT = f'''"""Trains the runs of one comparison again and shows the recorded values beside. {_INTRO}"""
 
 from pathlib import Path

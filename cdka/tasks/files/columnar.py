@@ -67,5 +67,5 @@ def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
 
 
 def _unreadable(name: str, kind: str, error: Exception) -> CdkaError:
-    reason = " ".join(str(error).split())[:160]
+    reason = " ".join(str(error).split())[:160].rstrip(".")
     return CdkaError(f"{name} is not a {kind} file that can be read: {reason}. Save it again.")

@@ -71,7 +71,7 @@ SYSTEM = Role("system_column", "System prompt", ("system", "system_prompt"), Tru
 MESSAGES = Role(
     "messages_column",
     "Conversation",
-    ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns"),
+    ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns", "contents"),
 )
 SPLIT = Role("split_column", "Split", ("split", "partition", "fold"), True)
 
@@ -158,11 +158,22 @@ def suggest(table: Table, given: Mapping[str, Any] | None = None) -> str:
         number = guess(table, NUMBER, {TEXT.option: text})
         if number is not None and are_measurements(table.columns[number]):
             return "local-regress"
+    alone = "" if text is None else "; to learn the text itself, --task local-text"
     raise CdkaError(
-        "the columns must be told: none are called text and label, prompt and answer, or messages; the file has "
-        f"{', '.join(table.names)}. Use --text-column and --label-column (or --number-column), or --prompt-column and "
-        "--answer-column."
+        "the columns must be told: none that can be used are called text and label, prompt and answer, or messages; "
+        f"the file has {_described(table)}. Use --text-column and --label-column (or --number-column), or "
+        f"--prompt-column and --answer-column{alone}."
     )
+
+
+def _described(table: Table) -> str:
+    """The columns' names; those that hold no plain values are marked."""
+    words = {list: "lists", dict: "objects", bytes: "bytes"}
+    found = []
+    for name in table.names[:20]:
+        first = next((value for value in table.columns[name] if value is not None), None)
+        found.append(f"{name} ({words[type(first)]})" if type(first) in words else name)
+    return ", ".join(found) + (", ..." if len(table.names) > 20 else "")
 
 
 def _complete(table: Table, roles: Sequence[Role]) -> bool:
@@ -189,7 +200,12 @@ def find_columns(table: Table, task: str, options: Mapping[str, Any]) -> dict[st
         if str(given) not in table.columns:
             raise unknown("column", str(given), table.names, where=f"in {table.source}", next_step=_flag(role))
         if str(given) in found.values():
-            raise CdkaError(f"two roles cannot be played by one column: got {given!r} twice for {table.source}.")
+            if len(table.names) == 1:
+                needed = " and ".join(role.title.lower() for role in roles if not role.optional)
+                raise CdkaError(
+                    f"{task} needs a column each for {needed}: got one column, {given!r}, in {table.source}."
+                )
+            raise CdkaError(f"each column has one use: got {given!r} twice in {table.source}. Choose another column.")
         found[role.option] = str(given)
     for role in roles:
         if role.option in found or options.get(role.option) is not None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +19,10 @@ from cdka.tasks.options import choice
 from cdka.tasks.prompts import INSTRUCTION, INSTRUCTION_WITH_INPUT
 from cdka.tasks.rows import Instruction, Message
 
-_LAYOUTS = (("role", "content"), ("from", "value"), ("role", "value"), ("from", "content"), ("role", "text"))
+_LAYOUTS = (
+    *(("role", "content"), ("from", "value"), ("role", "value"), ("from", "content"), ("role", "text")),
+    ("role", "parts"),
+)
 """The keys of a turn: who speaks, and what is said."""
 _SPEAKERS = {
     "system": "system",
@@ -40,8 +46,20 @@ class Exchange:
     answer: str
 
 
+def parsed(value: Any) -> Any:
+    """A list that a table's text holds in the notation of JSON or of Python, as pandas writes it; else the value."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            found = read(value.strip())
+            return found if isinstance(found, list) else value
+    return value
+
+
 def holds_turns(value: Any) -> bool:
-    """Returns True for a list of turns in one of the known layouts."""
+    """Returns True for a list of turns in one of the known layouts, also one written out as text."""
+    value = parsed(value)
     return isinstance(value, list) and bool(value) and all(_layout(turn) is not None for turn in value)
 
 
@@ -53,6 +71,7 @@ def _layout(turn: Any) -> tuple[str, str] | None:
 
 def read_turns(value: Any, place: str) -> tuple[Message, ...]:
     """The turns of a conversation. Raises CdkaError, with the line, for speakers and contents that are not text."""
+    value = parsed(value)
     if not isinstance(value, list):
         raise CdkaError(f"{place}: a conversation is a list of turns: got {str(value)[:40]!r}.")
     found = []
@@ -135,7 +154,7 @@ def read_instructions(table: Table, roles: Mapping[str, str], options: Mapping[s
         answered = [_turns(value, "assistant", table.place(row)) for row, value in enumerate(answers)]
         return [
             _from_exchange(
-                _last_exchange((*before, *after), table.place(row)), template, reference, row, table.place(row)
+                _last_exchange(_joined(before, after), table.place(row)), template, reference, row, table.place(row)
             )
             for row, (before, after) in enumerate(zip(asked, answered, strict=True))
         ]
@@ -222,7 +241,17 @@ def _reader(options: Mapping[str, Any]) -> Callable[[str, str], Any]:
 
 def _turns(value: Any, speaker: str, place: str) -> tuple[Message, ...]:
     """A prompt or an answer as turns; plain text is one turn of ``speaker``."""
-    return read_turns(value, place) if isinstance(value, list) else (Message(speaker, str(value)),)
+    return read_turns(value, place) if holds_turns(value) else (Message(speaker, str(value)),)
+
+
+def _joined(before: tuple[Message, ...], after: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Prompt and answer as one conversation; preference data repeat the prompt's turns in the answer."""
+    asked = [turn.content.strip() for turn in before if turn.role == "user"]
+    again = [turn.content.strip() for turn in after if turn.role == "user"]
+    if asked and again[: len(asked)] == asked:
+        system = tuple(turn for turn in before if turn.role == "system" and turn not in after)
+        return (*system, *after)
+    return (*before, *after)
 
 
 def _last_exchange(turns: tuple[Message, ...], place: str) -> Exchange:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdka.errors import CdkaError
+from cdka.errors import CdkaError, unknown
 from cdka.tasks.answers import read_text
 from cdka.tasks.files import split as splitting
+from cdka.tasks.files.columns import NONE, Role, guess
 from cdka.tasks.files.digest import check_unchanged
 from cdka.tasks.files.folder import is_debris
 from cdka.tasks.files.pictures import check_readable, is_picture
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 NAME = "local-image-text"
 OPTIONS = ("data", "sha256", *SPLIT_OPTIONS, "file_column", "prompt_column", "answer_column", "max_new_tokens")
 CAPTION_PROMPT = "Describe the picture."
-_USUAL = {
-    "file_column": ("file_name", "filename", "file", "image", "image_path", "path"),
-    "prompt_column": ("question", "prompt", "instruction", "query"),
-    "answer_column": ("answer", "text", "caption", "description", "response", "label"),
-}
+ROLES = (
+    Role("file_column", "Picture's file", ("file_name", "filename", "file", "image", "image_path", "path")),
+    Role("prompt_column", "Question", ("question", "prompt", "instruction", "query"), True),
+    Role("answer_column", "Text", ("answer", "text", "caption", "description", "response", "label")),
+)
+"""The roles of the columns in the table beside the pictures."""
 
 
 def find_table(folder: Path) -> Path | None:
@@ -88,17 +90,19 @@ def read_rows(options: Mapping[str, Any]) -> PictureTextRows:
 
 def _roles(table: Table, options: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for option, usual in _USUAL.items():
-        given = options.get(option)
+    for role in ROLES:
+        given = options.get(role.option)
+        if role.optional and given == NONE and NONE not in table.columns:
+            continue
         if given is not None and str(given) not in table.columns:
-            raise CdkaError(f"{table.source} has no column {given!r}: it has {', '.join(table.names)}.")
-        column = str(given) if given is not None else next((name for name in usual if name in table.columns), None)
+            raise unknown("column", str(given), table.names, where=f"in {table.source}")
+        column = str(given) if given is not None else guess(table, role, found)
         if column is not None:
-            found[option] = column
-        elif option != "prompt_column":
+            found[role.option] = column
+        elif not role.optional:
             raise CdkaError(
-                f"the {option.removesuffix('_column')} column must be told: {table.source} has "
-                f"{', '.join(table.names)}. Usual names: {', '.join(usual)}."
+                f"the {role.noun} column must be told: {table.source} has {', '.join(table.names)}. Usual names: "
+                f"{', '.join(role.usual)}."
             )
     return found
 

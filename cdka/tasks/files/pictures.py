@@ -85,6 +85,11 @@ def _label_folders(folder: Path) -> list[Path]:
     return [inner for inner in _folders(folder) if any(True for _ in _walk(inner, is_picture))]
 
 
+def holds_labels(folder: Path) -> bool:
+    """Returns True for a folder with folders of pictures for two or more labels."""
+    return len(_label_folders(folder)) > 1
+
+
 def _loose(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.is_file() and not is_debris(path)]
 
@@ -131,6 +136,12 @@ def _notes(found: _Found, folder: Path) -> tuple[str, ...]:
         return ", ".join(names) + (" and more" if len(paths) > _LISTED else "")
 
     notes = []
+    deeper = [file for file, label, _ in found.pictures if file.parent.name != label]
+    if deeper:
+        notes.append(
+            f"{plural(len(deeper), 'picture')} in folders inside a label's folder have the outer one's label: "
+            f"{listed(deeper)}."
+        )
     if found.unlabelled:
         notes.append(
             f"{plural(len(found.unlabelled), 'picture')} in no label's folder set aside: {listed(found.unlabelled)}."

@@ -21,6 +21,7 @@ from cdka.tasks.files.digest import check_unchanged, stamp
 from cdka.tasks.files.folder import read_table
 from cdka.tasks.files.instructions import COMPARISONS, read_conversations, read_instructions
 from cdka.tasks.files.table import Table
+from cdka.tasks.files.unpack import unpacked
 from cdka.tasks.files.values import are_numbers, labels_of, numbers_of, texts_of
 from cdka.tasks.options import check_known, fraction, switch, whole_number
 from cdka.tasks.own_metric import OPTIONS as METRIC_OPTIONS
@@ -56,10 +57,10 @@ class Prepared:
 
 
 def data_path(options: Mapping[str, Any], task: str) -> Path:
-    """The file or folder that the options name. Raises CdkaError where they name none."""
+    """The file or folder that the options name, an archive unpacked. Raises CdkaError where they name none."""
     if not options.get("data"):
         raise CdkaError(f"task {task!r} needs your data. Use --data FILE (a CSV, JSONL or Parquet file, or a folder).")
-    return Path(pasted(str(options["data"]))).expanduser()
+    return unpacked(Path(pasted(str(options["data"]))).expanduser())
 
 
 def load_table(path: Path) -> Table:
@@ -116,7 +117,7 @@ def _prepared(task: str, path: Path, settings: str, _stamp: tuple) -> Prepared:
         keys = [row.prompt for row in every]
     parts, remarks = _split(table, roles, strata, keys, options)
     rows = {split: [every[row] for row in parts[split]] for split in SPLITS}
-    notes += (*remarks, *_leaks(rows), *_absent_labels(rows, names), *_ruling_label(rows, names))
+    notes += (*remarks, *_leaks(rows), *_alike(names), *_absent_labels(rows, names), *_ruling_label(rows, names))
     return Prepared(task, path.name, rows, roles, names, notes, dict(enumerate(table.lines)), tuple(left_out))
 
 
@@ -156,14 +157,14 @@ def _without_missing(
     where = ", ".join(map(str, lines[:5])) + (" and more" if len(lines) > 5 else "")
     if not switch(options, "drop_missing"):
         raise CdkaError(
-            f"{table.source}: {len(lines)} rows lack a value that is needed (line {where}). Fill them in, or leave "
-            "them out with --drop-missing."
+            f"{table.source}: {plural(len(lines), 'row')} without a value that is needed (line {where}). Fill in what "
+            "is missing, or leave such rows out with --drop-missing."
         )
     if len(absent) == len(table):
         raise CdkaError(f"{table.source}: every row lacks a value that is needed. Choose other columns.")
     gone = set(absent)
     kept = table.take([row for row in range(len(table)) if row not in gone])
-    return kept, (f"{len(lines)} rows without a value were left out (line {where}).",)
+    return kept, (f"left out: {plural(len(lines), 'row')} without a value (line {where}).",)
 
 
 def _texts(table: Table, roles: Mapping[str, str]) -> list[tuple[str, str | None]]:
@@ -263,6 +264,15 @@ def _absent_labels(rows: Mapping[str, list[Any]], names: Sequence[str]) -> tuple
                 f"example has the label {', '.join(strange)}."
             )
     return tuple(notes)
+
+
+def _alike(names: Sequence[str]) -> tuple[str, ...]:
+    """A note for labels that differ in case alone: they may be meant as one."""
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), []).append(name)
+    twins = [" and ".join(map(repr, group)) for group in folded.values() if len(group) > 1]
+    return (f"labels that differ in case alone are told apart: {', '.join(twins[:5])}.",) if twins else ()
 
 
 def _ruling_label(rows: Mapping[str, list[Any]], names: Sequence[str]) -> tuple[str, ...]:

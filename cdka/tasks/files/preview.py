@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from cdka import childproc
+from cdka.paths import pasted
 from cdka.tasks.files.columns import suggest
 from cdka.tasks.files.digest import digest
 from cdka.tasks.files.picture_texts import NAME as IMAGE_TEXT
 from cdka.tasks.files.picture_texts import OPTIONS as IMAGE_TEXT_OPTIONS
 from cdka.tasks.files.picture_texts import find_table, read_rows
-from cdka.tasks.files.pictures import holds_pictures, prepare_pictures
+from cdka.tasks.files.pictures import holds_labels, holds_pictures, prepare_pictures
 from cdka.tasks.files.prepare import COMPARISONS, OPTIONS, Prepared, data_path, load_table, prepare
 from cdka.tasks.files.text import OPTIONS as TEXT_OPTIONS
 from cdka.tasks.files.text import is_text, read_passages, read_text_rows
@@ -70,9 +72,9 @@ def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tu
     """
     options = {key: value for key, value in given.items() if value is not None}
     place = data_path({"data": path}, task or "local").resolve()
-    options["data"] = str(place)
+    options["data"] = str(Path(pasted(path)).expanduser().resolve())
     options.update(check_metric(options))
-    if place.is_dir() and (task == IMAGE_TEXT or (task is None and holds_pictures(place) and find_table(place))):
+    if place.is_dir() and (task == IMAGE_TEXT or (task is None and _has_texts(place))):
         check_known(options, IMAGE_TEXT_OPTIONS, IMAGE_TEXT)
         read_rows(options)
         return IMAGE_TEXT, {**options, "sha256": digest(place)}
@@ -88,6 +90,12 @@ def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tu
     task = task or suggest(table, options)
     prepared = prepare(task, options)
     return task, {**options, **prepared.roles, "sha256": digest(place)}
+
+
+def _has_texts(folder: Path) -> bool:
+    """True for pictures with a table of texts; beside folders of labels only one called ``metadata`` counts."""
+    table = find_table(folder) if holds_pictures(folder) else None
+    return table is not None and (table.name.split(".")[0] == "metadata" or not holds_labels(folder))
 
 
 def preview(task: str, options: Mapping[str, Any], *, rows: int = 20) -> Preview:

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cdka.errors import CdkaError
@@ -49,10 +50,12 @@ def read_separated(name: str, text: str, *, tabs: bool) -> Records:
     return Records(columns, lines[1:], (*notes, *more, *dropped))
 
 
-def _records(text: str, separator: str, *, quoted: bool) -> _Reading:
-    """Raises csv.Error where quotes are not as CSV writes them."""
+def _records(text: str, separator: str, *, quoted: bool, spaced: bool = False) -> _Reading:
+    """Raises csv.Error where quotes are not as CSV writes them; ``spaced`` lets spaces stand before them."""
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, quoting=quoting)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, strict=True, quoting=quoting, skipinitialspace=spaced
+    )
     rows, first, last, before = [], [], [], 0
     for row in reader:
         rows.append(row)
@@ -90,6 +93,11 @@ def _read(name: str, text: str, separator: str, skipped: int) -> tuple[_Reading,
         problem = None
     except csv.Error as error:
         quoted, problem = None, str(error)
+    if quoted is None or _space_before_quotes(quoted.rows[1:]):
+        with suppress(csv.Error):
+            spaced = _records(text, separator, quoted=True, spaced=True)
+            if len({*map(len, filter(None, spaced.rows))}) == 1 and not _space_before_quotes(spaced.rows, any_row=True):
+                return spaced, (f"{name}: spaces between a separator and a quote are left out.",)
     plain = _records(text, separator, quoted=False)
     width = len(plain.rows[0]) if plain.rows else 0
     if quoted is None:
@@ -110,6 +118,14 @@ def _read(name: str, text: str, separator: str, skipped: int) -> tuple[_Reading,
         f"is one text of {end - begin + 1} lines or as many rows whose quotes are text. Write a quote inside a text "
         "twice, within quotes; or save the file as JSON Lines."
     )
+
+
+def _space_before_quotes(rows: Sequence[Sequence[str]], *, any_row: bool = False) -> bool:
+    """True where quotes follow spaces in some column of every row (of any row), so that they were taken for text."""
+    wrapped = [[re.match(r' *".*"?', value) is not None for value in row] for row in rows if row]
+    if any_row:
+        return any(map(any, wrapped))
+    return bool(wrapped) and any(map(all, zip(*wrapped, strict=False)))
 
 
 def _swallowed(quoted: _Reading, plain: _Reading, width: int, *, tabs: bool) -> tuple[int, int] | None:
@@ -177,9 +193,10 @@ def _equal_width(
             del row[width:]
         if len(row) != width:
             sign = _NAMES.get(separator, "separator")
+            above = " Or does something stand above the columns' names? Remove it." if width == 1 else ""
             raise CdkaError(
                 f"{name}, line {line}: {plural(len(row), 'field')} where the first line names {width}. Put quotes "
-                f"around text that contains the {sign}."
+                f"around text that contains the {sign}.{above}"
             )
     return header, rows, ()
 

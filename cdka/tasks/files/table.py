@@ -107,6 +107,7 @@ def read_file(path: Path, source: str = "") -> Table:
         )
     if path.stat().st_size > MAX_BYTES:
         raise CdkaError(f"{name} is {path.stat().st_size / 1e9:.1f} GB: at most 2 GB are read whole. Take a part.")
+    _check_is_data(path, name)
     read = {
         "CSV": partial(read_separated, tabs=False),
         "TSV": partial(read_separated, tabs=True),
@@ -118,6 +119,16 @@ def read_file(path: Path, source: str = "") -> Table:
     else:
         records = (read_parquet if kind == "Parquet" else read_arrow)(name, path)
     return _table(name, records)
+
+
+def _check_is_data(path: Path, name: str) -> None:
+    """Raises CdkaError for what a failed download leaves in place of a file: a web page, or a pointer to the data."""
+    with path.open("rb") as file:
+        begin = file.read(200).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if begin.startswith(b"version https://git-lfs"):
+        raise CdkaError(f"{name} is a pointer of Git LFS, not the data themselves. Fetch them with: git lfs pull")
+    if begin.startswith((b"<!doctype html", b"<html")):
+        raise CdkaError(f"{name} is a web page, not data. Download the raw file.")
 
 
 def _table(name: str, records: Records) -> Table:

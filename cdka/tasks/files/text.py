@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdka.errors import CdkaError
 from cdka.tasks.files.columns import TEXT, guess
-from cdka.tasks.files.digest import check_unchanged
+from cdka.tasks.files.digest import check_unchanged, data_files
 from cdka.tasks.files.folder import holds_tables
 from cdka.tasks.files.prepare import data_path, load_table, split_settings
 from cdka.tasks.files.values import texts_of
@@ -26,7 +26,7 @@ OPTIONS = ("data", "sha256", "text_column", "validation_fraction", "test_fractio
 def is_text(path: Path) -> bool:
     """True for a .txt or .md file, and for a folder that holds such files and no tables."""
     if path.is_dir():
-        return not holds_tables(path) and any(file.suffix.lower() in SUFFIXES for file in path.rglob("*"))
+        return not holds_tables(path) and any(file.suffix.lower() in SUFFIXES for file in data_files(path))
     return path.suffix.lower() in SUFFIXES
 
 
@@ -51,7 +51,7 @@ def read_passages(path: Path, options: Mapping[str, Any] | None = None) -> list[
     """The paragraphs of text files, or the values of a table's text column. Raises CdkaError where there are none."""
     if path.exists() and not is_text(path):
         return _column(path, options or {})
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    files = [file for file in data_files(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else [path]
     passages = []
     for file in files:
         try:

@@ -131,13 +131,17 @@ def labels_of(column: str, values: Sequence[Any], place: Place) -> list[str | No
         elif truths:
             found.append(str(_truth(value)).lower())
         else:
-            found.append(_whole_number(value) if numeric else _text(value).strip())
+            found.append(_whole_number(value) if numeric or _is_whole_number(value) else _text(value).strip())
     return found
 
 
 def _whole_number(value: Any) -> str:
     text = str(value).strip()
     return str(int(text)) if re.fullmatch(r"[-+]?\d+", text) else str(int(float(text)))
+
+
+def _is_whole_number(value: Any) -> bool:
+    return _looks_numeric(value) and _whole(value)
 
 
 def _truth(value: Any) -> bool | None:

@@ -128,7 +128,7 @@ def options(solution: Solution, option: Option, advice: Advice, target_modules: 
 def max_export_rank() -> int | None:
     """The largest rank of the exact LoRA export that is wanted; None for any."""
     told = st.session_state.get("served") or st.query_params.get("served", state.default("served"))
-    return int(told) if str(told).isdigit() else None
+    return int(told) if str(told).isdecimal() else None
 
 
 def _clicked() -> None:

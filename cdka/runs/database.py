@@ -179,7 +179,7 @@ class Database:
             if told is None:
                 raise
             raise told from None
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise StoreUnreadable(
                 f"a record in the run store is damaged ({error}): {self.path}. Restore a copy; other runs are intact."
             ) from None

@@ -36,7 +36,7 @@ _POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; connect-src 'self' data: blob: ws: wss:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
-"""What the browser may fetch for a page of ours: nothing from elsewhere, whatever a foreign text talks it into."""
+"""The browser fetches nothing from elsewhere for a page of ours, whatever a foreign text talks it into."""
 _HEADERS = (
     (b"content-security-policy", _POLICY.encode()),
     (b"x-frame-options", b"SAMEORIGIN"),

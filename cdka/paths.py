@@ -39,9 +39,12 @@ MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4096
 def expanded(text: str | Path) -> Path:
     """The path that a text means, with ``~`` as the user's home. Raises CdkaError for a text that can be no path."""
     shown = str(text)[:80]
-    raw = os.fsencode(str(text)) if "\0" not in str(text) else b"\0"
-    if raw == b"\0":
-        raise CdkaError(f"a path holds no NUL character: got {shown!r}. Type the path of a file or folder.")
+    try:
+        raw = os.fsencode(str(text))
+    except UnicodeEncodeError:
+        raw = b"\0"
+    if b"\0" in raw:
+        raise CdkaError(f"a path must be text without NUL: got {shown!r}. Type the path of a file or folder.")
     if len(raw) > MAX_PATH_BYTES or any(len(part) > MAX_NAME_BYTES for part in raw.split(b"/")):
         raise CdkaError(
             f"a file's name has at most {MAX_NAME_BYTES} bytes and a path {MAX_PATH_BYTES}: got {len(raw):,} bytes, "

@@ -191,7 +191,7 @@ def protections() -> tuple[str, ...]:
 
 
 def check_protections(forced: bool = False) -> tuple[str, ...]:
-    """What protects here, as ``protections``; raises CdkaError where the files of this machine are within reach.
+    """The protections of this machine, as ``protections``; raises CdkaError where the files of this machine are within reach.
 
     ``forced`` takes the risk.
     """

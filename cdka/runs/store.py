@@ -263,7 +263,7 @@ class Store:
         sweeps = []
         for row in rows:
             plan: Any = None
-            with suppress(ValueError):
+            with suppress(ValueError, TypeError):
                 plan = json.loads(row["plan"])
             if not isinstance(plan, dict):
                 self.damaged[row["sweep_id"]] = "its plan is no JSON object"

@@ -23,7 +23,7 @@ def run_settings(entry: str) -> dict[str, Any]:
     if words == ["full"]:
         return {"method": "full"}
     if len(words) == 2 and words[0] in _RANKED:
-        if not words[1].isdigit() or int(words[1]) < 1:
+        if not words[1].isdecimal() or int(words[1]) < 1:
             raise CdkaError(f"the rank of {words[0]} must be a positive integer: got {words[1]!r}. {EXAMPLE}")
         return {"method": words[0], "rank": int(words[1])}
     if "," in entry:

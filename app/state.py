@@ -7,6 +7,7 @@ links.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -237,7 +238,7 @@ def arrive(room: str) -> dict[str, Any]:
         st.session_state["url-notices"] = notices
         go(room, **values)
     for notice in st.session_state.pop("url-notices", ()):
-        st.warning(notice, icon=None)
+        st.warning(literal(notice), icon=None)
     return values
 
 
@@ -268,6 +269,14 @@ def _last_address(room: str) -> dict[str, list[str]]:
 def remember() -> None:
     """Keep what the forms hold for the next session; once the page is drawn."""
     form_memory.save([prop.name for prop in PROPERTIES if not FORM_ROOMS.isdisjoint(prop.rooms)])
+
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])")
+
+
+def literal(text: str) -> str:
+    """A text of others (an address, a name, a file) for a place that reads Markdown: every character means itself."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
 def _said_here(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -16,6 +17,27 @@ class CdkaError(ValueError):
     Traceback (most recent call last):
     cdka.errors.CdkaError: r1 must be a positive integer: got 0. Example: r1=2, r2=8, r=4.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_shortened(str(message)))
+
+
+MAX_WORD_CHARS, MAX_MESSAGE_CHARS = 200, 2_000
+"""The longest word and text of a refusal: more of what was got is left out in the middle."""
+
+
+def _shortened(message: str) -> str:
+    """The message with the middle of overlong words, and of itself, left out; the next step at its end stays."""
+    if len(message) <= MAX_WORD_CHARS:
+        return message
+    message = re.sub(rf"\S{{{MAX_WORD_CHARS + 1},}}", lambda word: _cut(word[0], 120), message)
+    return message if len(message) <= MAX_MESSAGE_CHARS else _cut(message, MAX_MESSAGE_CHARS - 300)
+
+
+def _cut(text: str, kept: int) -> str:
+    """The beginning and the end of a text, ``kept`` characters in all, and the number of those between."""
+    tail = kept // 3
+    return f"{text[: kept - tail]}[... {len(text) - kept:,} characters ...]{text[-tail:]}"
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:

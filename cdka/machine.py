@@ -34,7 +34,7 @@ def gpus() -> tuple[str, ...]:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip().isdigit())
+    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip().isdecimal())
 
 
 def cores() -> int:

@@ -32,13 +32,37 @@ def studio_dir() -> Path:
     raise CdkaError(f"the Studio is missing: looked in {package / '_studio'}. Reinstall cdka-studio.")
 
 
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4096
+"""The longest name and path that file systems know."""
+
+
+def expanded(text: str | Path) -> Path:
+    """The path that a text means, with ``~`` as the user's home. Raises CdkaError for a text that can be no path."""
+    shown = str(text)[:80]
+    try:
+        raw = os.fsencode(str(text))
+    except UnicodeEncodeError:
+        raw = b"\0"
+    if b"\0" in raw:
+        raise CdkaError(f"a path must be text without NUL: got {shown!r}. Type the path of a file or folder.")
+    if len(raw) > MAX_PATH_BYTES or any(len(part) > MAX_NAME_BYTES for part in raw.split(b"/")):
+        raise CdkaError(
+            f"a file's name has at most {MAX_NAME_BYTES} bytes and a path {MAX_PATH_BYTES}: got {len(raw):,} bytes, "
+            f"{shown!r}... Type the path of a file or folder."
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise CdkaError(f"~ must be a user of this machine: got {shown!r}. Type the whole path.") from None
+
+
 def home_dir() -> Path:
     """The home of all state: ``CDKA_HOME`` if set, else the platform's user data directory. Created if absent.
 
     Raises CdkaError when it cannot be created or written to.
     """
     chosen = os.environ.get("CDKA_HOME")
-    home = Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("cdka", appauthor=False))
+    home = expanded(chosen) if chosen else Path(platformdirs.user_data_dir("cdka", appauthor=False))
     try:
         make_private(home)
     except OSError as error:
@@ -111,9 +135,9 @@ def pasted(text: str) -> str:
             text = text[1:]
     elif page := _HUB_PAGE.fullmatch(text):
         return page["id"]
-    if "\\" in text and not Path(text).expanduser().exists():
+    if "\\" in text and not expanded(text).exists():
         for other in (re.sub(r"\\(.)", r"\1", text), text.replace("\\", "/"), _in_wsl(text)):
-            if other and Path(other).expanduser().exists():
+            if other and expanded(other).exists():
                 return other
     return text
 

@@ -16,7 +16,11 @@ def finite(value: Any) -> Any:
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
-    return finite(value.item()) if hasattr(value, "item") else value  # NumPy scalars
+    if hasattr(value, "item"):  # NumPy scalars
+        return finite(value.item())
+    if hasattr(value, "isoformat"):  # dates and times, of pandas too
+        return value.isoformat()
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def dump(value: Any) -> str:

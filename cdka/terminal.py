@@ -15,7 +15,12 @@ _MIN_NAME_CHARS = 28
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(finite(document), indent=2, ensure_ascii=False))
+    text = json.dumps(finite(document), indent=2, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # a terminal that cannot show them, or halves of characters
+        text = json.dumps(finite(document), indent=2)
+    print(text)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -48,7 +53,7 @@ def numeric_columns(header: Sequence[str], body: Sequence[Sequence[str]]) -> lis
     return [
         bool(body)
         and all(
-            row[i].lstrip("-+~").replace(",", "").replace(".", "", 1).rstrip("%").isdigit() or not row[i]
+            row[i].lstrip("-+~").replace(",", "").replace(".", "", 1).rstrip("%").isdecimal() or not row[i]
             for row in body
         )
         for i in range(len(header))

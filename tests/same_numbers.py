@@ -275,7 +275,10 @@ def comparisons() -> dict[str, Any]:
         "all pairs": ["--reference", "all-pairs"],
         "seconds": ["--metric", "seconds"],
     }
-    found = {f"example, {name}": _claim(cdka_json("compare", "example", *more)) for name, more in asked.items()}
+    found = {
+        f"example, {name}": _claim(cdka_json("compare", str(DATA / "example-0.1.0.zip"), *more))
+        for name, more in asked.items()
+    }
     found["bundle of 0.1.0"] = _claim(cdka_json("compare", str(DATA / "bundle-0.1.0.zip")))
     return found
 

@@ -1,7 +1,9 @@
 """Build the example: ``python -m tools.build_example SWEEP`` writes ``assets/compare-example.zip``.
 
-The sweep: ``cdka sweep --model digits-vit --task digits-flip --grid "r1=1,2,4;r2=2,8;r=1,2" --seeds 5 --steps 100
---baselines lora:2,lora:8,full --name "r1, r2 and r on flipped digits"``, some minutes on two CPU cores.
+The sweep: ``cdka sweep --model digits-vit --task digits-flip --grid "r1=1,2,4,8;r2=1,2,4,8;r=1" --seeds 5 --steps 120
+--lr 2e-3 --alpha 8 --baselines lora:2,lora:4 --name "r1 against r2 on flipped digits"``, some minutes on two CPU cores:
+the early regime of the studies. Every configuration has its mirror image (r1 and r2 exchanged) of the same parameters,
+so that the map answers the paper's question, where parameters are best spent.
 """
 
 from __future__ import annotations

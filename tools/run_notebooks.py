@@ -27,13 +27,12 @@ def execute(path: Path, *, renderer: str = RENDERER, timeout_s: int = 1200) -> n
 def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as home:
         os.environ["CDKA_HOME"] = home
-        for path in sorted(FOLDER.glob("*.ipynb")):
-            if not names or path.stem in names:
-                book = execute(path)
-                for cell in book.cells:  # when it ran is nobody's business
-                    cell.get("metadata", {}).pop("execution", None)
-                nbformat.write(book, path)
-                print(path.name)
+        for path in [FOLDER / f"{name}.ipynb" for name in names] or sorted(FOLDER.glob("*.ipynb")):
+            book = execute(path)
+            for cell in book.cells:  # when it ran is nobody's business
+                cell.get("metadata", {}).pop("execution", None)
+            nbformat.write(book, path)
+            print(path.name, flush=True)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def layers(request: AlignRequest, record: AlignRecord | None, components: Compon
 
 def _short(path: str, index: bool = False) -> str:
     """``layers.3.attention.q_proj``, or ``attention.q_proj`` where all layers share a row."""
-    parts = [part for part in path.split(".") if index or not (part == "*" or part.isdigit())]
+    parts = [part for part in path.split(".") if index or not (part == "*" or part.isdecimal())]
     return ".".join(parts[-4 if index else -2 :])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import data
+from app import data, state
 from cdka import formatting
 from cdka.compare import bundle
 from cdka.compare.comparison import Comparison, compare
@@ -61,7 +61,8 @@ def widget(known: dict[str, str]) -> list[str]:
         st.session_state["compare-sweep"] = [name for name in asked if name in known]
         for name in asked:
             if name not in known:
-                st.warning(str(unknown("sweep or bundle", name, known, next_step="Showing the others, or the newest.")))
+                told = unknown("sweep or bundle", name, known, next_step="Showing the others, or the newest.")
+                st.warning(state.literal(str(told)))
     first = _newest(known)
     chosen = st.multiselect(
         "Sweeps",

@@ -128,7 +128,7 @@ def options(solution: Solution, option: Option, advice: Advice, target_modules: 
 def max_export_rank() -> int | None:
     """The largest rank of the exact LoRA export that is wanted; None for any."""
     rank = st.session_state.get("served") or st.query_params.get("served", state.default("served"))
-    return int(rank) if str(rank).isdigit() else None
+    return int(rank) if str(rank).isdecimal() else None
 
 
 def _clicked() -> None:

@@ -97,7 +97,7 @@ def go(chapter: str, page: int) -> None:
         stash[before] = {key: st.query_params.pop(key) for key in list(st.query_params) if key in MATRICES}
         changed |= {**stash.pop(chapter, {}), "chapter": chapter}
     st.query_params.update(changed)
-    if chapter.isdigit():
+    if chapter.isdecimal():
         st.session_state[AT] = (int(chapter), page)
 
 

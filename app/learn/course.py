@@ -49,7 +49,7 @@ class Control:
         if self.parse is not None:
             return self.parse(text)
         if self.kind == "seed":
-            if text.isdigit() and int(text) <= MAX_SEED:
+            if text.isdecimal() and int(text) <= MAX_SEED:
                 return int(text)
             raise CdkaError(f"seed must be a whole number from 0 to {MAX_SEED}: got {text!r}.")
         for option in self.options:

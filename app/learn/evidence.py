@@ -126,7 +126,7 @@ def _rate_arms(report: str) -> Iterator[RateArm]:
         *design, last = row.get("arm", "").split(" · ")
         rate, interval = _RATE.match(last), _INTERVAL.match(row.get("95 % interval", ""))
         mean = row.get("accuracy") or row.get("eval/accuracy") or row.get("test/accuracy") or ""
-        if design and rate and interval and mean.replace(".", "", 1).isdigit():
+        if design and rate and interval and mean.replace(".", "", 1).isdecimal():
             seeds = row.get("seeds", "0")
             yield RateArm(
                 " · ".join(design),
@@ -134,7 +134,7 @@ def _rate_arms(report: str) -> Iterator[RateArm]:
                 float(mean),
                 float(interval[1]),
                 float(interval[2]),
-                int(seeds) if seeds.isdigit() else 0,
+                int(seeds) if seeds.isdecimal() else 0,
             )
 
 

@@ -155,12 +155,12 @@ def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[Linea
         widgets.error(
             f"{name} needs at least one value: got none. Examples: 1 or {', '.join(fitting.split(', ')[:3])}."
         )
-    for value in (int(text) for text in chosen if text.isdigit() and int(text) > 0):
+    for value in (int(text) for text in chosen if text.isdecimal() and int(text) > 0):
         for obstacle in obstacles(layers, Components(**{"r1": 1, "r2": 1, "r": 1, name: value})):
             near = " or ".join(map(str, obstacle.nearest))
             note = f"{name} = {value} does not divide {obstacle.axis}: left out. Nearest that fit: {near}."
             widgets.html_block(f'<div class="cdka-quiet" title="{html.escape(str(obstacle), quote=True)}">{note}</div>')
-    return sorted((int(v) if v.isdigit() else v for v in chosen), key=lambda v: (isinstance(v, str), v))
+    return sorted((int(v) if v.isdecimal() else v for v in chosen), key=lambda v: (isinstance(v, str), v))
 
 
 def _rates() -> tuple[list[float], bool]:

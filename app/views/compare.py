@@ -10,7 +10,7 @@ import streamlit as st
 from app import state, widgets
 from app.compare import controls, export_panel, figure_panels, inspect_arms, open_adapter, sources, tables
 from app.compare.headline_card import headline_html
-from cdka.compare.headline import headline
+from cdka.compare.headline import exchange, headline
 from cdka.formatting import plural
 from cdka.stats.paired import UNRESOLVED
 from cdka.stats.trend import sentence as trend_sentence
@@ -46,7 +46,9 @@ def example_note(names: list[str], source) -> None:
 
 def findings(comparison) -> None:
     """The trends, the count of verdicts, and what is missing, in sentences."""
-    lines = [
+    found = exchange(comparison)
+    lines = [] if found is None else [html.escape(found.sentence(comparison.measure.header))]
+    lines += [
         html.escape(trend_sentence(row, comparison.trend_header(row))).replace(
             f" {row['factor']} ", f" {widgets.letter_html(row['factor'])} ", 1
         )

@@ -140,4 +140,4 @@ def pattern_value(patterns: Mapping[str, Any] | None, name: str, default: Any) -
 
 def natural(name: str) -> list[tuple[int, int | str]]:
     """A sort key that puts layer 2 before layer 10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]

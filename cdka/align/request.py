@@ -6,14 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.shapes import ModelShapes
 from cdka.models.targets import select
-from cdka.paths import assets_dir
+from cdka.paths import assets_dir, expanded
 from cdka.solver.feasible import common_values
 from cdka.tasks.catalogue import find_task
 from cdka.theory.alignment import STEPS
@@ -118,7 +117,7 @@ def _digest(parts: list[Any]) -> str:
 
 def _weights_stamp(model: str) -> list[list[int]]:
     """Sizes and times of a local model's weights: a rebuilt model gets fresh gradients."""
-    for directory in (assets_dir() / model, Path(model).expanduser()):
+    for directory in (assets_dir() / model, expanded(model)):
         if directory.is_dir():
             return [[f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(directory.glob("*.safetensors"))]
     return []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from cdka.components import Components
 from cdka.errors import CdkaError
+from cdka.paths import expanded
 from cdka.runs.spec import FIELD_NAMES, RunSpec
 from cdka.tasks.catalogue import TASKS
 from cdka.tasks.files.instructions import COMPARISONS
@@ -71,7 +71,7 @@ def spec_settings(args: argparse.Namespace) -> dict[str, Any]:
         options = dict(_pair(text, "--task-option", "split=train") for text in given["task_options"])
         given["task_options"] = {key: _absolute(value) if key in COPIES else value for key, value in options.items()}
     if given.get("retain") and given["retain"] not in TASKS:
-        given["retain"] = str(Path(given["retain"]).expanduser().resolve())
+        given["retain"] = str(expanded(given["retain"]).resolve())
     if args.epochs is not None:
         given["epochs"] = args.epochs
     return given
@@ -79,7 +79,7 @@ def spec_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def _absolute(text: str) -> str:
     """A path that is there, for a worker that runs in another folder; anything else as it is."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     return str(path.resolve()) if path.exists() else text
 
 

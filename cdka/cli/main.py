@@ -46,6 +46,11 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?[%kMGB]*$", re.IGNORECASE)
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and arg_strings == ["--"]:  # argparse would hand on an empty list
+            raise argparse.ArgumentError(action, "a value is expected: got '--'")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
         raise CdkaError(f"{message}. Usage: {self.prog} --help")
 
@@ -90,10 +95,29 @@ def _dispatch(argv: list[str]) -> int:
     return command.run(parser.parse_args(rest)) or EXIT_DONE
 
 
+def _take_any_terminal() -> None:
+    """Let no closed or narrow standard stream break a command: nothing is printed where nobody can read it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (lives as long as we do)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _check_text(argv: list[str]) -> None:
+    for text in argv:
+        if not text.isprintable() and any("\ud800" <= c <= "\udfff" or c == "\0" for c in text):
+            raise CdkaError(f"arguments must be UTF-8 text: got {ascii(text)[:80]}. Type it in another way.")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns 0 done, 1 a run failed or was lost, 2 bad input."""
+    _take_any_terminal()
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        _check_text(argv)
+        code = _dispatch(argv)
         sys.stdout.flush()  # a failing write is reported here, not in the last moments of the interpreter
         return code
     except CdkaError as error:
@@ -106,6 +130,11 @@ def main(argv: list[str] | None = None) -> int:
         _silence_stdout()
         return EXIT_DONE
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            print(
+                "cdka: a file's name has at most 255 bytes: got a longer one. Type a path or a name.", file=sys.stderr
+            )
+            return EXIT_BAD_INPUT
         if error.errno not in _NO_ROOM:
             raise
         place = f" ({error.filename})" if error.filename else ""

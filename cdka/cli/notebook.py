@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cdka.errors import CdkaError, unknown
-from cdka.paths import assets_dir
+from cdka.paths import assets_dir, expanded
 from cdka.terminal import print_json, print_message, print_table
 
 HELP = "Copy one of the notebooks that ship with cdka, and open it where Jupyter is installed."
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
         return print_table(["notebook", "what it does"], [[name, title] for name, title in titles.items()])
     if args.name not in known:
         raise unknown("notebook", args.name, known, next_step="List them with: cdka notebook")
-    target = Path(args.to).expanduser() / known[args.name].name
+    target = expanded(args.to) / known[args.name].name
     if target.exists():
         raise CdkaError(f"a copy must not replace a file: {str(target)!r} exists. Use --to FOLDER, or rename it.")
     try:

@@ -41,7 +41,7 @@ def check_free(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         raise CdkaError(f"host must be an address of this machine: got {host!r}. Example: --host 127.0.0.1") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

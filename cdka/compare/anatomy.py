@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cdka.components import Components, divisors
 from cdka.adapter_files import AdapterFile, open_adapter
+from cdka.components import Components, divisors
 from cdka.errors import CdkaError
 from cdka.formatting import plural
 from cdka.theory.factors import Factors, capture

@@ -11,6 +11,8 @@ from cdka.compare.comparison import Comparison
 from cdka.formatting import count, interval, is_missing, places, plural, times
 from cdka.runs.metrics import EVAL_ACCURACY
 from cdka.runs.states import KEPT
+from cdka.stats.intervals import Interval
+from cdka.stats.intervals import interval as scores_interval
 from cdka.stats.paired import UNRESOLVED, verdicts
 
 
@@ -111,6 +113,61 @@ def headline(comparison: Comparison) -> Headline | None:
         verdict=str(row["verdict"]),
         more_seeds=None if is_missing(row["more_seeds"]) else int(row["more_seeds"]),
     )
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The gain of r2 > r1 over the same two exchanged, at equal parameters: mean over pairs, then over seeds."""
+
+    pairs: int
+    wins: int
+    gain: Interval
+
+    def sentence(self, metric: str) -> str:
+        """The gain in words, and in how many pairs it is one."""
+        seeds = plural(self.gain.n, "seed")
+        told = f"At equal parameters, r2 above r1 against the same two exchanged: {self.gain.mean:+.3f} {metric}"
+        if is_missing(self.gain.low):
+            return f"{told} over {plural(self.pairs, 'pair')} ({seeds}, no interval)."
+        digits = places((self.gain.high - self.gain.low) / 2)
+        ends = interval(self.gain.low, self.gain.high, digits)
+        told = told.replace(f"{self.gain.mean:+.3f}", f"{self.gain.mean:+.{digits}f}")
+        return f"{told}, 95 % interval {ends} over {seeds}; better in {self.wins} of {plural(self.pairs, 'pair')}."
+
+
+def exchange(comparison: Comparison) -> Exchange | None:
+    """The paper's question of where parameters are best spent, asked of arms that are each other's mirror image.
+
+    A pair is two CDKA arms of one r and otherwise equal settings with r1 and r2 exchanged, whose parameters lie within
+    10 %; None without one, or where they share no seed.
+    """
+    arms = comparison.arms[(comparison.arms["method"] == "cdka") & (comparison.arms["n"] > 0)].set_index("arm")
+    differences = []
+    for arm, row in arms[arms["r2"] > arms["r1"]].iterrows():
+        for other, mirror in arms.iterrows():
+            exchanged = (mirror["r1"], mirror["r2"], mirror["r"]) == (row["r2"], row["r1"], row["r"])
+            if (
+                exchanged
+                and _alike(comparison, arm, other)
+                and abs(row["num_params"] / mirror["num_params"] - 1) <= TOLERANCE
+            ):
+                differences.append(comparison.table.loc[arm] - comparison.table.loc[other])
+    if not differences:
+        return None
+    table = pd.DataFrame(differences).dropna(axis="columns")  # seeds that every pair has
+    if table.empty:
+        return None
+    sign = 1 if comparison.measure.higher_is_better else -1
+    wins = int((sign * table.mean(axis="columns") > 0).sum())
+    return Exchange(len(table), wins, scores_interval(table.mean().to_numpy()))
+
+
+def _alike(comparison: Comparison, a: str, b: str) -> bool:
+    """True where two arms were asked to do the same but for their components."""
+    one, other = (
+        {name: value for name, value in comparison.settings[arm].items() if name != "components"} for arm in (a, b)
+    )
+    return one == other
 
 
 def _side(arms: pd.DataFrame, arm: str) -> Side:

@@ -28,7 +28,7 @@ def detect() -> list[Slot]:
     Where there is a GPU, CPU slots serve only the runs that ask for the CPU.
     """
     asked = os.environ.get("CDKA_SLOTS", "")
-    if asked and (not asked.isdigit() or not 1 <= int(asked) <= 256):
+    if asked and (not asked.isdecimal() or not 1 <= int(asked) <= 256):
         raise CdkaError(f"CDKA_SLOTS must be a number from 1 to 256: got {asked!r}. Unset it for the default.")
     number = int(asked) if asked else min(cores(), MAX_CPU_SLOTS)
     threads = max(1, cores() // number)

@@ -8,6 +8,7 @@ from typing import Any
 
 from cdka import childproc
 from cdka.errors import CdkaError
+from cdka.paths import expanded
 from cdka.runs.run import Run
 from cdka.runs.store import Store
 from cdka.tasks.prompts import INSTRUCTION
@@ -80,7 +81,7 @@ def _model(name: str, run: Run | None, folder: Path, store: Store | None) -> dic
 
 def _found(name: str, store: Store | None) -> tuple[Run | None, Path]:
     """(the run, its adapter's folder) of a run's id, or of a folder, which may be a run's."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     store = store or Store()
     if path.is_dir():
         path = path.resolve()

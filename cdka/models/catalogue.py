@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from cdka import childproc
 from cdka.errors import CdkaError, nearest, unknown
 from cdka.models import gguf
 from cdka.models.shapes import FORMAT, ModelShapes, from_json
-from cdka.paths import assets_dir, home_dir, pasted, write_atomically
+from cdka.paths import assets_dir, expanded, home_dir, pasted, write_atomically
 
 FETCH_LIMIT_S = 2.7
 """Time that the Hub may take to give a config.json before it counts as unreachable."""
@@ -77,6 +79,7 @@ def _build(config: Path, name: str, hub_id: str | None) -> ModelShapes:
         raise CdkaError(
             f"config.json must be a JSON object: got something else in {name!r}. Save the model again."
         ) from None
+    check_config(json.loads(content), name)
     kept = _cache_dir() / f"shapes-{FORMAT}.{READING}-{hashlib.sha256(content).hexdigest()[:24]}.json"
     if kept.is_file():
         answer = json.loads(kept.read_text(encoding="utf-8"))
@@ -89,6 +92,27 @@ def _build(config: Path, name: str, hub_id: str | None) -> ModelShapes:
         )
         write_atomically(kept, json.dumps(answer))
     return replace(from_json(answer), name=name, hub_id=hub_id)
+
+
+_COUNTS = re.compile(r"(layer|block|depth|expert|head|stage|repeat)", re.IGNORECASE)
+_SIZES = re.compile(r"(size|dim|width|channel|d_model|d_ff|d_kv|length)", re.IGNORECASE)
+MAX_COUNT, MAX_SIZE = 10_000, 1 << 28
+"""Layers, heads or experts, and features, of the largest model that a config.json may describe."""
+
+
+def check_config(config: Any, name: str, where: str = "") -> None:
+    """Raises CdkaError for a number in a config.json that no model has: building it would never end."""
+    items = config.items() if isinstance(config, dict) else ((where, one) for one in config)
+    for key, value in items:
+        if isinstance(value, dict | list):
+            check_config(value, name, str(key))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            largest = MAX_COUNT if _COUNTS.search(str(key)) else MAX_SIZE if _SIZES.search(str(key)) else 1e30
+            if not abs(value) <= largest and not ("head" in str(key) and abs(value) <= MAX_SIZE):
+                raise CdkaError(
+                    f"{str(key)[:60]} in config.json must be a number that a model has: got {value:g} in {name!r}, at "
+                    f"most {largest:,.0f}. Save the model again."
+                )
 
 
 @lru_cache(maxsize=4)
@@ -141,7 +165,7 @@ def find_model(name: str) -> ModelShapes:
         if name in (shapes.name, shapes.hub_id):
             return shapes
     names = [shapes.name for shapes in known if "@" not in shapes.name]  # other trainings of a model are no spellings
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir() or path.suffix.lower() == gguf.SUFFIX:
         return shapes_of_directory(path, name)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):

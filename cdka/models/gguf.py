@@ -11,7 +11,7 @@ from typing import Any
 
 from cdka.childproc import stream
 from cdka.errors import CdkaError
-from cdka.paths import home_dir
+from cdka.paths import expanded, home_dir
 
 SUFFIX = ".gguf"
 SILENCE_LIMIT_S = 600.0
@@ -27,7 +27,7 @@ def gguf_file(name: str) -> Path | None:
     None where ``name`` means something else. Raises CdkaError for a folder with several, and for a file that is not
     there.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.suffix.lower() == SUFFIX:
         if not path.is_file():
             raise CdkaError(f"a GGUF file must exist: got {name!r}. Give the path of the file.")

@@ -6,6 +6,7 @@ be cancelled whatever the network does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from cdka import childproc
 from cdka.errors import CdkaError
 from cdka.models import gguf
 from cdka.models.catalogue import list_models
-from cdka.paths import assets_dir, pasted
+from cdka.paths import assets_dir, expanded, pasted
 
 STALL_LIMIT_S = 30.0
 """A download that brings no byte for this long is given up."""
@@ -38,7 +39,7 @@ def local_path(name: str) -> Path | None:
     if file is not None:
         folder = gguf.converted_folder(file)
         return folder if (folder / "config.json").is_file() else None
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.is_dir():
         return None
     if not (path / "config.json").is_file():
@@ -75,8 +76,8 @@ def download_dataset(name: str, patterns: Sequence[str] = ()) -> Download:
     A local copy may also be one file.
     """
     name = pasted(name)
-    if Path(name).expanduser().exists():
-        return Path(name).expanduser()
+    if expanded(name).exists():
+        return expanded(name)
     return (yield from _download("fetch_dataset", name, patterns=list(patterns)))
 
 
@@ -101,4 +102,23 @@ def wait(download: Download) -> Path:
 
 def locate(name: str) -> Path:
     """The folder with the model's files, downloaded where they are not here. Raises CdkaError."""
-    return wait(download_model(name))
+    folder = wait(download_model(name))
+    for index in folder.glob("*.index.json"):
+        check_index(index)
+    return folder
+
+
+def check_index(index: Path) -> None:
+    """Raises CdkaError for an index of weights that names a file outside its folder."""
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CdkaError(
+            f"an index of weights must be whole: {str(index)!r} is not. Download the model again."
+        ) from None
+    outside = [name for name in names if not isinstance(name, str) or Path(name).name != name or name in ("..", "")]
+    if outside:
+        raise CdkaError(
+            f"an index of weights names files of its own folder alone: got {str(outside[0])[:80]!r} in {str(index)!r}. "
+            "Do not use this model."
+        )

@@ -20,6 +20,8 @@ FILE_NAME = "runs.sqlite3"
 BUSY_S = 10.0
 """Time that a transaction waits for another program's before it gives up."""
 
+_SCHEMA_GONE = ("no such column", "no such table", "malformed", "unsupported file format")
+"""The beginnings of SQLite's messages about a file whose tables are not those that it was made with."""
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -48,7 +50,7 @@ def _refusal_of(error: sqlite3.Error, path: Path) -> CdkaError | None:
             f"the run store could not be written ({error}): {path}. Free some disk space and try again; "
             "what was stored before is intact."
         )
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith(_SCHEMA_GONE):
         return StoreUnreadable(
             f"the run store is damaged ({error}): {path}. It was left untouched: restore a copy, or move it away to "
             "start anew (the adapters in the folder 'runs' beside it stay)."
@@ -179,7 +181,7 @@ class Database:
             if refusal is None:
                 raise
             raise refusal from None
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise StoreUnreadable(
                 f"a record in the run store is damaged ({error}): {self.path}. Restore a copy; other runs are intact."
             ) from None

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from cdka.components import Components
@@ -16,6 +15,7 @@ from cdka.errors import CdkaError, unknown
 from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import paths_of, select
+from cdka.paths import expanded
 from cdka.runs.spec import RunSpec
 from cdka.tasks.catalogue import find_task, fits_kind
 from cdka.tasks.info import TaskInfo, recipe_of
@@ -118,7 +118,7 @@ def _layer_settings(spec: RunSpec) -> tuple[Any, ...]:
 
 def _with_absolute_folder(spec: RunSpec, model: ModelShapes) -> RunSpec:
     """The spec for a worker that runs in another folder."""
-    path = Path(spec.model).expanduser()
+    path = expanded(spec.model)
     catalogued = spec.model == model.hub_id or any(spec.model == known.name for known in list_models())
     return spec if catalogued or not path.is_dir() else spec.with_(model=str(path.resolve()))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdka.errors import CdkaError, unknown
-from cdka.paths import LOG_TAIL_BYTES, home_dir, log_tail, make_private
+from cdka.paths import LOG_TAIL_BYTES, expanded, home_dir, log_tail, make_private
 from cdka.plain_json import dump
 from cdka.runs import control
 from cdka.runs.database import FILE_NAME, Database
@@ -39,7 +39,7 @@ class Store:
         if home is None:
             self.home = home_dir()
         else:
-            self.home = Path(home).expanduser().resolve()
+            self.home = expanded(home).resolve()
             try:
                 make_private(self.home)
             except OSError as error:
@@ -263,7 +263,7 @@ class Store:
         sweeps = []
         for row in rows:
             plan: Any = None
-            with suppress(ValueError):
+            with suppress(ValueError, TypeError):
                 plan = json.loads(row["plan"])
             if not isinstance(plan, dict):
                 self.damaged[row["sweep_id"]] = "its plan is no JSON object"

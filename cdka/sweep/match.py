@@ -49,7 +49,7 @@ def match(baseline: str, budget: int, base: ResolvedRun) -> Matched:
         if colon:
             raise CdkaError(f"full fine-tuning takes no rank: got {baseline!r}. Write full.")
         return Matched({"method": "full"}, base.shapes.base_params, budget)
-    if colon and not (rank_text.isdigit() and int(rank_text) > 0):
+    if colon and not (rank_text.isdecimal() and int(rank_text) > 0):
         raise CdkaError(f"a baseline's rank must be a positive integer: got {baseline!r}. Example: {name}:8.")
     ranks = [int(rank_text)] if colon else None
     candidates = _candidates(method, ranks, budget, base)

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from cdka.errors import CdkaError, unknown
-from cdka.paths import pasted
+from cdka.paths import expanded, pasted
 from cdka.tasks.options import CONSENT, switch
 from cdka.tasks.scores import Answers, Scores
 
@@ -108,7 +108,7 @@ def by_name(scores: Scores | None, names: Sequence[str]) -> Scores | None:
 
 def _place(text: str) -> tuple[Path, str]:
     file, sign, name = pasted(text).rpartition(":")
-    path = Path(pasted(file)).expanduser()
+    path = expanded(pasted(file))
     if not sign or not name.isidentifier() or path.suffix != ".py":
         raise CdkaError(
             f"--metric-from takes FILE.py:FUNCTION: got {text[:80]!r}. Example: --metric-from mine.py:score"

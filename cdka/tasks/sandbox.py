@@ -191,7 +191,7 @@ def protections() -> tuple[str, ...]:
 
 
 def check_protections(forced: bool = False) -> tuple[str, ...]:
-    """The protections of this machine, as ``protections``; raises CdkaError where its files are within reach.
+    """``protections()``; raises CdkaError where the files of this machine are within a program's reach.
 
     ``forced`` takes the risk.
     """

@@ -20,6 +20,7 @@ from peft import PeftModel
 import cdka.adapter  # noqa: F401  (stock PEFT then knows the method)
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
+from cdka.paths import expanded
 from cdka.train.data.objectives import Generation
 from cdka.train.data.pictures import preprocess_for
 from cdka.train.device import resolve_device
@@ -207,7 +208,7 @@ def _picture(base: str, path: str) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(Path(path).expanduser()) as image:
+        with Image.open(expanded(path)) as image:
             return preprocess_for(base)([image])[0]
     except (OSError, ValueError) as error:
         raise CdkaError(f"an image model takes the path of a picture: got {path[:200]!r} ({error}).") from None

@@ -133,7 +133,7 @@ def shapes_from_config(
 
     Raises CdkaError where transformers does not know the architecture.
     """
-    config = dict(config)
+    config = {key: value for key, value in config.items() if "implementation" not in key}
     model_type = config.pop("model_type", None)
     architecture = (config.get("architectures") or [""])[0]
     if not model_type:

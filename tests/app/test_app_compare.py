@@ -75,7 +75,7 @@ def test_an_empty_home_shows_an_example_marked_as_one_in_every_view_and_the_butt
         at = opened(view)
         assert not refusals(at), view
         assert "An example, not yours" in words(at)
-        assert "75 runs" in words(at)
+        assert "90 runs" in words(at)
         assert [button.label for button in at.button if button.key == "fill-compare"] == [
             "Choose configurations and fine-tune them"
         ]

@@ -86,8 +86,8 @@ def test_an_empty_store_says_what_to_do(store, capsys):
 def test_the_example_is_compared_on_an_empty_home_and_leaves_nothing_in_it(store, capsys):
     assert main(["compare", "example", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert sum(len(arm["seed_list"]) for arm in found["arms"]) == 75
-    assert found["references"] == ["lora 8"]
+    assert sum(len(arm["seed_list"]) for arm in found["arms"]) == 90
+    assert found["references"] == ["lora 4"]
     assert not (store.home / "bundles").exists()
 
 

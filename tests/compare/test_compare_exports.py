@@ -120,7 +120,7 @@ def test_no_text_of_a_comparison_becomes_code(tmp_path):
 
 
 def test_the_data_of_a_reproduction_are_small(tmp_path):
-    """75 runs: what they share stands once, and the code is a few lines."""
+    """90 runs: what they share stands once, and the code is a few lines."""
     bundle = example()
     write_reproduction(tmp_path, compare(bundle, bundle.measure()), bundle)
     assert (tmp_path / "reproduce.json").stat().st_size < 15_000

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 from compare_synthetic import FakeSource, grid
 
 from cdka.compare.comparison import compare
-from cdka.compare.headline import headline
+from cdka.compare.headline import exchange, headline
 from cdka.runs.spec import RunSpec
 from cdka.stats.trend import sentence
 
@@ -71,3 +74,19 @@ def test_an_interval_above_zero_that_holm_does_not_resolve_is_explained():
     assert "No resolved trend" not in told
     assert "clear alone, but not after Holm's correction for all trends of this comparison (p = 0.06)" in told
     assert "more seed" in told
+
+
+def test_what_is_exchanged_at_equal_parameters_is_held_against_each_other(monkeypatch):
+    """Three pairs of the grid are mirror images; each gains 0.02 per doubling of r2/r1."""
+
+    def value(spec):
+        return 0.5 + 0.02 * math.log2(spec.components.r2 / spec.components.r1) + 0.01 * spec.seed
+
+    specs = grid(r1=(1, 2, 4), r2=(1, 2, 4), r=(1,), seeds=3)
+    assert exchange(compare(FakeSource(specs, value))) is None, "a model of 1024 x 640: the mirror costs something else"
+    monkeypatch.setattr("compare_synthetic.IN", 1024)
+    found = exchange(compare(FakeSource(specs, value)))
+    assert (found.pairs, found.wins, found.gain.n) == (3, 3, 3)
+    assert found.gain.mean == pytest.approx((0.04 + 0.08 + 0.04) / 3, abs=0.01), "the source adds noise"
+    assert "better in 3 of 3 pairs" in found.sentence("test accuracy")
+    assert exchange(compare(FakeSource(grid(r1=(1,), r2=(2, 4), r=(1,)), value))) is None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
@@ -24,8 +25,13 @@ def table(comparison: Comparison, shown: Sequence[str] | None = None) -> pd.Data
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """A table as CSV."""
-    return frame.to_csv(index=False).encode()
+    """A table as CSV. A text that a spreadsheet would take for a formula begins with an apostrophe there."""
+    texts = {name: frame[name].map(_no_formula) for name in frame.columns if not is_numeric_dtype(frame[name])}
+    return frame.assign(**texts).rename(columns=_no_formula).to_csv(index=False).encode()
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cdka.errors import CdkaError
 from cdka.formatting import plural
+from cdka.paths import expanded
 from cdka.tasks.files.split import split_named
 from cdka.tasks.files.table import Table, format_of, read_file
 from cdka.tasks.rows import SPLITS
@@ -19,7 +20,7 @@ _ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state
 
 def read_table(path: str | Path) -> Table:
     """The rows of a file, or of a folder whose files are named after their splits. Raises CdkaError."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     return read_folder(path) if path.is_dir() else read_file(path)
 
 

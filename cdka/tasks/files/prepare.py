@@ -14,7 +14,7 @@ import numpy as np
 
 from cdka.errors import CdkaError
 from cdka.formatting import plural
-from cdka.paths import pasted
+from cdka.paths import expanded, pasted
 from cdka.tasks.files import split as splitting
 from cdka.tasks.files.columns import MESSAGES, PAIR, TASK_ROLES, TEXT, find_columns, roles_for, unused
 from cdka.tasks.files.digest import check_unchanged, stamp
@@ -60,7 +60,7 @@ def data_path(options: Mapping[str, Any], task: str) -> Path:
     """The file or folder that the options name, an archive unpacked. Raises CdkaError where they name none."""
     if not options.get("data"):
         raise CdkaError(f"task {task!r} needs your data. Use --data FILE (a CSV, JSONL or Parquet file, or a folder).")
-    return unpacked(Path(pasted(str(options["data"]))).expanduser())
+    return unpacked(expanded(pasted(str(options["data"]))))
 
 
 def load_table(path: Path) -> Table:

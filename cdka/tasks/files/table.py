@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cdka.errors import CdkaError
-from cdka.paths import pasted
+from cdka.paths import expanded, pasted
 from cdka.tasks.files.columnar import read_arrow, read_parquet
 from cdka.tasks.files.json_files import read_json, read_json_lines
 from cdka.tasks.files.separated import read_separated
@@ -86,7 +86,7 @@ def format_of(path: Path) -> str | None:
 def looks_like_data(text: str) -> bool:
     """True where a text names a file or folder rather than a task of the catalogue."""
     path = Path(pasted(text))
-    return format_of(path) is not None or path.expanduser().exists()
+    return format_of(path) is not None or expanded(path).exists()
 
 
 def read_file(path: Path, source: str = "") -> Table:

@@ -89,7 +89,7 @@ def experiment_name(spec: RunSpec) -> str:
 
 @dataclass
 class _Recorder:
-    """What a run's events add up to, in the fields of the format."""
+    """The sums of a run's events, in the fields of the format."""
 
     memory: _Memory
     start: events.Start | None = None

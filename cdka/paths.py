@@ -144,7 +144,7 @@ def pasted(text: str) -> str:
 
 def pasted_path(text: str | os.PathLike[str]) -> Path:
     """The path that a pasted text means, ``~`` being the home folder."""
-    return Path(pasted(os.fspath(text))).expanduser()
+    return expanded(pasted(os.fspath(text)))
 
 
 def _in_wsl(text: str) -> str:

@@ -119,7 +119,7 @@ def numbers(option: Option, solution: Solution, device: Device | None) -> None:
 
 
 def _data(option: Option, solution: Solution) -> list[Cell]:
-    """The number of loss tokens for each parameter, where a task of this model has data that are known."""
+    """The tokens of data for each parameter, where a task of this model has data that are known."""
     name = snippets.task_for(solution.shapes)
     tokens = None if name is None else find_task(name).num_loss_tokens
     if tokens is None:

@@ -103,6 +103,6 @@ def rearranged_spectra(factors: LayerFactors) -> dict[tuple[int, int], np.ndarra
 def title_of(adapter: AdapterFile, path: str | os.PathLike[str]) -> str:
     """An opened adapter in one line."""
     return (
-        f"{Path(path).name}: {adapter.kind}, {plural(len(adapter.modules), 'module')}, {adapter.num_params:,} parameters "
-        f"as CDKA, exact; LoRA rank up to {adapter.rank}"
+        f"{Path(path).name}: {adapter.kind}, {plural(len(adapter.modules), 'module')}, {adapter.num_params:,} "
+        f"parameters as CDKA, exact; LoRA rank up to {adapter.rank}"
     )

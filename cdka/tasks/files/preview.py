@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cdka import childproc
-from cdka.paths import pasted
+from cdka.paths import expanded, pasted
 from cdka.tasks.files.columns import suggest
 from cdka.tasks.files.digest import digest
 from cdka.tasks.files.picture_texts import NAME as IMAGE_TEXT
@@ -72,7 +72,7 @@ def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tu
     """
     options = {key: value for key, value in given.items() if value is not None}
     place = data_path({"data": path}, task or "local").resolve()
-    options["data"] = str(Path(pasted(path)).expanduser().resolve())
+    options["data"] = str(expanded(pasted(path)).resolve())
     options.update(check_metric(options))
     if place.is_dir() and (task == IMAGE_TEXT or (task is None and _has_texts(place))):
         check_known(options, IMAGE_TEXT_OPTIONS, IMAGE_TEXT)

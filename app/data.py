@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import streamlit as st
 
+from cdka.errors import CdkaError
 from cdka.models.shapes import ModelShapes
 from cdka.paths import home_dir
 from cdka.runs.states import FINISHED
@@ -16,8 +20,9 @@ from cdka.runs.store import Store
 from cdka.solver import Pattern, Solution, explore
 from cdka.solver import pattern as best_pattern
 from cdka.solver.budget import Budget
-from cdka.sweep.launch import Forecast, launch
-from cdka.sweep.launch import forecast as estimate
+from cdka.sweep.forecast import Forecast
+from cdka.sweep.forecast import forecast as estimate
+from cdka.sweep.launch import launch
 from cdka.sweep.plan import Plan
 
 
@@ -55,14 +60,47 @@ def pattern(
     return best_pattern(explore(shapes, budget, target_modules=target_modules, **dict(limits)), measure)
 
 
+class Stream:
+    """A generator of progress at work in a thread of the server; whoever draws reads what it has made so far.
+
+    ``parts`` holds the last progress of each ``who``, ``result`` what the generator returned, ``error`` its refusal.
+    """
+
+    def __init__(self, work: Generator[dict[str, Any], None, Any]) -> None:
+        self.parts: dict[str, dict[str, Any]] = {}
+        self.result: Any = None
+        self.error: str | None = None
+        self.done = False
+        self._stopped = False
+        threading.Thread(target=self._run, args=(work,), daemon=True).start()
+
+    def stop(self) -> None:
+        """End the work at its next progress; nothing more is shown of it."""
+        self._stopped = True
+
+    def _run(self, work: Generator[dict[str, Any], None, Any]) -> None:
+        try:
+            while not self._stopped:
+                part = next(work)
+                self.parts[part.get("who", "")] = part
+            work.close()
+        except StopIteration as end:
+            self.result = end.value
+        except CdkaError as refusal:
+            self.error = " ".join(str(refusal).split())
+        finally:
+            self.done = True
+
+
 _MAX_FORECASTS = 32
 
 
 def forecast(plan: Plan, key: str) -> Forecast:
-    """The jobs, time and memory of a plan, kept until more runs have finished here: they change the estimate."""
+    """The jobs, time and memory of a plan, kept until more runs have finished or were measured here."""
     kept: dict = st.session_state.setdefault("forecasts", {})
     finished = store().count(status=FINISHED)
-    mark = (str(store().home), key, finished, len(plan.specs))
+    measurements = len(list((store().home / "measured").glob("*.json")))
+    mark = (str(store().home), key, finished, measurements, len(plan.specs))
     if mark not in kept:
         if len(kept) >= _MAX_FORECASTS:
             kept.clear()

@@ -11,9 +11,12 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
+
+from cdka.errors import CdkaError
 
 DETECTED_FOR_S = 20.0
 """Age up to which the free memory of a device is not asked again: nvidia-smi takes tens of milliseconds."""
@@ -40,6 +43,30 @@ def gpus() -> tuple[str, ...]:
 def cores() -> int:
     """The CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def multiplies_bfloat16() -> bool:
+    """True where the CPU has units for bfloat16 matrices (AMX): several times faster there than in float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "amx_bf16" in flags
+
+
+_TRACKER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
+"""Packages for each tracker that is not called as its package; one of several is enough."""
+
+
+def check_tracker(name: str) -> None:
+    """Raises CdkaError where the experiment tracker called ``name`` is not installed; an empty name is none."""
+    packages = _TRACKER_PACKAGES.get(name, (name,))
+    if name and not any(find_spec(package) for package in packages):
+        raise CdkaError(
+            f"a tracker must be installed: got report_to={name!r}, and there is no package {packages[0]}. Run: pip "
+            f"install {packages[0]}"
+        )
 
 
 @dataclass(frozen=True)

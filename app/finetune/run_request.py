@@ -52,9 +52,14 @@ class RunRequest:
         )
 
 
-def carry(run_id: str, model: str, task: str, settings: Mapping[str, Any]) -> None:
-    """Hand a run's other settings on with requests for this model and task; from a callback."""
-    st.session_state[_CARRIED] = {"of": (model, task), "run": run_id, "settings": dict(settings)}
+def carry(source: str, model: str, task: str, settings: Mapping[str, Any], *, keep: bool = False) -> None:
+    """Hand settings that the form does not ask for on with requests for this model and task; from a callback.
+
+    ``source`` is a run's id, or says where they are from; with ``keep`` those handed on before stay where they differ.
+    """
+    kept = st.session_state.get(_CARRIED)
+    before = kept["settings"] if keep and kept and kept["of"] == (model, task) else {}
+    st.session_state[_CARRIED] = {"of": (model, task), "run": source, "settings": {**before, **settings}}
 
 
 def carried(model: str, task: str) -> dict[str, Any]:

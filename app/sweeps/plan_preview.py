@@ -14,7 +14,7 @@ from app.sweeps import arm_figure, plan_document
 from cdka import formatting
 from cdka.errors import CdkaError
 from cdka.machine import gpus
-from cdka.sweep.launch import Forecast
+from cdka.sweep.forecast import Forecast
 from cdka.sweep.plan import Plan
 
 LAST = "sweep-last"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import data, state, widgets
-from app.finetune import launch_preview, live_panel, run_form
+from app.finetune import launch_preview, live_panel, run_form, try_panel
 from app.owndata.preview import show_data
 from cdka.engine import local
 
@@ -18,6 +18,7 @@ with st.container(key="tune-body"):
     ask, see, sight = st.columns([1.1, 2.75, 1.05], gap="medium")
 
 request = None
+launch_preview.apply_measured()
 with ask, widgets.errors_shown():
     request = run_form.request_form()
 
@@ -33,6 +34,7 @@ with see, widgets.errors_shown():
     show = live_panel.picker(store, values["show"])
     if live_panel.chosen_runs(store, show):
         live_panel.panel(store, show)
+        try_panel.show(store, live_panel.chosen_runs(store, show))
     elif not live_panel.searched(show):
         example = run_form.example()
         widgets.empty_state(

@@ -1,7 +1,8 @@
 """``cdka bench train``: tokens per second and peak memory of whole training steps, by method, and of a sweep of 8.
 
-Batch 4 x 512 tokens and AdamW, on the model that ``--model`` names or else on a Llama with random weights: about 1B
-parameters in bf16 on a GPU, a tiny one in fp32 on a CPU, where that is only good for being tested. Tokens are random.
+Batch 4 x 512 tokens (a named model on a CPU: 4 x 128, and a sweep of 2) and AdamW, on the model that ``--model`` names
+or else on a Llama with random weights: about 1B parameters in bf16 on a GPU, a tiny one in fp32 on a CPU, where that
+is only good for being tested. Tokens are random.
 LoRA and LoKr are PEFT's, matched to our parameters; full
 fine-tuning keeps fp32 weights and computes in bf16, as our runs do. Every arm is built afresh, so that its memory is
 its own. Peaks are the allocator's on a GPU; on a CPU those of the tensors that a step makes, and what exists before it.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import gc
+import math
 import statistics
 import tempfile
 import time
@@ -40,7 +42,9 @@ from cdka.train.member import Member
 from cdka.train.methods import adapter_name, attach, trainable
 from cdka.train.read_shapes import shapes_of
 
-BATCH_SIZE, LENGTH, SWEEP = 4, 512, 8
+BATCH_SIZE, LENGTH, CPU_LENGTH, SWEEP = 4, 512, 128, 8
+ARM_LIMIT_S, MIN_ROUNDS = 20.0, 3
+"""A named model on a CPU is measured for so long per arm, but on so many steps at least: minutes altogether."""
 COMPONENTS = (2, 8, 4)
 ARMS = {"CDKA 2,8,4": "cdka", "LoRA (PEFT)": "lora", "LoKr (PEFT)": "lokr", "full": "full"}
 MODELS = {
@@ -70,17 +74,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """The document: one row per arm, the sweep of 8 in one process last."""
     device = resolve_device(args.device)
     model = _Model(getattr(args, "model", None), device)
-    quick = args.quick and device.type == "cpu"
+    quick, slow = args.quick and device.type == "cpu", device.type == "cpu" and model.name is not None
     rounds = args.rounds or (5 if args.quick else 20)
-    length = min(64 if quick else LENGTH, model.max_positions)
-    size = 2 if quick and model.name else SWEEP
+    limit_s = math.inf if args.rounds or not slow else ARM_LIMIT_S
+    length = min(64 if quick else CPU_LENGTH if slow else LENGTH, model.max_positions)
+    size = 2 if slow else SWEEP
     specs = _specs(model, device, length)
     arms = {name: [spec] for name, spec in specs.items()}
     arms[f"{size} runs of CDKA 2,8,4, packed"] = [specs["CDKA 2,8,4"].with_(seed=seed) for seed in range(size)]
     rows = []
     for number, (name, arm) in enumerate(arms.items(), start=1):
         title = f"{number}/{len(arms)} {name}"
-        rows.append({"arm": name, "runs": len(arm), **_measure(model, arm, device, rounds, length, title)})
+        found = _measure(model, arm, device, rounds, length, title, limit_s)
+        rows.append({"arm": name, "runs": len(arm), **found})
     alone = rows[0]["tokens_per_s"]
     return {
         "bench": "train",
@@ -88,7 +94,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "model": model.title,
         "base_params": model.shapes.base_params,
-        "dtype": str(resolve_dtype("auto", device)).removeprefix("torch."),
+        "dtype": str(resolve_dtype("auto", device, model.shapes.base_params)).removeprefix("torch."),
         "batch_size": BATCH_SIZE,
         "length": length,
         "rounds": rounds,
@@ -167,7 +173,13 @@ def _data(length: int, vocab_size: int) -> TextSplit:
 
 
 def _measure(
-    source: _Model, specs: list[RunSpec], device: torch.device, rounds: int, length: int, title: str
+    source: _Model,
+    specs: list[RunSpec],
+    device: torch.device,
+    rounds: int,
+    length: int,
+    title: str,
+    limit_s: float,
 ) -> dict[str, Any]:
     """Tokens per second over all runs of a pack (median step), peak memory and trained parameters.
 
@@ -175,7 +187,8 @@ def _measure(
     """
     print_message(f"{title}: loading")
     _clean(device)
-    dtype = torch.float32 if specs[0].method == "full" else resolve_dtype("auto", device)
+    half = resolve_dtype("auto", device, source.shapes.base_params)
+    dtype = torch.float32 if specs[0].method == "full" else half
     model = attach(Loaded(source.fresh(dtype), ()), specs).to(device)
     model.train()
     data, objective = _data(length, source.vocab_size), NextToken(1)
@@ -184,11 +197,14 @@ def _measure(
         for index, spec in enumerate(specs):
             name = adapter_name(index, len(specs))
             members.append(Member.start(index, spec, Path(folder), name, trainable(model, spec, name), data))
-    for _ in range(WARM_UP):
+    print_message(f"{title}: warming up")
+    for _ in range(WARM_UP if math.isinf(limit_s) else 1):
         _step(model, members, data, objective, device)
     seconds, now = [], time.perf_counter if device.type == "cuda" else time.process_time
-    reported_at = time.monotonic()
+    began = reported_at = time.monotonic()
     for done in range(rounds):
+        if done >= MIN_ROUNDS and time.monotonic() - began > limit_s:
+            break
         if time.monotonic() - reported_at >= REPORT_EVERY_S:
             reported_at = time.monotonic()
             print_message(f"{title}: step {done}/{rounds}, {statistics.median(seconds or [0.0]):.2f} s each")
@@ -204,6 +220,7 @@ def _measure(
     tokens = len(specs) * BATCH_SIZE * length
     return {
         "num_params": sum(p.numel() for p in members[0].parameters.values()),
+        "rounds": len(seconds),
         "step_s": statistics.median(seconds),
         "tokens_per_s": tokens / statistics.median(seconds),
         "peak_bytes": peak,
@@ -242,7 +259,7 @@ def show(document: dict[str, Any]) -> None:
     print(
         f"{document['device_name']}, {document['date']}: {document['model']}, {document['base_params'] / 1e6:,.1f}M "
         f"parameters, in {document['dtype']}, batch {document['batch_size']} x {document['length']}, torch "
-        f"{document['versions']['torch']}, PEFT {document['versions']['peft']}, median of {document['rounds']} steps "
+        f"{document['versions']['torch']}, PEFT {document['versions']['peft']}, median of {_rounds(document)} steps "
         f"({document['clock']}).\n"
     )
     print("| method | trained parameters | tokens/s | relative | peak memory |\n|---|---:|---:|---:|---:|")
@@ -251,6 +268,11 @@ def show(document: dict[str, Any]) -> None:
             f"| {row['arm']} | {row['num_params']:,} | {row['tokens_per_s']:,.0f} | {row['speed_over_cdka']:.2f} | "
             f"{_size(row['peak_bytes'])} |"
         )
+
+
+def _rounds(document: dict[str, Any]) -> str:
+    counts = sorted({row["rounds"] for row in document["rows"]})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _size(number: int) -> str:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import argparse
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
+
+from cdka.cost.time import PHASE_WORDS
 from cdka.errors import CdkaError
-from cdka.formatting import clock
+from cdka.formatting import clock, plural
 from cdka.runs.resolve import ResolvedRun
 from cdka.runs.store import Store
-from cdka.sweep.launch import Forecast, forecast, measure_runs, time_settings
+from cdka.sweep.forecast import Forecast, forecast, measure_runs, time_settings
 from cdka.terminal import print_json, print_message, print_table
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-PHASE_WORDS = {
-    "load": "load the model",
-    "prepare": "prepare the data",
-    "train": "train",
-    "evaluate": "judge losses",
-    "generate": "generate answers",
-    "test": "test at the end",
-    "save": "save",
-}
 
 
 def add_estimate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,20 +36,28 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def measure(runs: Sequence[ResolvedRun], store: Store) -> None:
+def measure(runs: Sequence[ResolvedRun], store: Store, *, packs: bool = True) -> None:
     """Measure the speeds that are not known here yet, with a line for each phase."""
     last = None
-    for progress in measure_runs(runs, store):
+    for progress in measure_runs(runs, store, packs=packs):
         if progress.get("phase") != last:
             last = progress["phase"]
             print_message(f"measuring this machine: {last}")
 
 
-def fitted(runs: Sequence[ResolvedRun], store: Store, text: str) -> dict[str, int]:
-    """The settings with which all runs take about the time ``text`` together, measured on the first of them."""
+def fitted(
+    runs: Sequence[ResolvedRun], store: Store, text: str, *, packs: bool = True, smaller_batches: bool = False
+) -> dict[str, int]:
+    """The settings with which all runs take about the time ``text`` together, measured on the first of them.
+
+    ``smaller_batches`` is True where the batch size was left open. The time counts from the start of the command:
+    what measuring took is left out of what the runs get.
+    """
     seconds = seconds_of(text)
-    measure(runs[:1], store)
-    chosen = time_settings(runs[0], store, seconds, runs=len(runs))
+    measure(runs, store, packs=packs)
+    spent = time.time() - psutil.Process().create_time()
+    left = max(seconds - spent, seconds / 2)
+    chosen = time_settings(runs, store, left, packs=packs, smaller_batches=smaller_batches)
     listed = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in chosen.items())
     print_message(f"fitted to {text}: {listed}")
     return chosen
@@ -62,7 +65,7 @@ def fitted(runs: Sequence[ResolvedRun], store: Store, text: str) -> dict[str, in
 
 def show_estimate(runs: Sequence[ResolvedRun], store: Store, *, packs: bool = True, as_json: bool) -> int:
     """Print the time by phase, the memory and the warnings of the runs; nothing starts."""
-    measure(runs, store)
+    measure(runs, store, packs=packs)
     expected = forecast(runs, store, packs=packs)
     if as_json:
         print_json(expected.to_dict())
@@ -82,10 +85,10 @@ def show_estimate(runs: Sequence[ResolvedRun], store: Store, *, packs: bool = Tr
 
 
 def _lines(expected: Forecast) -> list[str]:
-    time, memory = expected.time, expected.memory_bytes
-    jobs: list[Any] = [f"{expected.runs} {'run' if expected.runs == 1 else 'runs'} in {expected.jobs} jobs"]
-    if time.low_s is not None and time.high_s is not None:
-        jobs.append(f"{clock(time.low_s)} to {clock(time.high_s)} ({time.basis})")
+    total, memory = expected.time, expected.memory_bytes
+    jobs: list[Any] = [f"{plural(expected.runs, 'run')} in {plural(expected.jobs, 'job')}"]
+    if total.low_s is not None and total.high_s is not None:
+        jobs.append(f"{clock(total.low_s)} to {clock(total.high_s)} ({total.basis})")
     if memory is not None:
         jobs.append(f"about {memory / 1e9:.1f} GB" + ("" if expected.fits else ", more than this machine has"))
     return [", ".join(jobs), *expected.notes]

@@ -92,7 +92,10 @@ def _dispatch(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     command.add_arguments(parser)
-    return command.run(parser.parse_args(rest)) or EXIT_DONE
+    args = parser.parse_args(rest)
+    if (model := getattr(args, "model", None)) and (os.path.sep in model or model.endswith(".gguf")):
+        import_module("cdka.cli.progress").convert_model(model)
+    return command.run(args) or EXIT_DONE
 
 
 def _take_any_terminal() -> None:

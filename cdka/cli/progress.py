@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from cdka.engine import local
 from cdka.errors import CdkaError
+from cdka.models import gguf
 from cdka.notebook.follow import progress_text
+from cdka.paths import pasted
 from cdka.runs.run import Run
 from cdka.runs.states import WAITING, RunState
 from cdka.runs.store import Store
@@ -87,6 +89,22 @@ def follow(store: Store, run_ids: Sequence[str], *, quiet: bool = False) -> list
                 for kept in (True, False):
                     some = [run.run_id for run in unfinished if (keep and run.step > 0) == kept]
                     store.request_stops(some, keep=kept)
+
+
+def convert_model(name: str) -> None:
+    """Convert the GGUF file that ``name`` may mean, with a line now and then; nothing where that was done before.
+
+    Raises CdkaError for a file that cannot be converted.
+    """
+    file = gguf.gguf_file(pasted(name))
+    if file is None:
+        return
+    told = -math.inf
+    for progress in gguf.convert(file):
+        if time.monotonic() - told >= _PLAIN_LINE_S:
+            told = time.monotonic()
+            share = f": {progress['done']}/{progress['of']} tensors" if progress.get("of") else ", once"
+            print_message(f"converting {file.name} to safetensors{share}")
 
 
 def tell_failures(store: Store, runs: Sequence[Run]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, spec_settings, task_and_options
 from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.errors import CdkaError
-from cdka.runs.metrics import TEST_ACCURACY
+from cdka.runs.metrics import TEST_ACCURACY, TEST_LOSS
 from cdka.runs.resolve import resolve_run, spec_for
+from cdka.runs.run import Run, judged, retained
 from cdka.runs.store import Store
 from cdka.sweep.launch import launch_runs
 from cdka.terminal import print_json, print_message
@@ -37,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     spec = spec_for(args.model, task, **settings)
     store = Store()
     if args.time:
-        spec = spec.with_(**fitted([resolve_run(spec)], store, args.time))
+        open_batch = args.batch_size is None
+        spec = spec.with_(**fitted([resolve_run(spec)], store, args.time, smaller_batches=open_batch))
     if args.estimate:
         return show_estimate([resolve_run(spec)], store, as_json=args.json)
     (run_id,) = launch_runs([spec], store)
@@ -54,8 +57,26 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(ended.to_dict())
     elif ended.status.is_kept():
-        accuracy = ended.metrics.get(TEST_ACCURACY)
-        measured = "no accuracy" if accuracy is None else f"test accuracy {accuracy:.3f}"
-        print(f"{ended.status}: {measured}, {ended.num_params:,} parameters, {ended.seconds:.1f} s")
-        print(f"adapter: {ended.adapter_dir}")
+        for line in _report(ended):
+            print(line)
     return exit_code(runs)
+
+
+def _report(run: Run) -> list[str]:
+    """The lines about a kept run: its metrics, its adapter, and the commands that go on from it."""
+    metrics, kept = run.metrics, retained(run.metrics)
+    accuracy, (used, of) = metrics.get(TEST_ACCURACY), judged(metrics)["test"]
+    subset = "" if used is None or of is None or used == of else f" on {used:,} of {of:,} examples"
+    measured = "no accuracy" if accuracy is None else f"test accuracy {accuracy:.3f}{subset}"
+    loss = "" if metrics.get(TEST_LOSS) is None else f", test loss {metrics[TEST_LOSS]:.3f}"
+    lines = [f"{run.status}: {measured}{loss}, {run.num_params:,} parameters, {run.seconds:.1f} s"]
+    if run.spec.retain:
+        name = "accuracy" if kept["after"]["accuracy"] is not None and "/" not in run.spec.retain else "loss"
+        before, after = kept["before"][name], kept["after"][name]
+        if before is not None and after is not None:
+            lines.append(f"kept ({Path(run.spec.retain).name}): {name} {before:.3f} before, {after:.3f} after")
+    lines.append(f"adapter: {run.adapter_dir}")
+    if run.answers_path.is_file():
+        lines.append(f"its answers: cdka runs answers {run.run_id}")
+        lines.append(f'ask it: cdka try {run.run_id} --prompt "..."')
+    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from cdka.runs.states import RunState
 from cdka.runs.store import Store
 from cdka.terminal import print_json, print_message, print_table
 
-HELP = "List, show, stop, cancel, retry or remove runs. An id may be shortened to its beginning."
+HELP = "List, show, stop, cancel, retry or remove runs, or read their answers. An id may be shortened to its beginning."
 EXAMPLE = "cdka runs show r-4kq7mz2n"
 
 
@@ -134,6 +135,22 @@ def _log(store: Store, args: argparse.Namespace) -> None:
     return None
 
 
+def _answers(store: Store, args: argparse.Namespace) -> None:
+    run = store.run(_one(args))
+    if not run.answers_path.is_file():
+        raise CdkaError(
+            f"generated answers are kept of runs that generate text, once they are done: {run.run_id} has none "
+            f"({run.status}, {run.spec.task})."
+        )
+    found = [json.loads(line) for line in run.answers_path.read_text(encoding="utf-8").splitlines()]
+    if args.json:
+        return print_json({"run_id": run.run_id, "answers": found})
+    for one in found:
+        verdict = "right" if one["predicted"] == one["label"] else f"wrong, the answer is {one['label']}"
+        print(f"--- example {one['example']}: {verdict}\n{one['prompt'].strip()}\n> {one['answer'].strip()}\n")
+    return None
+
+
 def _each(act: Callable[[Store, list[str]], None]) -> Callable[[Store, argparse.Namespace], None]:
     """An action on every run named, answering with what became of them."""
 
@@ -176,6 +193,7 @@ _ACTIONS: dict[str, Callable[[Store, argparse.Namespace], None]] = {
     "list": _list,
     "show": _show,
     "log": _log,
+    "answers": _answers,
     "stop": _each(_stop),
     "cancel": _each(_cancel),
     "retry": _each(Store.retry),

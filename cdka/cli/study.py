@@ -15,7 +15,8 @@ from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.errors import CdkaError
 from cdka.formatting import clock, plural
 from cdka.runs.store import Store
-from cdka.sweep.launch import forecast, launch
+from cdka.sweep.forecast import forecast
+from cdka.sweep.launch import launch
 from cdka.terminal import print_json, print_message, print_table
 
 HELP = "Test the paper's claims: each study runs its arms with several seeds and ends with a verdict."

@@ -12,7 +12,8 @@ from cdka.cli.progress import exit_code, follow, tell_failures
 from cdka.errors import CdkaError
 from cdka.formatting import clock
 from cdka.runs.store import Store
-from cdka.sweep.launch import forecast, launch
+from cdka.sweep.forecast import forecast
+from cdka.sweep.launch import launch
 from cdka.sweep.plan import Arm, Plan, mismatch, plan
 from cdka.sweep.planfile import read_plan
 from cdka.terminal import print_json, print_message, print_table
@@ -54,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     planned = _planned(args)
     store = Store()
     if args.time:
-        planned = _planned(args, fitted(planned.runs, store, args.time))
+        open_batch = args.batch_size is None and not args.plan
+        settings = fitted(planned.runs, store, args.time, packs=not args.no_packs, smaller_batches=open_batch)
+        planned = _planned(args, settings)
     if args.estimate:
         return show_estimate(planned.runs, store, packs=not args.no_packs, as_json=args.json)
     expected = forecast(planned.runs, store, packs=not args.no_packs)

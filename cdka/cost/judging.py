@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cdka.runs.spec import ALL, AUTO, RunSpec
@@ -20,11 +20,29 @@ MIN_EXAMPLES = {"eval": 32, "generate": 8, "test": 16}
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds on this machine: one update, the loss of one example, and one generated answer (0: none are)."""
+    """Seconds on this machine: one update, the loss of one example, and generated answers (0: none are).
+
+    Answers are generated ``answer_rows`` at a time: each such batch takes ``decode_s``, and each answer in it
+    ``answer_s`` more. A small batch takes nearly as long as a large one.
+    """
 
     step_s: float
     example_s: float
     answer_s: float
+    decode_s: float = 0.0
+    answer_rows: int = 16
+
+    def answers_s(self, number: int) -> float:
+        """Seconds for so many answers."""
+        return math.ceil(number / self.answer_rows) * self.decode_s + number * self.answer_s
+
+    def judging_s(self, use: str, number: int, looks: int, *, generates: bool) -> float:
+        """Seconds that a run spends on judging ``number`` examples for ``use`` (eval, generate or test)."""
+        if use == "eval":
+            return looks * number * self.example_s
+        if use == "generate":
+            return looks * self.answers_s(number)
+        return number * self.example_s + (self.answers_s(number) if generates else 0.0)
 
 
 @dataclass(frozen=True)
@@ -71,35 +89,43 @@ def affordable(
 
     ``auto`` is never below ``least``, whatever that costs.
     """
-    looks = 1 + math.ceil(spec.steps / spec.eval_every)
-    seconds = {
-        "eval": looks * costs.example_s,
-        "generate": looks * costs.answer_s,
-        "test": costs.example_s + (costs.answer_s if generates else 0.0),
-    }
+    looks = looks_of(spec)
+
+    def cost(name: str, number: int) -> float:
+        return costs.judging_s(name, number, looks, generates=generates)
+
     chosen = {
         name: sizes[name] if requested in (ALL, AUTO) else min(requested, sizes[name])
         for name, requested in asked.items()
     }
     budget = max(SHARE * spec.steps * costs.step_s, CHEAP_S)
     open_uses = [name for name, requested in asked.items() if requested == AUTO]
-    budget -= sum(chosen[name] * seconds[name] for name in chosen if name not in open_uses)
+    budget -= sum(cost(name, chosen[name]) for name in chosen if name not in open_uses)
     while open_uses:  # those that need less than their share leave the rest to the others
         total = sum(SPENT_ON[name] for name in open_uses)
         part = {name: budget * SPENT_ON[name] / total for name in open_uses}
-        satisfied = [name for name in open_uses if sizes[name] * seconds[name] <= part[name]]
+        satisfied = [name for name in open_uses if cost(name, sizes[name]) <= part[name]]
         if not satisfied:
             for name in open_uses:
                 floor = min(least[name], sizes[name])
-                chosen[name] = min(sizes[name], max(floor, _round_down(part[name] / seconds[name])))
+                chosen[name] = min(sizes[name], max(floor, _largest(lambda n, name=name: cost(name, n), part[name])))
             break
         for name in satisfied:
-            budget -= sizes[name] * seconds[name]
+            budget -= cost(name, sizes[name])
             open_uses.remove(name)
     chosen["generate"] = min(chosen["generate"], chosen["eval"])
     return chosen
 
 
-def _round_down(number: float) -> int:
-    """To a multiple of 8, so that the next machine is likely to decide the same."""
-    return max(0, int(number)) // 8 * 8
+def looks_of(spec: RunSpec) -> int:
+    """The number of evaluations on the validation split, the one before the first step included."""
+    return 1 + math.ceil(spec.steps / spec.eval_every)
+
+
+def _largest(cost: Callable[[int], float], budget: float) -> int:
+    """The largest multiple of 8 whose cost is within the budget: the next machine is likely to decide the same."""
+    low, high = 0, 2**17
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if cost(8 * middle) <= budget else (low, middle - 1)
+    return 8 * low

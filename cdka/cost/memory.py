@@ -21,7 +21,7 @@ from cdka.cost.adapter import (
 )
 from cdka.cost.kernels import form_of
 from cdka.errors import CdkaError
-from cdka.machine import Device
+from cdka.machine import Device, multiplies_bfloat16
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.runs.resolve import ResolvedRun
 
@@ -31,8 +31,14 @@ QUANTIZED_BYTES = {"int8": 1.0, "nf4": 0.5625}
 of the model stays in bfloat16."""
 TOLERANCE = 0.15
 """The allowed distance of the estimate from a measured peak, as a share of it: what the validation allows."""
-LOGITS_LIMIT_BYTES = 256 * 2**20
+LOGITS_LIMIT_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
 """Our training loop makes the logits of a large vocabulary in pieces of this size (cdka/train/forward.py)."""
+PASS_LIMIT_BYTES = 640 * 2**20
+"""On a CPU a batch goes through the model in parts whose activations take no more: larger ones are no faster there."""
+LARGE_PARAMS = 20_000_000
+"""A model of so many parameters may train faster on more threads than its share of the CPU (ours)."""
+HALF_PARAMS = 50_000_000
+"""A frozen base of so many parameters is in bfloat16 by itself where the CPU multiplies it fast (ours)."""
 _OUTPUT_NAMES = {"o_proj", "out_proj", "o", "dense", "c_proj", "wo", "down_proj", "fc2", "dense_4h_to_h", "Wo"}
 _STEPWISE_GELU = ("GPT-2", "gpt2")
 _SOFT_CAPPED = ("Gemma 2", "gemma2")
@@ -102,7 +108,7 @@ def training_memory(
         adapter_bytes=params * (ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + ADAM_BYTES_PER_PARAM)
         + _factor_bytes(linears, components, size, tokens, where),
         activations_bytes=int(kept),
-        logits_bytes=_logits_bytes(shapes, details, tokens, batch_size, size),
+        logits_bytes=_logits_bytes(shapes, details, tokens, batch_size, size, where),
         working_bytes=3 * tokens * widest * size,
     )
 
@@ -192,14 +198,15 @@ def _factor_bytes(
     return size * total
 
 
-def _logits_bytes(shapes: ModelShapes, details: dict, tokens: int, batch_size: int, size: int) -> int:
+def _logits_bytes(shapes: ModelShapes, details: dict, tokens: int, batch_size: int, size: int, device_type: str) -> int:
     if shapes.kind in ("causal-lm", "seq2seq"):
         # logits, float32 copy (none if they are float32), log-softmax and its gradient
         per_logit = size + (4 if size < 4 else 0) + 8 + (2 * size if shapes.family in _SOFT_CAPPED else 0)
         vocabulary = max(1, details.get("vocab_size", 1))
-        whole = shapes.family in _SOFT_CAPPED  # their logits are made at once, all others' in pieces
-        rows = tokens if whole else min(tokens, max(1, LOGITS_LIMIT_BYTES // (4 * vocabulary)))
-        return rows * vocabulary * per_logit
+        piece = max(1, LOGITS_LIMIT_BYTES[device_type] // (4 * vocabulary))
+        if tokens <= piece or shapes.family in _SOFT_CAPPED:  # the logits of these are made at once, whatever it takes
+            return tokens * vocabulary * per_logit
+        return piece * vocabulary * (size + (4 if size < 4 else 0))  # a piece becomes its own gradient in place
     return batch_size * details.get("num_labels", 2) * 4 * 3
 
 
@@ -215,18 +222,47 @@ def fits(estimate: MemoryEstimate, device: Device) -> bool:
 def run_memory(run: ResolvedRun, device_type: str = "cpu") -> MemoryEstimate | None:
     """The memory of one run on a device of type cpu or cuda; None where the model's dimensions are not known.
 
-    One part of ``gradient_accumulation`` is in memory at a time. On cuda, ``auto`` is bfloat16, except for full
-    fine-tuning. LoRA and its kin are counted as (1, 1, rank).
+    One part of ``gradient_accumulation`` is in memory at a time, on a CPU at most ``PASS_LIMIT_BYTES`` of it. On cuda,
+    ``auto`` is bfloat16, except for full fine-tuning. LoRA and its kin are counted as (1, 1, rank).
     """
+    rows = -(-run.spec.batch_size // run.spec.gradient_accumulation)
+    estimate = _of_rows(run, rows, device_type)
+    if estimate is not None and device_type == "cpu" and estimate.activations_bytes > PASS_LIMIT_BYTES:
+        estimate = _of_rows(run, max(1, rows * PASS_LIMIT_BYTES // estimate.activations_bytes), device_type)
+    return estimate
+
+
+def pass_tokens(run: ResolvedRun, device_type: str) -> int | None:
+    """The tokens, padding included, that go through the model at a time; None where there is no limit to keep to.
+
+    That is on a CPU, for a model whose dimensions are known: as many as ``PASS_LIMIT_BYTES`` of activations take.
+    """
+    estimate = _of_rows(run, 1, device_type) if device_type == "cpu" else None
+    if estimate is None:
+        return None
+    tokens = dict(run.shapes.details).get("num_image_tokens") or run.spec.expected_length
+    return max(1, PASS_LIMIT_BYTES * tokens // max(1, estimate.activations_bytes))
+
+
+def auto_is_half(device_type: str, base_params: int) -> bool:
+    """True where the dtype ``auto`` of a frozen base is bfloat16: on a GPU, and for a large model on a CPU with AMX.
+
+    Small models stay in float32 on a CPU: they are as fast, and their numbers comparable between machines.
+    """
+    return device_type == "cuda" or (base_params >= HALF_PARAMS and multiplies_bfloat16())
+
+
+def _of_rows(run: ResolvedRun, rows: int, device_type: str) -> MemoryEstimate | None:
+    """The memory of a run that has ``rows`` examples in a pass."""
     spec = run.spec
-    half = spec.dtype == "auto" and device_type == "cuda" and spec.method != "full"
+    half = spec.dtype == "auto" and spec.method != "full" and auto_is_half(device_type, run.shapes.base_params)
     known_length = dict(run.shapes.details).get("num_image_tokens")
     try:
         estimate = _cached(
             run.shapes,
             tuple(layer.linear for layer in run.layers),
             spec.components or Components(1, 1, spec.rank or 1),
-            -(-spec.batch_size // spec.gradient_accumulation),
+            rows,
             known_length or spec.expected_length,
             "bfloat16" if half else "float32" if spec.dtype in ("auto", "float64") else spec.dtype,
             spec.gradient_checkpointing,
@@ -243,12 +279,15 @@ def run_memory(run: ResolvedRun, device_type: str = "cpu") -> MemoryEstimate | N
 def job_bytes(runs: Sequence[ResolvedRun], device_type: str = "cpu") -> int | None:
     """Peak memory of the process that trains ``runs`` together: one base, everything else per run.
 
-    None where the model's dimensions are not known.
+    The runs of a pack share the limits of a pass. None where the model's dimensions are not known.
     """
-    estimates = [run_memory(run, device_type) for run in runs]
-    if any(estimate is None for estimate in estimates):
+    estimates = [estimate for run in runs if (estimate := run_memory(run, device_type)) is not None]
+    if len(estimates) < len(runs):
         return None
     own = sum(estimate.total_bytes - estimate.weights_bytes for estimate in estimates)
+    if device_type == "cpu":
+        kept = sum(estimate.activations_bytes for estimate in estimates)
+        own -= max(0, kept - max(PASS_LIMIT_BYTES, *(one.activations_bytes for one in estimates)))
     return PROCESS_BYTES + own + estimates[-1].weights_bytes
 
 

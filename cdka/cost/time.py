@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from cdka.cost.judging import MIN_EXAMPLES, Judging, affordable
+from cdka.cost.judging import MIN_EXAMPLES, looks_of
 from cdka.cost.measurement import Measurement
 from cdka.errors import CdkaError
 from cdka.runs.run import Run
@@ -38,10 +38,24 @@ SAVE_S = 1.0
 """Saving an adapter and its metrics."""
 PHASES = ("load", "prepare", "train", "evaluate", "generate", "test", "save")
 """The phases of a run, in this order."""
+PHASE_WORDS = {
+    "load": "load the model",
+    "prepare": "prepare the data",
+    "train": "train",
+    "evaluate": "judge losses",
+    "generate": "generate answers",
+    "test": "test at the end",
+    "save": "save",
+}
+GOOD_STEPS, MIN_BATCH = 40, 4
+"""A short time is rather spent on so many steps than on large batches, but on no smaller ones than these."""
+ONCE_A_JOB = ("load", "prepare")
+"""Phases that the runs of a pack share."""
 MIN_LOOKS, MAX_STEPS = 5, 1_000_000
 """A run that is fitted to a time has at least so many looks at its validation split, and at most so many steps."""
-MIN_FITTED = {"eval": 16, "generate": 2, "test": 8}
-"""A short time is spent on training: fewer examples are judged than ``auto`` would, but never fewer than these."""
+MIN_FITTED = {"eval": 16, "generate": 0, "test": 8}
+"""A short time is spent on training: fewer examples are judged than ``auto`` would, but never fewer than these. Answers
+may then be generated at the end alone."""
 MIN_SHARE = 0.03
 """Below this share of the work the speed of a set of runs is all loading, and no time left is stated."""
 
@@ -102,74 +116,113 @@ def estimate_time(specs: Sequence[RunSpec], history: pd.DataFrame | None = None,
     return TimeEstimate(seconds, "a first guess: nothing was timed here yet", GUESSED_TOLERANCE)
 
 
-def judging_of(spec: RunSpec, measurement: Measurement, least: Mapping[str, int] = MIN_EXAMPLES) -> Judging:
-    """The examples that a run of this measured speed will judge, ``auto`` being at least ``least``."""
-    sizes = {"eval": measurement.eval_of, "generate": measurement.eval_of, "test": measurement.test_of}
-    if not measurement.generates:
-        sizes["generate"] = 0
-    asked = {"eval": spec.eval_examples, "generate": spec.generate_examples, "test": spec.test_examples}
-    chosen = affordable(spec, asked, sizes, measurement.costs, generates=measurement.generates, least=least)
-    return Judging(**chosen, eval_of=measurement.eval_of, test_of=measurement.test_of, costs=measurement.costs)
-
-
 def phases_of(spec: RunSpec, measurement: Measurement, least: Mapping[str, int] = MIN_EXAMPLES) -> dict[str, float]:
     """The seconds of each phase of one run of this measured speed."""
-    costs, judging = measurement.costs, judging_of(spec, measurement, least)
-    looks = 1 + math.ceil(spec.steps / spec.eval_every)
+    costs, judging = measurement.costs, measurement.judging(spec, least)
+    looks, generates = looks_of(spec), measurement.generates
     auto = AUTO in (spec.eval_examples, spec.generate_examples, spec.test_examples)
-    per_test = costs.example_s + (costs.answer_s if measurement.generates else 0.0)
     return {
         "load": measurement.load_s,
         "prepare": measurement.prepare_s + (measurement.measure_s if auto else 0.0),
         "train": spec.steps * costs.step_s,
-        "evaluate": looks * judging.eval * costs.example_s,
-        "generate": looks * judging.generate * costs.answer_s,
-        "test": judging.test * per_test,
+        "evaluate": costs.judging_s("eval", judging.eval, looks, generates=generates) + 2 * measurement.retained_s,
+        "generate": costs.judging_s("generate", judging.generate, looks, generates=generates),
+        "test": costs.judging_s("test", judging.test, looks, generates=generates),
         "save": SAVE_S,
     }
 
 
-def estimate_measured(specs: Sequence[RunSpec], measurements: Sequence[Measurement], *, slots: int = 1) -> TimeEstimate:
-    """The wall time of ``specs`` over ``slots`` processes at a time, each with the measurement of its speed.
+def estimate_measured(
+    jobs: Sequence[Sequence[tuple[RunSpec, Measurement]]], *, slots: int = 1, engine_ready: bool = False
+) -> TimeEstimate:
+    """The wall time of ``jobs`` over ``slots`` processes at a time: runs with the measurements of their speed.
 
-    Runs of a pack are taken to cost as much as apart: packs gain on small models alone.
+    Unless the engine is ready, it starts first, which takes as long as any fresh process. The runs of one job share its
+    loading and its data, and are taken to train as fast as apart: packs gain on small models alone.
     """
     phases = dict.fromkeys(PHASES, 0.0)
-    for spec, measurement in zip(specs, measurements, strict=True):
-        for phase, seconds in phases_of(spec, measurement).items():
-            phases[phase] += seconds
-    seconds = in_parallel(sum(phases.values()), len(specs), slots)
-    return TimeEstimate(seconds, "measured on this machine", MEASURED_TOLERANCE, phases)
+    seconds = []
+    for job in jobs:
+        total = 0.0
+        for number, (spec, measurement) in enumerate(job):
+            for phase, taken in phases_of(spec, measurement).items():
+                if number == 0 or phase not in ONCE_A_JOB:
+                    phases[phase] += taken
+                    total += taken
+        seconds.append(total)
+    start_s = 0.0 if engine_ready else max((measurement.start_s for job in jobs for _, measurement in job), default=0.0)
+    phases["load"] += start_s
+    total_s = start_s + makespan(seconds, slots)
+    return TimeEstimate(total_s, "measured on this machine", MEASURED_TOLERANCE, phases)
 
 
-def fit_to_time(spec: RunSpec, measurement: Measurement, seconds: float) -> dict[str, int]:
-    """The settings with which a run of this measured speed takes about ``seconds``: steps, looks and judged examples.
+def fit_to_time(
+    spec: RunSpec,
+    measurement: Measurement,
+    seconds: float,
+    *,
+    jobs: Sequence[int] = (1,),
+    slots: int = 1,
+    smaller_batches: bool = False,
+    engine_ready: bool = False,
+) -> dict[str, int]:
+    """The settings with which runs of this measured speed take about ``seconds``: steps, looks and judged examples.
 
-    Training takes what loading, preparing and judging leave; there are at least five looks. Raises CdkaError where
-    the time does not suffice for five steps.
+    ``jobs`` are the numbers of runs that share a process, ``slots`` the processes at a time. Training takes what
+    loading, preparing and judging leave; there are at least five looks; numbers of examples that the spec names stay.
+    With ``smaller_batches`` the batch is halved, down to four examples, until the time suffices for ``GOOD_STEPS``
+    steps: an update is taken to cost as much per example. Raises CdkaError where it does not suffice for five steps.
     """
-    fixed = measurement.load_s + measurement.prepare_s + SAVE_S
-    auto = dict.fromkeys(("eval_examples", "generate_examples", "test_examples"), AUTO)
+    sizes = [spec.batch_size]
+    while smaller_batches and sizes[-1] >= 2 * MIN_BATCH:
+        sizes.append(sizes[-1] // 2)
+    for size in sizes:
+        costs = replace(measurement.costs, step_s=measurement.costs.step_s * size / spec.batch_size)
+        scaled = replace(measurement, costs=costs)
+        found = _fitted(spec.with_(batch_size=size), scaled, seconds, jobs, slots, engine_ready, last=size == sizes[-1])
+        if found is not None and (found["steps"] >= GOOD_STEPS or size == sizes[-1]):
+            return found if size == spec.batch_size else {"batch_size": size, **found}
+    raise AssertionError("the smallest batch fits or is refused")
+
+
+def _fitted(
+    spec: RunSpec,
+    measurement: Measurement,
+    seconds: float,
+    jobs: Sequence[int],
+    slots: int,
+    engine_ready: bool,
+    *,
+    last: bool,
+) -> dict[str, int] | None:
+    """The settings for this batch size; None where the time is too short for it, which is refused if it is the last."""
+    asked = {name: getattr(spec, name) for name in ("eval_examples", "generate_examples", "test_examples")}
+    auto = {name: value if isinstance(value, int) else AUTO for name, value in asked.items()}
+    once = measurement.load_s + measurement.prepare_s
+    start_s = 0.0 if engine_ready else measurement.start_s
 
     def with_steps(steps: int) -> RunSpec:
         return spec.with_(steps=steps, eval_every=max(1, steps // MIN_LOOKS), **auto)
 
     def takes(steps: int) -> float:
         phases = phases_of(with_steps(steps), measurement, MIN_FITTED)
-        return sum(phases.values()) - measurement.measure_s
+        each = sum(taken for phase, taken in phases.items() if phase not in ONCE_A_JOB)
+        return start_s + makespan([once + runs * each for runs in jobs], slots)
 
     if takes(MIN_LOOKS) > seconds:
-        least = takes(MIN_LOOKS)
+        if not last:
+            return None
         raise CdkaError(
             f"the time must suffice for {MIN_LOOKS} steps and their judging: got {seconds:.0f} s, and here they take "
-            f"{least:.0f} s, {fixed:.0f} s of them to load and prepare. Give more time, or a smaller batch size."
+            f"{takes(MIN_LOOKS):.0f} s, {start_s + once + SAVE_S:.0f} s of them to load and prepare. Give more time, "
+            "or a smaller batch size."
         )
     low, high = MIN_LOOKS, MAX_STEPS
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if takes(middle) <= seconds else (low, middle - 1)
     chosen = with_steps(low)
-    judging = judging_of(chosen, measurement, MIN_FITTED)
+    judging = measurement.judging(chosen, MIN_FITTED)
     return {
         "steps": low,
         "eval_every": chosen.eval_every,
@@ -177,6 +230,14 @@ def fit_to_time(spec: RunSpec, measurement: Measurement, seconds: float) -> dict
         "test_examples": judging.test,
         **({"generate_examples": judging.generate} if measurement.generates else {}),
     }
+
+
+def makespan(seconds: Sequence[float], slots: int) -> float:
+    """Wall time of jobs of these lengths, started in their order as one of ``slots`` places becomes free."""
+    ends = [0.0] * max(1, slots)
+    for length in seconds:
+        ends[ends.index(min(ends))] += length
+    return max(ends)
 
 
 def in_parallel(total_s: float, runs: int, slots: int) -> float:

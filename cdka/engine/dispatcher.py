@@ -130,7 +130,8 @@ class Dispatcher:
             known = ", ".join(dict.fromkeys(slot.name for slot in self.places))
             self._fail(job, f"its device is not on this machine, which has: {known}.")
             return
-        job_spec = JobSpec(str(self.store.home), job.runs, place)
+        alone = not self._work and not anything_queued(self.store.database)
+        job_spec = JobSpec(str(self.store.home), job.runs, place, alone)
         try:
             child = self.starter.start(job_spec)
         except OSError as error:

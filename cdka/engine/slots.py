@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from cdka.cost.memory import LARGE_PARAMS
 from cdka.errors import CdkaError
 from cdka.machine import cores, gpus
 from cdka.runs.spec import RunSpec
@@ -34,6 +35,15 @@ def detect() -> list[Slot]:
     threads = max(1, cores() // number)
     found = [Slot(f"cuda:{i}", gpu, max(1, cores() // len(gpus()))) for i, gpu in enumerate(gpus())]
     return found + [Slot(f"cpu:{i}", None, threads) for i in range(number)]
+
+
+def threads_for(slot: Slot, base_params: int, *, alone: bool) -> int:
+    """CPU threads of a job on the slot: all cores for a large model that has the CPU to itself, else the slot's share.
+
+    Small models gain nothing from more threads, and keep to their share so that their sums are always added alike. A
+    large one tries both at its start (``train.judging.settle_threads``).
+    """
+    return cores() if alone and slot.gpu is None and base_params >= LARGE_PARAMS else slot.threads
 
 
 def suits(slot: Slot, device: str, with_gpu: bool) -> bool:

@@ -38,22 +38,26 @@ _NICENESS, _OOM_SCORE = 5, "500"
 
 @dataclass(frozen=True)
 class JobSpec:
-    """The job of one worker: a home, runs with their attempts, a slot. Plain data that travels as JSON."""
+    """The job of one worker: a home, runs with their attempts, a slot. Plain data that travels as JSON.
+
+    ``alone`` is True where no other job was at work or waiting when it was started.
+    """
 
     home: str
     runs: tuple[tuple[str, int], ...]
     slot: slots.Slot
+    alone: bool = False
 
     def to_json(self) -> str:
         """Text that ``from_json`` reads."""
-        return json.dumps({"home": self.home, "runs": self.runs, "slot": vars(self.slot)})
+        return json.dumps({"home": self.home, "runs": self.runs, "slot": vars(self.slot), "alone": self.alone})
 
     @classmethod
     def from_json(cls, text: str) -> JobSpec:
         """The JobSpec that ``to_json`` wrote."""
         data = json.loads(text)
         runs = tuple((run_id, attempt) for run_id, attempt in data["runs"])
-        return cls(data["home"], runs, slots.Slot(**data["slot"]))
+        return cls(data["home"], runs, slots.Slot(**data["slot"]), data.get("alone", False))
 
     def log_paths(self) -> list[Path]:
         """The log of each run's attempt, in the run's folder; all are one file."""
@@ -109,7 +113,7 @@ def _train(job_spec: JobSpec, store: Store, claimed: Sequence[tuple[str, int]], 
     try:
         runs = resolve_runs(specs)
         train = load()
-        _limit_threads(job_spec.slot.threads)
+        _limit_threads(slots.threads_for(job_spec.slot, runs[0].shapes.base_params, alone=job_spec.alone))
         shared = store.home / "judging" / (store.run(claimed[0][0]).sweep_id or claimed[0][0])
         for index, event in train(runs, directories, recorder.stop_requested, shared):
             recorder.add(index, event)

@@ -51,6 +51,8 @@ def describe_run(run: Run) -> str:
             parts.append(f"{speed(progress['tokens_per_s'])} tokens/s")
     if (accuracy := run.last_eval.get(EVAL_ACCURACY)) is not None:
         parts.append(f"validation accuracy {accuracy:.3f}")
+    elif (loss := run.last_eval.get(EVAL_LOSS)) is not None:
+        parts.append(f"validation loss {loss:.3f}")
     return ", ".join(parts)
 
 

@@ -87,7 +87,7 @@ class Note(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start(Event):
-    """Model and data are loaded; training is about to begin."""
+    """Model and data are loaded; training is about to begin. ``overlong`` training examples were cut or left out."""
 
     kind: ClassVar[str] = "start"
     num_params: int | None = None
@@ -99,6 +99,7 @@ class Start(Event):
     max_length: int | None = None
     label_names: Sequence[str] = ()
     train_examples: int | None = None
+    overlong: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
 
 

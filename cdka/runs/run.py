@@ -36,6 +36,9 @@ def run_directory(home: Path, run_id: str) -> Path:
     return home / "runs" / check_id(run_id)
 
 
+ANSWERS_FILE = "answers.jsonl"
+
+
 @dataclass(frozen=True)
 class Run:
     """One run as the store knows it. Times are Unix seconds, durations (``_s``) are seconds.
@@ -89,6 +92,11 @@ class Run:
             return own
         best = self.metrics.get("best_step")
         return self.adapter_dir if best and best == self.metrics.get("steps_done") else None
+
+    @property
+    def answers_path(self) -> Path:
+        """The generated test answers, a JSON object a line: example, prompt, answer, predicted, label."""
+        return self.directory / ANSWERS_FILE
 
     @property
     def log_path(self) -> Path:

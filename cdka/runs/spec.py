@@ -123,7 +123,7 @@ class RunSpec:
     eval_examples: int | str = setting(
         ALL, "validation examples judged at each look, the same ones for all runs", least=1, words=(ALL, AUTO)
     )
-    generate_examples: int | str = setting(ALL, "of these, how many get a generated answer", least=1, words=(ALL, AUTO))
+    generate_examples: int | str = setting(ALL, "of these, how many get a generated answer", least=0, words=(ALL, AUTO))
     test_examples: int | str = setting(ALL, "test examples judged at the end", least=1, words=(ALL, AUTO))
     patience: int = setting(0, "looks without a better one that end a run (0: never)", least=0)
     retain: str = setting("", "a task or text file that is judged before and after", metavar="TASK|FILE")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Answers:
-    """One entry per example: the right answer, and the predicted one (None: it could not be parsed)."""
+    """One entry per example: the right answer, and the predicted one (None: it could not be parsed).
+
+    ``texts`` are the generated answers themselves, where answers are generated.
+    """
 
     label: list[Any]
     predicted: list[Any]
+    texts: list[str] = field(default_factory=list)
 
     @property
     def accuracy(self) -> float:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
+
 import torch
 
+from cdka.cost.memory import auto_is_half
 from cdka.errors import CdkaError
 from cdka.runs.spec import QUANTIZED
 
+_M_MMAP_THRESHOLD, _M_ARENA_MAX, _LARGE_BLOCK_BYTES = -3, -8, 2**18
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 
 
@@ -28,14 +33,30 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision of the frozen base: ``auto`` is bfloat16 on a GPU that computes in it, else float32.
+def resolve_dtype(name: str, device: torch.device, base_params: int = 0) -> torch.dtype:
+    """The precision of the frozen base: ``auto`` is bfloat16 where that is computed fast, else float32.
 
-    A quantized base computes in what ``auto`` would be.
+    That is on a GPU that computes in it, and for a large model on a CPU with matrix units for it (``auto_is_half``). A
+    quantized base computes in what ``auto`` would be.
     """
     if name != "auto" and name not in QUANTIZED:
         return _DTYPES[name]
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and auto_is_half("cpu", base_params) else torch.float32
+
+
+def return_freed_memory() -> None:
+    """Let the system have large tensors back as soon as they are freed, where the C library is glibc.
+
+    It keeps blocks of up to 32 MB for itself otherwise: a language model's activations of many lengths then take twice
+    their peak. Freed and taken again they cost a few page faults, which a small model would notice.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+        libc.mallopt(_M_ARENA_MAX, 1)  # else each thread that generates text has a heap of its own
+        libc.malloc_trim(0)
 
 
 def peak_memory_bytes(device: torch.device) -> int:

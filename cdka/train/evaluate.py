@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,12 +15,16 @@ from cdka.tasks.scores import Answers
 from cdka.train import distributed
 from cdka.train.data.objectives import Objective
 from cdka.train.data.splits import AnySplit, TextSplit
-from cdka.train.forward import forward
+from cdka.train.forward import forward, plain_model
 from cdka.train.generate import decode, rows_that_fit
 from cdka.train.member import Member
 
 MIN_SORTED_LENGTH = 64
 """Texts are judged in the order of their length where the longest is longer than this; below, padding costs little."""
+
+
+MAX_PASS_VALUES = 2**22
+"""Hidden values, of all members together, that one pass over long texts may make in a layer."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def _losses(
     predicted: list[list] = [[] for _ in members]
     count = done = 0
     order = _by_length(split, torch.arange(len(split)))
-    for rows in _parts(order, 2 * members[0].spec.batch_size):
+    for rows in _parts(order, _rows_of_a_pass(model, members, split)):
         batch = split.take(rows)
         count += objective.count(batch.labels)
         for i, output in enumerate(forward(model, members, [batch] * len(members), device, objective)):
@@ -168,6 +172,8 @@ def _generated(
     device: torch.device,
 ) -> Generator[Progress, None, list[Answers]]:
     """Each member's answers to the examples at ``rows``, the longest prompts first."""
+    if not len(rows):
+        return [Answers([], []) for _ in members]
     how = objective.generation
     order = _by_length(split, rows)
     longest = int(split.source.lengths[rows].max())
@@ -194,7 +200,17 @@ def _generated(
     parts = distributed.gather(texts)
     asked = split.take(rows).references
     found = [_in_place(distributed.interleave([part[i] for part in parts]), order, rows) for i in range(len(members))]
-    return [how.judge(one, asked) for one in found]
+    return [replace(how.judge(one, asked), texts=one) for one in found]
+
+
+def _rows_of_a_pass(model: torch.nn.Module, members: Sequence[Member], split: AnySplit) -> int:
+    """Examples judged at a time: two batches, or fewer where long texts would take too much memory."""
+    rows = 2 * members[0].spec.batch_size
+    if not isinstance(split, TextSplit):
+        return rows
+    config = plain_model(model).config.get_text_config()
+    width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 1024
+    return max(1, min(rows, MAX_PASS_VALUES // (width * len(members) * int(split.lengths.max()))))
 
 
 def _by_length(split: AnySplit, rows: torch.Tensor) -> torch.Tensor:
@@ -227,6 +243,8 @@ def _evaluation(
     if answers is None:  # plain text: the next token is the answer
         return Evaluation(token_accuracy, mean, examples, examples, 0, Answers([], []), {}, token_accuracy)
     mine = answers[i]
+    if not mine.label:
+        return Evaluation(None, mean, examples, 0, 0, mine, {}, token_accuracy)
     return Evaluation(
         mine.accuracy if objective.has_accuracy else None,
         mean,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from cdka.paths import write_atomically
 from cdka.runs import events
 from cdka.runs.metrics import EVAL_BEST_ACCURACY, TRAIN_LOSS, prefixed
+from cdka.runs.run import ANSWERS_FILE
 from cdka.train.checkpoint import save_adapter
+from cdka.train.data.splits import TextSplit
 from cdka.train.device import peak_memory_bytes
 from cdka.train.evaluate import Evaluation, evaluate
 from cdka.train.member import Member
@@ -41,6 +45,7 @@ def finish(pack: Pack, member: Member) -> Events:
     )
     if tests is None:
         return
+    _keep_answers(pack, member, tests[0])
     retained = yield from judge_retained(pack, [member])
     if retained is None:
         return
@@ -74,6 +79,24 @@ def finish(pack: Pack, member: Member) -> Events:
         member.index,
         events.Final(metrics=metrics, stopped=member.keep_requested, predictions=predictions),
     )
+
+
+def _keep_answers(pack: Pack, member: Member, result: Evaluation) -> None:
+    """Write the generated test answers with their prompts into the run's folder."""
+    split, how = pack.data.test, pack.data.objective.generation
+    if how is None or not isinstance(split, TextSplit):
+        return
+    rows = list(result.rows)
+    prompts = how.decode([split.source[row].tolist() for row in rows])
+    answers = result.answers
+    lines = [
+        {"example": int(split.ids[row]), "prompt": prompt, "answer": text, "predicted": predicted, "label": label}
+        for row, prompt, text, predicted, label in zip(
+            rows, prompts, answers.texts, answers.predicted, answers.label, strict=True
+        )
+    ]
+    text = "".join(f"{json.dumps(line, ensure_ascii=False, default=str)}\n" for line in lines)
+    write_atomically(member.directory / ANSWERS_FILE, text)
 
 
 def _judged(pack: Pack, split: str, result: Evaluation) -> dict[str, Any]:

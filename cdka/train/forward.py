@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,15 +13,14 @@ from peft import PeftModel
 from torch.utils.checkpoint import checkpoint
 
 from cdka.adapter.pack import PackRouter
+from cdka.cost.memory import LOGITS_LIMIT_BYTES
+from cdka.train import distributed
 from cdka.train.data.objectives import IGNORED, NextToken, Objective, token_loss
-from cdka.train.data.splits import Split, TextSplit
+from cdka.train.data.splits import AnySplit, Split, TextSplit
 from cdka.train.member import Member
 
-LOGITS_LIMIT_BYTES = 256 * 2**20
-"""Above this the cross-entropy of a pack is computed in chunks, each recomputed in the backward pass.
-
-The limit is that of all members together, so that the logits of a pack take no more memory than those of a run.
-"""
+WHOLE_LOGITS = 2**21
+"""Up to so many logits the loss is made in one piece by autograd: they cost little."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,30 @@ def forward(
             logits = model(**inputs).logits
             return [_read_logits(objective, logits[part], labels[part]) for part in slices]
         hidden = _before_head(model, head, inputs)
-        limit = LOGITS_LIMIT_BYTES // len(members)
+        # The limit is that of all members together: the logits of a pack take no more memory than those of a run.
+        limit = LOGITS_LIMIT_BYTES[device.type] // len(members)
         return [_read_hidden(objective, head, hidden[part], labels[part], limit) for part in slices]
+
+
+def split_rows(lengths: Sequence[torch.Tensor], parts: int, pass_tokens: int | None) -> tuple[torch.Tensor, ...]:
+    """Row numbers of a batch in ``parts`` parts, or in more of them where these hold over ``pass_tokens`` tokens.
+
+    ``lengths`` are those of each member's examples, (n,) each. Tokens count with their padding; where there are more
+    parts than asked, rows of similar length come together. Several processes, which shard each part, take no more.
+    """
+    rows = torch.arange(len(lengths[0]))
+    if pass_tokens is None or distributed.size() > 1:
+        return rows.chunk(parts)
+    longest = torch.stack(list(lengths)).amax(0)  # (n,)
+    needed = -(-len(rows) * len(lengths) * int(longest.max()) // pass_tokens)
+    if needed <= parts:
+        return rows.chunk(parts)
+    return rows[torch.argsort(longest, stable=True)].chunk(min(needed, len(rows)))
+
+
+def lengths_of(batch: AnySplit) -> torch.Tensor:
+    """(n,) tokens of each example; an example that is no text counts as one."""
+    return batch.lengths if isinstance(batch, TextSplit) else torch.ones(len(batch), dtype=torch.long)
 
 
 def plain_model(model: torch.nn.Module) -> torch.nn.Module:
@@ -120,12 +142,50 @@ def _read_hidden(
     pieces = max(1, limit_bytes // (4 * head.out_features))
     if not torch.is_grad_enabled():
         return _counted_loss(head, states.split(pieces), targets.split(pieces), labels)
-    if len(targets) <= pieces:
+    if len(targets) <= pieces and len(targets) * head.out_features <= WHOLE_LOGITS:
         return Output(token_loss(head(states), targets), None, labels)
+    if not any(parameter.requires_grad for parameter in head.parameters()):
+        return Output(_FrozenHeadLoss.apply(states, head.weight, head.bias, targets, pieces), None, labels)
     total = _zero_loss(states)
     for some, wanted in zip(states.split(pieces), targets.split(pieces), strict=True):
         total = total + checkpoint(lambda s, w: token_loss(head(s), w), some, wanted, use_reentrant=False)
     return Output(total, None, labels)
+
+
+class _FrozenHeadLoss(torch.autograd.Function):
+    """The summed cross-entropy after a frozen head; the gradient of the states is made with it, piece by piece. (ours)
+
+    One piece of logits is in memory at a time and becomes its own gradient in place, so that the head runs once
+    forward and once backward whatever the vocabulary.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets, pieces: int):
+        gradient = torch.empty_like(states)  # (n, hidden_size)
+        total = _zero_loss(states)
+        for some, wanted, out in zip(states.split(pieces), targets.split(pieces), gradient.split(pieces), strict=True):
+            logits = torch.nn.functional.linear(some, weight, bias)  # (piece, vocabulary)
+            logits = logits if logits.dtype == torch.float64 else logits.float()
+            total = total + replace_by_gradient(logits, wanted)
+            torch.mm(logits.to(weight.dtype), weight, out=out)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad.to(gradient.dtype), None, None, None, None
+
+
+def replace_by_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The summed cross-entropy of ``logits`` (n, classes), which are overwritten by its gradient."""
+    rows = torch.arange(len(targets), device=targets.device)
+    largest = logits.amax(-1, keepdim=True)  # (n, 1)
+    wanted = logits[rows, targets] - largest[:, 0]
+    total = logits.sub_(largest).exp_().sum(-1)  # (n,)
+    logits.div_(total[:, None])
+    logits[rows, targets] -= 1
+    return (total.log() - wanted).sum()
 
 
 def _counted_loss(
@@ -134,8 +194,9 @@ def _counted_loss(
     total, right = _zero_loss(states[0]), torch.zeros((), dtype=torch.int64, device=labels.device)
     for some, wanted in zip(states, targets, strict=True):
         logits = head(some)
-        total = total + token_loss(logits, wanted)
         right = right + (logits.argmax(-1) == wanted).sum()
+        small = logits.numel() <= WHOLE_LOGITS or logits.dtype not in (torch.float32, torch.float64)
+        total = total + (token_loss if small else replace_by_gradient)(logits, wanted)
     return Output(total, None, labels, right)
 
 

@@ -22,16 +22,18 @@ import torch
 from cdka.cost.judging import Costs, Judging, affordable
 from cdka.runs.spec import ALL, AUTO, RunSpec
 from cdka.train import distributed
-from cdka.train.data.splits import AnySplit, TaskData, TextSplit
+from cdka.train.data.splits import AnySplit, TaskData
 from cdka.train.evaluate import Progress, evaluate
-from cdka.train.forward import forward, routing
+from cdka.train.forward import forward, lengths_of, routing, split_rows
 from cdka.train.generate import decode, rows_that_fit
-from cdka.train.member import Member
+from cdka.train.member import Member, batch_order
 
 SEED = 2602
 """Draws the subsets, the same for every run, whatever its own seed."""
-PROBE_TOKENS, PROBE_ROWS = 8, 8
-WARM_S = 1.0
+PROBE_TOKENS, PROBE_ROWS, MANY_ROWS, QUICK_S = 8, 8, 64, 0.3
+WARM_S, SAMPLED_BATCHES, THREAD_TRIALS = 1.0, 32, 1
+PROBE_S = 4.0
+"""An update and an evaluation are timed on as many examples as take about so long, and counted up."""
 
 
 def subset(total: int, size: int) -> torch.Tensor:
@@ -85,68 +87,143 @@ def decide(spec: RunSpec, data: TaskData, measure: Callable[[], Measuring], shar
     return distributed.broadcast(_write(shared, key, judging))
 
 
-def measure(model: torch.nn.Module, member: Member, data: TaskData, device: torch.device, members: int) -> Measuring:
+def measure(
+    model: torch.nn.Module,
+    member: Member,
+    data: TaskData,
+    device: torch.device,
+    members: int,
+    pass_tokens: int | None = None,
+) -> Measuring:
     """The costs of one run on this machine, from its first batches; nothing of the run is changed.
 
-    The update is timed without its optimizer step. A pack of ``members`` multiplies all three by about the same.
+    The update is timed without its optimizer step, on the batch that has most nearly the mean number of tokens of the
+    first ``SAMPLED_BATCHES``, padding included. A pack of ``members`` multiplies all three by about the same.
     """
     spec, objective = member.spec, data.objective
-    batch = data.train.take(torch.arange(min(spec.batch_size, len(data.train))))
+    batch, share = _typical_batch(member, data.train, pass_tokens)
 
-    def update() -> None:
-        model.train()
-        with routing(model, [member]):
-            (output,) = forward(model, [member], [batch], device, objective)
-            (output.loss / max(1, objective.count(batch.labels))).backward()
-        for parameter in member.parameters.values():
-            parameter.grad = None
+    def update(batch: AnySplit) -> None:
+        _update(model, member, batch, objective, device, pass_tokens)
 
-    rows = subset(len(data.validation), min(2 * spec.batch_size, len(data.validation)))
-    part, losses_only = data.validation.select(rows), _without_answers(objective)
     of = 2 if objective.generation is None else 4
     yield Progress("measure", 0, of, "trials")
-    update_s = _seconds(update, device)
-    if update_s < WARM_S:  # of a fast update the first is mostly warm-up
-        update_s = _seconds(update, device)
+    one = batch.take(torch.arange(1))
+    _seconds(lambda: update(one), device)  # the first pass of all is warm-up
+    one_s = _seconds(lambda: update(one), device)
+    batch, part_share = _part_within(batch, PROBE_S / max(one_s, 1e-6))
+    update_s = _seconds(lambda: update(batch), device)
+    if update_s < WARM_S:
+        update_s = min(update_s, _seconds(lambda: update(batch), device))
     yield Progress("measure", 1, of, "trials")
+    number = min(2 * spec.batch_size, len(data.validation), max(8, int(PROBE_S / max(one_s, 1e-6))))
+    part, losses_only = data.validation.select(subset(len(data.validation), number)), _without_answers(objective)
     look_s = _seconds(lambda: _drain(evaluate(model, [member], part, losses_only, device)), device)
     yield Progress("measure", 2, of, "trials")
-    step_s = update_s * _mean_length(data.train) / max(1.0, _padded_length(batch))
-    answer_s = 0.0
+    answers = {}
     if objective.generation is not None:
-        answer_s = yield from _answer_s(model, member, data, device, members)
-    return Costs(step_s, look_s / len(rows), answer_s)
+        answers = yield from _answer_costs(model, member, data, device, members)
+    return Costs(update_s * part_share * share, look_s / number, **{"answer_s": 0.0, **answers})
 
 
-def _answer_s(
+def _part_within(batch: AnySplit, rows: float) -> tuple[AnySplit, float]:
+    """(at most ``rows`` examples of a batch, at least four; the tokens of the whole as a multiple of theirs)."""
+    size = max(4, int(rows))
+    if size >= len(batch.labels):
+        return batch, 1.0
+    lengths = lengths_of(batch)
+    chosen = torch.argsort(lengths, stable=True)[torch.linspace(0, len(lengths) - 1, size).long()]
+    return batch.take(chosen), float(lengths.sum() / lengths[chosen].sum())
+
+
+def _typical_batch(member: Member, train: AnySplit, pass_tokens: int | None) -> tuple[AnySplit, float]:
+    """(a batch of nearly the mean cost of the first ones, that mean as a share of its own cost)."""
+    spec = member.spec
+    order = batch_order(spec, train)
+    batches = [next(order) for _ in range(min(SAMPLED_BATCHES, max(1, spec.steps)))]
+    lengths = lengths_of(train)
+
+    def tokens(rows: torch.Tensor) -> int:
+        parts = split_rows([lengths[rows]], spec.gradient_accumulation, pass_tokens)
+        return sum(len(part) * int(lengths[rows[part]].max()) for part in parts)
+
+    sizes = [tokens(rows) for rows in batches]
+    mean = sum(sizes) / len(sizes)
+    nearest = min(range(len(sizes)), key=lambda i: abs(sizes[i] - mean))
+    return train.take(batches[nearest]), mean / max(1, sizes[nearest])
+
+
+def _update(
+    model: torch.nn.Module,
+    member: Member,
+    batch: AnySplit,
+    objective: Any,
+    device: torch.device,
+    pass_tokens: int | None,
+) -> None:
+    """The passes of one update, its gradients thrown away."""
+    model.train()
+    count = max(1, objective.count(batch.labels))
+    with routing(model, [member]):
+        for rows in split_rows([lengths_of(batch)], member.spec.gradient_accumulation, pass_tokens):
+            (output,) = forward(model, [member], [batch.take(rows)], device, objective)
+            (output.loss / count).backward()
+    for parameter in member.parameters.values():
+        parameter.grad = None
+
+
+def settle_threads(model: torch.nn.Module, member: Member, data: TaskData, device: torch.device) -> None:
+    """Keep to one CPU thread where that is as fast as all that the job has, by a few small updates.
+
+    On a busy machine threads wait for each other at every operation; on an idle one all are faster.
+    """
+    most = torch.get_num_threads()
+    batch = data.train.take(torch.arange(1))
+    seconds: dict[int, list[float]] = {most: [], 1: []}
+    _update(model, member, batch, data.objective, device, None)  # warm-up
+    for _ in range(THREAD_TRIALS):
+        for threads, times in seconds.items():
+            torch.set_num_threads(threads)
+            times.append(_seconds(lambda: _update(model, member, batch, data.objective, device, None), device))
+    torch.set_num_threads(min(seconds, key=lambda threads: min(seconds[threads])))
+
+
+def _answer_costs(
     model: torch.nn.Module, member: Member, data: TaskData, device: torch.device, members: int
-) -> Generator[Progress, None, float]:
-    """Seconds per generated answer in the largest batch that fits, taking every answer to be as long as allowed."""
+) -> Generator[Progress, None, dict[str, Any]]:
+    """The costs of generated answers, taking every one to be as long as allowed: one batch of some, and one of one."""
     how, split = data.objective.generation, data.validation
     fits = rows_that_fit(model, device, members, int(split.source.lengths.max()), how.max_new_tokens)
-    number = min(len(split), fits, max(2 * member.spec.batch_size, 16), PROBE_ROWS)
-    batch = split.take(subset(len(split), number))
+    at_once = min(fits, max(2 * member.spec.batch_size, 16))
+    number = max(1, min(len(split), at_once, PROBE_ROWS))
     model.eval()
-    seconds = []
-    lengths = (1, min(PROBE_TOKENS, how.max_new_tokens))
-    for done, tokens in enumerate(lengths, start=3):
-        short = replace(how, max_new_tokens=tokens)
-        seconds.append(_seconds(lambda short=short: _drain(decode(model, [member], batch, device, short)), device))
-        yield Progress("measure", done, 4, "trials")
-    per_token = max(0.0, seconds[1] - seconds[0]) / max(1, lengths[1] - lengths[0])
-    return (seconds[0] + per_token * (how.max_new_tokens - 1)) / number
+
+    def decoded_s(rows: int, tokens: int) -> float:
+        batch, short = split.take(subset(len(split), rows)), replace(how, max_new_tokens=tokens)
+        return _seconds(lambda: _drain(decode(model, [member], batch, device, short)), device)
+
+    some = min(PROBE_TOKENS, how.max_new_tokens)
+    prompt_s = decoded_s(number, 1)
+    if prompt_s < QUICK_S:  # of a fast model a few rows measure little but noise
+        number = min(len(split), at_once, MANY_ROWS)
+        prompt_s = decoded_s(number, 1)
+    several_s = decoded_s(number, some)
+    yield Progress("measure", 3, 4, "trials")
+    one_s = decoded_s(1, some) - prompt_s / number
+    yield Progress("measure", 4, 4, "trials")
+    per_token = max(0.0, several_s - prompt_s) / max(1, some - 1)  # of the whole batch
+    of_one = min(per_token, max(0.0, one_s) / max(1, some - 1))
+    per_row = (per_token - of_one) / max(1, number - 1)
+    more = how.max_new_tokens - 1
+    return {
+        "answer_s": prompt_s / number + per_row * more,
+        "decode_s": max(0.0, of_one - per_row) * more,
+        "answer_rows": at_once,
+    }
 
 
 def _without_answers(objective: Any) -> Any:
     return replace(objective, generation=None) if objective.generation is not None else objective
-
-
-def _mean_length(split: AnySplit) -> float:
-    return float(split.lengths.double().mean()) if isinstance(split, TextSplit) else 1.0
-
-
-def _padded_length(batch: AnySplit) -> float:
-    return float(batch.lengths.max()) if isinstance(batch, TextSplit) else 1.0
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:

@@ -114,9 +114,9 @@ def _start_step(pack: Pack) -> list[tuple[Member, events.Step, torch.Tensor, tor
     counts = [max(1, objective.count(batch.labels)) for batch in batches]
     losses = [torch.zeros((), device=pack.device) for _ in members]
     with pack.schedule.step():
-        for rows in torch.arange(spec.batch_size).chunk(spec.gradient_accumulation):
-            for group in pack.schedule.groups(range(len(members))):
-                some = [members[i] for i in group]
+        for group in pack.schedule.groups(range(len(members))):
+            some = [members[i] for i in group]
+            for rows in pack.parts([batches[i] for i in group], spec):
                 with routing(pack.model, some):  # checkpointed layers run again in the backward pass
                     micro = [batches[i].take(distributed.shard(rows)) for i in group]
                     outputs = forward(pack.model, some, micro, pack.device, objective)

@@ -55,6 +55,12 @@ def length_grouped(order: Iterator[torch.Tensor], lengths: torch.Tensor) -> Iter
             yield rows[i * len(batches[0]) : (i + 1) * len(batches[0])]
 
 
+def batch_order(spec: RunSpec, train: AnySplit) -> Iterator[torch.Tensor]:
+    """Row numbers of the batches that a run trains on, in their order."""
+    order = data_order(len(train), spec.batch_size, spec.seed)
+    return length_grouped(order, train.lengths) if spec.group_by_length and isinstance(train, TextSplit) else order
+
+
 def learning_rate(spec: RunSpec, step: int) -> float:
     """The rate of update ``step`` (0-based): linear warm-up to ``spec.lr``, then cosine to zero, or constant."""
     warmup = math.ceil(spec.warmup_ratio * spec.steps)
@@ -126,10 +132,7 @@ class Member:
         optimizer = torch.optim.AdamW(
             parameters.values(), lr=spec.lr, weight_decay=spec.weight_decay, fused=_fused(parameters)
         )
-        order = data_order(len(train), spec.batch_size, spec.seed)
-        if spec.group_by_length and isinstance(train, TextSplit):
-            order = length_grouped(order, train.lengths)
-        return cls(index, spec, directory, adapter, parameters, optimizer, order)
+        return cls(index, spec, directory, adapter, parameters, optimizer, batch_order(spec, train))
 
     def update(self) -> torch.Tensor:
         """Clip, step and clear the gradients; returns the gradient norm before clipping, unread."""

@@ -12,9 +12,12 @@ import torch
 
 from cdka.runs import events
 from cdka.runs.events import Event
+from cdka.runs.spec import RunSpec
 from cdka.train import distributed
-from cdka.train.data.splits import TaskData
+from cdka.train.data.splits import AnySplit, TaskData
+from cdka.train.device import return_freed_memory
 from cdka.train.evaluate import Progress
+from cdka.train.forward import lengths_of, split_rows
 from cdka.train.judging import Judging
 from cdka.train.member import Member
 from cdka.train.pack_schedule import PackSchedule
@@ -71,7 +74,9 @@ class Pack:
     """``answer_rows`` are the places in the validation split whose answers are generated.
 
     ``look_s`` is how long the last look at the validation split took, all members together. ``judged_losses`` and
-    ``judged_answers`` count what the clock's seconds of ``evaluate`` and ``generate`` paid for.
+    ``judged_answers`` count what the clock's seconds of ``evaluate`` and ``generate`` paid for. ``pass_tokens`` go
+    through the model at a time at most, all members together (None: no limit); with ``returns_memory`` what training
+    has freed goes back to the system before anything is judged.
     """
 
     model: torch.nn.Module
@@ -92,6 +97,8 @@ class Pack:
     judged_losses: int = 0
     judged_answers: int = 0
     judging_since: float | None = None
+    pass_tokens: int | None = None
+    returns_memory: bool = False
 
     @property
     def elapsed_s(self) -> float:
@@ -102,6 +109,13 @@ class Pack:
     def at_work(self) -> list[Member]:
         """The members that train on."""
         return [member for member in self.members if not member.stopped]
+
+    def parts(self, batches: Sequence[AnySplit], spec: RunSpec) -> tuple[torch.Tensor, ...]:
+        """Row numbers of ``batches``, which are of one size, in the parts that go through the model one at a time.
+
+        There are ``gradient_accumulation`` of them, and more where the memory of a pass takes fewer tokens.
+        """
+        return split_rows([lengths_of(batch) for batch in batches], spec.gradient_accumulation, self.pass_tokens)
 
     def for_all(self, event: Event) -> Iterator[tuple[int, Event]]:
         """The event for every member."""
@@ -188,6 +202,8 @@ def watched(
     """
     started, first = time.monotonic(), None
     pack.judging_since = started
+    if pack.returns_memory:
+        return_freed_memory()
     try:
         while True:
             try:

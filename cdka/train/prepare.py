@@ -8,18 +8,19 @@ from pathlib import Path
 
 import torch
 
+from cdka.cost.memory import HALF_PARAMS, LARGE_PARAMS, pass_tokens
 from cdka.errors import CdkaError
 from cdka.machine import versions
 from cdka.models.hub import download_model
 from cdka.runs import events
 from cdka.runs.resolve import ResolvedRun
-from cdka.runs.spec import QUANTIZED, RunSpec
+from cdka.runs.spec import AUTO, QUANTIZED, RunSpec
 from cdka.tasks.info import TaskInfo
 from cdka.train import distributed, judging
 from cdka.train.checkpoint import DamagedCheckpoint, resume
 from cdka.train.data.load import fetch_task, load_task
 from cdka.train.data.splits import TaskData
-from cdka.train.device import resolve_device, resolve_dtype
+from cdka.train.device import resolve_device, resolve_dtype, return_freed_memory
 from cdka.train.gradients import start_from_gradient
 from cdka.train.limits import notes_on_targets
 from cdka.train.load_model import load_model
@@ -46,7 +47,10 @@ def prepare(
     for progress in _downloads(task, spec):
         yield from ((index, events.Phase(**progress)) for index in every)
     device = resolve_device(spec.device)
-    dtype = resolve_dtype(spec.dtype, device)
+    dtype = resolve_dtype(spec.dtype, device, runs[0].shapes.base_params)
+    large = device.type == "cpu" and runs[0].shapes.base_params >= HALF_PARAMS
+    if large:
+        return_freed_memory()
     if spec.method == "full" and spec.dtype == "auto":
         dtype = torch.float32  # half-precision master weights lose small updates; autocast computes in bfloat16
     clock.enter("prepare")
@@ -71,6 +75,7 @@ def prepare(
     clock.enter("prepare")
     for note in (*data.notes, *notes_on_targets(loaded.model, spec)):
         yield from ((index, events.Note(text=note)) for index in every)
+    limit = pass_limit(runs[0], device)
     members = []
     for index, (one, directory) in enumerate(zip(specs, directories, strict=True)):
         name = adapter_name(index, len(specs))
@@ -86,6 +91,7 @@ def prepare(
             max_length=data.max_length,
             label_names=data.label_names,
             train_examples=len(data.train),
+            overlong=data.overlong,
             versions=versions(),
         )
         yield index, start
@@ -103,7 +109,11 @@ def prepare(
         members.sort(key=lambda member: (member.spec.components, member.index))
     if len({member.step for member in members}) > 1:
         raise CdkaError("the checkpoints of this pack stand at different steps. Retry its runs separately.")
-    decided = yield from _decide(model, members, data, device, control, shared)
+    if device.type == "cpu" and base_params >= LARGE_PARAMS and torch.get_num_threads() > 1:
+        judging.settle_threads(model, members[0], data, device)
+    if AUTO in (spec.eval_examples, spec.generate_examples, spec.test_examples):
+        yield from ((index, events.Phase(phase=PHASES["measure"])) for index in every)
+    decided = yield from _decide(model, members, data, device, control, shared, limit)
     if decided is None:
         return None
     yield from _judging_events(decided, every)
@@ -111,8 +121,15 @@ def prepare(
     model.train()  # pre-trained models come in evaluation mode: without dropout, and without gradient checkpointing
     schedule = PackSchedule(len(members), device)
     pack = Pack(model, data, device, members, control, schedule, clock, decided, answer_rows, retained)
-    pack.first_step = members[0].step
+    pack.first_step, pack.pass_tokens, pack.returns_memory = members[0].step, limit, large
     return pack
+
+
+def pass_limit(run: ResolvedRun, device: torch.device) -> int | None:
+    """The tokens of text, or the pictures, that may go through the model at a time; None where there is no limit."""
+    tokens = pass_tokens(run, device.type)
+    per_picture = dict(run.shapes.details).get("num_image_tokens") if run.task.kind.startswith("image-c") else None
+    return tokens if tokens is None or per_picture is None else max(1, tokens // per_picture)
 
 
 def _downloads(task: TaskInfo, spec: RunSpec) -> Generator[dict, None, None]:
@@ -136,10 +153,11 @@ def _decide(
     device: torch.device,
     control: Control,
     shared: Path | None,
+    limit: int | None,
 ) -> Generator[tuple[int, events.Event], None, judging.Judging | None]:
     """The examples to judge; its measurements are shown and can be cancelled. None where every run was."""
     deciding = judging.decide(
-        members[0].spec, data, lambda: judging.measure(model, members[0], data, device, len(members)), shared
+        members[0].spec, data, lambda: judging.measure(model, members[0], data, device, len(members), limit), shared
     )
     while True:
         try:

@@ -50,13 +50,13 @@ def load_retained(spec: RunSpec, loaded: Loaded, kind: str) -> Retained | None:
     data = load_task(find_task(task), spec.with_(task=task, task_options={}, retain="", max_length=AUTO))
     if (data.kind or TASKS[task].kind) != kind:
         raise CdkaError(
-            f"--retain must suit the model of the run ({kind}): got {spec.retain!r} ({data.kind or TASKS[task].kind}). "
-            "Name another task or text file."
+            f"what is to be retained must suit the model of the run ({kind}): got {spec.retain!r} "
+            f"({data.kind or TASKS[task].kind}). Name another task or text file."
         )
     if data.num_labels is not None and (loaded.fresh_modules or data.num_labels != loaded.model.config.num_labels):
         raise CdkaError(
-            f"--retain judges what the model could do before: {spec.model!r} gets a new head for {spec.task!r}, so it "
-            f"could not do {spec.retain!r}. Leave --retain out."
+            f"retention judges what the model could do before: {spec.model!r} gets a new head for {spec.task!r}, so it "
+            f"could not do {spec.retain!r}. Leave retain out."
         )
     test = data.test
     if data.num_labels is None and len(test) > MAX_EXAMPLES:
@@ -68,7 +68,7 @@ def _retained_text(spec: RunSpec, kind: str) -> Retained:
     """The passages of a text file, all of them judged."""
     if kind != "causal-lm":
         raise CdkaError(
-            f"--retain with a text file needs a causal language model: got {spec.retain!r} for {spec.model!r}, which "
+            f"a text to be retained needs a causal language model: got {spec.retain!r} for {spec.model!r}, which "
             f"is for {kind}. Name a task of the model's kind."
         )
     passages = read_passages(Path(spec.retain))

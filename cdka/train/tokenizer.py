@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,6 +12,9 @@ from transformers import AutoConfig, AutoTokenizer
 from cdka.errors import CdkaError
 from cdka.models.hub import locate
 from cdka.models.shapes import kind_of
+
+ENCODED_AT_ONCE = 500
+"""Texts that are encoded together."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,13 @@ class ModelTokenizer:
         if not texts:
             return [], None, 0
         whole = [len(ids) for ids in self._encode(texts, pairs)]
-        encoded = self.hf_tokenizer(
-            list(texts), None if pairs is None else [pair or "" for pair in pairs], truncation=True, max_length=limit
-        )
-        segments = encoded.get("token_type_ids")
-        return encoded["input_ids"], segments, sum(length > limit for length in whole)
+        second = None if pairs is None else [pair or "" for pair in pairs]
+        tokens: list[list[int]] = []
+        segments: list[list[int]] = []
+        for part in self._batches(texts, second, truncation=True, max_length=limit):
+            tokens += part["input_ids"]
+            segments += part.get("token_type_ids", [])
+        return tokens, segments or None, sum(length > limit for length in whole)
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """The text of each row, special tokens left out."""
@@ -102,7 +107,14 @@ class ModelTokenizer:
         if not texts:
             return []
         second = None if pairs is None else [pair or "" for pair in pairs]
-        return self.hf_tokenizer(list(texts), second, truncation=False, verbose=False, **options)["input_ids"]
+        return [ids for part in self._batches(texts, second, truncation=False, **options) for ids in part["input_ids"]]
+
+    def _batches(self, texts: Sequence[str], pairs: Sequence[str] | None, **options: Any) -> Iterator[Any]:
+        """The encodings of the texts, some at a time: they hold far more than the tokens that are wanted of them."""
+        for start in range(0, len(texts), ENCODED_AT_ONCE):
+            rows = slice(start, start + ENCODED_AT_ONCE)
+            second = None if pairs is None else list(pairs[rows])
+            yield self.hf_tokenizer(list(texts[rows]), second, verbose=False, **options)
 
 
 @lru_cache(maxsize=4)

@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cdka.errors import CdkaError
+from cdka.machine import check_tracker
 from cdka.runs.events import Evaluated, Event, Final, Step
 from cdka.runs.spec import RunSpec
 from cdka.train import distributed
 
 PROJECT = "cdka"
-MODULES = {"tensorboard": ("tensorboardX", "torch.utils.tensorboard"), "wandb": ("wandb",), "trackio": ("trackio",)}
-MODULES |= {"mlflow": ("mlflow",)}
-"""Packages needed for each tracker; one of several is enough."""
-
-
-def check_tracker(name: str) -> None:
-    """Raises CdkaError where the tracker called ``name`` is not installed."""
-    modules = MODULES.get(name, ())
-    if modules and not any(_installed(module) for module in modules):
-        raise CdkaError(
-            f"--report-to {name} needs the package {modules[0]}, which is not installed. Run: pip install {modules[0]}"
-        )
-
-
-def _installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def tracked(

@@ -19,16 +19,26 @@ MAX_BEST_PARAMS = 100_000_000
 
 def judge_all(pack: Pack) -> Events:
     """Judge every member at work on the validation split; an event each, and its adapter kept if it is the best."""
-    before = pack.clock.judging_s
-    for group in pack.schedule.groups(pack.at_work):
-        results = yield from watched(pack, group, judge_validation(pack, group), keep_ends=True)
-        if results is None:
-            continue
-        for member, result in zip(group, results, strict=True):
+    before, shown, judged = pack.clock.judging_s, 0, 0
+    for group in map(list, pack.schedule.groups(pack.at_work)):
+        results = None
+        while group and results is None:
+            some = untouched(group)
+            results = yield from watched(pack, some, judge_validation(pack, some), keep_ends=True)
+            if results is None:  # those that were judged have left: the others have waited for their result
+                group = [one for one in group if one not in some and one in pack.members]
+        for position, member in enumerate(group):
             if member in pack.members:
-                yield from note(pack, member, result)
-    pack.look_s = pack.clock.judging_s - before
+                yield from note(pack, member, results[min(position, len(results) - 1)])
+        shown, judged = shown + len(group), judged + len(results or ())
+    pack.look_s = (pack.clock.judging_s - before) * (shown / judged if judged else 1.0)
     pack.clock.enter("train")
+
+
+def untouched(group: Sequence[Member]) -> Sequence[Member]:
+    """The first of the group where all its adapters still add nothing to the base: one result is that of all."""
+    alike = all(member.step == 0 and member.spec.init_weights == "kaiming" for member in group)
+    return group[:1] if alike else group
 
 
 def note(pack: Pack, member: Member, result: Evaluation) -> Events:
@@ -74,8 +84,9 @@ def judge_before(pack: Pack) -> Events:
         return
     yield from pack.for_all(events.Phase(phase=PHASES["evaluate"]))
     members = list(pack.members)
-    results = yield from judge_retained(pack, members)
-    for member, result in zip(members, results or (), strict=False):
+    results = yield from judge_retained(pack, untouched(members))
+    for position, member in enumerate(members if results else ()):
+        result = results[min(position, len(results) - 1)]
         member.retained_before = {f"retained/before_{name}": value for name, value in result.items()}
 
 

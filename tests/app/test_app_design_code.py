@@ -51,7 +51,7 @@ def ordered(monkeypatch):
     """``ordered(lines)``: runs the command lines without training; the spec that was ordered."""
     monkeypatch.setattr("cdka.engine.local.ensure_dispatcher", lambda store: None)
     plenty = SimpleNamespace(total=1 << 40, available=1 << 40)  # a 7B model is refused where it cannot fit
-    monkeypatch.setattr("cdka.sweep.launch.psutil.virtual_memory", lambda: plenty)
+    monkeypatch.setattr("cdka.sweep.forecast.psutil.virtual_memory", lambda: plenty)
 
     def run(lines: str):
         solve, train = lines.splitlines()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from app import data as launching
-from app.data import Launcher
+from app.data import Launcher, Stream
 from app.finetune import live_panel, race_curves, run_rows
 from app.finetune.feed import Feed, Track
 from app.finetune.run_request import RunRequest
+from cdka.cost.judging import Costs
+from cdka.cost.measurement import Measurement
+from cdka.errors import CdkaError
 from cdka.runs import events
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
 from cdka.runs.resolve import spec_for
@@ -58,7 +62,7 @@ def test_the_preview_tells_runs_and_parameters_before_the_click(room, idle):
     assert "LoRA 1 comes nearest (-20%) to r1 4 · r2 8 · r 1." in texts(app)
     assert "4 configurations × 3 seeds, 200 steps each" in texts(app)
     assert 'title="15,232' in texts(app)
-    assert app.button(key="launch").label == "Launch 9 runs"
+    assert app.button(key="launch").label == "Launch 12 runs"
 
 
 def test_the_recipe_fills_the_form_and_a_regime_changes_it(room, idle):
@@ -359,3 +363,94 @@ def test_a_worker_that_says_nothing_is_told():
     assert "silent" not in run_rows.row_html(busy, Track())
     assert "silent for 2 min" in run_rows.row_html(replace(busy, heartbeat_at=time.time() - 130), Track())
     assert "silent" not in run_rows.row_html(replace(busy, status="done", heartbeat_at=1.0), Track())
+
+
+WRITER = Measurement(
+    load_s=2.0,
+    prepare_s=1.0,
+    measure_s=3.0,
+    costs=Costs(step_s=0.5, example_s=0.01, answer_s=0.0),
+    train_of=900,
+    eval_of=300,
+    test_of=597,
+    generates=False,
+)
+
+
+def test_what_will_start_shows_time_by_phase_and_is_fitted_to_the_minutes_there_are(room, idle, monkeypatch):
+    monkeypatch.setattr("cdka.sweep.forecast.measure", lambda run, home, load: (yield from ()))
+    monkeypatch.setattr("cdka.sweep.forecast.measured", lambda run, home, load: WRITER)
+    app = room("finetune", basket=["2,8,1"])
+    assert "train</td>" in texts(app), "a row for each phase"
+    assert "measured on this machine" in texts(app)
+    app.button(key="time-2").click().run()
+    for _ in range(50):
+        if app.number_input(key="tune-steps").value != 200:
+            break
+        time.sleep(0.05)
+        app.run()
+    steps = app.number_input(key="tune-steps").value
+    assert 100 < steps < 240, "half a second each, two runs in two minutes"
+    assert "As in a fit to 2 minutes: eval every" in texts(app)
+
+
+def test_a_choice_that_hurts_comes_with_the_button_that_mends_it(room, idle, monkeypatch):
+    slow = replace(WRITER, costs=Costs(step_s=5.0, example_s=0.5, answer_s=0.0))
+    monkeypatch.setattr("cdka.sweep.forecast.measured", lambda run, home, load: slow)
+    app = room("finetune", basket=["2,8,1"])
+    assert "Judging takes" in texts(app)
+    app.button(key="advice-0").click().run()
+    assert "eval examples auto" in texts(app)
+    assert "Judging takes" not in texts(app)
+
+
+def test_a_stream_keeps_the_last_part_of_each_and_the_refusal():
+    def work():
+        yield {"who": "base", "text": "4"}
+        yield {"who": "base", "text": "42"}
+        yield {"who": "cdka", "text": "7"}
+        raise CdkaError("the model\nwent away.")
+
+    stream = Stream(work())
+    deadline = time.monotonic() + 20
+    while not stream.done and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert {who: part["text"] for who, part in stream.parts.items()} == {"base": "42", "cdka": "7"}
+    assert stream.error == "the model went away."
+
+
+def test_a_finished_run_is_asked_beside_its_base(room, idle, monkeypatch):
+    store = Store()
+    planned = plan("math-lm", "math-chain", arms=[{"components": (2, 4, 1)}], seeds=1)
+    sweep = store.create_sweep("mine", planned.document, planned.specs)
+    job = reserve(store.database, lambda spec: "cpu:0")
+    ((run_id, attempt),) = job.runs
+    claim(store.database, run_id, attempt, (1, "now", "boot"))
+    final = events.Final(metrics={"test/accuracy": 0.5, "steps_done": 1})
+    record_events(store.database, [Batch(run_id, attempt, 0, [final])])
+    run = store.run(run_id)
+    run.adapter_dir.mkdir(parents=True)
+    line = {"example": 3, "prompt": "1+1=", "answer": "3", "predicted": "3", "label": "2"}
+    run.answers_path.write_text(json.dumps(line))
+    asked = []
+
+    def ask(adapter, prompt, **how):
+        asked.append((adapter, prompt, how["against"]))
+        yield {"who": "base", "text": "I <3 sums", "seconds": 0.1}
+        yield {"who": f"{run.spec.label} ({run_id})", "text": "42", "seconds": 0.2}
+
+    monkeypatch.setattr("app.finetune.try_panel.ask", ask)
+    app = room("finetune", show=sweep)
+    app.session_state["try"] = True
+    app.run()
+    app.text_area(key="try-prompt-math-chain").set_value("7*6=").run()
+    app.button(key="try-ask").click().run()
+    for _ in range(50):
+        if "42" in texts(app):
+            break
+        time.sleep(0.05)
+        app.run()
+    assert asked == [(run_id, "7*6=", ("base",))]
+    assert "I &lt;3 sums" in texts(app), "an answer is text, never markup"
+    assert "Its 1 test answer" in texts(app)
+    assert not app.exception

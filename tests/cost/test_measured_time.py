@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cdka.cli.estimate import seconds_of
 from cdka.cost.judging import Costs
 from cdka.cost.measurement import Measurement
-from cdka.cost.time import estimate_measured, fit_to_time, phases_of
+from cdka.cost.time import estimate_measured, fit_to_time, makespan, phases_of
 from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
 
@@ -67,10 +69,43 @@ def test_a_time_that_is_too_short_is_refused_with_what_it_would_take():
 
 
 def test_runs_take_turns_where_slots_are_few():
-    one = estimate_measured([spec(test_examples=16)], [WRITER])
-    four = estimate_measured([spec(test_examples=16)] * 4, [WRITER] * 4, slots=2)
+    run = (spec(test_examples=16), WRITER)
+    one = estimate_measured([[run]])
+    four = estimate_measured([[run]] * 4, slots=2)
     assert four.seconds == pytest.approx(2 * one.seconds)
     assert sum(four.phases.values()) == pytest.approx(4 * one.seconds)
+
+
+def test_the_runs_of_a_pack_load_once():
+    run = (spec(test_examples=16), WRITER)
+    one, pack = estimate_measured([[run]]), estimate_measured([[run] * 3])
+    assert pack.seconds == pytest.approx(3 * one.seconds - 2 * (WRITER.load_s + WRITER.prepare_s))
+    assert pack.phases["load"] == WRITER.load_s
+
+
+def test_what_is_to_be_retained_is_judged_twice():
+    kept = replace(WRITER, retained_s=7.0)
+    before, after = (phases_of(spec(eval_examples=40), one)["evaluate"] for one in (WRITER, kept))
+    assert after - before == pytest.approx(14.0)
+
+
+def test_a_sweep_fitted_to_a_time_takes_it_in_its_packs_and_slots():
+    """Two packs of four and two runs alone, two at a time: as long as one pack and one run."""
+    chosen = fit_to_time(spec(**AUTO), WRITER, 1200.0, jobs=(4, 4, 1, 1), slots=2)
+    fitted = (spec(**chosen), WRITER)
+    taken = estimate_measured([[fitted] * 4, [fitted] * 4, [fitted], [fitted]], slots=2).seconds
+    assert 0.9 * 1200 < taken <= 1200
+
+
+def test_a_number_of_examples_that_was_asked_for_stays_when_a_run_is_fitted():
+    chosen = fit_to_time(spec(eval_examples=50, test_examples="auto"), WRITER, 600.0)
+    assert chosen["eval_examples"] == 50
+
+
+def test_jobs_start_where_a_place_becomes_free():
+    assert makespan([4, 4, 1, 1], 2) == 5
+    assert makespan([1, 1, 4], 2) == 5
+    assert makespan([], 2) == 0
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2 h", 7200), ("1.5m", 90)])
@@ -82,3 +117,27 @@ def test_times_are_read(text, seconds):
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(CdkaError, match="--time takes a number of seconds, minutes or hours"):
         seconds_of(text)
+
+
+def test_an_engine_that_is_not_ready_starts_first():
+    fresh = replace(WRITER, start_s=9.0)
+    run = (spec(test_examples=16), fresh)
+    cold, warm = estimate_measured([[run]] * 2, slots=2), estimate_measured([[run]] * 2, slots=2, engine_ready=True)
+    assert cold.seconds == pytest.approx(warm.seconds + 9.0), "once, however many jobs"
+
+
+def test_a_short_time_is_spent_on_steps_rather_than_on_large_batches():
+    short = fit_to_time(spec(batch_size=16, **AUTO), WRITER, 90.0, smaller_batches=True)
+    kept = fit_to_time(spec(batch_size=16, **AUTO), WRITER, 90.0)
+    assert short["batch_size"] in (4, 8)
+    assert "batch_size" not in kept
+    assert short["steps"] > kept["steps"]
+    assert "batch_size" not in fit_to_time(spec(batch_size=16, **AUTO), WRITER, 900.0, smaller_batches=True)
+
+
+def test_a_small_batch_of_answers_takes_nearly_as_long_as_a_large_one():
+    costs = Costs(step_s=1.0, example_s=0.1, answer_s=0.5, decode_s=20.0, answer_rows=16)
+    assert costs.answers_s(0) == 0
+    assert costs.answers_s(1) == pytest.approx(20.5)
+    assert costs.answers_s(16) == pytest.approx(28.0)
+    assert costs.answers_s(17) == pytest.approx(48.5)

@@ -56,6 +56,16 @@ fenced() { echo '```'; "$@"; local code=$?; echo '```'; return $code; }
 export -f fenced
 cdka=("$python" -m cdka)
 
+# trends PYTHON -m cdka study ... --json: the studies, then each one's arms by validation loss: a small model answers no
+# problem after 20 steps, so its accuracy says nothing
+trends() {
+  local document ids id
+  document=$("$@") || return
+  ids=$(printf '%s' "$document" | "$1" -c 'import json, sys; print(*(s["sweep_id"] for s in json.load(sys.stdin)["studies"]))')
+  for id in $ids; do "$1" -m cdka compare "$id" --metric loss; done
+}
+export -f trends
+
 part "One adapted layer" 80 "${cdka[@]}" bench layer --quick --markdown
 part "Packs" 70 bash -c 'fenced "$@"' _ "${cdka[@]}" bench pack --quick --rounds 5
 part "Whole training steps, 1B in bf16" 90 "${cdka[@]}" bench train --quick --rounds 5
@@ -63,9 +73,9 @@ part "The tests that need a GPU" 100 bash -c 'fenced "$@"' _ "$python" -m pytest
 if [ -n "$smollm2" ]; then
   part "Whole training steps, SmolLM2-135M" 50 "${cdka[@]}" bench train --quick --rounds 5 --model "$smollm2"
   if [ -n "$gsm8k" ]; then
-    part "The trend studies on SmolLM2-135M and GSM8K" 80 bash -c 'fenced "$@"' _ "${cdka[@]}" study trends \
+    part "The trend studies on SmolLM2-135M and GSM8K" 80 bash -c 'fenced trends "$@"' _ "${cdka[@]}" study trends \
       --model "$smollm2" --task gsm8k --task-option gsm8k="$gsm8k" --seeds 1 --steps 20 --batch-size 8 \
-      --eval-every 10 --eval-examples 64 --generate-examples 1 --test-examples 8 --metric loss
+      --eval-every 10 --eval-examples 64 --generate-examples 0 --test-examples 8 --json
   else
     printf '\n## The trend studies\n\nNot run: GSM8K names no folder.\n' >>"$record"
   fi

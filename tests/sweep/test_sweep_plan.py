@@ -18,7 +18,7 @@ from cdka.models.catalogue import find_model
 from cdka.models.targets import select
 from cdka.runs.resolve import resolve_run, spec_for
 from cdka.runs.store import Store
-from cdka.sweep import launch
+from cdka.sweep import forecast
 from cdka.sweep.grid import cells, parse_grid
 from cdka.sweep.match import match
 from cdka.sweep.pack import pack
@@ -169,11 +169,11 @@ def test_the_memory_of_a_job_follows_the_precision_and_the_place_of_its_runs():
 @pytest.mark.parametrize(("device", "packed"), [("auto", False), ("cpu", True)])
 def test_packs_are_fitted_to_the_memory_of_the_place_where_they_train(monkeypatch, tmp_path, device, packed):
     """A GPU of 700 MB in a machine with plenty: its packs fall apart, those of the CPU do not."""
-    monkeypatch.setattr(launch, "detect", lambda: [Slot("cuda:0", "0", 1), Slot("cpu:0", None, 1)])
-    monkeypatch.setattr(launch, "detect_device", lambda gpu: Device("a small one", "cuda", 900 << 20, 700 << 20))
-    monkeypatch.setattr(launch.psutil, "virtual_memory", lambda: SimpleNamespace(total=64 << 30, available=64 << 30))
+    monkeypatch.setattr(forecast, "detect", lambda: [Slot("cuda:0", "0", 1), Slot("cpu:0", None, 1)])
+    monkeypatch.setattr(forecast, "detect_device", lambda gpu: Device("a small one", "cuda", 900 << 20, 700 << 20))
+    monkeypatch.setattr(forecast.psutil, "virtual_memory", lambda: SimpleNamespace(total=64 << 30, available=64 << 30))
     planned = plan(*DIGITS, grid="r=1,2", seeds=4, settings={"batch_size": 256, "device": device})
-    found = launch.forecast(planned.runs, Store(tmp_path))
+    found = forecast.forecast(planned.runs, Store(tmp_path))
     assert (found.jobs == 1) == packed
     assert any("would not fit the memory" in note for note in found.notes) != packed
 

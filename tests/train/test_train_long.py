@@ -21,7 +21,8 @@ LENGTH, VOCABULARY = 8704, 4096
 
 def step(tmp_path, frugal, monkeypatch):
     """(loss, gradients, peak bytes) of one step on one long example."""
-    monkeypatch.setattr(forwarding, "LOGITS_LIMIT_BYTES", 8 * 2**20 if frugal else 2**40)
+    monkeypatch.setattr(forwarding, "LOGITS_LIMIT_BYTES", {"cpu": 8 * 2**20 if frugal else 2**40})
+    monkeypatch.setattr(forwarding, "WHOLE_LOGITS", 0 if frugal else 2**40)
     torch.manual_seed(0)
     base = LlamaForCausalLM(
         LlamaConfig(

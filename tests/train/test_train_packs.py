@@ -137,22 +137,23 @@ def test_the_logits_of_a_pack_take_no_more_memory_than_those_of_a_run(tmp_path, 
     whole, _, _ = losses_of([spec.with_(seed=seed) for seed in range(4)], tmp_path / "whole")
     vocabulary = dict(find_model("math-lm").details)["vocab_size"]
     at_most, kept = 24, {}
-    written, token_loss = forward_module._read_hidden, forward_module.token_loss
+    written, in_place = forward_module._read_hidden, forward_module.replace_by_gradient
 
     def counted(objective, head, hidden, labels, limit_bytes):
         rows = []
-        monkeypatch.setattr(forward_module, "token_loss", lambda *a: rows.append(len(a[1])) or token_loss(*a))
+        monkeypatch.setattr(forward_module, "replace_by_gradient", lambda *a: rows.append(len(a[1])) or in_place(*a))
         found = written(objective, head, hidden, labels, limit_bytes)
         kept.setdefault(limit_bytes, []).append(max(rows) * 4 * vocabulary)
         assert len(rows) > 1, "more tokens than the limit holds: in chunks"
         return found
 
-    monkeypatch.setattr(forward_module, "LOGITS_LIMIT_BYTES", at_most * 4 * vocabulary)
+    monkeypatch.setattr(forward_module, "LOGITS_LIMIT_BYTES", {"cpu": at_most * 4 * vocabulary})
+    monkeypatch.setattr(forward_module, "WHOLE_LOGITS", 0)
     monkeypatch.setattr(forward_module, "_read_hidden", counted)
     chunked, _, _ = losses_of([spec.with_(seed=seed) for seed in range(4)], tmp_path / "chunked")
     assert chunked == [pytest.approx(one, rel=1e-12) for one in whole]
     packed, alone = min(kept), max(kept)
-    assert packed == alone // 4 == forward_module.LOGITS_LIMIT_BYTES // 4
+    assert packed == alone // 4 == forward_module.LOGITS_LIMIT_BYTES["cpu"] // 4
     assert all(size <= limit for limit, sizes in kept.items() for size in sizes)
 
 

@@ -262,7 +262,7 @@ class TaskData:
     Curves and choices use ``validation``; ``test`` is read once, at the end of a run. ``kind`` is the kind of model
     that the data were laid out for, where the task leaves it to the model (None: the task's own). ``notes`` are
     things a person should know before trusting the numbers: what was cut, left out or drawn at random. ``max_length``
-    is in tokens, None where the data are none.
+    is in tokens, None where the data are none. ``overlong`` training examples were longer: cut, or left out.
     """
 
     train: AnySplit
@@ -274,3 +274,4 @@ class TaskData:
     notes: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()
     max_length: int | None = None
+    overlong: int = 0

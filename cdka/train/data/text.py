@@ -48,6 +48,11 @@ class _Overlong:
     dropped: dict[str, int] = field(default_factory=dict)
     without_answer: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def of_training(self) -> int:
+        """The training examples that are not whole, or not there."""
+        return sum(counts.get("train", 0) for counts in (self.cut, self.dropped, self.without_answer))
+
     def notes(self, limit: int) -> tuple[str, ...]:
         found = []
         for split, number in self.cut.items():
@@ -94,6 +99,7 @@ def instruction_data(task: InstructionRows, spec: RunSpec) -> TaskData:
         kind=tokenizer.kind,
         notes=(*task.notes, *layout, *notes, *more, *overlong.notes(limit)),
         max_length=limit,
+        overlong=overlong.of_training,
         **splits,
     )
 

@@ -35,8 +35,12 @@ def css(colour: str) -> str:
     return f"rgb({', '.join(map(str, rgb(colour)))})"
 
 
-def value_of(page, label: str) -> str:
-    return page.get_by_label(label, exact=True).input_value()
+def holds(page, values: dict[str, str]) -> None:
+    """Every field comes to hold its value (it may show its default for a moment while the page is built)."""
+    from playwright.sync_api import expect
+
+    for label, value in values.items():
+        expect(page.get_by_label(label, exact=True)).to_have_value(value, timeout=30_000)
 
 
 def enter(page, settled, label: str, text: str) -> None:
@@ -53,13 +57,12 @@ def test_the_form_is_kept_over_a_reload_and_a_visit(visit, settled):
     page.reload()
     settled(page)
     settled(page)
-    assert {label: value_of(page, label) for label in kept} == kept
+    holds(page, kept)
     bar = page.get_by_test_id("stTopNav")
     for room in ("Compare", "Fine-tune"):
         bar.get_by_role("link", name=room).click()
         settled(page)
-    settled(page)
-    assert {label: value_of(page, label) for label in kept} == kept
+    holds(page, kept)
 
 
 def test_an_axis_takes_what_was_typed_and_says_where_it_is_empty(visit, settled):

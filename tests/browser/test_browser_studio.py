@@ -136,6 +136,7 @@ def test_a_file_of_ones_own_is_swept_from_the_sweeps_room_to_a_verdict(visit, se
     assert "2 seeds" in told.inner_text()
 
 
+@pytest.mark.slow
 def test_39_adapters_are_exported_as_exact_lora(serve, chromium, settled, tmp_path):
     specs = [*grid(r1=(1, 2, 4, 8), r2=(2, 4, 8), r=(1,), seeds=3), *grid(r1=(1,), r2=(16,), r=(1,), seeds=3)]
     assert len(specs) == 39
@@ -175,6 +176,7 @@ def test_an_arm_that_is_pointed_at_or_chosen_stands_out(visit, settled):
     assert page.locator(".cdka-legend-item.lit").count() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["", "design", "align", "finetune", "sweeps", "compare", "compare?view=Map"])
 def test_nothing_jumps_while_a_room_is_drawn(studio, chromium, settled, room):
     context = chromium.new_context(viewport={"width": 1440, "height": 900})

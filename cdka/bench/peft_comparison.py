@@ -179,7 +179,7 @@ def measure(one: ResolvedRun) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for _, event in train([one], [Path(folder)]):
             recorder.take(event)
-        config = _adapter_config(recorder.adapter)
+        config = _adapter_config(recorder.adapter, one.spec.model)
         size = sum(file.stat().st_size for file in recorder.adapter.glob("*.safetensors")) if recorder.adapter else 0
     start, final = recorder.start, recorder.final
     if start is None or final is None:
@@ -268,10 +268,12 @@ def train_config(spec: RunSpec, start: events.Start) -> dict[str, Any]:
     }
 
 
-def _adapter_config(adapter: Path | None) -> dict[str, Any] | None:
-    """The saved ``adapter_config.json``; None for full fine-tuning."""
+def _adapter_config(adapter: Path | None, model: str) -> dict[str, Any] | None:
+    """The saved ``adapter_config.json`` with the model's name in place of its folder; None for full fine-tuning."""
     path = None if adapter is None else adapter / "adapter_config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
+    if path is None or not path.is_file():
+        return None
+    return {**json.loads(path.read_text(encoding="utf-8")), "base_model_name_or_path": model}
 
 
 def _packages() -> dict[str, str | None]:

@@ -70,6 +70,7 @@ def test_methods_meet_at_equal_parameters_with_their_own_settings(results):
     _, files = results
     ours, lora = (next(f for name, f in files.items() if name.startswith(method)) for method in ("cdka--", "lora--"))
     assert ours["run_info"]["peft_config"]["peft_type"] == "CDKA"
+    assert ours["run_info"]["peft_config"]["base_model_name_or_path"] == "digits-vit", "no path of a machine"
     assert lora["run_info"]["peft_config"]["peft_type"] == "LORA"
     counted, matched = (f["train_info"]["num_trainable_params"] for f in (ours, lora))
     assert matched == pytest.approx(counted, rel=0.15)

@@ -69,7 +69,7 @@ class AlignRequest:
         """
         linears = select(self.shapes(), self.target_modules)
         fit_r1, fit_r2 = common_values(linears)
-        grid = {}
+        grid: dict[str, Any] = {}
         for name, values, fit, most in (
             ("r1", self.r1_values, fit_r1, MAX_R1),
             ("r2", self.r2_values, fit_r2, MAX_R2),

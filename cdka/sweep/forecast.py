@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,7 +180,9 @@ def _advice(
         )
 
 
-def measure_runs(runs: Sequence[ResolvedRun], store: Store, *, packs: bool = True) -> Iterator[dict[str, Any]]:
+def measure_runs(
+    runs: Sequence[ResolvedRun], store: Store, *, packs: bool = True
+) -> Generator[dict[str, Any], None, None]:
     """Measure every speed among ``runs`` that is not known here yet; yields the progress. Raises CdkaError."""
     jobs = jobs_of(runs, packs=packs)
     for run in runs:

@@ -168,7 +168,7 @@ def suggest(table: Table, given: Mapping[str, Any] | None = None) -> str:
 
 def _described(table: Table) -> str:
     """The columns' names; those that hold no plain values are marked."""
-    words = {list: "lists", dict: "objects", bytes: "bytes"}
+    words: dict[type, str] = {list: "lists", dict: "objects", bytes: "bytes"}
     found = []
     for name in table.names[:20]:
         first = next((value for value in table.columns[name] if value is not None), None)

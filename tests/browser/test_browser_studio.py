@@ -177,7 +177,7 @@ def test_an_arm_that_is_pointed_at_or_chosen_stands_out(visit, settled):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", ["", "design", "align", "finetune", "sweeps", "compare", "compare?view=Map"])
+@pytest.mark.parametrize("room", ["", "align", "finetune"])
 def test_nothing_jumps_while_a_room_is_drawn(studio, chromium, settled, room):
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     context.add_init_script(SHIFT)

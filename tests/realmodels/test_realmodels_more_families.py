@@ -71,7 +71,6 @@ TEXT = {
 }
 PICTURES = {
     "vit": FAMILIES["vit"],
-    "clip-vision": lambda: hf.CLIPVisionModel(hf.CLIPVisionConfig(projection_dim=16, **_VIT)),
     "dinov2": lambda: hf.Dinov2Model(
         hf.Dinov2Config(**{key: value for key, value in _VIT.items() if key != "intermediate_size"}, mlp_ratio=2)
     ),

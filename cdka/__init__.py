@@ -23,7 +23,6 @@ _HOMES = {
     "import_adapter": "cdka.adapter_files",
     **dict.fromkeys(
         (
-            "solve",
             "measure_alignment",
             "fine_tune",
             "run_sweep",
@@ -38,6 +37,7 @@ _HOMES = {
         ),
         "cdka.notebook.verbs",
     ),
+    "solve": "cdka.notebook.options",
     "Store": "cdka.notebook.runs",
     "log_run": "cdka.notebook.log",
     "open_studio": "cdka.notebook.studio",

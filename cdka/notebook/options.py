@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import pandas as pd
 
 from cdka import formatting
 from cdka.adapter_files.serving import VLLM_RANKS
@@ -16,12 +15,14 @@ from cdka.components import Components
 from cdka.machine import Device, detect_device
 from cdka.notebook.display import Result, figure_theme, on_its_paper
 from cdka.solver.advice import Advice, advise, sentence
+from cdka.solver.budget import Budget
 from cdka.solver.guidelines import PRESETS
 from cdka.solver.option import Option
 from cdka.solver.resources import Setting, fitting_rows
-from cdka.solver.search import Solution
+from cdka.solver.search import Model, Solution, explore
 
 if TYPE_CHECKING:
+    import pandas as pd
     from plotly.graph_objects import Figure
 
 MAX_ROWS = 300
@@ -63,6 +64,8 @@ def listed(solution: Solution, which: str, advice: Advice, max_export_rank: int 
 
 def frame(listing: Listing, advised: Components, device: Device | None) -> pd.DataFrame:
     """The table's columns, shares as percentages; the score only where objectives are weighed."""
+    import pandas as pd  # here, so that counting options needs no pandas
+
     options = listing.options
     columns = {
         "": ["take this" if o.components == advised else "" for o in options],
@@ -171,6 +174,8 @@ class Options(Result, Sequence[Option]):
 
     def frame(self) -> pd.DataFrame:
         """One row per option, in the order of the sequence: every field of ``Option``, ``advised``, memory in bytes."""
+        import pandas as pd
+
         table = pd.DataFrame([option.to_dict() for option in self])
         memory, _ = fitting_rows(self.solution, self.advice.setting, self.advice.device)
         table["memory_bytes"] = pd.NA if memory is None else memory
@@ -193,3 +198,28 @@ class Options(Result, Sequence[Option]):
             raise unknown("measure", measure, MEASURES)
         colours = figure_theme(theme)
         return on_its_paper(option_figure(self.solution, measure, self.advice.option, theme=colours), colours)
+
+
+def solve(
+    model: Model,
+    budget: str | int | float | Budget,
+    *,
+    setting: Setting | None = None,
+    device: Device | None = None,
+    max_export_rank: int | None = None,
+    **settings: Any,
+) -> Options:
+    """Every (r1, r2, r) within a budget, best first: a sequence of options, drawn as a table with the advice on top.
+
+    ``model`` is a name, a Hub id, a folder, shapes, or a list of (out, in); ``budget`` a number of parameters,
+    ``"0.3%"`` of the model, ``"lora:8"`` or ``"4MB"``. ``settings`` are those of ``cdka.solver.explore``
+    (``target_modules``, ``max_r1``, ``weights``, ...). Needs no torch. Raises CdkaError.
+
+    >>> options = cdka.solve("llama-2-7b", "0.3%")
+    >>> options.advice.option.components
+    Components(r1=2, r2=8, r=3)
+    >>> options[0].num_params, len(options)
+    (17172480, 240)
+    """
+    solution = explore(model, budget, **settings)
+    return Options(solution, setting=setting, device=device, max_export_rank=max_export_rank)

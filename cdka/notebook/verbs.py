@@ -1,4 +1,4 @@
-"""The verbs at the top of ``cdka``: solve, measure, fine-tune, sweep, study, compare, open, ask, list, describe.
+"""The verbs at the top of ``cdka`` beside ``solve``: measure, fine-tune, sweep, study, compare, open, ask, list.
 
 Each is one call of what the Studio and the command line use, and returns an object that draws itself.
 """
@@ -17,44 +17,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cdka.compare.source import Source
-    from cdka.machine import Device
     from cdka.notebook.compared import ComparedRuns
-    from cdka.notebook.options import Options
     from cdka.notebook.results import Alignment, Answers, Description, Models, OpenedAdapter, Tasks
     from cdka.notebook.runs import Reproduction
-    from cdka.solver.budget import Budget
-    from cdka.solver.resources import Setting
-    from cdka.solver.search import Model
 
 Given = str | Sequence[int] | Components
-
-
-def solve(
-    model: Model,
-    budget: str | int | float | Budget,
-    *,
-    setting: Setting | None = None,
-    device: Device | None = None,
-    max_export_rank: int | None = None,
-    **settings: Any,
-) -> Options:
-    """Every (r1, r2, r) within a budget, best first: a sequence of options, drawn as a table with the advice on top.
-
-    ``model`` is a name, a Hub id, a folder, shapes, or a list of (out, in); ``budget`` a number of parameters,
-    ``"0.3%"`` of the model, ``"lora:8"`` or ``"4MB"``. ``settings`` are those of ``cdka.solver.explore``
-    (``target_modules``, ``max_r1``, ``weights``, ...). Needs no torch. Raises CdkaError.
-
-    >>> options = cdka.solve("llama-2-7b", "0.3%")
-    >>> options.advice.option.components
-    Components(r1=2, r2=8, r=3)
-    >>> options[0].num_params, len(options)
-    (17172480, 240)
-    """
-    from cdka.notebook.options import Options
-    from cdka.solver.search import explore
-
-    solution = explore(model, budget, **settings)
-    return Options(solution, setting=setting, device=device, max_export_rank=max_export_rank)
 
 
 def measure_alignment(model: str, task: str, **settings: Any) -> Alignment:

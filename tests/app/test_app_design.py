@@ -49,7 +49,7 @@ def test_the_url_is_the_state(room):
 
 def test_a_bad_url_tells_why_and_shows_the_default(room):
     app = room("design", r1="many", model="lama-2-7b")
-    told = " ".join(element.value for element in app.warning)
+    told = " ".join(element.value for element in app.warning).replace("\\", "")  # escaped for Markdown
     assert "r1 must be a whole number: got 'many'" in told
     assert "'llama-2-7b'" in told
     assert app.number_input(key="r1").value == 2
@@ -87,7 +87,7 @@ def test_a_wrong_value_keeps_the_page_and_all_errors_are_told_at_once(room):
 
 def test_the_advice_is_taken_with_a_click_and_follows_the_device(room):
     app = room("design", model="llama-2-7b", budget="lora:8", r1="4", r2="4", r="1")
-    assert "37.5 GB" in texts(app)
+    assert "36.6 GB" in texts(app)
     app.button(key="take-advice").click().run()
     assert [app.number_input(key=name).value for name in ("r1", "r2", "r")] == [2, 8, 3]
     app = room("design", model="llama-2-7b", budget="lora:8", device="24 GB GPU")

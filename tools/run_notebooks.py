@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -24,6 +27,13 @@ def execute(path: Path, *, renderer: str = RENDERER, timeout_s: int = 1200) -> n
     return book
 
 
+def without_places(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without the folders of this machine: packages stand in ``site-packages``, temporary files nowhere."""
+    text = json.dumps(book).replace(sysconfig.get_paths()["purelib"], "site-packages")
+    temporary = rf"{re.escape(tempfile.gettempdir())}/(?:tmp\w+|ipykernel_\d+)/"
+    return nbformat.from_dict(json.loads(re.sub(temporary, "", text)))
+
+
 def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as home:
         os.environ["CDKA_HOME"] = home
@@ -31,7 +41,7 @@ def main(names: list[str]) -> None:
             book = execute(path)
             for cell in book.cells:  # when it ran is nobody's business
                 cell.get("metadata", {}).pop("execution", None)
-            nbformat.write(book, path)
+            nbformat.write(without_places(book), path)
             print(path.name, flush=True)
 
 

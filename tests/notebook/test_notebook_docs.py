@@ -20,7 +20,7 @@ from cdka.cli.notebook import notebooks
 from cdka.errors import CdkaError
 
 NEED_TORCH = ("CdkaConfig", "CdkaLayer", "CdkaModel")
-WITH_OUTPUTS = ("choose", "trainer")
+WITH_OUTPUTS = ("choose", "compare", "own-data", "align-anatomy", "trainer")
 LIGHT = sorted(name for name in cdka.__all__ if not name.startswith("_") and name not in NEED_TORCH)
 
 

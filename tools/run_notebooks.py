@@ -28,7 +28,7 @@ def execute(path: Path, *, renderer: str = RENDERER, timeout_s: int = 1200) -> n
 
 
 def without_places(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook without the folders of this machine: packages stand in ``site-packages``, temporary files nowhere."""
+    """The notebook without this machine's folders: packages stand in ``site-packages``, temporary files nowhere."""
     text = json.dumps(book).replace(sysconfig.get_paths()["purelib"], "site-packages")
     temporary = rf"{re.escape(tempfile.gettempdir())}/(?:tmp\w+|ipykernel_\d+)/"
     return nbformat.from_dict(json.loads(re.sub(temporary, "", text)))

@@ -141,7 +141,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property(_TUNE, "tune-batch_size", int, 64, "examples of a batch", between("batch size", 1, 65_536)),
     Property(_TUNE, "tune-max_length", int, 512, "tokens of the longest sequence", between("length", 0, 1_000_000)),
     Property(_TUNE, "tune-seeds", int, 1, "seeds of each configuration", between("seeds", 1, 100)),
-    Property(_TUNE, "tune-baselines", list, ("lora",), "the methods trained beside, at equal cost"),
+    Property(_TUNE, "tune-baselines", list, ("LoRA, equal cost",), "the methods trained beside, at equal cost"),
     Property(_TUNE, "show", str, "now", "which runs are shown: now, all, or a sweep's id"),
     Property(_ALIGN, "align_model", str, "digits-vit", "whose layers are looked at", _model),
     Property(_ALIGN, "align_task", str, "digits-flip", "whose gradient is measured", find_task),

@@ -1,6 +1,6 @@
 """The table of faults: what was done to runs on purpose, how often, and what it cost. Printed after the tests.
 
-All of it, about ten minutes: ``python -m pytest tests/engines tests/runs tests/browser -m "slow or not slow"``.
+All of it, about ten minutes: ``python -m pytest tests/engine tests/runs tests/browser -m "slow or not slow"``.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def request() -> AlignRequest | None:
     shapes = model_picker("align_model", help="Its weights must be on this machine; embedded models always are.")
     model = shapes.name
     task = task_picker("align_task", shapes)
-    options = picker.ask(task.name) if task.is_own_data else {}
+    options = picker.data_form(task.name) if task.is_own_data else {}
     left, right = st.columns(2, gap="small")
     batches = left.number_input("Batches", 1, 64, 1, **form_memory.kept("align-batches"))
     inits = right.number_input(

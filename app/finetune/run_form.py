@@ -31,7 +31,7 @@ REGIMES = {
 }
 """Settings under which the embedded model answers different questions; see REGIME_HELP."""
 HIGHEST_USUAL_RATE = 0.1
-_OTHERS = {"seeds": 1, "baselines": ["lora"]}
+_OTHERS = {"seeds": 1, "baselines": list(state.default("tune-baselines"))}
 _FIELDS = tuple(f"tune-{name}" for name in (*KNOBS, *_OTHERS))
 _KEPT = "tune-kept"
 """The values of the fields when they were last drawn: another room's page forgets what is bound to the address."""
@@ -39,7 +39,7 @@ REGIME_HELP = (
     "Recipe: a tuned rate and enough steps; on digits good configurations end close together. Early steps: few steps "
     "at a modest rate, where alignment (r2 over r1) should decide. High rate: which configurations stay stable?"
 )
-BASELINES = {"lora": "LoRA, equal cost", "lokr": "LoKr, equal cost", "full": "full fine-tuning"}
+BASELINES = {"LoRA, equal cost": "lora", "LoKr, equal cost": "lokr", "full fine-tuning": "full"}
 
 
 def request_form() -> RunRequest | None:
@@ -57,15 +57,15 @@ def request_form() -> RunRequest | None:
     targets = modules(shapes)
     entries = comparison_list.widget("Train these")
     patterned, pattern = run_request.carried_pattern(model)
-    baselines = st.pills(
+    against = st.pills(
         "against",
-        list(BASELINES),
+        list(BASELINES),  # the address holds what is shown
         selection_mode="multi",
-        format_func=BASELINES.get,
         **state.bound("tune-baselines"),
         wrap=True,
         help="One for each price among the configurations: a LoRA of the same number of parameters, or the nearest.",
     )
+    baselines = tuple(BASELINES[name] for name in against or ())
     if model in REGIMES:
         st.segmented_control(
             "Regime",
@@ -122,9 +122,7 @@ def request_form() -> RunRequest | None:
     settings += (("max_length", int(longest) or "auto"),) if of_text else ()
     settings += (("task_options", options),) if options else ()
     settings += tuple(more.items())
-    return RunRequest(
-        model, task.name, tuple(entries), tuple(baselines or ()), int(seeds), settings, first_seed, patterned, pattern
-    )
+    return RunRequest(model, task.name, tuple(entries), baselines, int(seeds), settings, first_seed, patterned, pattern)
 
 
 def _fill_recipe(task: TaskInfo) -> None:

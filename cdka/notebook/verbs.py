@@ -171,7 +171,7 @@ def compare_runs(
 
     >>> found = cdka.compare_runs("example")
     >>> found.headline.best.label, found.headline.rival.label
-    ('cdka 1,8,2', 'lora 8')
+    ('cdka 1,8,1', 'lora 4')
     >>> found.figures[:3]
     ['accuracy-curves', 'loss-curves', 'map']
     """

@@ -47,8 +47,8 @@ def test_design_fine_tune_live_curve_compare(visit, settled, screenshot):
     page.keyboard.press("Enter")
     settled(page)
     page.get_by_text("60 steps each").wait_for()
-    page.get_by_role("button", name="Launch 3 runs").dblclick()
-    page.get_by_text("3 runs:").wait_for()
+    page.get_by_role("button", name="Launch 4 runs").dblclick()  # a LoRA for each of the two prices
+    page.get_by_text("4 runs:").wait_for()
     page.locator(".cdka-spark polyline").first.wait_for(timeout=120_000)  # two evaluations of a run at work
     screenshot(page, "3-live")
 
@@ -56,7 +56,7 @@ def test_design_fine_tune_live_curve_compare(visit, settled, screenshot):
     settled(page)
     page.locator(".cdka-spark polyline").first.wait_for()
     assert re.search(r"show=s-", page.url)
-    page.get_by_text("3 runs: 3 done").wait_for(timeout=240_000)
+    page.get_by_text("4 runs: 4 done").wait_for(timeout=240_000)
     settled(page)
     assert page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg").count() >= 2
     screenshot(page, "4-done")

@@ -83,7 +83,7 @@ def test_the_phase_of_the_download_is_an_event_of_the_run(hub, tmp_path):
     [
         ("ours/nothing", "is not on the Hub, or is private. Check the spelling, or log in"),
         ("ours/gated", "is gated: accept its terms on its Hub page, then log in with: hf auth login"),
-        ("ours/busy", "(429)"),
+        ("ours/busy", "(HTTP 429)"),
         ("ours/down", "the Hub answered 503"),
         ("ours/silent", "the Hub cannot be reached"),
         ("ours/huge", "the disk has no room: 1000000.0 GB are needed"),

@@ -96,9 +96,11 @@ def find(study: str, regime: str | None = None) -> Evidence | None:
 
 @lru_cache(maxsize=1)
 def rate_studies() -> dict[str, tuple[RateArm, ...]]:
-    """The shipped reports with two or more designs at three or more learning rates, by name."""
+    """The shipped reports with two or more designs at three or more learning rates on one base, by name."""
     found = {}
-    for path, _ in shipped():
+    for path, document in shipped():
+        if any(one.get("counted") == "base model" for study in document["studies"] for one in study["findings"]):
+            continue
         arms = tuple(_rate_arms(path.read_text(encoding="utf-8")))
         designs = {arm.design for arm in arms}
         if sum(len({arm.lr for arm in arms if arm.design == design}) >= 3 for design in designs) >= 2:

@@ -394,6 +394,9 @@ CLAIMED = {
 OVER_BASES = {
     "exchanged": "pairs_over_bases",
     "r1 = 2": "small_r1_over_bases",
+    "at LoRA rank 8's": "over_lora_8",
+    "at LoRA rank 1's": "over_lora_1",
+    "an eighth": "near_lora_8",
 }
 """The same for the table over base models."""
 EFFECT = re.compile(r"(supported|contradicted|not resolved)[^|\[]*?([+-][\d.e-]+) \[([+-][\d.e-]+), ([+-][\d.e-]+)\]")

@@ -22,6 +22,9 @@ EARLY = "early"
 ACCURACY = ("accuracy", "gain in accuracy")
 """Beginning of the measure of a finding whose effect is in accuracy."""
 
+WITHDRAWN = "**Withdrawn as stated.**"
+"""Opens the remark of a report whose claims no longer stand; the reason follows there."""
+
 _RATE = re.compile(r"^lr ([\d.e-]+)$")
 _INTERVAL = re.compile(r"^(-?[\d.]+) to (-?[\d.]+)$")
 
@@ -61,9 +64,14 @@ def shipped() -> tuple[tuple[Path, dict[str, Any]], ...]:
 
 
 def findings() -> list[Evidence]:
-    """Every claim and regime once: of several reports on it, the one with the most seeds, then the newest."""
+    """Every claim and regime once: of several reports on it, the one with the most seeds, then the newest.
+
+    Reports whose claims have been withdrawn are left out.
+    """
     kept: dict[tuple[str, str, str], tuple[tuple[int, str], Evidence]] = {}
     for path, document in shipped():
+        if WITHDRAWN in path.read_text(encoding="utf-8"):
+            continue
         for study in document["studies"]:
             for entry in study["findings"]:
                 finding = Finding.from_dict(entry)
@@ -86,12 +94,10 @@ def findings() -> list[Evidence]:
     return [evidence for _, evidence in kept.values()]
 
 
-def find(study: str, regime: str | None = None) -> Evidence | None:
-    """The first finding of a study (in a regime); None where none ships."""
-    return next(
-        (e for e in findings() if e.finding.study == study and regime in (None, e.finding.regime)),
-        None,
-    )
+def find(study: str, regime: str | None = None, words: str = "") -> Evidence | None:
+    """The first finding of a study (in a regime) whose claim has these ``words``; None where none ships."""
+    own = (e for e in findings() if e.finding.study == study and regime in (None, e.finding.regime))
+    return next((e for e in own if words in e.finding.claim), None)
 
 
 @lru_cache(maxsize=1)

@@ -20,6 +20,7 @@ from app.learn.course import Page, Question
 from app.learn.evidence import EARLY, Evidence, ceiling
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.components import Components
+from cdka.formatting import plural
 from cdka.theory import measured_alignment, simulated_gradient
 
 SIDE, INITS = 128, 16
@@ -160,6 +161,11 @@ def name_of(found: Evidence) -> str:
     return text.split(" · ")[0]
 
 
+def _counted(finding: Finding) -> str:
+    """The number of seeds, or of base models, that an interval is over."""
+    return plural(finding.n, finding.counted.removesuffix(" model"))
+
+
 def _row_name(found: Evidence) -> str:
     """The name above a line of the figure, short enough for a phone."""
     text = (
@@ -167,7 +173,7 @@ def _row_name(found: Evidence) -> str:
         .replace("over that of the last", "over the last")
         .replace("at equal parameters", "at equal price")
     )
-    return f"{text} ({found.finding.study}, {found.finding.n} seeds)"
+    return f"{text} ({found.finding.study}, {_counted(found.finding)})"
 
 
 def studies_figure(found: Sequence[Evidence]) -> go.Figure:
@@ -176,7 +182,7 @@ def studies_figure(found: Sequence[Evidence]) -> go.Figure:
     late = [e for e in found if e.finding.regime != EARLY]
     figure = charts.plotly(
         "What a design changed in trained adapters",
-        "effect on test accuracy, with 95 % interval over seeds",
+        "effect on test accuracy, with 95 % interval",
         "",
         height=150 + ROW_PX * (len(found) + 2),
     )
@@ -221,7 +227,7 @@ def _point(figure: go.Figure, place: int, finding: Finding) -> None:
             "thickness": 1.8,
         },
         hovertemplate=f"{html.escape(finding.claim)}<br>{finding.regime}: {_signed(finding.effect)} "
-        f"({finding.n} seeds), {finding.verdict}<extra></extra>",
+        f"({_counted(finding)}), {finding.verdict}<extra></extra>",
     )
 
 
@@ -243,16 +249,17 @@ def _sentence(study: str) -> str:
     )
 
 
-def effect_html(study: str, regime: str | None = None) -> str:
-    """The effect of a study's first finding with interval and seeds, as it stands in the report."""
-    found = evidence.find(study, regime)
+def effect_html(study: str, regime: str | None = None, words: str = "") -> str:
+    """The effect of a study's first finding whose claim has these ``words``, with its interval and what it is over."""
+    found = evidence.find(study, regime, words)
     if found is None:
         return "no report ships with this version"
     finding = found.finding
     return (
         f"{html.escape(name_of(found))}: {_signed(finding.effect)} [{_signed(finding.ci_low)}, "
         f"{_signed(finding.ci_high)}], "
-        f"{finding.n} seeds, <b>{finding.verdict}</b> <span class='cdka-quiet'>(study {study}, {finding.regime})</span>"
+        f"{_counted(finding)}, <b>{finding.verdict}</b> "
+        f"<span class='cdka-quiet'>(study {study}, {finding.regime})</span>"
     )
 
 
@@ -276,9 +283,9 @@ def decision_rows() -> list[tuple[str, str, str, str]]:
     design, free = Components(2, 8, 4), Components(1, 1, 8)
     return [
         ("CDKA", "a high rank at LoRA's price", link(2, 3, "chapter 2: counted"), "exact"),
-        ("CDKA", "a very small budget", effect_html("eighth"), "measured"),
+        ("CDKA", "a very small budget", effect_html("bases-lora", words="rank 1,"), "measured"),
         ("CDKA", "no time to search the rate", f"{working_rates_html()}; {link(5, 6, 'chapter 5')}", "measured"),
-        ("CDKA, r2 > r1", "short training", effect_html("budget", EARLY), "measured"),
+        ("CDKA, r2 > r1", "short training", effect_html("bases-design", EARLY), "measured"),
         (
             "LoRA",
             "served as it is, at low rank",
@@ -300,6 +307,7 @@ def decision_rows() -> list[tuple[str, str, str, str]]:
             f"{link(4, 7, 'chapter 4')}: the best capture",
             "first step only",
         ),
+        ("either", "LoRA 8's price, rate searched", effect_html("bases-lora", words="rank 8, CDKA"), "measured"),
         ("either", "long training at a searched rate", effect_html("budget", "tuned"), "measured"),
     ]
 
@@ -322,7 +330,7 @@ def open_questions_html() -> str:
     listed = "".join(
         f"<li>{html.escape(e.finding.claim)} <span class='cdka-quiet'>({e.finding.study}, {e.finding.regime}: "
         f"{_signed(e.finding.effect)} [{_signed(e.finding.ci_low)}, {_signed(e.finding.ci_high)}], "
-        f"{e.finding.n} seeds)</span></li>"
+        f"{_counted(e.finding)})</span></li>"
         for e in undecided
     )
     models = sorted({f"{e.model} on {e.task}" for e in evidence.findings()})

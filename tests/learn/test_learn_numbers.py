@@ -267,6 +267,11 @@ def test_chapter_7_shows_the_numbers_of_the_shipped_reports():
                 key = (study["study"], entry["claim"], entry["regime"])
                 reports.setdefault(key, []).append((entry["n"], path.stem, entry["effect"]))
     assert shown
+    withdrawn = {
+        path.stem for path, _ in evidence.shipped() if "Withdrawn as stated" in path.read_text(encoding="utf-8")
+    }
+    assert withdrawn == {"alignment", "equal-budget", "stabilisation"}
+    assert not withdrawn & {found.report for found in shown.values()}
     for key, found in shown.items():
         most = max(n for n, _, _ in reports[key])
         assert (found.finding.n, found.report, found.finding.effect) in reports[key]

@@ -85,11 +85,14 @@ def test_a_full_disk_is_waited_for_whoever_is_alive_or_dead(small_disk, make_eng
     deadline = time.monotonic() + 60
     while not all(run.status.is_finished() for run in engine.store.runs(ids=run_ids)):
         assert time.monotonic() < deadline, (engine.store.runs(), engine.log(), engine.processes())
-        if killed == ("forkserver", "dispatcher"):
+        if len(killed) == 2:  # nobody is left: whoever looks revives
             engine.ensure()
         time.sleep(0.1)
+    reasons = ["could not be written for a long time", "disk"]
+    if killed:  # the exit code by which a worker reports it died with the process that was to receive it
+        reasons.append("its process is gone and left no report. Retry the run.")
     for run in engine.store.runs(ids=run_ids):
-        assert run.status == "done" or "could not be written for a long time" in run.error or "disk" in run.error, run
+        assert run.status == "done" or any(reason in run.error for reason in reasons), run
     assert sum(run.status == "done" for run in engine.store.runs(ids=run_ids)) >= 3, "those that had not begun"
     engine.check()
 

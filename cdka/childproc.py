@@ -37,8 +37,12 @@ class ChildTraceback(Exception):
 
 
 def python_environment() -> dict[str, str]:
-    """The environment in which a fresh interpreter finds this very package, also from a source tree."""
-    environment = dict(os.environ)
+    """The environment in which a fresh interpreter finds this very package, also from a source tree.
+
+    torch takes large tensors from huge pages where the system has them: a language model's step touches a million small
+    ones otherwise, each of which the system has to clear.
+    """
+    environment = {"THP_MEM_ALLOC_ENABLE": "1", **os.environ}
     root = Path(__file__).resolve().parents[1]
     if (root / "pyproject.toml").is_file():
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), environment.get("PYTHONPATH"))))

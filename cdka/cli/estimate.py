@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from cdka.cost.time import PHASE_WORDS
+from cdka.cost.time import PHASE_WORDS, TimeTooShort
 from cdka.errors import CdkaError
 from cdka.formatting import clock, plural
 from cdka.runs.resolve import ResolvedRun
@@ -51,13 +52,23 @@ def fitted(
     """The settings with which all runs take about the time ``text`` together, measured on the first of them.
 
     ``smaller_batches`` is True where the batch size was left open. The time counts from the start of the command:
-    what measuring took is left out of what the runs get.
+    what measuring took is left out of what the runs get. Where too little is left, while the whole time would have
+    sufficed, the shortest run starts and its time is said: the measurement is kept, and made once.
     """
     seconds = seconds_of(text)
     measure(runs, store, packs=packs)
     spent = time.time() - psutil.Process().create_time()
     left = max(seconds - spent, seconds / 2)
-    chosen = time_settings(runs, store, left, packs=packs, smaller_batches=smaller_batches)
+    try:
+        chosen = time_settings(runs, store, left, packs=packs, smaller_batches=smaller_batches)
+    except TimeTooShort as short:
+        if short.needs_s > seconds:
+            raise
+        print_message(
+            f"measuring this machine, once, took {clock(spent)} of {text}: the shortest run takes "
+            f"{clock(short.needs_s)} from here"
+        )
+        chosen = time_settings(runs, store, math.ceil(short.needs_s), packs=packs, smaller_batches=smaller_batches)
     listed = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in chosen.items())
     print_message(f"fitted to {text}: {listed}")
     return chosen

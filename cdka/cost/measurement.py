@@ -24,6 +24,8 @@ from cdka.runs.spec import RunSpec
 
 SILENCE_LIMIT_S = 900.0
 """A measuring child that reports nothing for so long is given up: loading a large model takes minutes."""
+MAX_AT_ONCE = 8
+"""Measurements beside more jobs than this are not looked for."""
 FORMAT = 6
 """Raised whenever speed is measured differently, so that what was kept before is not used."""
 SAME_SPEED = (
@@ -94,6 +96,15 @@ def measured(run: ResolvedRun, home: Path, load: Load) -> Measurement | None:
     with suppress(OSError, ValueError, TypeError, KeyError):
         return Measurement.from_dict(json.loads(_file(run, home, load).read_text(encoding="utf-8")))
     return None
+
+
+def costs_known(run: ResolvedRun, home: Path, threads: int) -> Costs | None:
+    """The costs kept in the home for runs of this speed on so many threads, beside as few other jobs as were measured.
+
+    None where nothing was measured. A run at work does not know what runs beside it.
+    """
+    found = (measured(run, home, Load(threads, at_once)) for at_once in range(1, MAX_AT_ONCE + 1))
+    return next((measurement.costs for measurement in found if measurement is not None), None)
 
 
 def measure(run: ResolvedRun, home: Path, load: Load) -> Generator[dict[str, Any], None, Measurement]:

@@ -48,7 +48,8 @@ PHASE_WORDS = {
     "save": "save",
 }
 GOOD_STEPS, MIN_BATCH = 40, 4
-"""A short time is rather spent on so many steps than on large batches, but on no smaller ones than these."""
+"""A short time is rather spent on so many steps than on large batches, but on no smaller ones than these, unless the
+time does not suffice for ``MIN_LOOKS`` steps otherwise."""
 ONCE_A_JOB = ("load", "prepare")
 """Phases that the runs of a pack share."""
 MIN_LOOKS, MAX_STEPS = 5, 1_000_000
@@ -58,6 +59,14 @@ MIN_FITTED = {"eval": 16, "generate": 0, "test": 8}
 may then be generated at the end alone."""
 MIN_SHARE = 0.03
 """Below this share of the work the speed of a set of runs is all loading, and no time left is stated."""
+
+
+class TimeTooShort(CdkaError):
+    """A time that does not suffice for the shortest run that is worth its name, which takes ``needs_s``."""
+
+    def __init__(self, message: str, needs_s: float) -> None:
+        super().__init__(message)
+        self.needs_s = needs_s
 
 
 @dataclass(frozen=True)
@@ -171,16 +180,17 @@ def fit_to_time(
     ``jobs`` are the numbers of runs that share a process, ``slots`` the processes at a time. Training takes what
     loading, preparing and judging leave; there are at least five looks; numbers of examples that the spec names stay.
     With ``smaller_batches`` the batch is halved, down to four examples, until the time suffices for ``GOOD_STEPS``
-    steps: an update is taken to cost as much per example. Raises CdkaError where it does not suffice for five steps.
+    steps, and further only until it suffices for five: an update is taken to cost as much per example. Raises
+    TimeTooShort where it does not suffice for five steps.
     """
     sizes = [spec.batch_size]
-    while smaller_batches and sizes[-1] >= 2 * MIN_BATCH:
+    while smaller_batches and sizes[-1] >= 2:
         sizes.append(sizes[-1] // 2)
     for size in sizes:
         costs = replace(measurement.costs, step_s=measurement.costs.step_s * size / spec.batch_size)
         scaled = replace(measurement, costs=costs)
         found = _fitted(spec.with_(batch_size=size), scaled, seconds, jobs, slots, engine_ready, last=size == sizes[-1])
-        if found is not None and (found["steps"] >= GOOD_STEPS or size == sizes[-1]):
+        if found is not None and (found["steps"] >= GOOD_STEPS or size < 2 * MIN_BATCH or size == sizes[-1]):
             return found if size == spec.batch_size else {"batch_size": size, **found}
     raise AssertionError("the smallest batch fits or is refused")
 
@@ -212,10 +222,11 @@ def _fitted(
     if takes(MIN_LOOKS) > seconds:
         if not last:
             return None
-        raise CdkaError(
+        raise TimeTooShort(
             f"the time must suffice for {MIN_LOOKS} steps and their judging: got {seconds:.0f} s, and here they take "
             f"{takes(MIN_LOOKS):.0f} s, {start_s + once + SAVE_S:.0f} s of them to load and prepare. Give more time, "
-            "or a smaller batch size."
+            "or a smaller batch size.",
+            takes(MIN_LOOKS),
         )
     low, high = MIN_LOOKS, MAX_STEPS
     while low < high:

@@ -11,7 +11,7 @@ from cdka.cost.memory import auto_is_half
 from cdka.errors import CdkaError
 from cdka.runs.spec import QUANTIZED
 
-_M_MMAP_THRESHOLD, _M_ARENA_MAX, _LARGE_BLOCK_BYTES = -3, -8, 2**18
+_M_MMAP_THRESHOLD, _M_ARENA_MAX, _LARGE_BLOCK_BYTES = -3, -8, 2**20
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 
 

@@ -63,6 +63,24 @@ class _Channel(BaseStreamer, StoppingCriteria):
         return torch.full((len(input_ids),), self.stopped.is_set(), device=input_ids.device, dtype=torch.bool)
 
 
+@contextmanager
+def _contiguous_head(model: torch.nn.Module) -> Iterator[None]:
+    """Hand the language-model head a contiguous input.
+
+    transformers hands it a view of the last position of every row, and torch then copies the head's weight for every
+    row: 57 MB a row for a vocabulary of 49,152.
+    """
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if head is None:
+        yield
+        return
+    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def decode(
     model: torch.nn.Module, members: Sequence[Member], batch: TextSplit, device: torch.device, how: Generation
 ) -> Generating:
@@ -92,7 +110,7 @@ def stream_tokens(
 
     def run() -> None:
         try:
-            with torch.no_grad(), inside():
+            with torch.no_grad(), inside(), _contiguous_head(model):
                 model.generate(
                     **prompts,
                     generation_config=_greedy(how),

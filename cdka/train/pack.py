@@ -76,7 +76,8 @@ class Pack:
     ``look_s`` is how long the last look at the validation split took, all members together. ``judged_losses`` and
     ``judged_answers`` count what the clock's seconds of ``evaluate`` and ``generate`` paid for. ``pass_tokens`` go
     through the model at a time at most, all members together (None: no limit); with ``returns_memory`` what training
-    has freed goes back to the system before anything is judged.
+    has freed goes back to the system before anything is judged. ``answers_left_s`` is how long the answers that are
+    being generated will still take.
     """
 
     model: torch.nn.Module
@@ -97,6 +98,7 @@ class Pack:
     judged_losses: int = 0
     judged_answers: int = 0
     judging_since: float | None = None
+    answers_left_s: float | None = None
     pass_tokens: int | None = None
     returns_memory: bool = False
 
@@ -177,13 +179,22 @@ class Pack:
             return None
         looked = step == spec.steps and self.members[0].last_good_step == step
         looks = 0 if looked else math.ceil(spec.steps / spec.eval_every) - step // spec.eval_every
-        per_test = seconds["evaluate"] / max(1, self.judged_losses)
-        if self.data.objective.generation is not None:
-            per_test += seconds["generate"] / max(1, self.judged_answers)
-        test_s = len(self.members) * self.judging.test * per_test
+        if looked and self.answers_left_s is not None:
+            return round(self.answers_left_s, 1)
+        test_s = len(self.members) * self._test_s()
         left = seconds["train"] / done * (spec.steps - step) + looks * self.look_s + test_s
         spent = time.monotonic() - self.judging_since if self.judging_since else 0.0
         return round(max(0.0, left - min(spent, self.look_s if looks else test_s)), 1)
+
+    def _test_s(self) -> float:
+        """The seconds that the test takes a member: as its judging went so far, else as was measured before."""
+        seconds, number, costs = self.clock.seconds, self.judging.test, self.judging.costs
+        losses_s = number * seconds["evaluate"] / max(1, self.judged_losses)
+        if self.data.objective.generation is None:
+            return losses_s
+        if self.judged_answers:
+            return losses_s + number * seconds["generate"] / self.judged_answers
+        return losses_s + (costs.answers_s(number) if costs is not None else 0.0)
 
 
 def watched(
@@ -215,6 +226,8 @@ def watched(
             if first is None or first[0] != progress.phase:
                 first, started = (progress.phase, progress.done), time.monotonic()
             rate = (progress.done - first[1]) / max(1e-9, time.monotonic() - started)
+            if progress.phase == "generate" and rate:
+                pack.answers_left_s = (progress.of - progress.done) / rate
             yield from pack.show(Progress(name, progress.done, progress.of, progress.unit, round(rate, 3) or None))
             if distributed.size() > 1:
                 continue
@@ -222,5 +235,5 @@ def watched(
             if all(one not in pack.members or (keep_ends and one.keep_requested) for one in members):
                 return None
     finally:
-        pack.judging_since = None
+        pack.judging_since = pack.answers_left_s = None
         work.close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
+from cdka.cost.measurement import costs_known
 from cdka.cost.memory import HALF_PARAMS, LARGE_PARAMS, pass_tokens
 from cdka.errors import CdkaError
 from cdka.machine import versions
@@ -116,6 +117,8 @@ def prepare(
     decided = yield from _decide(model, members, data, device, control, shared, limit)
     if decided is None:
         return None
+    if decided.costs is None and shared is not None:  # counts that were given: the time left still needs their costs
+        decided = replace(decided, costs=costs_known(runs[0], shared.parents[1], torch.get_num_threads()))
     yield from _judging_events(decided, every)
     data, answer_rows = judging.apply(decided, data)
     model.train()  # pre-trained models come in evaluation mode: without dropout, and without gradient checkpointing

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import psutil
 import pytest
 
+from cdka.cli import estimate
 from cdka.cli.estimate import seconds_of
 from cdka.cost.judging import Costs
 from cdka.cost.measurement import Measurement
-from cdka.cost.time import estimate_measured, fit_to_time, makespan, phases_of
+from cdka.cost.time import TimeTooShort, estimate_measured, fit_to_time, makespan, phases_of
 from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
 
@@ -24,6 +26,10 @@ WRITER = Measurement(
     generates=True,
 )
 AUTO = {"eval_examples": "auto", "generate_examples": "auto", "test_examples": "auto"}
+
+
+RUN_S = 6.0 + 8.0 + 6 * 16 * 0.25 + 8 * 4.25 + 1.0
+"""WRITER's seconds of all but training in the shortest run: load, prepare, six looks, the test, save."""
 
 
 def spec(**changes) -> RunSpec:
@@ -66,6 +72,30 @@ def test_a_run_fitted_to_a_time_takes_it(minutes):
 def test_a_time_that_is_too_short_is_refused_with_what_it_would_take():
     with pytest.raises(CdkaError, match=r"suffice for 5 steps and their judging: got 20 s, and here they take \d+ s"):
         fit_to_time(spec(), WRITER, 20.0)
+
+
+def test_the_smallest_batches_are_for_a_time_that_has_no_other():
+    """Updates of 16 examples take 40 s: five of a single one fit into the time, and five of four do not."""
+    slow = replace(WRITER, costs=replace(WRITER.costs, step_s=40.0))
+    times = [RUN_S + 5 * 40.0 * size / 16 for size in (1, 4)]
+    short = fit_to_time(spec(batch_size=16, **AUTO), slow, sum(times) / 2, smaller_batches=True)
+    assert short["batch_size"] < 4
+    assert fit_to_time(spec(batch_size=16, **AUTO), slow, times[1] + 10, smaller_batches=True)["batch_size"] == 4
+
+
+def test_the_shortest_run_starts_where_measuring_took_the_time(monkeypatch, capsys):
+    def settings(runs, store, seconds, **_):
+        if seconds < 170:
+            raise TimeTooShort("the time must suffice", 169.3)
+        return {"steps": 5}
+
+    monkeypatch.setattr(estimate, "measure", lambda *_, **__: None)
+    monkeypatch.setattr(estimate, "time_settings", settings)
+    monkeypatch.setattr(estimate.time, "time", lambda: psutil.Process().create_time() + 130.0)
+    assert estimate.fitted([], None, "4m") == {"steps": 5}
+    assert "took 2:10 of 4m: the shortest run takes 2:49 from here" in capsys.readouterr().err
+    with pytest.raises(TimeTooShort):
+        estimate.fitted([], None, "2m")
 
 
 def test_runs_take_turns_where_slots_are_few():

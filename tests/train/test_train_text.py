@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 sys.path.append(str(Path(__file__).parents[1] / "realmodels"))
 from tiny_models import save_tiny
@@ -17,7 +18,9 @@ from cdka.runs.resolve import resolve_runs, spec_for
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.rows import TextRows
 from cdka.train.data.load import load_task
+from cdka.train.data.objectives import Generation
 from cdka.train.data.text import text_data
+from cdka.train.generate import stream_tokens
 from cdka.train.load_model import load_tokenizer
 from cdka.train.loop import train
 
@@ -129,3 +132,15 @@ def test_text_files_are_learned_and_judged_by_perplexity(models, tmp_path):
 def test_a_model_that_does_not_continue_text_is_refused(tmp_path):
     with pytest.raises(CdkaError, match="needs a causal language model"):
         text_data(TextRows({"train": ["x"]}), spec_for(str(save_tiny("bert", tmp_path / "bert")), "local-text"))
+
+
+def test_the_head_gets_contiguous_rows_when_answers_are_generated(models):
+    """Else torch copies the head's weight once for every row of the batch."""
+    model, seen = AutoModelForCausalLM.from_pretrained(models[0]), []
+    model.lm_head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].is_contiguous()))
+    how = Generation(max_new_tokens=3, eos_ids=(1,), pad_id=0, decode=str, judge=lambda *_: [])
+    prompts = {name: torch.ones(2, 5, dtype=torch.long) for name in ("input_ids", "attention_mask")}
+    for _ in stream_tokens(model, prompts, how):
+        pass
+    assert seen
+    assert all(seen)

@@ -8,8 +8,9 @@ from app import state, widgets
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import ModelShapes
-from cdka.tasks.catalogue import find_task, suitable_tasks
+from cdka.tasks.catalogue import find_task
 from cdka.tasks.info import TaskInfo
+from cdka.tasks.suitable import suitable_tasks
 
 CATALOGUE, OWN = "Catalogue", "Your own file"
 

@@ -24,7 +24,7 @@ from app.learn import address
 from cdka.cli.main import COMMANDS, main
 from cdka.compare import bundle, exports
 from cdka.errors import CdkaError
-from cdka.models import hub
+from cdka.models import locate
 from cdka.models.catalogue import check_config, find_model
 from cdka.paths import assets_dir
 from cdka.runs.spec import RunSpec
@@ -396,9 +396,9 @@ def test_an_index_that_points_outside_its_folder_is_refused(name, tmp_path):
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"w": name}}))
     with pytest.raises(CdkaError, match="of its own folder alone"):
-        hub.check_index(index)
+        locate.check_index(index)
     index.write_text(json.dumps({"weight_map": {"w": "model-00001-of-00001.safetensors"}}))
-    hub.check_index(index)
+    locate.check_index(index)
 
 
 def test_attention_from_elsewhere_is_dropped(tmp_path):

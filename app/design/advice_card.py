@@ -11,7 +11,7 @@ from app.design import inspect_option
 from cdka import formatting
 from cdka.components import Components
 from cdka.solver import Option, Solution
-from cdka.solver.advice import Advice
+from cdka.solver.default_option import Advice
 
 _TAKEN = "design-taken"
 

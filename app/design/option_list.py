@@ -12,7 +12,7 @@ from app.design.snippets import Targets
 from cdka.compare.figures.options import option_figure
 from cdka.components import Components
 from cdka.solver import OBJECTIVES, Option, Solution
-from cdka.solver.advice import Advice
+from cdka.solver.default_option import Advice
 
 _SCATTER, _TABLE = "design-scatter", "design-options"
 _HEIGHTS = {"Alignment": "alignment", "Rank": "rank_bound"}

@@ -11,7 +11,7 @@ import streamlit as st
 from app import theme
 from cdka.notebook.options import Listing, frame, listed
 from cdka.solver import Option
-from cdka.solver.advice import Advice
+from cdka.solver.default_option import Advice
 
 __all__ = ["listed", "read_selection", "show_table"]
 

@@ -27,7 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaFor
 
 from cdka.bench.tracing import peak_bytes, torch_versions
 from cdka.cost.params import count_params
-from cdka.models.hub import locate
+from cdka.models.locate import locate
 from cdka.runs.resolve import ResolvedRun, adapted_layers
 from cdka.runs.spec import RunSpec
 from cdka.sweep.match import match

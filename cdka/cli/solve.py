@@ -9,7 +9,7 @@ from cdka.errors import CdkaError
 from cdka.formatting import count, percent, size
 from cdka.machine import Device, detect_device
 from cdka.solver import MEASURES, Option, Setting, advise, explore, parse_weights, pattern, resources, usual_setting
-from cdka.solver.advice import Advice, sentence
+from cdka.solver.default_option import Advice, sentence
 from cdka.solver.explain import fitted_in_words
 from cdka.solver.resources import fitting_rows
 from cdka.solver.search import Solution

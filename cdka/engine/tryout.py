@@ -71,7 +71,7 @@ def _model(name: str, run: Run | None, folder: Path, store: Store | None) -> dic
         if not (folder / "adapter_config.json").is_file():
             if run is None:
                 raise CdkaError(f"a full model names no base to compare with: {str(folder)!r}. Use --against OTHER.")
-            from cdka.models.hub import locate
+            from cdka.models.locate import locate
 
             return {"who": BASE, "folder": str(locate(run.spec.model))}
         return {"who": BASE, "folder": str(folder), "base": "yes"}

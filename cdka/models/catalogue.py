@@ -49,7 +49,7 @@ def shapes_of_hub_id(hub_id: str, known_ids: Iterable[str] = ()) -> ModelShapes:
         return _build(kept, hub_id, hub_id)
     try:
         fetched = childproc.call(
-            "cdka.models.hub_client:fetch_config",
+            "cdka.models.hub:fetch_config",
             {"hub_id": hub_id},
             limit_s=FETCH_LIMIT_S,
             failure=f"the Hub cannot be reached for {hub_id!r}",

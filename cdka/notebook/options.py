@@ -14,8 +14,8 @@ from cdka.adapter_files.serving import VLLM_RANKS
 from cdka.components import Components
 from cdka.machine import Device, detect_device
 from cdka.notebook.display import Result, figure_theme, on_its_paper
-from cdka.solver.advice import Advice, advise, sentence
 from cdka.solver.budget import Budget
+from cdka.solver.default_option import Advice, advise, sentence
 from cdka.solver.guidelines import PRESETS
 from cdka.solver.option import Option
 from cdka.solver.resources import Setting, fitting_rows

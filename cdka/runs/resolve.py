@@ -17,8 +17,9 @@ from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import paths_of, select
 from cdka.paths import expanded
 from cdka.runs.spec import RunSpec
-from cdka.tasks.catalogue import find_task, fits_kind
+from cdka.tasks.catalogue import find_task
 from cdka.tasks.info import TaskInfo, recipe_of
+from cdka.tasks.suitable import fits_kind
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdka.solver.advice import Advice, advise, default
+from cdka.solver.default_option import Advice, advise, default
 from cdka.solver.explain import why_this
 from cdka.solver.feasible import Obstacle, check_fits, limiting_modules, nearest_values, obstacles
 from cdka.solver.guidelines import PRESETS, Preset

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdka.errors import CdkaError
-from cdka.models.hub import download_dataset, wait
+from cdka.models.locate import download_dataset, wait
 from cdka.tasks.options import whole_number
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from peft import PeftModel
 
 import cdka.adapter  # noqa: F401  (stock PEFT then knows the method)
 from cdka.errors import CdkaError
-from cdka.models.hub import locate
+from cdka.models.locate import locate
 from cdka.paths import expanded
 from cdka.train.data.objectives import Generation
 from cdka.train.data.pictures import preprocess_for

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from cdka.errors import CdkaError
-from cdka.models.hub import locate
+from cdka.models.locate import locate
 from cdka.models.targets import experts_note
 from cdka.train.data.splits import TaskData, TextSplit
 from cdka.train.read_shapes import fused_expert_params

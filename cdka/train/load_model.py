@@ -17,7 +17,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
 
 from cdka.errors import CdkaError
-from cdka.models.hub import locate
+from cdka.models.locate import locate
 from cdka.train.heads import CLASSIFIER_ENDINGS, HEAD_NAMES, head_labels, name_outputs
 from cdka.train.tokenizer import ModelTokenizer, load_tokenizer
 

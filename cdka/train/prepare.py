@@ -12,7 +12,7 @@ from cdka.cost.measurement import costs_known
 from cdka.cost.memory import HALF_PARAMS, LARGE_PARAMS, pass_tokens
 from cdka.errors import CdkaError
 from cdka.machine import versions
-from cdka.models.hub import download_model
+from cdka.models.locate import download_model
 from cdka.runs import events
 from cdka.runs.resolve import ResolvedRun
 from cdka.runs.spec import AUTO, QUANTIZED, RunSpec

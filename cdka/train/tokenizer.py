@@ -10,7 +10,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 from cdka.errors import CdkaError
-from cdka.models.hub import locate
+from cdka.models.locate import locate
 from cdka.models.shapes import kind_of
 
 ENCODED_AT_ONCE = 500

@@ -35,7 +35,7 @@ def test_a_config_is_read_once_and_kept_from_a_directory_or_the_hub(tmp_path, mo
     kept = dict(vars(shapes), name="someone/digits", hub_id="someone/digits")
 
     def fetch(function, request, **_):
-        assert function == "cdka.models.hub_client:fetch_config"  # the shapes of this very file are known already
+        assert function == "cdka.models.hub:fetch_config"  # the shapes of this very file are known already
         assert request == {"hub_id": "someone/digits"}
         return str(directory / "config.json")
 

@@ -8,8 +8,8 @@ import pytest
 from fake_hub import files_of, playing
 
 from cdka.errors import CdkaError
-from cdka.models import hub as downloads
-from cdka.models.hub import download_dataset, download_model, wait
+from cdka.models import locate as downloads
+from cdka.models.locate import download_dataset, download_model, wait
 from cdka.paths import assets_dir
 from cdka.runs.events import Phase, Start
 from cdka.runs.resolve import resolve_runs, spec_for

@@ -12,7 +12,7 @@ import torch
 from cdka.errors import CdkaError
 from cdka.models import gguf
 from cdka.models.catalogue import find_model
-from cdka.models.hub import download_model, locate
+from cdka.models.locate import download_model, locate
 from cdka.runs.resolve import resolve_runs, spec_for
 from cdka.tasks.catalogue import find_task
 from cdka.train.data.load import load_task

@@ -7,7 +7,8 @@ import pytest
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
 from cdka.runs.resolve import resolve_run, spec_for
-from cdka.tasks.catalogue import TASKS, default_task, fits_kind, suitable_tasks, suits
+from cdka.tasks.catalogue import TASKS
+from cdka.tasks.suitable import default_task, fits_kind, suitable_tasks, suits
 
 
 def names(model: str) -> list[str]:

@@ -13,7 +13,7 @@ import transformers
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
 
 from cdka.errors import CdkaError
-from cdka.models.hub import locate
+from cdka.models.locate import locate
 from cdka.models.shapes import takes_pictures
 from cdka.tasks.own_metric import by_name
 from cdka.tasks.pixels import BILINEAR, Pixels, upright, with_channels

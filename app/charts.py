@@ -6,7 +6,12 @@ lose the zoom). Titles state the finding or the question; axes carry units.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
 import plotly.graph_objects as go
+import streamlit as st
 
 from app import theme
 from cdka import palette
@@ -18,9 +23,13 @@ __all__ = [
     "METHOD_SYMBOLS",
     "PLOTLY_CONFIG",
     "altair",
+    "label",
+    "level",
     "method_colour",
     "plotly",
+    "ring",
     "shades",
+    "show",
 ]
 
 METHOD_COLOURS = palette.METHODS
@@ -47,26 +56,61 @@ def plotly(
     title: str,
     x: str,
     y: str,
+    data: Iterable[Mapping[str, Any]] = (),
     *,
     height: int = 380,
-    iso: bool = False,
-    revision: str = "kept",
+    xaxis: Mapping[str, Any] = MappingProxyType({}),
+    yaxis: Mapping[str, Any] = MappingProxyType({}),
+    **layout: Any,
 ) -> go.Figure:
-    """An empty Plotly figure in our style. ``iso`` gives both axes the same scale; zoom survives equal ``revision``."""
-    figure = go.Figure()
-    figure.update_layout(
-        title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 15}},
-        height=height,
-        margin={"l": 10, "r": 10, "t": 44, "b": 10},
-        uirevision=revision,
-        hovermode="closest",
-        showlegend=False,
-        xaxis_title=x,
-        yaxis_title=y,
-        hoverlabel={"align": "left"},
+    """A Plotly figure in our style: traces, axes and layout as plain dictionaries.
+
+    All is made at once, since every later ``add_`` or ``update_`` of a figure takes as long as this; zoom survives.
+    """
+    axis = {"showgrid": True, "zeroline": False}
+    style = {
+        "title": {"text": title, "x": 0, "xanchor": "left", "font": {"size": 15}},
+        "height": height,
+        "margin": {"l": 10, "r": 10, "t": 44, "b": 10},
+        "uirevision": "kept",
+        "hovermode": "closest",
+        "showlegend": False,
+        "hoverlabel": {"align": "left"},
+        "xaxis": {**axis, "title": {"text": x}, **xaxis},
+        "yaxis": {**axis, "title": {"text": y}, **yaxis},
+    }
+    return go.Figure(data=list(data), layout={**style, **layout})
+
+
+def show(figure: go.Figure, key: str, alt: str) -> None:
+    """Put a Plotly figure on the page; ``alt`` is its accessible name."""
+    st.plotly_chart(figure, key=key, config=PLOTLY_CONFIG, alt=alt)
+
+
+def ring(x: float, y: float, ink: str = "", **rest: Any) -> dict[str, Any]:
+    """The trace that marks one point as the reader's own: a ring in ``ink``, or in the colour of the text."""
+    marker = {"symbol": "circle-open", "size": 20, "color": ink or theme.ink(), "line": {"width": 2.5}}
+    return {"x": [x], "y": [y], "mode": "markers", "hoverinfo": "skip", "marker": marker, **rest}
+
+
+def label(x: float, y: float, text: str, **rest: Any) -> dict[str, Any]:
+    """The annotation that names a curve or a point where it stands. On a logarithmic axis, ``x`` is log10."""
+    return {"x": x, "y": y, "text": text, "showarrow": False, **rest}
+
+
+def level(height: float, text: str, *, ink: str, place: str, dash: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A named horizontal line across the figure: its shape and the annotation of its name.
+
+    ``place`` is "top left" or "bottom right": where the name stands beside the line.
+    """
+    line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": height, "y1": height}
+    above, left = place.startswith("top"), place.endswith("left")
+    name = label(
+        0 if left else 1,
+        height,
+        text,
+        xref="x domain",
+        xanchor="left" if left else "right",
+        yanchor="bottom" if above else "top",
     )
-    if iso:
-        figure.update_yaxes(scaleanchor="x", scaleratio=1)
-    figure.update_xaxes(showgrid=True, zeroline=False)
-    figure.update_yaxes(showgrid=True, zeroline=False)
-    return figure
+    return {**line, "line": {"color": ink, "width": 1.5, "dash": dash}}, name

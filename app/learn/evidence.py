@@ -5,16 +5,23 @@ Everything is read from the reports in ``assets/studies``; no number of a study 
 
 from __future__ import annotations
 
+import html
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import plotly.graph_objects as go
+
+from app import charts, theme
+from app.learn.live import spread
 from app.sweeps.shipped_studies import documents
 from cdka.claims.judge import Finding
+from cdka.formatting import plural
 from cdka.paths import assets_dir
 
 EARLY = "early"
@@ -22,8 +29,8 @@ EARLY = "early"
 ACCURACY = ("accuracy", "gain in accuracy")
 """Beginning of the measure of a finding whose effect is in accuracy."""
 
-WITHDRAWN = "**Withdrawn as stated.**"
-"""Opens the remark of a report whose claims no longer stand; the reason follows there."""
+WITHDRAWN, REUSED = "**Withdrawn as stated.**", "**No new evidence:**"
+"""Open the remark of a report whose claims no longer stand, and of one made of another's runs; the reason follows."""
 
 _RATE = re.compile(r"^lr ([\d.e-]+)$")
 _INTERVAL = re.compile(r"^(-?[\d.]+) to (-?[\d.]+)$")
@@ -63,14 +70,15 @@ def shipped() -> tuple[tuple[Path, dict[str, Any]], ...]:
     return documents(assets_dir() / "studies")
 
 
-def findings() -> list[Evidence]:
+@lru_cache(maxsize=1)
+def findings() -> tuple[Evidence, ...]:
     """Every claim and regime once: of several reports on it, the one with the most seeds, then the newest.
 
-    Reports whose claims have been withdrawn are left out.
+    Reports whose claims have been withdrawn, and those made of another report's runs, are left out.
     """
     kept: dict[tuple[str, str, str], tuple[tuple[int, str], Evidence]] = {}
     for path, document in shipped():
-        if WITHDRAWN in path.read_text(encoding="utf-8"):
+        if withdrawn(path.stem) or REUSED in path.read_text(encoding="utf-8"):
             continue
         for study in document["studies"]:
             for entry in study["findings"]:
@@ -91,13 +99,65 @@ def findings() -> list[Evidence]:
                 rank = (finding.n, document["date"])
                 if key not in kept or rank > kept[key][0]:
                     kept[key] = (rank, evidence)
-    return [evidence for _, evidence in kept.values()]
+    return tuple(evidence for _, evidence in kept.values())
 
 
 def find(study: str, regime: str | None = None, words: str = "") -> Evidence | None:
     """The first finding of a study (in a regime) whose claim has these ``words``; None where none ships."""
     own = (e for e in findings() if e.finding.study == study and regime in (None, e.finding.regime))
     return next((e for e in own if words in e.finding.claim), None)
+
+
+def withdrawn(report: str) -> str:
+    """The reason why the claims of a report no longer stand as stated; empty where they do."""
+    text = next(path for path, _ in shipped() if path.stem == report).read_text(encoding="utf-8")
+    _, mark, rest = text.partition(WITHDRAWN)
+    return " ".join(line.removeprefix(">").strip() for line in rest.partition("\n\n")[0].splitlines()) if mark else ""
+
+
+def signed(value: float) -> str:
+    """An effect with its sign."""
+    return f"{value:+.3f}"
+
+
+def name_of(found: Evidence) -> str:
+    """The claim in the words of what was measured, without "accuracy" and settings."""
+    text = re.sub(r"^(gain in )?accuracy (of )?", "", found.finding.measures)
+    return text.split(" · ")[0]
+
+
+def counted(finding: Finding) -> str:
+    """The number of seeds, or of base models, that an interval is over."""
+    return plural(finding.n, finding.counted.removesuffix(" model"))
+
+
+def effect_html(study: str, regime: str | None = None, words: str = "") -> str:
+    """The effect of a study's first finding whose claim has these ``words``, with its interval and what it is over."""
+    found = find(study, regime, words)
+    if found is None:
+        return "no report ships with this version"
+    finding = found.finding
+    return (
+        f"{html.escape(name_of(found))}: {signed(finding.effect)} [{signed(finding.ci_low)}, "
+        f"{signed(finding.ci_high)}], "
+        f"{counted(finding)}, <b>{finding.verdict}</b> "
+        f"<span class='cdka-quiet'>(study {study}, {finding.regime})</span>"
+    )
+
+
+def over_bases_html() -> str:
+    """The findings of the study of rates over several base models; where its report does not ship, that it is open."""
+    found = [effect for effect in findings() if effect.finding.study == "rates"]
+    if not found:
+        return (
+            "<b>Over several base models</b> no report on the best rates ships with this version: whether one rate "
+            "fits all sizes better with the factor than without it is open."
+        )
+    listed = "".join(
+        f"<li>{html.escape(effect.finding.claim)} {effect_html('rates', words=effect.finding.claim)}</li>"
+        for effect in found
+    )
+    return f"<b>Over several base models</b><ul class='learn-findings'>{listed}</ul>"
 
 
 @lru_cache(maxsize=1)
@@ -117,6 +177,62 @@ def rate_studies() -> dict[str, tuple[RateArm, ...]]:
 def best_rate(arms: list[RateArm]) -> RateArm:
     """The arm with the highest mean."""
     return max(arms, key=lambda arm: arm.mean)
+
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+
+
+def rates_figure(arms: Sequence[RateArm]) -> go.Figure:
+    """Accuracy against learning rate, one line per design, named at its end."""
+    data, ends = [], []
+    for index, design in enumerate(dict.fromkeys(arm.design for arm in arms)):
+        row = sorted((arm for arm in arms if arm.design == design), key=lambda arm: arm.lr)
+        ink, dash = _ink(design, index)
+        mean = np.array([arm.mean for arm in row])
+        up, down = (np.array([abs(getattr(arm, end) - arm.mean) for arm in row]) for end in ("high", "low"))
+        top = best_rate(row)
+        data += [
+            {
+                "x": [arm.lr for arm in row],
+                "y": mean,
+                "mode": "lines+markers",
+                "name": design,
+                "line": {"color": ink, "dash": dash, "width": 2},
+                "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 9},
+                "error_y": {"array": np.minimum(up, 1 - mean), "arrayminus": np.minimum(down, mean), "thickness": 1.1},
+                "hovertemplate": f"{design}, rate %{{x}}: %{{y:.3f}}<extra></extra>",
+            },
+            charts.ring(top.lr, top.mean, ink),
+        ]
+        ends.append((row[-1].mean, design, row[-1].lr, ink))
+    ends.sort()
+    heights = spread([end[0] for end in ends], 0.05)
+    known = sorted({arm.lr for arm in arms})
+    return charts.plotly(
+        "Where is the best rate of each design?",
+        "learning rate",
+        "test accuracy",
+        data,
+        height=490,
+        annotations=[
+            charts.label(float(np.log10(lr)), height, design, xanchor="left", xshift=10, font={"color": ink})
+            for (_, design, lr, ink), height in zip(ends, heights, strict=True)
+        ],
+        xaxis={
+            "type": "log",
+            "tickvals": known,
+            "ticktext": [f"{lr:g}" for lr in known],
+            "range": [float(np.log10(known[0])) - 0.1, float(np.log10(known[-1])) + 0.9],
+        },
+        yaxis={"range": [0, 1.05]},
+    )
+
+
+def _ink(design: str, index: int) -> tuple[str, str]:
+    method = design.split()[0]
+    if method == "cdka":
+        return (theme.R, theme.R2, theme.R1)[index % 3], "solid"
+    return charts.method_colour(method), charts.METHOD_DASHES.get(method, "dash")
 
 
 def _rate_arms(report: str) -> Iterator[RateArm]:

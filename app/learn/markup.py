@@ -61,11 +61,10 @@ def to_latex(text: str, *, dark: bool | None = None) -> str:
     return _TINTED.sub(tint, text)
 
 
-def in_lines(latex: str) -> str:
-    """LaTeX of several lines (parted by ``\\\\ ``) one beneath the other; what has its own lines is left alone."""
-    if r"\\ " not in latex or r"\begin" in latex:
-        return latex
-    return rf"\begin{{gathered}}{latex}\end{{gathered}}"
+def lines(latex: str, *, dark: bool | None = None) -> list[str]:
+    """The lines of an equation (parted by ``\\\\ ``) as LaTeX; what has an environment of its own stays whole."""
+    plain = to_latex(latex, dark=dark)
+    return [plain] if r"\begin" in plain else plain.split(r"\\ ")
 
 
 def number(value: Any, digits: int = 3) -> str:

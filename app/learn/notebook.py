@@ -7,7 +7,7 @@ from typing import Any
 
 from app.learn import prose, sources
 from app.learn.course import Chapter, Values
-from app.learn.markup import in_lines, to_latex, to_markdown
+from app.learn.markup import lines, to_markdown
 from cdka import __version__
 
 FIGURES = '''\
@@ -42,7 +42,7 @@ def bars(title, values, log=False):
 
 def build(chapter: Chapter, values: Values) -> dict[str, Any]:
     """The notebook (format 4.5) as plain data. ``values`` are the settings, with ``seed``."""
-    install = f"`pip install cdka-studio` in version {__version__}, or from a checkout: `pip install -e .`"
+    install = f"cdka-studio {__version__}: `pip install -e .` in a checkout of its repository"
     cells = [
         _markdown(f"# {chapter.number}. {chapter.prose.title}\n\n{chapter.prose.idea}\n\nNeeds {install}."),
         _code(chapter.setup),
@@ -51,9 +51,8 @@ def build(chapter: Chapter, values: Values) -> dict[str, Any]:
     for page in chapter.pages:
         parts = [f"## {page.title}", to_markdown(sources.marked(page))]
         if page.equation is not None:
-            parts.append(
-                f"$${to_latex(in_lines(page.equation.letters))}$$\n\n$${to_latex(in_lines(page.equation.numbers(values)))}$$"
-            )
+            equation = (*lines(page.equation.letters), *lines(page.equation.numbers(values)))
+            parts += [f"$${line}$$" for line in equation]
         detailed = [line for line in sources.legend(page) if not line.startswith("*") or line.startswith("**")]
         if detailed:
             parts.append("Sources:\n\n" + "\n".join(f"- {line}" for line in detailed))

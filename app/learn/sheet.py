@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 
 from app.learn import prose, sources
 from app.learn.course import Chapter, Question, Values
-from app.learn.markup import to_latex, to_plain
+from app.learn.markup import lines, to_plain
 
 QUESTIONS = (0, 1, 2)
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$", re.S)
@@ -73,9 +73,7 @@ def _matrix(rows) -> str:
 
 def _formula(latex: str) -> str:
     """A formula as MathML, its lines one beneath the other."""
-    plain = to_latex(latex)
-    lines = [plain] if r"\begin" in plain else re.split(r"\\\\\s", plain)
-    return "<br>".join(convert(line.replace(r"\\[-2pt]", r"\\")) for line in lines)
+    return "<br>".join(convert(line.replace(r"\\[-2pt]", r"\\")) for line in lines(latex))
 
 
 def _html(text: str) -> str:

@@ -10,7 +10,7 @@ from app import theme, widgets
 from app.learn import address, classroom, controls, exercise, glossary_page, notebook, progress, prose, sheet, sources
 from app.learn.chapters import CHAPTERS
 from app.learn.course import Chapter, Page
-from app.learn.markup import in_lines, to_html, to_latex
+from app.learn.markup import lines, to_html
 from app.learn.scoring import MAX_POINTS
 from cdka.errors import CdkaError, unknown
 
@@ -127,7 +127,8 @@ def _equation(page: Page, values: dict, *, presenting: bool) -> None:
     with st.container(key="learn-equation"):
         filled = st.session_state.get("numbers", st.query_params.get("numbers") == "true")
         letters = page.equation.numbers(values) if filled else page.equation.letters
-        st.latex(to_latex(in_lines(letters), dark=theme.is_dark()))
+        # In the line, where it wraps; displayed, it would scroll in a narrow column, out of the keyboard's reach.
+        st.markdown("\n\n".join(rf"$\displaystyle {line}$" for line in lines(letters, dark=theme.is_dark())))
         if not presenting:
             st.toggle(
                 "with the numbers of the figure",

@@ -148,3 +148,53 @@ class Training:
     def measured(self) -> list[tuple[int, float]]:
         """The validation accuracy after so many steps, in order."""
         return list(zip(self._at, self.accuracies, strict=True))
+
+
+CELL = """\
+from cdka.tasks import digits
+
+rng = np.random.default_rng(0)
+rows = digits.table()
+parts = {split: rows[rows['split'] == split] for split in ('train', 'validation')}
+labels = {k: v['label'].to_numpy() for k, v in parts.items()}
+upright = {k: (2 * digits.images(v).reshape(len(v), -1) - 1, labels[k]) for k, v in parts.items()}
+shifted = {k: (2 * digits.shift(digits.images(v)).reshape(len(v), -1) - 1, labels[k]) for k, v in parts.items()}
+
+
+def slopes(x, y, W, head):  # mean cross-entropy of softmax(head relu(W x)): its gradients for W and head
+    hidden = np.maximum(x @ W.T, 0)
+    odds = np.exp(hidden @ head.T - (hidden @ head.T).max(axis=1, keepdims=True))
+    error = odds / odds.sum(axis=1, keepdims=True)
+    error[np.arange(len(y)), y] -= 1
+    error /= len(y)
+    return ((error @ head) * (hidden > 0)).T @ x, error.T @ hidden
+
+
+def adam(arrays, gradients, state, lr):
+    for k, (a, g) in enumerate(zip(arrays, gradients)):
+        m, s, t = state.get(k, (0 * a, 0 * a, 0))
+        m, s, t = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g * g, t + 1
+        state[k] = m, s, t
+        a -= lr * (m / (1 - 0.9**t)) / (np.sqrt(s / (1 - 0.999**t)) + 1e-8)
+
+
+W, head, state = rng.standard_normal((64, 64)) * 0.18, rng.standard_normal((10, 64)) * 0.125, {}
+for _ in range(150):  # the base learns the upright digits
+    batch = rng.integers(900, size=128)
+    adam([W, head], slopes(upright['train'][0][batch], upright['train'][1][batch], W, head), state, 0.01)
+
+A, B, state = kaiming_components(c, 64, rng), np.zeros(c.shapes(64, 64)[1]), {}
+s, accuracies = c.scaling(alpha, rule), []
+x, y = shifted['validation']
+for step in range(151):
+    if step % 5 == 0:
+        adapted = W + delta_weight(A, B, s)
+        accuracies.append(np.mean(np.argmax(np.maximum(x @ adapted.T, 0) @ head.T, axis=1) == y))
+    batch = rng.integers(900, size=64)
+    G = slopes(shifted['train'][0][batch], shifted['train'][1][batch], W + delta_weight(A, B, s), head)[0]
+    R = s * rearrange(G, c.r1, c.r2)
+    of_A = (B.reshape(c.r, -1) @ R).reshape(A.shape)
+    of_B = (R @ A.reshape(c.r, -1).T).T.reshape(B.shape)
+    adam([A, B], [of_A, of_B], state, lr)
+accuracies[-1]"""
+"""The same network and its training as one cell of a notebook, for ``c``, ``rule``, ``alpha`` and ``lr``."""

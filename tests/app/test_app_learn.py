@@ -50,6 +50,8 @@ def test_every_page_draws(room, chapter, number):
     last = number == CHAPTERS[chapter - 1].num_pages
     title = "Predict" if last else CHAPTERS[chapter - 1].pages[number - 1].title
     assert f"## {title}" in texts(app)
+    assert not app.latex, "a displayed formula scrolls in a narrow column, out of the keyboard's reach"
+    assert "$$" not in texts(app)
     assert progress.load().of(chapter).pages == {number}
 
 

@@ -189,6 +189,29 @@ def test_the_route_fits_its_window(visit, settled, screenshot, width, dark):
         screenshot(page, f"route-{width}-{'dark' if dark else 'light'}-{chapter}-{number}")
 
 
+TOO_WIDE = """() => {
+    const column = document.querySelector(".st-key-learn-equation");
+    const end = column.getBoundingClientRect().right;
+    return [...column.querySelectorAll(".base")].map((part) => part.getBoundingClientRect().right - end)
+        .filter((beyond) => beyond > 1);
+}"""
+"""Pixels by which parts of a formula stand out of their column."""
+WITH_FORMULA = [(c.number, n) for c in CHAPTERS for n, page in enumerate(c.pages, start=1) if page.equation is not None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("numbers", [False, True], ids=["letters", "numbers"])
+@pytest.mark.parametrize(("chapter", "number"), WITH_FORMULA)
+def test_a_formula_wraps_in_a_narrow_column(visit, settled, chapter, number, numbers):
+    page = visit(f"learn?chapter={chapter}&page={number}&numbers={str(numbers).lower()}")
+    page.locator(".st-key-learn-equation .katex").first.wait_for()
+    for width in (1440, 800, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.wait_for_timeout(300)
+        assert page.evaluate(TOO_WIDE) == [], f"at {width} px"
+    assert page.locator(".katex-display").count() == 0, "a displayed formula scrolls, out of the keyboard's reach"
+
+
 @pytest.mark.slow
 def test_a_presentation_is_large_and_turns_by_arrow(visit, settled, screenshot):
     page = visit("learn?chapter=1&page=2&present=1&route=30")

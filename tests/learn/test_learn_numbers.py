@@ -13,24 +13,26 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "compare"))
 from compare_store import fill
 
 from app.learn import evidence, live, toy
-from app.learn.alignment import figures as alignment
+from app.learn.alignment import numbers as alignment
 from app.learn.alignment.first_step import first_step
 from app.learn.chapters import CHAPTERS
-from app.learn.choice.figures import RATIOS, measured_gain, pair, same_price
+from app.learn.choice.figures import RATIOS, measured_gain, pair, rates_row, same_price
 from app.learn.contest import arms as contest_arms
 from app.learn.counting import chapter as counting_chapter
 from app.learn.counting import figures as counting
+from app.learn.drawing import ellipse_svg
 from app.learn.evidence import ceiling
 from app.learn.gradient import real_gradient
 from app.learn.kronecker import numbers as kron
 from app.learn.kronecker.chapter import CHAPTER as ONE
-from app.learn.kronecker.ellipse import ellipse_svg
 from app.learn.lora import figures
 from app.learn.lora import figures as lora_figures
 from app.learn.press.press import directions
 from app.learn.scoring import score
 from app.learn.stability import figures as stability
 from app.learn.toy import Training
+from cdka.claims.catalogue import STUDIES
+from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.components import Components
 from cdka.cost import adapter as cost
 from cdka.errors import CdkaError
@@ -276,12 +278,42 @@ def test_chapter_7_shows_the_numbers_of_the_shipped_reports():
         most = max(n for n, _, _ in reports[key])
         assert (found.finding.n, found.report, found.finding.effect) in reports[key]
         assert found.finding.n == most, "the report with the most seeds"
+        assert found.finding.study != "vision", "made of the runs of another report"
     for name, arms in evidence.rate_studies().items():
         text = next(path for path, _ in evidence.shipped() if path.stem == name).read_text(encoding="utf-8")
         for arm in arms:
             assert f"{arm.design} · lr {arm.lr:g} |" in text
             assert f"| {arm.mean:.3f} |" in text
     assert evidence.rate_studies(), "a shipped report has designs at several rates"
+
+
+RATES = "At equal cost and alignment CDKA trains at more rates than LoRA."
+
+
+@pytest.mark.parametrize(
+    ("verdict", "method"), [(SUPPORTED, "CDKA"), (UNRESOLVED, "either"), (CONTRADICTED, "LoRA"), (None, "CDKA")]
+)
+def test_the_course_follows_the_study_of_rates_once_its_report_ships(monkeypatch, verdict, method):
+    assert RATES in [claim.text for claim in STUDIES["rates"].claims]
+    finding = Finding(
+        "rates", "eight rates", verdict, "doublings", 1.5, 0.5, 2.5, 5, "m", "", RATES, counted="base model"
+    )
+    shown = (evidence.Evidence(finding, "rates", "digits-vit", "digits-flip", ""),) if verdict else ()
+    monkeypatch.setattr(evidence, "findings", lambda: shown)
+    take, _, basis, sure = rates_row()
+    assert take == method
+    told = evidence.over_bases_html()
+    if verdict is None:
+        assert "one base model" in sure
+        assert "is open" in told
+    else:
+        assert "+1.500 [+0.500, +2.500], 5 bases" in basis
+        assert f"{RATES} doublings: +1.500 [+0.500, +2.500], 5 bases, <b>{verdict}</b>" in told
+
+
+def test_curves_of_a_withdrawn_report_say_why():
+    assert evidence.withdrawn("equal-budget").startswith("The search was too coarse for LoRA")
+    assert evidence.withdrawn("bases") == ""
 
 
 def test_the_tiny_network_has_the_gradients_of_its_loss():

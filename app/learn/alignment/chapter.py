@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import product
-
-import numpy as np
-
 from app.learn import prose
-from app.learn.alignment.figures import (
+from app.learn.alignment.figures import draw, draw_question
+from app.learn.alignment.first_step import MAX_ADDED
+from app.learn.alignment.numbers import (
     FALLS,
     INITS,
     MANY_INITS,
@@ -16,43 +14,24 @@ from app.learn.alignment.figures import (
     SIDE,
     SPECTRA,
     STEPS,
-    draw,
-    draw_question,
+    four,
     judge,
     now,
 )
-from app.learn.alignment.first_step import MAX_ADDED
 from app.learn.course import CITED, OURS, PAPER, Chapter, Control, Equation, Question, Try, Values, page, seed_control
 from cdka.components import Components
 
 TEXT = prose.read(__file__)
 _STEP = next(iter(STEPS))
 
-_LARGE = ("curves", "spectra", "less", "best")
+_LARGE, _OF_G = ("curves", "spectra", "less", "best"), ("spectra", "best")
+_FALL = "The i-th singular value of G is i to the power of minus this. 0: all equal."
 SMALL = (1, 2, 4, 8)
 """The values of r1 and r2 on the real gradient of 16 x 16."""
 
 CONTROLS = (
-    Control(
-        4,
-        "fall",
-        "G: how fast it falls",
-        "slider",
-        0.5,
-        FALLS,
-        views=("spectra", "best"),
-        help="The i-th singular value of G is i to the power of minus this. 0: all equal.",
-    ),
-    Control(
-        4,
-        "rank",
-        "G: its rank",
-        "slider",
-        SIDE,
-        RANKS,
-        views=("spectra", "best"),
-        help="The number of singular values of G that are not zero.",
-    ),
+    Control(4, "fall", "G: how fast it falls", "slider", 0.5, FALLS, _FALL, views=_OF_G),
+    Control(4, "rank", "G: its rank", "slider", SIDE, RANKS, "How many singular values are not zero.", views=_OF_G),
     Control(4, "r1", "r1", "slider", 2, RANGE, views=_LARGE),
     Control(4, "r2", "r2", "slider", 8, RANGE, views=_LARGE),
     Control(4, "r", "r", "slider", 4, RANGE, views=_LARGE),
@@ -254,27 +233,6 @@ PAGES = (
     ),
 )
 
-CANDIDATES = tuple(Components(*c) for c in product(RANGE, RANGE, (1, 2, 3, 4, 6, 8)) if max(c[:2]) > 1 or c[2] > 2)
-CLEARLY = 1.8
-"""The best of the four has at least so many times the r r2 / r1 of the second."""
-
-
-def four(seed: int) -> tuple[Components, ...]:
-    """Four settings of similar price, one of them clearly best aligned, at least one of higher rank than it."""
-    rng = np.random.default_rng([seed, 4])
-    while True:
-        price = int(rng.integers(1000, 4200))
-        alike = [c for c in CANDIDATES if abs(c.num_params(SIDE, SIDE) - price) <= 0.06 * price]
-        if len(alike) < 4:
-            continue
-        chosen = [alike[i] for i in rng.permutation(len(alike))[:4]]
-        ranked = sorted(chosen, key=lambda c: -c.alignment(SIDE))
-        first, second = ranked[:2]
-        if 0.7 > first.alignment(SIDE) >= CLEARLY**0.5 * second.alignment(SIDE) and any(
-            c.rank_bound(SIDE, SIDE) > first.rank_bound(SIDE, SIDE) for c in ranked[1:]
-        ):
-            return tuple(chosen)
-
 
 def question(seed: int, values: Values) -> Question:
     """The best aligned of four settings of similar price, measured on a simulated gradient."""
@@ -315,19 +273,9 @@ def question(seed: int, values: Values) -> Question:
     )
 
 
-CHAPTER = Chapter(
-    number=4,
-    short="Alignment",
-    prose=TEXT,
-    minutes=12,
-    controls=CONTROLS,
-    pages=PAGES,
-    draw=draw,
-    question=question,
-    draw_question=draw_question,
-    setup=(
-        "import numpy as np\n\nfrom cdka import Components\nfrom cdka.theory import (\n    best_capture, delta_weight, "
-        "measured_alignment, numerical_rank, rearrange, report,\n    simulated_gradient, "
-        "singular_values, spectrum_values,\n)"
-    ),
+SETUP = (
+    "import numpy as np\n\nfrom cdka import Components\nfrom cdka.theory import (\n    best_capture, delta_weight, "
+    "measured_alignment, numerical_rank, rearrange, report,\n    simulated_gradient, "
+    "singular_values, spectrum_values,\n)"
 )
+CHAPTER = Chapter(4, "Alignment", TEXT, 12, CONTROLS, PAGES, draw, question, draw_question, SETUP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from app.learn import evidence, prose
-from app.learn.choice.figures import RATIOS, SIDE, draw, draw_question, pair, same_price
+from app.learn.choice.figures import RATIOS, SIDE, draw, draw_question, pair, rates_row, same_price
 from app.learn.course import OURS, Chapter, Control, Equation, Question, Try, Values, page
 from app.learn.evidence import ceiling
 
@@ -73,6 +73,7 @@ PAGES = (
     page(
         TEXT,
         "table",
+        fields={"search": "where a learning rate cannot be searched for long, " if rates_row()[0] == "CDKA" else ""},
         code=lambda v: _READ + "open_ = [row for row in rows if row[4] <= 0 <= row[5]]\nlen(rows), len(open_)",
         plot=lambda v: (
             "bars('Findings of the shipped reports', {'decided': len(rows) - len(open_), 'not decided': len(open_)})"
@@ -130,15 +131,5 @@ def question(seed: int, values: Values) -> Question:
     )
 
 
-CHAPTER = Chapter(
-    number=7,
-    short="Which one?",
-    prose=TEXT,
-    minutes=7,
-    controls=CONTROLS,
-    pages=PAGES,
-    draw=draw,
-    question=question,
-    draw_question=draw_question,
-    setup="import json\n\nimport numpy as np\n\nfrom cdka import Components\nfrom cdka.paths import assets_dir",
-)
+SETUP = "import json\n\nimport numpy as np\n\nfrom cdka import Components\nfrom cdka.paths import assets_dir"
+CHAPTER = Chapter(7, "Which one?", TEXT, 7, CONTROLS, PAGES, draw, question, draw_question, SETUP)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -12,23 +11,26 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-import streamlit as st
 
 from app import charts, theme, widgets
 from app.learn import drawing, evidence
 from app.learn.course import Page, Question
-from app.learn.evidence import EARLY, Evidence, ceiling
+from app.learn.evidence import EARLY, Evidence, ceiling, counted, effect_html, name_of, signed
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.components import Components
-from cdka.formatting import plural
 from cdka.theory import measured_alignment, simulated_gradient
 
 SIDE, INITS = 128, 16
 RATIOS = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 NEAR_BEST = 0.05
 """A rate works for a design where its accuracy is within so much of the design's best."""
+CEILING_ALT = "Alignment over LoRA's at equal price, by the ratio of r2 to r1"
 ROW_PX = 31
 """Height of one line of the figure of the studies, its name included."""
+
+
+LINK = '<a href="learn?chapter={}&amp;page={}" target="_self">{}</a>'
+Row = tuple[str, str, str, str]
 
 
 def pair(ratio: str) -> tuple[int, int]:
@@ -62,12 +64,7 @@ def measured_gain(r1: int, r2: int) -> float:
 def draw(values: dict[str, Any], page: Page) -> None:
     """The figure beside the text."""
     if page.view == "ceiling":
-        st.plotly_chart(
-            ceiling_figure(values["ratio"]),
-            key="c7_ceiling",
-            config=charts.PLOTLY_CONFIG,
-            alt="Alignment over LoRA's at equal price, by the ratio of r2 to r1",
-        )
+        charts.show(ceiling_figure(values["ratio"]), "c7_ceiling", CEILING_ALT)
         mine, lora = same_price(*pair(values["ratio"]))
         widgets.html_block(
             f"{widgets.chip_html(mine)} costs {mine.num_params(SIDE, SIDE):,} parameters on {SIDE} × "
@@ -82,15 +79,11 @@ def draw(values: dict[str, Any], page: Page) -> None:
         )
     elif page.view == "studies":
         found = [e for e in evidence.findings() if e.in_accuracy]
-        st.plotly_chart(
-            studies_figure(found),
-            key="c7_studies",
-            config=charts.PLOTLY_CONFIG,
-            alt="Effects of the shipped studies with 95 % intervals, short training above, longer below",
-        )
+        alt = "Effects of the shipped studies with 95 % intervals, short training above, longer below"
+        charts.show(studies_figure(found), "c7_studies", alt)
         widgets.caption(
             "Filled: the runs support the claim (within one point, where it says so); diamond: they contradict it; "
-            "hollow: they do not decide."
+            "hollow: they do not decide. Reports withdrawn, or made of another report's runs, are left out."
         )
         widgets.html_block(_sentence(values["study"]))
     else:
@@ -101,69 +94,38 @@ def draw(values: dict[str, Any], page: Page) -> None:
 def ceiling_figure(ratio: str) -> go.Figure:
     """The formula against r2/r1, its ceiling, measured settings of exactly equal price, and the chosen ratio."""
     gain = ceiling(*pair(ratio))
-    figure = charts.plotly(
+    x = np.geomspace(1 / 16, 16, 120)
+    pairs = [pair(r) for r in RATIOS]
+    formula = {
+        "x": x.astype(np.float32),
+        "y": np.sqrt(2 / (1 + x**-2.0)).astype(np.float32),
+        "mode": "lines",
+        "hoverinfo": "skip",
+        "line": {"color": theme.R, "width": 2.5, "dash": "dash"},
+    }
+    dots = {
+        "x": [r2 / r1 for r1, r2 in pairs],
+        "y": [measured_gain(r1, r2) for r1, r2 in pairs],
+        "mode": "markers",
+        "marker": {"color": theme.R, "size": 10},
+        "text": [str(same_price(*p)[0]) for p in pairs],
+        "hovertemplate": "%{text}: measured %{y:.3f}<extra></extra>",
+    }
+    limit, limit_name = charts.level(sqrt(2), "ceiling: √2 = 1.41", ink=theme.ink(), place="top left", dash="dot")
+    lora, lora_name = charts.level(1, "LoRA", ink=theme.LORA, place="bottom right", dash="dash")
+    recommended = {"x": float(np.log10(4)), "y": ceiling(2, 8), "ax": 70, "ay": 50, "text": "(2, 8)", "arrowhead": 0}
+    values = [float(Fraction(r)) for r in RATIOS]
+    return charts.plotly(
         f"At r2/r1 = {ratio}: {gain:.2f} times LoRA's alignment",
         "r2 / r1",
         "alignment over LoRA's at equal price",
+        [formula, dots, charts.ring(float(Fraction(ratio)), gain)],
         height=430,
+        shapes=[limit, lora],
+        annotations=[limit_name, lora_name, recommended],
+        xaxis={"type": "log", "tickvals": values, "ticktext": RATIOS, "range": [-1.25, 1.25]},
+        yaxis={"range": [0, 1.6]},
     )
-    x = np.geomspace(1 / 16, 16, 120)
-    figure.add_scatter(
-        x=x.astype(np.float32),
-        y=np.sqrt(2 / (1 + x**-2.0)).astype(np.float32),
-        mode="lines",
-        hoverinfo="skip",
-        line={"color": theme.R, "width": 2.5, "dash": "dash"},
-    )
-    figure.add_hline(
-        y=sqrt(2),
-        line={"color": theme.ink(), "width": 1.2, "dash": "dot"},
-        annotation_text="ceiling: √2 = 1.41",
-        annotation_position="top left",
-    )
-    figure.add_hline(
-        y=1,
-        line={"color": theme.LORA, "width": 1.5, "dash": "dash"},
-        annotation_text="LoRA",
-        annotation_position="bottom right",
-    )
-    pairs = [pair(r) for r in RATIOS]
-    figure.add_scatter(
-        x=[r2 / r1 for r1, r2 in pairs],
-        y=[measured_gain(r1, r2) for r1, r2 in pairs],
-        mode="markers",
-        marker={"color": theme.R, "size": 10},
-        text=[str(same_price(*p)[0]) for p in pairs],
-        hovertemplate="%{text}: measured %{y:.3f}<extra></extra>",
-    )
-    figure.add_annotation(x=2, y=ceiling(2, 8), ax=70, ay=50, text="(2, 8)", xref="x", yref="y", arrowhead=0)
-    figure.add_scatter(
-        x=[float(Fraction(ratio))],
-        y=[gain],
-        mode="markers",
-        hoverinfo="skip",
-        marker={"symbol": "circle-open", "size": 20, "color": theme.ink(), "line": {"width": 2.5}},
-    )
-    figure.update_xaxes(
-        type="log", tickvals=[float(Fraction(r)) for r in RATIOS], ticktext=list(RATIOS), range=[-1.25, 1.25]
-    )
-    figure.update_yaxes(range=[0, 1.6])
-    return figure
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}"
-
-
-def name_of(found: Evidence) -> str:
-    """The claim in the words of what was measured, without "accuracy" and settings."""
-    text = re.sub(r"^(gain in )?accuracy (of )?", "", found.finding.measures)
-    return text.split(" · ")[0]
-
-
-def _counted(finding: Finding) -> str:
-    """The number of seeds, or of base models, that an interval is over."""
-    return plural(finding.n, finding.counted.removesuffix(" model"))
 
 
 def _row_name(found: Evidence) -> str:
@@ -173,62 +135,50 @@ def _row_name(found: Evidence) -> str:
         .replace("over that of the last", "over the last")
         .replace("at equal parameters", "at equal price")
     )
-    return f"{text} ({found.finding.study}, {_counted(found.finding)})"
+    return f"{text} ({found.finding.study}, {counted(found.finding)})"
 
 
 def studies_figure(found: Sequence[Evidence]) -> go.Figure:
     """Every finding in accuracy as a point with its interval under its name: short training first, then the rest."""
     early = [e for e in found if e.finding.regime == EARLY]
     late = [e for e in found if e.finding.regime != EARLY]
-    figure = charts.plotly(
+    data, names = [], []
+    for group, rows in (("Short training at a low rate", early), ("Longer training, or rates searched", late)):
+        names.append(f"<b>{group}</b>")
+        for row in rows:
+            data.append(_point(-len(names), row.finding))
+            names.append(html.escape(_row_name(row)))
+    above = {"xref": "paper", "yshift": 13, "xanchor": "left", "font": {"size": 12, "color": theme.ink()}}
+    zero = {"type": "line", "yref": "y domain", "x0": 0, "x1": 0, "y0": 0, "y1": 1}
+    return charts.plotly(
         "What a design changed in trained adapters",
         "effect on test accuracy, with 95 % interval",
         "",
-        height=150 + ROW_PX * (len(found) + 2),
-    )
-    place = 0
-    for group, rows in (("Short training at a low rate", early), ("Longer training, or rates searched", late)):
-        _name_above(figure, place, f"<b>{group}</b>", theme.ink())
-        place -= 1
-        for row in rows:
-            _point(figure, place, row.finding)
-            _name_above(figure, place, html.escape(_row_name(row)), theme.ink())
-            place -= 1
-    figure.add_vline(x=0, line={"color": theme.ink(), "width": 1})
-    figure.update_yaxes(visible=False, range=[place + 0.3, 0.9])
-    return figure
-
-
-def _name_above(figure: go.Figure, place: int, text: str, ink: str) -> None:
-    figure.add_annotation(
-        x=0,
-        xref="paper",
-        y=place,
-        yshift=13,
-        text=text,
-        showarrow=False,
-        xanchor="left",
-        font={"size": 12, "color": ink},
+        data,
+        height=150 + ROW_PX * len(names),
+        annotations=[charts.label(0, -place, text, **above) for place, text in enumerate(names)],
+        shapes=[{**zero, "line": {"color": theme.ink(), "width": 1}}],
+        yaxis={"visible": False, "range": [0.3 - len(names), 0.9]},
     )
 
 
-def _point(figure: go.Figure, place: int, finding: Finding) -> None:
+def _point(place: int, finding: Finding) -> dict[str, Any]:
     ink = {SUPPORTED: theme.R, CONTRADICTED: theme.R1}.get(finding.verdict, theme.LORA)
     symbol = {SUPPORTED: "circle", CONTRADICTED: "diamond"}.get(finding.verdict, "circle-open")
-    figure.add_scatter(
-        x=[finding.effect],
-        y=[place],
-        mode="markers",
-        marker={"color": ink, "symbol": symbol, "size": 10},
-        error_x={
+    return {
+        "x": [finding.effect],
+        "y": [place],
+        "mode": "markers",
+        "marker": {"color": ink, "symbol": symbol, "size": 10},
+        "error_x": {
             "array": [finding.ci_high - finding.effect],
             "arrayminus": [finding.effect - finding.ci_low],
             "color": ink,
             "thickness": 1.8,
         },
-        hovertemplate=f"{html.escape(finding.claim)}<br>{finding.regime}: {_signed(finding.effect)} "
-        f"({_counted(finding)}), {finding.verdict}<extra></extra>",
-    )
+        "hovertemplate": f"{html.escape(finding.claim)}<br>{finding.regime}: {signed(finding.effect)} "
+        f"({counted(finding)}), {finding.verdict}<extra></extra>",
+    }
 
 
 def _sentence(study: str) -> str:
@@ -249,20 +199,6 @@ def _sentence(study: str) -> str:
     )
 
 
-def effect_html(study: str, regime: str | None = None, words: str = "") -> str:
-    """The effect of a study's first finding whose claim has these ``words``, with its interval and what it is over."""
-    found = evidence.find(study, regime, words)
-    if found is None:
-        return "no report ships with this version"
-    finding = found.finding
-    return (
-        f"{html.escape(name_of(found))}: {_signed(finding.effect)} [{_signed(finding.ci_low)}, "
-        f"{_signed(finding.ci_high)}], "
-        f"{_counted(finding)}, <b>{finding.verdict}</b> "
-        f"<span class='cdka-quiet'>(study {study}, {finding.regime})</span>"
-    )
-
-
 def working_rates_html() -> str:
     """The rates within NEAR_BEST of the best, for each design of the first study with several rates."""
     for study, arms in evidence.rate_studies().items():
@@ -277,39 +213,46 @@ def working_rates_html() -> str:
     return "no report ships with this version"
 
 
-def decision_rows() -> list[tuple[str, str, str, str]]:
+def measured_row(when: str, study: str, regime: str | None = None, words: str = "", ahead: str = "CDKA") -> Row:
+    """A row that a finding decides: ``ahead`` where it is supported, LoRA where contradicted, either where open."""
+    found = evidence.find(study, regime, words)
+    verdict = found.finding.verdict if found else UNRESOLVED
+    method = {SUPPORTED: ahead, CONTRADICTED: "LoRA" if ahead == "CDKA" else "r1 > r2"}.get(verdict, "either")
+    return method, when, effect_html(study, regime, words), "measured"
+
+
+def rates_row() -> Row:
+    """The row on the range of working rates: by the study over base models; without its report, by that of one base."""
+    method, when, basis, sure = measured_row("no time to search the rate", "rates", words="more rates")
+    if evidence.find("rates", words="more rates") is None:
+        method, basis, sure = "CDKA", working_rates_html(), "measured, one base model"
+    return method, when, f"{basis}; {LINK.format(5, 6, 'chapter 5')}", sure
+
+
+def decision_rows() -> list[Row]:
     """Method, when, what it rests on (HTML), and how sure that is."""
-    link = '<a href="learn?chapter={}&amp;page={}" target="_self">{}</a>'.format
     design, free = Components(2, 8, 4), Components(1, 1, 8)
-    return [
-        ("CDKA", "a high rank at LoRA's price", link(2, 3, "chapter 2: counted"), "exact"),
-        ("CDKA", "a very small budget", effect_html("bases-lora", words="rank 1,"), "measured"),
-        ("CDKA", "no time to search the rate", f"{working_rates_html()}; {link(5, 6, 'chapter 5')}", "measured"),
-        ("CDKA, r2 > r1", "short training", effect_html("bases-design", EARLY), "measured"),
-        (
-            "LoRA",
-            "served as it is, at low rank",
-            f"{link(2, 5, 'chapter 2')}: {design} is a LoRA of rank {design.r * design.r1 * design.r2} when exported",
-            "exact",
-        ),
-        (
-            "LoRA",
-            "the least arithmetic",
-            f"{link(3, 4, 'chapter 3')}: "
-            f"{design.flops_per_token(1024, 1024) / free.flops_per_token(1024, 1024):.3g} times that "
-            f"of LoRA {free.r} for {design} on 1024 × 1024, at "
-            f"{design.num_params(1024, 1024) / free.num_params(1024, 1024):.3g} times its parameters",
-            "exact",
-        ),
+    served = f"{design} is a LoRA of rank {design.r * design.r1 * design.r2} when exported"
+    flops = design.flops_per_token(1024, 1024) / free.flops_per_token(1024, 1024)
+    params = design.num_params(1024, 1024) / free.num_params(1024, 1024)
+    times = f"{flops:.3g} times that of LoRA {free.r} for {design} on 1024 × 1024, at {params:.3g} times its parameters"
+    rows = [
+        ("CDKA", "a high rank at LoRA's price", LINK.format(2, 3, "chapter 2: counted"), "exact"),
+        measured_row("a very small budget", "bases-lora", words="rank 1,"),
+        rates_row(),
+        measured_row("short training", "bases-design", EARLY, ahead="CDKA, r2 > r1"),
+        ("LoRA", "served as it is, at low rank", f"{LINK.format(2, 5, 'chapter 2')}: {served}", "exact"),
+        ("LoRA", "the least arithmetic", f"{LINK.format(3, 4, 'chapter 3')}: {times}", "exact"),
         (
             "LoRA",
             "a gradient of low rank, and a start from it",
-            f"{link(4, 7, 'chapter 4')}: the best capture",
+            LINK.format(4, 7, "chapter 4: best capture"),
             "first step only",
         ),
-        ("either", "LoRA 8's price, rate searched", effect_html("bases-lora", words="rank 8, CDKA"), "measured"),
-        ("either", "long training at a searched rate", effect_html("budget", "tuned"), "measured"),
+        measured_row("LoRA 8's price, rate searched", "bases-lora", words="rank 8, CDKA"),
+        measured_row("long training at a searched rate", "budget", "tuned", ahead="CDKA, r2 > r1"),
     ]
+    return sorted(rows, key=lambda row: row[0] == "either")
 
 
 def decision_html() -> str:
@@ -329,17 +272,15 @@ def open_questions_html() -> str:
     undecided = [e for e in evidence.findings() if e.finding.verdict == UNRESOLVED]
     listed = "".join(
         f"<li>{html.escape(e.finding.claim)} <span class='cdka-quiet'>({e.finding.study}, {e.finding.regime}: "
-        f"{_signed(e.finding.effect)} [{_signed(e.finding.ci_low)}, {_signed(e.finding.ci_high)}], "
-        f"{_counted(e.finding)})</span></li>"
+        f"{signed(e.finding.effect)} [{signed(e.finding.ci_low)}, {signed(e.finding.ci_high)}], "
+        f"{counted(e.finding)})</span></li>"
         for e in undecided
     )
     models = sorted({f"{e.model} on {e.task}" for e in evidence.findings()})
     return (
         f"<b>What could not be shown</b><ul class='learn-findings'>{listed}<li>Anything beyond "
-        f"{html.escape(', '.join(models))}: "
-        "no large model, no long context, no other task.</li><li>Why designs of equal price and equal "
-        "alignment differ in "
-        "their best rates.</li></ul>"
+        f"{html.escape(', '.join(models))}: no large model, no long context, no other task.</li>"
+        "<li>Why designs of equal price and equal alignment differ in their best rates.</li></ul>"
     )
 
 
@@ -353,9 +294,4 @@ def draw_question(question: Question, revealed: bool) -> None:
         return
     ratio = Fraction(r2, r1)
     shown = f"{ratio.numerator}/{ratio.denominator}" if ratio.denominator > 1 else str(ratio.numerator)
-    st.plotly_chart(
-        ceiling_figure(shown),
-        key="c7_answer",
-        config=charts.PLOTLY_CONFIG,
-        alt="Alignment over LoRA's at equal price, by the ratio of r2 to r1",
-    )
+    charts.show(ceiling_figure(shown), "c7_answer", CEILING_ALT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isnan
 
 from app import data
-from app.learn import live, prose
+from app.learn import live, prose, toy
 from app.learn.contest.arms import (
     BUDGETS,
     EVAL_EVERY,
@@ -27,7 +27,6 @@ from app.learn.contest.arms import (
 from app.learn.contest.figures import TOY_LR, design, draw, draw_question
 from app.learn.course import OURS, TEXTBOOK, Chapter, Control, Equation, Question, Try, Values, page
 from app.learn.scoring import MAX_POINTS
-from app.learn.stability.chapter import TOY_CODE
 from cdka.errors import CdkaError
 from cdka.stats.intervals import Interval
 from cdka.tasks import digits
@@ -100,7 +99,7 @@ def _specs(v: Values) -> str:
 def _race_code(v: Values) -> str:
     """The small network of chapter 5, trained for each contestant."""
     c = design(v)
-    opening, loop = TOY_CODE.split("A, B, state = ", 1)
+    opening, loop = toy.CELL.split("A, B, state = ", 1)
     lines = "A, B, state = " + loop.removesuffix("\naccuracies[-1]")
     body = "\n".join("    " + line if line else "" for line in lines.splitlines())
     return (
@@ -266,19 +265,9 @@ def _in_text(rival: str) -> str:
     return "its twin" if rival == TWIN else "LoRA"
 
 
-CHAPTER = Chapter(
-    number=6,
-    short="Your design",
-    prose=TEXT,
-    minutes=9,
-    controls=CONTROLS,
-    pages=PAGES,
-    draw=draw,
-    question=question,
-    draw_question=draw_question,
-    setup=(
-        "import numpy as np\n\nfrom cdka import Components\nfrom cdka.runs.resolve import spec_for\n"
-        "from cdka.solver import evaluate, explore\n"
-        "from cdka.theory import delta_weight, kaiming_components, rearrange"
-    ),
+SETUP = (
+    "import numpy as np\n\nfrom cdka import Components\nfrom cdka.runs.resolve import spec_for\n"
+    "from cdka.solver import evaluate, explore\n"
+    "from cdka.theory import delta_weight, kaiming_components, rearrange"
 )
+CHAPTER = Chapter(6, "Your design", TEXT, 9, CONTROLS, PAGES, draw, question, draw_question, SETUP)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-import streamlit as st
 
 from app import charts, data, theme, widgets
 from app.learn import drawing, live, scoring
@@ -55,12 +54,7 @@ def draw(values: dict[str, Any], page: Page) -> None:
     if page.view == "design":
         widgets.html_block(digits_html(0))
     else:
-        st.plotly_chart(
-            field(budget, arms),
-            key="c6_field",
-            config=charts.PLOTLY_CONFIG,
-            alt="Alignment and rank of every configuration within the budget",
-        )
+        charts.show(field(budget, arms), "c6_field", "Alignment and rank of every configuration within the budget")
     widgets.html_block(_table(arms, solution(budget).budget_params))
     widgets.caption(f"Counted and predicted by cdka.solver for all linear layers of digits-vit; budget {budget}.")
 
@@ -134,41 +128,37 @@ def field(budget: str, arms: Sequence[Arm]) -> go.Figure:
         if top <= lora.alignment * 1.001
         else f"at best {top / lora.alignment:.3g} times LoRA's alignment"
     )
-    figure = charts.plotly(
+    settings = {
+        "x": np.asarray(columns.rank_bound, dtype=np.float32),
+        "y": np.asarray(columns.alignment, dtype=np.float32),
+        "mode": "markers",
+        "marker": {"color": theme.R, "size": 8, "opacity": 0.4},
+        "text": [f"r1 {a} · r2 {b} · r {k}" for a, b, k in zip(columns.r1, columns.r2, columns.r, strict=True)],
+        "hovertemplate": "%{text}<br>rank %{x}, alignment %{y:.3f}<extra></extra>",
+    }
+    places = {MINE: ("top left", "circle"), TWIN: ("bottom left", "diamond"), LORA: ("bottom right", "square")}
+    edge = {"size": 15, "line": {"color": theme.ink(), "width": 2.5}}
+    named = [
+        {
+            "x": [arm.option.rank_bound],
+            "y": [arm.option.alignment],
+            "mode": "markers+text",
+            "text": [f"<b>{arm.name}</b>"],
+            "textposition": places[arm.name][0],
+            "hoverinfo": "skip",
+            "marker": {**edge, "symbol": places[arm.name][1], "color": INKS[arm.name]},
+        }
+        for arm in arms
+    ]
+    return charts.plotly(
         f"{len(columns)} settings fit: {finding}",
         "rank that ΔW can reach, mean over layers",
         "predicted alignment",
+        [settings, *named],
         height=400,
+        xaxis={"range": [-6, 150]},
+        yaxis={"range": [0, 1.2 * top]},
     )
-    text = [f"r1 {a} · r2 {b} · r {k}" for a, b, k in zip(columns.r1, columns.r2, columns.r, strict=True)]
-    figure.add_scatter(
-        x=np.asarray(columns.rank_bound, dtype=np.float32),
-        y=np.asarray(columns.alignment, dtype=np.float32),
-        mode="markers",
-        marker={"color": theme.R, "size": 8, "opacity": 0.4},
-        text=text,
-        hovertemplate="%{text}<br>rank %{x}, alignment %{y:.3f}<extra></extra>",
-    )
-    places = {MINE: ("top left", "circle"), TWIN: ("bottom left", "diamond"), LORA: ("bottom right", "square")}
-    for arm in arms:
-        where, symbol = places[arm.name]
-        figure.add_scatter(
-            x=[arm.option.rank_bound],
-            y=[arm.option.alignment],
-            mode="markers+text",
-            text=[f"<b>{arm.name}</b>"],
-            textposition=where,
-            hoverinfo="skip",
-            marker={
-                "symbol": symbol,
-                "size": 15,
-                "color": INKS[arm.name],
-                "line": {"color": theme.ink(), "width": 2.5},
-            },
-        )
-    figure.update_yaxes(range=[0, 1.2 * top])
-    figure.update_xaxes(range=[-6, 150])
-    return figure
 
 
 def within(budget: str) -> list[Run]:

@@ -215,20 +215,10 @@ def question(seed: int, values: Values) -> Question:
     )
 
 
-CHAPTER = Chapter(
-    number=3,
-    short="Counting",
-    prose=TEXT,
-    minutes=7,
-    controls=CONTROLS,
-    pages=PAGES,
-    draw=draw,
-    question=question,
-    draw_question=draw_question,
-    setup=(
-        "from cdka import Components\nfrom cdka.cost.adapter import (\n    TRAINING_BYTES_PER_PARAM, adapter_bytes, "
-        "flops_per_token, "
-        "forward_flops_per_token, num_params,\n)\nfrom cdka.models.catalogue import find_model\nfrom "
-        "cdka.models.targets import select"
-    ),
+SETUP = (
+    "from cdka import Components\nfrom cdka.cost.adapter import (\n    TRAINING_BYTES_PER_PARAM, adapter_bytes, "
+    "flops_per_token, "
+    "forward_flops_per_token, num_params,\n)\nfrom cdka.models.catalogue import find_model\nfrom "
+    "cdka.models.targets import select"
 )
+CHAPTER = Chapter(3, "Counting", TEXT, 7, CONTROLS, PAGES, draw, question, draw_question, SETUP)

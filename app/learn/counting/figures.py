@@ -95,12 +95,7 @@ def draw(values: dict[str, Any], page: Page) -> None:
     elif page.view == "map":
         widgets.html_block(count_map(model, c))
     else:
-        st.plotly_chart(
-            count_bars(model, c),
-            key="c3_bars",
-            config=charts.PLOTLY_CONFIG,
-            alt="Parameters in B and in A for every r1",
-        )
+        charts.show(count_bars(model, c), "c3_bars", "Parameters in B and in A for every r1")
     _facts(model, c)
 
 
@@ -121,44 +116,37 @@ def _facts(model: str, c: Components) -> None:
 
 def count_bars(model: str, c: Components) -> go.Figure:
     """B part and A part for every r1, at the present r2 and r."""
-    figure = charts.plotly(f"At r2 = {c.r2}, r = {c.r}: which r1 costs least?", "r1", "parameters", height=480)
     counts = np.array([split(model, Components(r1, c.r2, c.r)) for r1 in RANGE], dtype=np.float32)
-    names = [str(r1) for r1 in RANGE]
-    for column, (name, colour, pattern) in enumerate((("B", theme.R2, ""), ("A", theme.R1, "/"))):
-        figure.add_bar(
-            x=names,
-            y=counts[:, column],
-            name=f"{name} part",
-            marker={"color": colour, "pattern": {"shape": pattern}},
-            hovertemplate=f"r1 %{{x}}: %{{y:,.0f}} parameters in the {name}<sub>i</sub><extra></extra>",
-        )
-    totals = counts.sum(axis=1)
-    for position, r1 in enumerate(RANGE):
-        mine, total = r1 == c.r1, formatting.count(float(totals[position]))
-        figure.add_annotation(
-            x=position,
-            y=float(totals[position]),
-            text=f"<b>{total}</b>" if mine else total,
-            showarrow=False,
-            yshift=10,
-        )
-        if mine:
-            figure.add_shape(
-                type="rect",
-                x0=position - 0.46,
-                x1=position + 0.46,
-                y0=0,
-                y1=float(totals[position]),
-                line={"color": theme.ink(), "width": 2.5},
-            )
-    figure.update_layout(
+    totals = [float(total) for total in counts.sum(axis=1)]
+    data = [
+        {
+            "type": "bar",
+            "x": [str(r1) for r1 in RANGE],
+            "y": counts[:, column],
+            "name": f"{name} part",
+            "marker": {"color": colour, "pattern": {"shape": pattern}},
+            "hovertemplate": f"r1 %{{x}}: %{{y:,.0f}} parameters in the {name}<sub>i</sub><extra></extra>",
+        }
+        for column, (name, colour, pattern) in enumerate((("B", theme.R2, ""), ("A", theme.R1, "/")))
+    ]
+    mine = RANGE.index(c.r1)
+    texts = [formatting.count(total) for total in totals]
+    texts[mine] = f"<b>{texts[mine]}</b>"
+    frame = {"type": "rect", "x0": mine - 0.46, "x1": mine + 0.46, "y0": 0, "y1": totals[mine]}
+    return charts.plotly(
+        f"At r2 = {c.r2}, r = {c.r}: which r1 costs least?",
+        "r1",
+        "parameters",
+        data,
+        height=480,
         barmode="stack",
         showlegend=True,
         legend={"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
+        annotations=[charts.label(at, totals[at], text, yshift=10) for at, text in enumerate(texts)],
+        shapes=[{**frame, "line": {"color": theme.ink(), "width": 2.5}}],
+        xaxis={"type": "category"},
+        yaxis={"range": [0, max(totals) * 1.12], "tickformat": "~s"},
     )
-    figure.update_xaxes(type="category")
-    figure.update_yaxes(range=[0, float(totals.max()) * 1.12], tickformat="~s")
-    return figure
 
 
 def count_map(model: str, c: Components) -> str:

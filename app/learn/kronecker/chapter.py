@@ -212,16 +212,8 @@ def question(seed: int, values: Values) -> Question:
     )
 
 
-CHAPTER = Chapter(
-    number=1,
-    short="Kronecker product",
-    prose=TEXT,
-    minutes=7,
-    controls=CONTROLS,
-    pages=PAGES,
-    draw=draw,
-    question=question,
-    draw_question=draw_question,
-    setup="import numpy as np\n\nfrom cdka import Components\nfrom cdka.cost.adapter import TRAINING_BYTES_PER_PARAM\n"
-    "from cdka.theory import delta_weight, factored_forward, numerical_rank, rearrange, singular_values",
+SETUP = (
+    "import numpy as np\n\nfrom cdka import Components\nfrom cdka.cost.adapter import TRAINING_BYTES_PER_PARAM\n"
+    "from cdka.theory import delta_weight, factored_forward, numerical_rank, rearrange, singular_values"
 )
+CHAPTER = Chapter(1, "Kronecker product", TEXT, 7, CONTROLS, PAGES, draw, question, draw_question, SETUP)

@@ -13,9 +13,8 @@ from app.learn.address import LIVE
 from app.learn.board import matrices as board
 from app.learn.board.matrices import short
 from app.learn.course import Page, Question
-from app.learn.drawing import bars_html
+from app.learn.drawing import bars_html, ellipse_svg
 from app.learn.gradient import real_gradient
-from app.learn.kronecker.ellipse import ellipse_svg
 from app.learn.kronecker.numbers import (
     A_SHAPE,
     B_SHAPE,
@@ -222,12 +221,7 @@ def draw_question(question: Question, revealed: bool) -> None:
 
 
 def _costs(n: int) -> None:
-    st.plotly_chart(
-        cost_lines(n),
-        key="c1_cost",
-        config=charts.PLOTLY_CONFIG,
-        alt="Multiplications and stored numbers by the size of the layer",
-    )
+    charts.show(cost_lines(n), "c1_cost", "Multiplications and stored numbers by the size of the layer")
     found = cost(n)
     rows = (
         ("Multiplications, full", found.full, "full"),
@@ -246,41 +240,34 @@ def _costs(n: int) -> None:
 def cost_lines(n: int) -> go.Figure:
     """Multiplications, full and factored, for every size, on logarithmic axes; a ring marks the present size."""
     found = [cost(size) for size in SIZES]
-    figure = charts.plotly(
-        f"At n = {n:,}, {cost(n).full / cost(n).multiplications:.3g} times fewer multiplications",
-        "size n of the layer",
-        "multiplications for one vector",
-        height=330,
-    )
+    data, names, here, end = [], [], SIZES.index(n), float(np.log10(SIZES[-1]))
     for name, colour, dash, symbol, counts in (
         ("full: n · n", theme.LORA, "dash", "square", [c.full for c in found]),
         ("factored: 10 n", theme.R, "solid", "circle", [c.multiplications for c in found]),
     ):
-        figure.add_scatter(
-            x=np.array(SIZES, dtype=np.float32),
-            y=np.array(counts, dtype=np.float32),
-            mode="lines+markers",
-            name=name,
-            line={"color": colour, "dash": dash, "width": 2.5},
-            marker={"symbol": symbol, "size": 9},
-            hovertemplate=f"{name} at n = %{{x}}: %{{y:,.0f}}<extra></extra>",
-        )
-        here = SIZES.index(n)
-        figure.add_scatter(
-            x=[SIZES[here]],
-            y=[counts[here]],
-            mode="markers",
-            hoverinfo="skip",
-            marker={"symbol": "circle-open", "size": 20, "color": theme.ink(), "line": {"width": 2.5}},
-        )
-        figure.add_annotation(
-            x=np.log10(SIZES[-1]), y=np.log10(counts[-1]), text=name, showarrow=False, xanchor="left", xshift=12
-        )
-    figure.update_xaxes(
-        type="log",
-        tickvals=list(SIZES),
-        ticktext=[f"{size:,}" for size in SIZES],
-        range=[1.1, np.log10(SIZES[-1]) + 0.55],
+        curve = {
+            "x": np.array(SIZES, dtype=np.float32),
+            "y": np.array(counts, dtype=np.float32),
+            "mode": "lines+markers",
+            "name": name,
+            "line": {"color": colour, "dash": dash, "width": 2.5},
+            "marker": {"symbol": symbol, "size": 9},
+            "hovertemplate": f"{name} at n = %{{x}}: %{{y:,.0f}}<extra></extra>",
+        }
+        data += [curve, charts.ring(n, counts[here])]
+        names.append(charts.label(end, float(np.log10(counts[-1])), name, xanchor="left", xshift=12))
+    return charts.plotly(
+        f"At n = {n:,}, {cost(n).full / cost(n).multiplications:.3g} times fewer multiplications",
+        "size n of the layer",
+        "multiplications for one vector",
+        data,
+        height=330,
+        annotations=names,
+        xaxis={
+            "type": "log",
+            "tickvals": SIZES,
+            "ticktext": [f"{size:,}" for size in SIZES],
+            "range": [1.1, end + 0.55],
+        },
+        yaxis={"type": "log", "range": [1.8, 7.6], "dtick": 1, "tickformat": "~s"},
     )
-    figure.update_yaxes(type="log", range=[1.8, 7.6], dtick=1, tickformat="~s")
-    return figure

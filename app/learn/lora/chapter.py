@@ -240,18 +240,8 @@ def question(seed: int, values: Values) -> Question:
     )
 
 
-CHAPTER = Chapter(
-    number=2,
-    short="From LoRA",
-    prose=TEXT,
-    minutes=8,
-    controls=CONTROLS,
-    pages=PAGES,
-    draw=draw,
-    question=question,
-    draw_question=draw_question,
-    setup=(
-        "import numpy as np\n\nfrom cdka import Components\nfrom cdka.theory import delta_weight, kaiming_components, "
-        f"numerical_rank, singular_values\n\nout_features, in_features = {OUT}, {IN}"
-    ),
+SETUP = (
+    "import numpy as np\n\nfrom cdka import Components\nfrom cdka.theory import delta_weight, kaiming_components, "
+    f"numerical_rank, singular_values\n\nout_features, in_features = {OUT}, {IN}"
 )
+CHAPTER = Chapter(2, "From LoRA", TEXT, 8, CONTROLS, PAGES, draw, question, draw_question, SETUP)

@@ -66,7 +66,7 @@ def draw(values: dict[str, Any], page: Page) -> None:
     _pair(option_svg(c, OUT, IN, lora_rank(c), "this layer"), c, numerical_rank(matrix), goal=page.id == "bound")
     figure = heatmap(matrix, c) if page.view == "matrix" else spectrum(c, values["seed"])
     alt = "Values of delta W" if page.view == "matrix" else "Singular values of delta W beside those of LoRA"
-    st.plotly_chart(figure, key=f"c2_{page.view}", config=charts.PLOTLY_CONFIG, alt=alt)
+    charts.show(figure, f"c2_{page.view}", alt)
 
 
 def _pattern(c: Components, *, free: bool) -> None:
@@ -109,71 +109,68 @@ def _pair(picture: str, c: Components, rank: int | None, *, goal: bool = False) 
 def heatmap(matrix: np.ndarray, c: Components) -> go.Figure:
     """The values of delta W with the block boundaries."""
     most = float(np.abs(matrix).max())
-    figure = charts.plotly(
+    values = {
+        "type": "heatmap",
+        "z": matrix.astype(np.float32),
+        "zmin": -most,
+        "zmax": most,
+        "colorscale": [[k / (len(theme.DIVERGING) - 1), colour] for k, colour in enumerate(theme.DIVERGING)],
+        "showscale": False,
+        "hovertemplate": "output %{y}, input %{x}: %{z:.3f}<extra></extra>",
+    }
+    line = {"type": "line", "line": {"color": theme.ink(), "width": 1}}
+    upright, level = {**line, "yref": "y domain", "y0": 0, "y1": 1}, {**line, "xref": "x domain", "x0": 0, "x1": 1}
+    columns = [column * IN / c.r2 - 0.5 for column in range(1, c.r2)]
+    rows = [row * c.r1 - 0.5 for row in range(1, OUT // c.r1)] if c.r1 > 1 else []
+    return charts.plotly(
         f"ΔW: {formatting.plural(c.r, 'block')} repeated and summed" if c.r > 1 else "ΔW: one block repeated",
         "input",
         "output",
+        [values],
         height=300,
+        shapes=[{**upright, "x0": x, "x1": x, "opacity": 0.55} for x in columns]
+        + [{**level, "y0": y, "y1": y, "opacity": 0.35} for y in rows],
+        xaxis={"showgrid": False},
+        yaxis={"showgrid": False, "autorange": "reversed"},
     )
-    scale = [[k / (len(theme.DIVERGING) - 1), colour] for k, colour in enumerate(theme.DIVERGING)]
-    figure.add_heatmap(
-        z=matrix.astype(np.float32),
-        zmin=-most,
-        zmax=most,
-        colorscale=scale,
-        showscale=False,
-        hovertemplate="output %{y}, input %{x}: %{z:.3f}<extra></extra>",
-    )
-    line = {"color": theme.ink(), "width": 1}
-    for column in range(1, c.r2):
-        figure.add_vline(x=column * IN / c.r2 - 0.5, line=line, opacity=0.55)
-    if OUT // c.r1 < OUT:
-        for row in range(1, OUT // c.r1):
-            figure.add_hline(y=row * c.r1 - 0.5, line=line, opacity=0.35)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(showgrid=False)
-    return figure
 
 
 def spectrum(c: Components, seed: int) -> go.Figure:
     """Singular values of this delta W and of the largest LoRA that costs no more, as shares of the largest."""
     rank = measured_rank(c, seed)
-    figure = charts.plotly(
-        f"ΔW uses {rank} of {min(OUT, IN)} directions",
-        "singular value, largest first",
-        "share of the largest",
-        height=300,
-    )
     lora = lora_rank(c)
     lines = [("this adapter", c, theme.R, "circle", "solid")]
     if lora and c.r1 * c.r2 > 1:
         lines.append((f"LoRA {lora}", Components(1, 1, lora), theme.LORA, "square", "dash"))
+    data, names = [], []
     for name, components, colour, symbol, dash in lines:
         values = singular_values(delta(components, seed))
         values = values[values > 1e-9 * values[0]]
-        figure.add_scatter(
-            x=np.arange(1, len(values) + 1, dtype=np.float32),
-            y=(values / values[0]).astype(np.float32),
-            name=name,
-            mode="lines+markers",
-            line={"color": colour, "dash": dash, "width": 2},
-            marker={"symbol": symbol, "size": 7},
-            hovertemplate=f"{name}, value %{{x}}: %{{y:.3f}}<extra></extra>",
+        data.append(
+            {
+                "x": np.arange(1, len(values) + 1, dtype=np.float32),
+                "y": (values / values[0]).astype(np.float32),
+                "name": name,
+                "mode": "lines+markers",
+                "line": {"color": colour, "dash": dash, "width": 2},
+                "marker": {"symbol": symbol, "size": 7},
+                "hovertemplate": f"{name}, value %{{x}}: %{{y:.3f}}<extra></extra>",
+            }
         )
         ours = components == c
         here = len(values) // 2 if ours else len(values) - 1  # above our curve, below that of LoRA
-        figure.add_annotation(
-            x=here + 1,
-            y=float(values[here] / values[0]),
-            text=f"{name}: rank {len(values)}",
-            showarrow=False,
-            yshift=12 if ours or here == 0 else -12,
-            xshift=6,
-            xanchor="left",
-        )
-    figure.update_xaxes(range=[0, min(OUT, IN) + 1])
-    figure.update_yaxes(range=[0, 1.12])
-    return figure
+        place = {"yshift": 12 if ours or here == 0 else -12, "xshift": 6, "xanchor": "left"}
+        names.append(charts.label(here + 1, float(values[here] / values[0]), f"{name}: rank {len(values)}", **place))
+    return charts.plotly(
+        f"ΔW uses {rank} of {min(OUT, IN)} directions",
+        "singular value, largest first",
+        "share of the largest",
+        data,
+        height=300,
+        annotations=names,
+        xaxis={"range": [0, min(OUT, IN) + 1]},
+        yaxis={"range": [0, 1.12]},
+    )
 
 
 def draw_question(question: Question, revealed: bool) -> None:
@@ -184,12 +181,7 @@ def draw_question(question: Question, revealed: bool) -> None:
     picture = option_svg(c, OUT, IN, lora_rank(c), "this layer") if revealed else _shapes(c)
     _pair(picture, c, measured_rank(c, draw["seed"]) if revealed else None)
     if revealed:
-        st.plotly_chart(
-            spectrum(c, draw["seed"]),
-            key="c2_answer",
-            config=charts.PLOTLY_CONFIG,
-            alt="Singular values of the asked configuration",
-        )
+        charts.show(spectrum(c, draw["seed"]), "c2_answer", "Singular values of the asked configuration")
     else:
         drawing.placeholder("Make your prediction to reveal the singular values.")
 

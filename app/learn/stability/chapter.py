@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.learn import evidence, prose
+from app.learn import evidence, prose, toy
 from app.learn.course import CITED, CODE, OURS, Chapter, Control, Equation, Question, Try, Values, page, seed_control
 from app.learn.scoring import MAX_POINTS, by_ratio
 from app.learn.stability.figures import (
@@ -37,8 +37,8 @@ from app.learn.stability.figures import (
 
 TEXT = prose.read(__file__)
 STUDIES = tuple(evidence.rate_studies()) or ("none",)
-PAPER_RULE = "1/√(r r2)"
-NEW = next(iter(INPUTS))
+PAPER_RULE, NEW = "1/√(r r2)", next(iter(INPUTS))
+_BOTH = {"own": PAPER_RULE, "both": GROW[-1]}
 
 CONTROLS = (
     Control(5, "grow", "What grows", "buttons", "r", GROW, views=("one", "rules")),
@@ -101,11 +101,7 @@ PAGES = (
             r"B_i\leftarrow -\,\text{lr}\cdot\operatorname{sign}\!\left(\tfrac{\partial L}{\partial B_i}\right)",
             lambda v: rf"\text{{lr}}=10^{{-3}},\ \text{{RMS of the output:}}\\ {_range(v['grow'], v, 'none')}",
         ),
-        tries=(
-            Try("r grows", {"grow": "r"}),
-            Try("r2 grows", {"grow": "r2"}),
-            Try("Both grow", {"grow": "r and r2"}),
-        ),
+        tries=(Try("r grows", {"grow": "r"}), Try("r2 grows", {"grow": "r2"}), Try("Both grow", {"grow": "r and r2"})),
         view="one",
     ),
     page(
@@ -142,11 +138,9 @@ PAGES = (
             lambda v: _scalings(v["both"], v, RULES[v["own"]], v["inputs"]),
         ),
         tries=(
-            Try("New inputs", {"inputs": NEW, "own": PAPER_RULE, "both": "r and r2", "r1": 16}),
-            Try("New inputs, r1 = 1", {"inputs": NEW, "own": PAPER_RULE, "both": "r and r2", "r1": 1}),
-            Try(
-                "The training batch", {"inputs": "the training batch", "own": PAPER_RULE, "both": "r and r2", "r1": 16}
-            ),
+            Try("New inputs", {"inputs": NEW, "r1": 16, **_BOTH}),
+            Try("New inputs, r1 = 1", {"inputs": NEW, "r1": 1, **_BOTH}),
+            Try("The training batch", {"inputs": "the training batch", "r1": 16, **_BOTH}),
         ),
         view="terms",
     ),
@@ -154,10 +148,7 @@ PAGES = (
         TEXT,
         "toy",
         code=lambda v: (
-            "c, rule, alpha, lr = Components({}), 'sqrt_r_r2', {}, {}\n".format(
-                ", ".join(map(str, TOY.as_tuple())), TOY_ALPHA, v["toy_lr"]
-            )
-            + TOY_CODE
+            f"c, rule, alpha, lr = Components{TOY.as_tuple()}, 'sqrt_r_r2', {TOY_ALPHA}, {v['toy_lr']}\n{toy.CELL}"
         ),
         plot=lambda v: "lines('Validation accuracy', {rule: (range(0, 151, 5), accuracies)})",
         source=OURS,
@@ -167,8 +158,7 @@ PAGES = (
             lambda v: (
                 rf"{v['toy_lr']}\cdot\frac{{{TOY_ALPHA:g}}}{{\sqrt{{<r:{TOY.r}>\cdot <r2:{TOY.r2}>}}}}="
                 rf"{float(v['toy_lr']) * TOY.scaling(TOY_ALPHA):.3g}\quad\text{{or}}\quad "
-                rf"{v['toy_lr']}\cdot {TOY_ALPHA:g}="
-                rf"{float(v['toy_lr']) * TOY_ALPHA:.3g}"
+                rf"{v['toy_lr']}\cdot {TOY_ALPHA:g}={float(v['toy_lr']) * TOY_ALPHA:.3g}"
             ),
         ),
         view="toy",
@@ -216,55 +206,6 @@ PAGES = (
     ),
 )
 
-TOY_CODE = """\
-from cdka.tasks import digits
-
-rng = np.random.default_rng(0)
-rows = digits.table()
-parts = {split: rows[rows['split'] == split] for split in ('train', 'validation')}
-labels = {k: v['label'].to_numpy() for k, v in parts.items()}
-upright = {k: (2 * digits.images(v).reshape(len(v), -1) - 1, labels[k]) for k, v in parts.items()}
-shifted = {k: (2 * digits.shift(digits.images(v)).reshape(len(v), -1) - 1, labels[k]) for k, v in parts.items()}
-
-
-def slopes(x, y, W, head):  # mean cross-entropy of softmax(head relu(W x)): its gradients for W and head
-    hidden = np.maximum(x @ W.T, 0)
-    odds = np.exp(hidden @ head.T - (hidden @ head.T).max(axis=1, keepdims=True))
-    error = odds / odds.sum(axis=1, keepdims=True)
-    error[np.arange(len(y)), y] -= 1
-    error /= len(y)
-    return ((error @ head) * (hidden > 0)).T @ x, error.T @ hidden
-
-
-def adam(arrays, gradients, state, lr):
-    for k, (a, g) in enumerate(zip(arrays, gradients)):
-        m, s, t = state.get(k, (0 * a, 0 * a, 0))
-        m, s, t = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g * g, t + 1
-        state[k] = m, s, t
-        a -= lr * (m / (1 - 0.9**t)) / (np.sqrt(s / (1 - 0.999**t)) + 1e-8)
-
-
-W, head, state = rng.standard_normal((64, 64)) * 0.18, rng.standard_normal((10, 64)) * 0.125, {}
-for _ in range(150):  # the base learns the upright digits
-    batch = rng.integers(900, size=128)
-    adam([W, head], slopes(upright['train'][0][batch], upright['train'][1][batch], W, head), state, 0.01)
-
-A, B, state = kaiming_components(c, 64, rng), np.zeros(c.shapes(64, 64)[1]), {}
-s, accuracies = c.scaling(alpha, rule), []
-x, y = shifted['validation']
-for step in range(151):
-    if step % 5 == 0:
-        adapted = W + delta_weight(A, B, s)
-        accuracies.append(np.mean(np.argmax(np.maximum(x @ adapted.T, 0) @ head.T, axis=1) == y))
-    batch = rng.integers(900, size=64)
-    G = slopes(shifted['train'][0][batch], shifted['train'][1][batch], W + delta_weight(A, B, s), head)[0]
-    R = s * rearrange(G, c.r1, c.r2)
-    of_A = (B.reshape(c.r, -1) @ R).reshape(A.shape)
-    of_B = (R @ A.reshape(c.r, -1).T).T.reshape(B.shape)
-    adam([A, B], [of_A, of_B], state, lr)
-accuracies[-1]"""
-"""The same network as ``app.learn.toy``, in one cell."""
-
 ASKED = (4, 8, 16, 32)
 KINDS = (
     ("r2", "sqrt_r"),
@@ -277,7 +218,7 @@ KINDS = (
     ("r", "r"),
     ("r and r2", "r"),
 )
-"""Growth of the numbers in the exercise: its range, the growing factor, and the rule."""
+"""The growing factor and the rule that are asked for; the factor grows from 1 to one of ASKED."""
 TOLERANCE = 0.10
 
 
@@ -337,11 +278,9 @@ def question(seed: int, values: Values) -> Question:
         code=(
             f"small = Components(*{configuration(grow, 1, ASKED_R1).as_tuple()})\n"
             f"large = Components(*{last.as_tuple()})\n"
-            "ratios = []\n"
-            f"for draw in range({DRAWS}):\n"
-            f"    first, second = stability_experiment([small, large], [{rule!r}], {ASKED_SIDE}, "
-            f"{ASKED_SIDE}, lr={LR}, "
-            f"seed={seed} + 10_000 * draw)\n"
+            f"ratios = []\nfor draw in range({DRAWS}):\n"
+            f"    first, second = stability_experiment([small, large], [{rule!r}], {ASKED_SIDE}, {ASKED_SIDE}, "
+            f"lr={LR}, seed={seed} + 10_000 * draw)\n"
             "    ratios.append(second.output_rms / first.output_rms)\n"
             "answer = float(f'{np.mean(ratios):.3g}')\nanswer"
         ),
@@ -352,19 +291,9 @@ def question(seed: int, values: Values) -> Question:
     )
 
 
-CHAPTER = Chapter(
-    number=5,
-    short="Stability",
-    prose=TEXT,
-    minutes=11,
-    controls=CONTROLS,
-    pages=PAGES,
-    draw=draw,
-    question=question,
-    draw_question=draw_question,
-    setup=(
-        "import re\n\nimport numpy as np\n\nfrom cdka import Components\nfrom cdka.paths import assets_dir\n"
-        "from cdka.runs.resolve import spec_for\n"
-        "from cdka.theory import delta_weight, kaiming_components, rearrange, stability_experiment"
-    ),
+SETUP = (
+    "import re\n\nimport numpy as np\n\nfrom cdka import Components\nfrom cdka.paths import assets_dir\n"
+    "from cdka.runs.resolve import spec_for\n"
+    "from cdka.theory import delta_weight, kaiming_components, rearrange, stability_experiment"
 )
+CHAPTER = Chapter(5, "Stability", TEXT, 11, CONTROLS, PAGES, draw, question, draw_question, SETUP)

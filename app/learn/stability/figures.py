@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-import streamlit as st
 
 from app import charts, theme, widgets
 from app.learn import drawing, evidence, live
@@ -126,9 +125,7 @@ def draw(values: dict[str, Any], page: Page) -> None:
     rule = {"one": "none", "rules": RULES[values["rule"]], "terms": RULES[values["own"]]}[page.view]
     shown = ["none"] if page.view == "one" else list(RULES.values())
     figure = chart(grow, values["r1"], values["seed"], shown, rule, inputs)
-    st.plotly_chart(
-        figure, key="c5", config=charts.PLOTLY_CONFIG, alt="Output size after one Adam step, by scaling rule"
-    )
+    charts.show(figure, "c5", "Output size after one Adam step, by scaling rule")
     source = "Gaussian gradient and inputs" if inputs is None else f"the gradient of {TOKENS} tokens, {inputs}"
     widgets.caption(
         f"A layer of {SIDE} × {SIDE}, {source}, alpha 1, learning rate {LR:g}, seed {values['seed']}: "
@@ -141,40 +138,41 @@ def chart(grow: str, r1: int, seed: int, rules: list[str], bold: str, inputs: st
     found = sizes(grow, r1, seed, inputs)
     times = growth(grow, r1, seed, bold, inputs=inputs)
     named = {rule: label for label, rule in RULES.items()}
-    steady = 0.6 < times < 1.7
-    finding = "output stays level" if steady else f"output × {times:.3g}"
+    finding = "output stays level" if 0.6 < times < 1.7 else f"output × {times:.3g}"
     where = "" if inputs is None else f", {inputs}"
-    title = f"{named[bold]}{where}: {finding}".replace("none", "No scaling")
-    figure = charts.plotly(title, grow, "RMS of the output after one step", height=490)
+    data = []
     for rule in rules:
         colour, dash, symbol = LOOK[rule]
         wide = rule == bold
-        figure.add_scatter(
-            x=np.array(VALUES, dtype=np.float32),
-            y=found[rule],
-            mode="lines+markers",
-            name=named[rule],
-            line={"color": colour, "dash": dash, "width": 3.5 if wide else 1.5},
-            marker={"symbol": symbol, "size": 10 if wide else 6},
-            hovertemplate=f"{named[rule]}, {grow} %{{x}}: %{{y:.2e}}<extra></extra>",
+        data.append(
+            {
+                "x": np.array(VALUES, dtype=np.float32),
+                "y": found[rule],
+                "mode": "lines+markers",
+                "name": named[rule],
+                "line": {"color": colour, "dash": dash, "width": 3.5 if wide else 1.5},
+                "marker": {"symbol": symbol, "size": 10 if wide else 6},
+                "hovertemplate": f"{named[rule]}, {grow} %{{x}}: %{{y:.2e}}<extra></extra>",
+            }
         )
     rising = sorted(rules, key=lambda rule: found[rule][-1])
     heights = live.spread([float(np.log10(found[rule][-1])) for rule in rising], 0.26)
+    end = float(np.log10(VALUES[-1]))
+    names = []
     for rule, height in zip(rising, heights, strict=True):
         label = named[rule].replace("none", "no scaling")
-        figure.add_annotation(
-            x=np.log10(VALUES[-1]),
-            y=height,
-            text=f"<b>{label}</b>" if rule == bold else label,
-            showarrow=False,
-            xanchor="left",
-            xshift=10,
-        )
-    figure.update_xaxes(
-        type="log", tickvals=list(VALUES), ticktext=[str(v) for v in VALUES], range=[-0.05, np.log10(VALUES[-1]) + 0.42]
+        text = f"<b>{label}</b>" if rule == bold else label
+        names.append(charts.label(end, height, text, xanchor="left", xshift=10))
+    return charts.plotly(
+        f"{named[bold]}{where}: {finding}".replace("none", "No scaling"),
+        grow,
+        "RMS of the output after one step",
+        data,
+        height=490,
+        annotations=names,
+        xaxis={"type": "log", "tickvals": VALUES, "ticktext": [str(v) for v in VALUES], "range": [-0.05, end + 0.42]},
+        yaxis={"type": "log", "range": [-5.2, -0.6], "exponentformat": "power", "dtick": 1},
     )
-    figure.update_yaxes(type="log", range=[-5.2, -0.6], exponentformat="power", dtick=1)
-    return figure
 
 
 def rates(study: str) -> None:
@@ -183,68 +181,17 @@ def rates(study: str) -> None:
     if not arms:
         drawing.placeholder("No report with several learning rates ships with this version.")
         return
-    designs = list(dict.fromkeys(arm.design for arm in arms))
-    figure = charts.plotly("Where is the best rate of each design?", "learning rate", "test accuracy", height=490)
-    symbols = ("circle", "square", "diamond", "triangle-up", "x", "cross")
-    ends = []
-    for index, design in enumerate(designs):
-        row = sorted((arm for arm in arms if arm.design == design), key=lambda arm: arm.lr)
-        ink, dash = _ink(design, index)
-        mean = np.array([arm.mean for arm in row])
-        up, down = (np.array([abs(getattr(arm, end) - arm.mean) for arm in row]) for end in ("high", "low"))
-        figure.add_scatter(
-            x=[arm.lr for arm in row],
-            y=mean,
-            mode="lines+markers",
-            name=design,
-            line={"color": ink, "dash": dash, "width": 2},
-            marker={"symbol": symbols[index % 6], "size": 9},
-            error_y={"array": np.minimum(up, 1 - mean), "arrayminus": np.minimum(down, mean), "thickness": 1.1},
-            hovertemplate=f"{design}, rate %{{x}}: %{{y:.3f}}<extra></extra>",
-        )
-        top = evidence.best_rate(row)
-        figure.add_scatter(
-            x=[top.lr],
-            y=[top.mean],
-            mode="markers",
-            hoverinfo="skip",
-            marker={"symbol": "circle-open", "size": 19, "color": ink, "line": {"width": 2.5}},
-        )
-        ends.append((row[-1].mean, design, row[-1].lr, ink))
-    ends.sort()
-    heights = live.spread([end[0] for end in ends], 0.05)
-    for (_, design, lr, ink), height in zip(ends, heights, strict=True):
-        figure.add_annotation(
-            x=np.log10(lr), y=height, text=design, showarrow=False, xanchor="left", xshift=10, font={"color": ink}
-        )
-    known = sorted({arm.lr for arm in arms})
-    figure.update_xaxes(
-        type="log",
-        tickvals=known,
-        ticktext=[f"{lr:g}" for lr in known],
-        range=[np.log10(known[0]) - 0.1, np.log10(known[-1]) + 0.9],
-    )
-    figure.update_yaxes(range=[0, 1.05])
-    st.plotly_chart(
-        figure,
-        key="c5_rates",
-        config=charts.PLOTLY_CONFIG,
-        alt="Test accuracy against learning rate by design, from a shipped study",
+    charts.show(
+        evidence.rates_figure(arms), "c5_rates", "Test accuracy against learning rate by design, from a shipped study"
     )
     report = dict((path.stem, document) for path, document in evidence.shipped())[study]
-    seeds = max(arm.seeds for arm in arms)
+    reason = evidence.withdrawn(study)
     widgets.caption(
-        f"Report {study}: {report['model']} on {report['task']}, {report['date']}; means and 95 % "
-        f"intervals over {seeds} "
-        "seeds, cut at 0 and 1. Rings: the highest mean of each design. Read from assets/studies."
+        f"Report {study}: {report['model']} on {report['task']}, {report['date']}; means and 95 % intervals over "
+        f"{max(arm.seeds for arm in arms)} seeds, cut at 0 and 1. Rings: the highest mean of each design. Read from "
+        "assets/studies." + (f" The claim of this report is withdrawn as stated: {reason}" if reason else "")
     )
-
-
-def _ink(design: str, index: int) -> tuple[str, str]:
-    method = design.split()[0]
-    if method == "cdka":
-        return (theme.R, theme.R2, theme.R1)[index % 3], "solid"
-    return charts.method_colour(method), charts.METHOD_DASHES.get(method, "dash")
+    widgets.html_block(evidence.over_bases_html())
 
 
 DEMO = Components(16, 64, 16)
@@ -322,26 +269,22 @@ def draw_question(question: Question, revealed: bool) -> None:
         return
     found = np.sort(draws(*asked))
     grow, rule, top, _ = asked
+    mean, name = charts.level(float(found.mean()), "mean", ink=theme.ink(), place="top left", dash="dash")
+    dots = {
+        "x": np.arange(1, DRAWS + 1, dtype=np.float32),
+        "y": found.astype(np.float32),
+        "mode": "markers",
+        "marker": {"color": LOOK[rule][0], "size": 9},
+        "hovertemplate": "%{y:.3g} times<extra></extra>",
+    }
     figure = charts.plotly(
         f"{DRAWS} random draws: {found.mean():.3g} times on average",
         "draw, in order of size",
         f"output at {grow} = {top}, as a multiple of that at 1",
+        [dots],
         height=420,
+        shapes=[mean],
+        annotations=[name],
+        yaxis={"rangemode": "tozero"},
     )
-    figure.add_scatter(
-        x=np.arange(1, DRAWS + 1, dtype=np.float32),
-        y=found.astype(np.float32),
-        mode="markers",
-        marker={"color": LOOK[rule][0], "size": 9},
-        hovertemplate="%{y:.3g} times<extra></extra>",
-    )
-    figure.add_hline(
-        y=float(found.mean()),
-        line={"color": theme.ink(), "dash": "dash", "width": 1.5},
-        annotation_text="mean",
-        annotation_position="top left",
-    )
-    figure.update_yaxes(rangemode="tozero")
-    st.plotly_chart(
-        figure, key="c5_answer", config=charts.PLOTLY_CONFIG, alt="The growth of the output in every random draw"
-    )
+    charts.show(figure, "c5_answer", "The growth of the output in every random draw")

@@ -229,9 +229,9 @@ def arrive(room: str) -> dict[str, Any]:
     """
     given = {name: st.query_params.get_all(name) for name in table(room)}
     _recall(room, given)
-    asked = {name: texts for name, texts in given.items() if not (_said_here(name) or _refused_here(name, texts))}
+    asked = {name: texts for name, texts in given.items() if not (_matches_url(name) or _refused_here(name, texts))}
     values, notices = read_all(room, asked)
-    for name in filter(_said_here, given):
+    for name in filter(_matches_url, given):
         with suppress(CdkaError):
             values[name] = _BY_NAME[name].read(given[name])
     if notices:
@@ -279,7 +279,7 @@ def literal(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
-def _said_here(name: str) -> bool:
+def _matches_url(name: str) -> bool:
     """True where the URL repeats a widget of this page: then the room, not the address, answers for it."""
     held = st.session_state.get(name)
     if held is None:
@@ -308,7 +308,7 @@ def put(name: str, value: Any) -> None:
     st.session_state[f"url-{name}"] = value
 
 
-def heard(name: str, value: Any) -> bool:
+def changed_in_url(name: str, value: Any) -> bool:
     """True where the URL's value of an unbound property is new: pasted, linked to, or reached with Back."""
     if st.session_state.get(f"url-{name}", _BY_NAME[name].default) == value:
         return False

@@ -117,7 +117,7 @@ def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...]) -> Budget
         ticks,
         format_func=formatting.count,
         key="budget_slider",
-        on_change=_say_slider,
+        on_change=_budget_from_slider,
         help="From the cheapest option to full fine-tuning of these modules, on a log scale.",
     )
     left, right = st.columns([1, 1.9], vertical_alignment="center", gap="xsmall")
@@ -133,7 +133,7 @@ def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...]) -> Budget
             "or what LoRA costs, of rank",
             LORA_RANKS,
             key="budget_rank",
-            on_change=_say_rank,
+            on_change=_budget_from_rank,
         )
     if refusal:
         widgets.error(refusal)
@@ -186,10 +186,10 @@ def log_ticks(least: int, most: int) -> list[int]:
     return sorted({least, most, *(int(value) for value in rounded if least < value < most)})
 
 
-def _say_slider() -> None:
+def _budget_from_slider() -> None:
     st.session_state["budget"] = str(st.session_state["budget_slider"])
 
 
-def _say_rank() -> None:
+def _budget_from_rank() -> None:
     if (rank := st.session_state["budget_rank"]) is not None:
         st.session_state["budget"] = f"lora:{rank}"

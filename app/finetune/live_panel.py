@@ -62,7 +62,7 @@ def picker(store: Store, asked: str) -> str:
     """Asks which runs to show; ``asked`` is what the URL says."""
     sweeps = {sweep.sweep_id: sweep for sweep in store.sweeps(limit=200)}
     options = ["now", *sweeps, "all"]
-    if state.heard("show", asked):
+    if state.changed_in_url("show", asked):
         st.session_state[SHOW] = asked
     if st.session_state.get(SHOW, "now") not in options:
         st.session_state[SHOW] = "now"

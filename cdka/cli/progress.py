@@ -107,7 +107,7 @@ def convert_model(name: str) -> None:
             print_message(f"converting {file.name} to safetensors{share}")
 
 
-def tell_failures(store: Store, runs: Sequence[Run]) -> None:
+def print_failures(store: Store, runs: Sequence[Run]) -> None:
     """Say on stderr why runs failed or were lost, each reason once, and where to read on."""
     reasons: dict[tuple[str, str | None], list[Run]] = {}
     for run in runs:

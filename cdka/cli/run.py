@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, spec_settings, task_and_options
-from cdka.cli.progress import exit_code, follow, tell_failures
+from cdka.cli.progress import exit_code, follow, print_failures
 from cdka.errors import CdkaError
 from cdka.runs.metrics import TEST_ACCURACY, TEST_LOSS
 from cdka.runs.resolve import resolve_run, spec_for
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print_message(f"{run_id}: {spec.label} on {spec.model} and {spec.task}, {spec.steps} steps")
     runs = follow(store, [run_id])
-    tell_failures(store, runs)
+    print_failures(store, runs)
     if not runs:
         print_message(f"{run_id} was removed meanwhile")
         return 1

@@ -94,9 +94,9 @@ def run(args: argparse.Namespace) -> None:
         kind = f"{option.components}, {count(option.num_params)} parameters, rank {option.rank_bound:,}"
         print_message(f"For {goal}: {kind}.")
     if "pattern" in extra:
-        _say_pattern(extra["pattern"])
+        _print_pattern(extra["pattern"])
     if "resources" in extra:
-        _say_resources(extra["resources"])
+        _print_resources(extra["resources"])
 
 
 def _gpu(gigabytes: float) -> Device:
@@ -153,7 +153,7 @@ def _table(options: list[Option], solution: Solution, advice: Advice) -> None:
     )
 
 
-def _say_pattern(document: dict) -> None:
+def _print_pattern(document: dict) -> None:
     chosen = ", ".join(f"{path.rsplit('.', 1)[-1]} {','.join(map(str, c))}" for path, c in document["choices"].items())
     print_message(
         f"Per module, maximising {document['measure']} alignment: {document['value']:.4f} instead of "
@@ -161,7 +161,7 @@ def _say_pattern(document: dict) -> None:
     )
 
 
-def _say_resources(document: dict) -> None:
+def _print_resources(document: dict) -> None:
     verdict = "fits" if document["fits"] else "does not fit"
     print_message(
         f"Training {','.join(map(str, document['components']))} takes about {document['total_bytes'] / 1e9:.2f} GB "

@@ -11,7 +11,7 @@ from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_TASK
 from cdka.claims.report import check_target, report, shortened
 from cdka.claims.verify import TOLERANCE, chosen_results, plan_verification, read_report, repeated
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, seeds, spec_settings, task_and_options
-from cdka.cli.progress import exit_code, follow, tell_failures
+from cdka.cli.progress import exit_code, follow, print_failures
 from cdka.errors import CdkaError
 from cdka.formatting import clock, plural
 from cdka.runs.store import Store
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     # A study of instability expects runs that diverge: they are part of its result, not of its failure.
     expected = {one for one in sweep_ids if store.sweep(one).plan["study"] == "stabilisation"}
     others = [run for run in runs if run.sweep_id not in expected]
-    tell_failures(store, others)
+    print_failures(store, others)
     sweeps = [store.sweep(sweep_id) for sweep_id in sweep_ids]
     findings = [(sweep, judge(store, sweep)) for sweep in sweeps]
     if target is not None and not any(run.status.is_kept() for run in runs):

@@ -8,7 +8,7 @@ from typing import Any
 
 from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, seeds, spec_settings, task_and_options
-from cdka.cli.progress import exit_code, follow, tell_failures
+from cdka.cli.progress import exit_code, follow, print_failures
 from cdka.errors import CdkaError
 from cdka.formatting import clock
 from cdka.runs.store import Store
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     code = 0
     if args.wait:
         runs = follow(store, [run.run_id for run in runs])
-        tell_failures(store, runs)
+        print_failures(store, runs)
         code = exit_code(runs)
     if args.json:
         listed = [{**one.to_dict(), "arm": one.spec.label, "seed": one.spec.seed, "lr": one.spec.lr} for one in runs]

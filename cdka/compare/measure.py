@@ -9,6 +9,7 @@ import pandas as pd
 
 from cdka.errors import CdkaError, unknown
 from cdka.runs.events import Evaluated
+from cdka.runs.frames import SETTINGS
 from cdka.runs.metrics import (
     EVAL_ACCURACY,
     EVAL_BEST_ACCURACY,
@@ -27,22 +28,7 @@ _LOWER = ("loss", "perplexity", "seconds", "num_params", "bytes", "error", "elap
 _FIRST = (TEST_ACCURACY, EVAL_ACCURACY, EVAL_LOSS, TEST_LOSS, TRAIN_LOSS)
 _NOT_METRICS = frozenset(
     (
-        "run_id",
-        "sweep_id",
-        "model",
-        "task",
-        "method",
-        "label",
-        "r1",
-        "r2",
-        "r",
-        "rank",
-        "alpha",
-        "lr",
-        "steps",
-        "batch_size",
-        "seed",
-        "status",
+        *SETTINGS,
         "created_at",
         "arm",
         "arm_label",

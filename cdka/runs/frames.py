@@ -33,6 +33,28 @@ CURVE_COLUMNS = (
 _AT_A_TIME = 500  # SQLite allows some thousands of placeholders
 
 
+SETTINGS = (
+    "run_id",
+    "sweep_id",
+    "model",
+    "task",
+    "method",
+    "label",
+    "r1",
+    "r2",
+    "r",
+    "rank",
+    "alpha",
+    "scaling_rule",
+    "lr",
+    "steps",
+    "batch_size",
+    "seed",
+    "status",
+)
+"""The first columns of a frame of runs: what each of them is, not how it did."""
+
+
 def frame(runs: Sequence[Run]) -> pd.DataFrame:
     """One row per run: ids, the settings that differ between runs, status, num_params, seconds, created_at, peak_bytes,
     and every metric as a column of its own name (missing where a run has none).
@@ -67,23 +89,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
         }
         rows.append({**{key: value for key, value in run.metrics.items() if key not in own}, **own})
     first = [
-        "run_id",
-        "sweep_id",
-        "model",
-        "task",
-        "method",
-        "label",
-        "r1",
-        "r2",
-        "r",
-        "rank",
-        "alpha",
-        "scaling_rule",
-        "lr",
-        "steps",
-        "batch_size",
-        "seed",
-        "status",
+        *SETTINGS,
         "num_params",
         "seconds",
         "created_at",

@@ -71,7 +71,7 @@ def _train(runs: Sequence[ResolvedRun], directories: Sequence[Path], control: Co
         if not pack.members:
             return
         yield from _read_losses(pack, _start_step(pack))
-        yield from _tell_packing(pack)
+        yield from _packing_note(pack)
         done = step + 1
         looks = done % spec.eval_every == 0 or done == spec.steps
         saves = checkpoints.due(done, evaluated=looks)
@@ -166,7 +166,7 @@ def _diverged(pack: Pack, member: Member, step: int) -> Events:
     yield member.index, events.Failed(cause=cause, step=step)
 
 
-def _tell_packing(pack: Pack) -> Events:
+def _packing_note(pack: Pack) -> Events:
     """The result of the trial of the first steps, once, when it has been decided."""
     schedule = pack.schedule
     if not schedule.decided or schedule.reported or not schedule.tried:

@@ -16,7 +16,7 @@ from cdka.claims.factor_curve import factor_curve, factor_svg
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding, runs_by_regime, signed
 from cdka.claims.report import check_target, report
 from cdka.claims.rules import roughness
-from cdka.cli.progress import tell_failures
+from cdka.cli.progress import print_failures
 from cdka.errors import CdkaError
 from cdka.paths import assets_dir
 from cdka.runs.events import Step
@@ -461,6 +461,6 @@ def test_equal_reasons_of_failure_are_told_once(home, capsys):
     with store.database.write() as sql:
         sql.execute("UPDATE runs SET status='failed', error='no room'")
     runs = store.runs()
-    tell_failures(store, runs)
+    print_failures(store, runs)
     said = capsys.readouterr().err.splitlines()
     assert said == [f"{runs[0].run_id} and {len(runs) - 1} more failed: no room"]

@@ -5,16 +5,19 @@ Bounded by default; ``-m slow`` feeds 10,000 inputs, in pieces.
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -31,8 +34,9 @@ from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 from cdka.sweep.planfile import read_plan
 from cdka.tasks.files.table import read_file
-from cdka.train.load_model import own_attention
+from cdka.train.read_shapes import load_config
 
+ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 60.0
 """Seconds for one input; a hang is what never ends, so it is generous on a loaded machine."""
 SIGNS = (
@@ -408,4 +412,44 @@ def test_attention_from_elsewhere_is_dropped(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "_attn_implementation": "somebody/their-kernel"}))
     read = AutoConfig.from_pretrained(tmp_path)
     assert "their-kernel" in str(vars(read)), "transformers honours it: else this test proves nothing"
-    assert "their-kernel" not in str(vars(own_attention(read)))
+    assert "their-kernel" not in str(vars(load_config(tmp_path)))
+
+
+def test_a_config_is_read_in_one_place_alone():
+    """Where attention from elsewhere is dropped: whoever reads a config past it would have transformers fetch code."""
+    readers = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "cdka").rglob("*.py")
+        if "AutoConfig.from_pretrained(" in path.read_text(encoding="utf-8")
+    }
+    assert readers == {"cdka/train/read_shapes.py"}
+    loaded_without = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in (ROOT / "cdka" / "train").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(".from_pretrained")
+        if re.search("AutoModel|maker|AUTO_CLASSES", ast.unparse(call.func))
+        if "config" not in {word.arg for word in call.keywords} and path.name != "gguf.py"  # its config is in the file
+    ]
+    assert loaded_without == []
+
+
+def test_attention_from_elsewhere_is_dropped_where_answers_are_asked(tmp_path, monkeypatch):
+    from transformers import AutoModelForImageClassification
+
+    from cdka.train.inference import load_adapter
+
+    shutil.copytree(assets_dir() / "digits-vit", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "_attn_implementation": "somebody/their-kernel"}))
+    asked = []
+    real = AutoModelForImageClassification.from_pretrained
+
+    def noted(*args, **more):
+        asked.append(str(vars(more["config"])))
+        return real(*args, **more)
+
+    monkeypatch.setattr(AutoModelForImageClassification, "from_pretrained", noted)
+    load_adapter(tmp_path / "model")
+    assert len(asked) == 1
+    assert "their-kernel" not in asked[0]

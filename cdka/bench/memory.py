@@ -22,7 +22,7 @@ from cdka.cost.memory import training_memory
 from cdka.models.catalogue import find_model
 from cdka.models.targets import peft_targets, select
 from cdka.train.load_model import locate
-from cdka.train.read_shapes import details_of, shapes_of
+from cdka.train.read_shapes import details_of, load_config, shapes_of
 from tools.published import PUBLISHED
 
 SMALL = {
@@ -51,7 +51,7 @@ def build(name: str, dtype: torch.dtype, device: str, shrink: bool):
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)
             family, kind = entry.family, entry.kind
         else:
-            config = AutoConfig.from_pretrained(locate(name))
+            config = load_config(locate(name))
             family, kind = find_model(name).family, find_model(name).kind
             model = _AUTO[kind].from_config(config, dtype=dtype)
     shapes = shapes_of(model, name, family=family, kind=kind)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cdka.bench.tracing import peak_bytes, torch_versions
 from cdka.cost.params import count_params
@@ -40,7 +40,7 @@ from cdka.train.forward import forward, precision, routing
 from cdka.train.load_model import Loaded, load_model
 from cdka.train.member import Member
 from cdka.train.methods import adapter_name, attach, trainable
-from cdka.train.read_shapes import shapes_of
+from cdka.train.read_shapes import load_config, shapes_of
 
 BATCH_SIZE, LENGTH, CPU_LENGTH, SWEEP = 4, 512, 128, 8
 ARM_LIMIT_S, MIN_ROUNDS = 20.0, 3
@@ -116,7 +116,7 @@ class _Model:
             )
         else:
             print_message(f"loading {name} ...")
-            self._config = AutoConfig.from_pretrained(locate(name), local_files_only=True, trust_remote_code=False)
+            self._config = load_config(locate(name))
         text = self._config.get_text_config()
         self.vocab_size: int = text.vocab_size
         self.max_positions: int = getattr(text, "max_position_embeddings", None) or LENGTH

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from cdka.runs.database import Database
 from cdka.runs.events import Evaluated, Resumed, Step
@@ -98,6 +99,16 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=first if not rows else None)
     table = table[first + [column for column in table.columns if column not in first]]
     return table.astype({**dict.fromkeys(_WHOLE, "Int64"), "peak_bytes": "Int64", "seconds": "float64"})
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    """A table as CSV. A text that a spreadsheet would take for a formula begins with an apostrophe there."""
+    texts = {name: frame[name].map(_no_formula) for name in frame.columns if not is_numeric_dtype(frame[name])}
+    return frame.assign(**texts).rename(columns=_no_formula).to_csv(index=False).encode()
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def curves(database: Database, run_ids: Iterable[str]) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from cdka.train.data.pictures import preprocess_for
 from cdka.train.device import resolve_device
 from cdka.train.generate import stream_tokens
 from cdka.train.load_model import AUTO_CLASSES, HEAD_SEED
+from cdka.train.read_shapes import load_config
 from cdka.train.tokenizer import ModelTokenizer, load_tokenizer
 
 BASE = "base"
@@ -33,6 +34,7 @@ STREAM_EVERY_S = 0.1
 MAX_LABELS = 3
 """A classifier's answer names this many labels, the most probable first."""
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _HEADS = ("classifier.weight", "score.weight", "out_proj.weight")
 _FACTORS = ("cdka_", "lora_", "lokr_")
 
@@ -109,6 +111,11 @@ def _base_of(folder: Path) -> tuple[str, Path | None]:
         base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
         if not base:
             raise CdkaError(f"an adapter must name its base model: {config.name} in {str(folder)!r} does not.")
+        if not (folder / ADAPTER_WEIGHTS).is_file():
+            raise CdkaError(
+                f"an adapter's weights are read from {ADAPTER_WEIGHTS} alone, since other formats can run code: there "
+                f"is none in {str(folder)!r}. Save it again with save_pretrained."
+            )
         return str(base), folder
     if (folder / "config.json").is_file():
         return str(folder), None
@@ -122,11 +129,21 @@ class _Answerer:
         self.base, self.device = base, device
         self.tokenizer: ModelTokenizer = load_tokenizer(base)
         labels = _head_size(first)
-        options = {"num_labels": labels, "ignore_mismatched_sizes": True} if labels else {}
+        config = load_config(locate(base))
+        if labels:
+            config.num_labels = labels
         maker = getattr(transformers, AUTO_CLASSES[self.kind(first)])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(HEAD_SEED)
-            self.model = maker.from_pretrained(locate(base), dtype=torch.float32, local_files_only=True, **options)
+            self.model = maker.from_pretrained(
+                locate(base),
+                config=config,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=bool(labels),
+            )
         self.model.to(device).eval()
         self.names: dict[Path, str] = {}
 
@@ -218,7 +235,7 @@ def _head_size(folder: Path) -> int | None:
     """The number of labels of the head trained with an adapter; None where none was, and for full models."""
     from safetensors import safe_open
 
-    file = folder / "adapter_model.safetensors"
+    file = folder / ADAPTER_WEIGHTS
     if not file.is_file():
         return None
     with safe_open(file, "pt") as tensors:

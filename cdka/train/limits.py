@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from cdka.errors import CdkaError
 from cdka.models.locate import locate
 from cdka.models.targets import experts_note
 from cdka.train.data.splits import TaskData, TextSplit
-from cdka.train.read_shapes import fused_expert_params
+from cdka.train.read_shapes import fused_expert_params, load_config
 
 if TYPE_CHECKING:
     from cdka.runs.spec import RunSpec
@@ -42,7 +42,7 @@ def positions_of(model: str) -> Positions | None:
 
 @lru_cache(maxsize=8)
 def _positions(folder: str) -> Positions | None:
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    config = load_config(folder)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     try:
         with torch.device("meta"):
@@ -88,7 +88,7 @@ def check_tokens(data: TaskData, model: str) -> None:
     highest = max((int(values.max()) for values in tokens if len(values)), default=-1)
     if highest < 0:
         return
-    config: Any = AutoConfig.from_pretrained(locate(model), trust_remote_code=False, local_files_only=True)
+    config = load_config(locate(model))
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     size = getattr(text, "vocab_size", None)
     if size and highest >= size:

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from cdka.errors import CdkaError
 from cdka.models.locate import locate
 from cdka.train.heads import CLASSIFIER_ENDINGS, HEAD_NAMES, head_labels, name_outputs
+from cdka.train.read_shapes import load_config
 from cdka.train.tokenizer import ModelTokenizer, load_tokenizer
 
 AUTO_CLASSES = {
@@ -109,7 +110,7 @@ def load_model(
             "Save it again with save_pretrained."
         )
     try:
-        config = own_attention(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+        config = load_config(folder)
         _without_dropout(config)
         replaced = _fit_head(config, name, kind, num_labels, label_names)
         with _quietly(), torch.random.fork_rng(devices=[]):
@@ -131,19 +132,6 @@ def load_model(
         raise CdkaError(f"model {name!r} cannot be loaded for {kind}: {_reason(error, kind)}") from error
     fresh = _fresh_modules(model, report, name, kind)
     return Loaded(model, _with_new_head(model, name, fresh) if replaced else fresh)
-
-
-_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
-
-
-def own_attention(config: Any) -> Any:
-    """``config`` itself, without a wish for attention from elsewhere: transformers would fetch and run that code."""
-    for name, value in list(vars(config).items()):
-        if hasattr(value, "model_type"):
-            own_attention(value)
-        elif name.endswith("_implementation_internal") and value is not None and value not in _ATTENTION:
-            setattr(config, name, None)
-    return config
 
 
 def _with_new_head(model: PreTrainedModel, name: str, fresh: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Read the linear layers of a torch model (on any device, meta included) into plain shapes."""
+"""Read a model's config, and the linear layers of a torch model (on any device, meta included) into plain shapes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
 from cdka.errors import CdkaError
@@ -24,6 +25,27 @@ _MLP = re.compile(
     r"mlp|ffn|feed_forward|DenseReluDense|intermediate|(^|\.)fc\d|expert|dense_|\.output\.dense|lin[12]$", re.I
 )
 _HEAD_NAMES = {"lm_head", "classifier", "score", "qa_outputs", "pooler", "pre_classifier", "embed_out", "cls", "head"}
+
+
+_ATTENTION_KERNELS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+
+
+def load_config(folder: str | Path) -> Any:
+    """The config of the model in ``folder``, as every part of the program sees it; transformers' errors pass.
+
+    No code of the model's repository runs, and a wish for attention from elsewhere is dropped: transformers would
+    fetch and run it.
+    """
+    return _own_attention(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+
+
+def _own_attention(config: Any) -> Any:
+    for name, value in list(vars(config).items()):
+        if hasattr(value, "model_type"):
+            _own_attention(value)
+        elif name.endswith("_implementation_internal") and value is not None and value not in _ATTENTION_KERNELS:
+            setattr(config, name, None)
+    return config
 
 
 def template(path: str) -> str:
@@ -140,7 +162,7 @@ def shapes_from_config(
         raise CdkaError(f"config.json must name a model_type: none for {name!r}. Give a transformers model.")
     import torch
     import transformers
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
     try:
         built = AutoConfig.for_model(model_type, **config)

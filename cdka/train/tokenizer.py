@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from cdka.errors import CdkaError
 from cdka.models.locate import locate
 from cdka.models.shapes import kind_of
+from cdka.train.read_shapes import load_config
 
 ENCODED_AT_ONCE = 500
 """Texts that are encoded together."""
@@ -122,7 +123,7 @@ def load_tokenizer(name: str) -> ModelTokenizer:
     """The encoder of a model known by name, directory or Hub id. Raises CdkaError where it cannot be had."""
     folder = str(locate(name))
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config = load_config(folder)
     except (OSError, ValueError, KeyError) as error:
         raise CdkaError(f"config.json of {name!r} cannot be used: {' '.join(str(error).split())[:200]}") from error
     kind = kind_of(config.to_dict())

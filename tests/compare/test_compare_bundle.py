@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import stat
 import zipfile
@@ -72,6 +74,27 @@ def test_a_bundle_can_be_bundled_again(made, tmp_path):
     _, bundle = import_bundle(made[0], tmp_path / "a")
     again = write_bundle(compare(bundle, Measure(), bundle.reference()), bundle, tmp_path / "again.zip", figures=False)
     assert import_bundle(again, tmp_path / "b")[1].claimed == bundle.claimed
+
+
+def test_no_table_of_a_bundle_holds_a_formula(tmp_path):
+    store = Store(tmp_path / "home")
+    formula = '=HYPERLINK("http://evil.example")'
+    specs = [spec.with_(model=formula, task=formula) for spec in grid(r1=(1, 2), seeds=2)]
+    source = StoreSource(store, [fill(store, formula, specs)])
+    path = write_bundle(compare(source), source, tmp_path / "claim.zip", figures=False)
+    with zipfile.ZipFile(path) as file:
+        tables = {name: file.read(name).decode() for name in file.namelist() if name.endswith(".csv")}
+    cells = [cell for text in tables.values() for row in csv.reader(io.StringIO(text)) for cell in row]
+    assert f"'{formula}" in cells
+    assert [cell for cell in cells if cell.startswith(("=", "+", "@", "\t", "\r"))] == []
+    assert [cell for cell in cells if cell.startswith("-") and not is_number(cell)] == []
+
+
+def is_number(text):
+    try:
+        return float(text) is not None
+    except ValueError:
+        return False
 
 
 def edit_json(name, change):

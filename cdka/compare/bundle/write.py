@@ -19,7 +19,7 @@ from cdka.compare.comparison import Comparison
 from cdka.compare.report import document, methods_paragraph
 from cdka.compare.source import Source
 from cdka.plain_json import finite
-from cdka.runs.frames import CURVE_COLUMNS
+from cdka.runs.frames import CURVE_COLUMNS, csv
 from cdka.runs.metrics import TEST_ACCURACY
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -72,7 +72,7 @@ def fill(
         found = finite(content)
         indent = None if name == layout.PREDICTIONS else 1  # a line per answer would be a file of millions of lines
         _text(root / name, json.dumps(found, indent=indent, ensure_ascii=False, allow_nan=False))
-    _curves(source.curves(run_ids)).to_csv(root / layout.CURVES, index=False)
+    (root / layout.CURVES).write_bytes(csv(_curves(source.curves(run_ids))))
     _tables(root / "tables", comparison)
     _text(root / "methods.md", methods_paragraph(comparison, source) + "\n")
     write_reproduction(root, comparison, source)
@@ -150,12 +150,12 @@ def _runs(comparison: Comparison, source: Source, predictions: dict[str, dict[st
 
 def _tables(root: Path, comparison: Comparison) -> None:
     root.mkdir()
-    comparison.arms.drop(columns="arm").to_csv(root / "arms.csv", index=False)
+    (root / "arms.csv").write_bytes(csv(comparison.arms.drop(columns="arm")))
     labels = comparison.labels
     for name, found in (("verdicts", comparison.verdicts), ("trends", comparison.trends)):
         named = found.assign(**{side: found[side].map(labels) for side in "ab" if side in found.columns})
-        named.to_csv(root / f"{name}.csv", index=False)
-    comparison.frame.drop(columns="arm").to_csv(root / "runs.csv", index=False)
+        (root / f"{name}.csv").write_bytes(csv(named))
+    (root / "runs.csv").write_bytes(csv(comparison.frame.drop(columns="arm")))
 
 
 def _adapter(directory: Path | None, target: Path) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
 from cdka.errors import CdkaError, unknown
+from cdka.runs.frames import csv
 
 SUFFIXES = (".zip", ".csv", ".parquet", ".py", ".ipynb", ".html", ".png", ".svg")
 
@@ -22,16 +22,6 @@ def table(comparison: Comparison, shown: Sequence[str] | None = None) -> pd.Data
     """One row per run of the shown arms (of all by default): the frame of the comparison, ``value`` its measure."""
     frame = comparison.frame
     return (frame if shown is None else frame[frame["arm"].isin(shown)]).reset_index(drop=True)
-
-
-def csv(frame: pd.DataFrame) -> bytes:
-    """A table as CSV. A text that a spreadsheet would take for a formula begins with an apostrophe there."""
-    texts = {name: frame[name].map(_no_formula) for name in frame.columns if not is_numeric_dtype(frame[name])}
-    return frame.assign(**texts).rename(columns=_no_formula).to_csv(index=False).encode()
-
-
-def _no_formula(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
-from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
+from transformers import AutoImageProcessor, AutoProcessor
 
 from cdka.errors import CdkaError
 from cdka.models.locate import locate
@@ -22,6 +22,7 @@ from cdka.tasks.scores import together
 from cdka.train.data.objectives import Classification, Generation, NextToken
 from cdka.train.data.splits import LazySplit, PictureInputs, Ragged, Split, TaskData, TextSplit
 from cdka.train.heads import head_labels
+from cdka.train.read_shapes import load_config
 from cdka.train.tokenizer import ModelTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def pixel_data(task: PixelRows) -> TaskData:
 def picture_data(task: PictureRows, spec: RunSpec) -> TaskData:
     """Pictures prepared as the run's model wants them. Raises CdkaError for a model that does not take pictures."""
     preprocess = preprocess_for(spec.model)
-    head = head_labels(_config(locate(spec.model)), task.label_names)
+    head = head_labels(load_config(locate(spec.model)), task.label_names)
     numbers = [head.names.index(name) for name in task.label_names]
     splits = {name: _lazy(part, preprocess, numbers) for name, part in task.splits.items()}
     return TaskData(
@@ -58,10 +59,6 @@ def picture_data(task: PictureRows, spec: RunSpec) -> TaskData:
         label_names=head.names,
         **splits,
     )
-
-
-def _config(folder: Path) -> Any:
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
 def _lazy(part: PictureSplit, preprocess: Preprocess, numbers: Sequence[int]) -> LazySplit:
@@ -79,7 +76,7 @@ def preprocess_for(model: str) -> Preprocess:
     that its image processor does not know, and for pictures that cannot be made into its input.
     """
     folder = locate(model)
-    config = _config(folder)
+    config = load_config(folder)
     vision = getattr(config, "vision_config", None) or config
     if not takes_pictures(config.to_dict()):
         raise CdkaError(f"an image task needs a model that takes pictures: got {model!r} ({config.model_type}).")

@@ -7,7 +7,6 @@ links.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import configurations, form_memory
+from app import configurations, form_memory, widgets
 from cdka.errors import CdkaError, unknown
 from cdka.solver import OBJECTIVES
 from cdka.tasks.catalogue import find_task
@@ -238,7 +237,7 @@ def arrive(room: str) -> dict[str, Any]:
         st.session_state["url-notices"] = notices
         go(room, **values)
     for notice in st.session_state.pop("url-notices", ()):
-        st.warning(literal(notice), icon=None)
+        st.warning(widgets.literal(notice), icon=None)
     return values
 
 
@@ -269,14 +268,6 @@ def _last_address(room: str) -> dict[str, list[str]]:
 def remember() -> None:
     """Keep what the forms hold for the next session; once the page is drawn."""
     form_memory.save([prop.name for prop in PROPERTIES if not FORM_ROOMS.isdisjoint(prop.rooms)])
-
-
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])")
-
-
-def literal(text: str) -> str:
-    """A text of others (an address, a name, a file) for a place that reads Markdown: every character means itself."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
 def _matches_url(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -84,9 +85,26 @@ def heading(title: str, question: str = "") -> None:
     html_block(f'<h1 class="cdka-h1">{html.escape(title)}{beside}</h1>')
 
 
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])")
+_BLANK_LINES = re.compile(r"[\r\n]\s*[\r\n]")
+
+
+def literal(text: str) -> str:
+    """A text of others (an address, a name, a file) for a place that reads Markdown: every character means itself.
+
+    Where HTML is read it is ``html.escape`` instead.
+    """
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def css_string(text: str) -> str:
+    """A text of others in quotes for a style sheet inside HTML: no sign of it ends the string, or the sheet."""
+    return '"' + "".join(c if c.isalnum() or c in " .,·_-" else f"\\{ord(c):x} " for c in text) + '"'
+
+
 def html_block(body: str) -> None:
-    """HTML made of the pieces above."""
-    st.markdown(f'<div class="cdka-block">{body}</div>', unsafe_allow_html=True)
+    """HTML made of the pieces above. Markdown begins anew behind a blank line: none is left."""
+    st.markdown(f'<div class="cdka-block">{_BLANK_LINES.sub(chr(10), body)}</div>', unsafe_allow_html=True)
 
 
 def remark(text: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from app import state
+from app import state, widgets
 from app.learn import address
 from cdka.cli.main import COMMANDS, main
 from cdka.compare import bundle, exports
@@ -371,7 +371,7 @@ def test_a_table_for_a_spreadsheet_holds_no_formula():
 
 
 def test_a_foreign_text_is_no_markdown():
-    text = state.literal("![x](http://evil.example/x.png) <b> $x$ :red[y]")
+    text = widgets.literal("![x](http://evil.example/x.png) <b> $x$ :red[y]")
     assert "![" not in text
     assert "](" not in text
     assert "<b>" not in text

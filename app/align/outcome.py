@@ -24,8 +24,9 @@ def show(request: AlignRequest, record: AlignRecord | None) -> None:
     if not names:
         widgets.html_block(
             '<div class="cdka-figure-title">Does it predict the final result?</div><div class="cdka-quiet">'
-            f"Finish a sweep of four or more configurations of {html.escape(request.model)} on {request.task}: final "
-            " accuracy against alignment, with a rank correlation and its interval, appears here.</div>"
+            f"Finish a sweep of four or more configurations of {html.escape(request.model)} on "
+            f"{html.escape(request.task)}: final accuracy against alignment, with a rank correlation and its interval, "
+            "appears here.</div>"
         )
         if st.button("Plan such a sweep", key="align-plan"):
             state.go("sweeps", plan_model=request.model, plan_task=request.task)

@@ -121,7 +121,7 @@ def measure(request: AlignRequest) -> Status:
 def sweeps(request: AlignRequest) -> dict[str, str]:
     """The sweeps whose runs may be held against alignment, id to name: on this model and data, many arms first."""
     able = []
-    for sweep in data.store().sweeps()[:100]:
+    for sweep in data.store().sweeps(limit=100):
         base = sweep.plan.get("base", sweep.plan)
         settings = base.get("settings") or base
         digest = (settings.get("task_options") or {}).get("sha256")

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import state
+from app import state, widgets
 from cdka.compare.bundle import Bundle
 from cdka.compare.comparison import ALL_PAIRS, Comparison
 from cdka.compare.figures.style import thin
@@ -33,9 +33,8 @@ def kept(key: str, known: list[str]) -> None:
     value = st.session_state.get(key)
     if value and value not in known:
         st.session_state[key] = state.default(key) if state.default(key) in known else known[0]
-        st.warning(
-            f"This selection has no {key} {value!r}: showing {st.session_state[key] or 'the default'}.", icon=None
-        )
+        told = f"This selection has no {key} {value!r}: showing {st.session_state[key] or 'the default'}."
+        st.warning(widgets.literal(told), icon=None)
 
 
 def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, where: DeltaGenerator) -> Measure:

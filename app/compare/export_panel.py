@@ -121,7 +121,7 @@ def _import(file) -> None:
         name, found = bundle.import_bundle(path, home_dir())
     st.session_state["compare-uploads"] += 1  # a fresh uploader: this file is done with
     st.session_state["compare-go"] = sources.BUNDLE + name
-    st.toast(f"Imported {found.name}: every file and number checked.")
+    st.toast(f"Imported {widgets.literal(found.name)}: every file and number checked.")
     st.rerun()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import data, state
+from app import data, widgets
 from cdka import formatting
 from cdka.compare import bundle
 from cdka.compare.comparison import Comparison, compare
@@ -23,6 +23,8 @@ from cdka.paths import home_dir
 from cdka.runs.events import Evaluated
 from cdka.runs.states import LIVE, RunState
 
+MAX_OFFERED = 300
+"""Sweeps to choose from, the newest; others are reached by their address, as the list of sweeps links to them."""
 BUNDLE = "bundle-"
 EXAMPLE = BUNDLE + bundle.EXAMPLE
 """The embedded example: the last of the options, so that it is shown only where there is nothing else, or on demand."""
@@ -41,9 +43,11 @@ class Chosen:
 
 def options() -> dict[str, str]:
     """Sources that can be compared, newest first: id to title."""
+    store, asked = data.store(), st.query_params.get_all("sweep")
+    newest_and_asked = [*store.sweeps(limit=MAX_OFFERED), *store.sweeps(ids=asked)]
     found = {
         sweep.sweep_id: f"{sweep.name} · {formatting.plural(sum(sweep.counts.values()), 'run')}"
-        for sweep in data.store().sweeps()
+        for sweep in newest_and_asked
     }
     found |= {BUNDLE + name: f"bundle: {title}" for name, title in bundle.imported(home_dir()).items()}
     return found | {EXAMPLE: f"example: {bundle.example_title()}"}
@@ -62,7 +66,7 @@ def widget(known: dict[str, str]) -> list[str]:
         for name in asked:
             if name not in known:
                 told = unknown("sweep or bundle", name, known, next_step="Showing the others, or the newest.")
-                st.warning(state.literal(str(told)))
+                st.warning(widgets.literal(str(told)))
     first = _newest(known)
     chosen = st.multiselect(
         "Sweeps",
@@ -79,7 +83,7 @@ def widget(known: dict[str, str]) -> list[str]:
 
 def _newest(known: dict[str, str]) -> str:
     """The newest sweep that was not cancelled as a whole, else the first bundle."""
-    sweep = newest(data.store().sweeps())
+    sweep = newest(data.store().sweeps(limit=MAX_OFFERED))
     return sweep.sweep_id if sweep else next(name for name in known if name.startswith(BUNDLE))
 
 
@@ -105,15 +109,14 @@ def load(names: list[str]) -> Chosen:
             source = _bundle(str(home_dir()), name.removeprefix(BUNDLE))
             return Chosen(_Remembered(source, (name,)), ("bundle", name), source.choose_lr, False, ())
     store = data.store()
-    runs = [run for name in names for run in store.runs(sweep_id=name)]
-    fingerprint = tuple((run.run_id, run.status, run.attempt, run.step) for run in runs)
+    fingerprint = tuple(store.standing(names))
     sweeps = [store.sweep(name) for name in names]
-    source = StoreSource(store, run_ids=[run.run_id for run in runs], name=" + ".join(sweep.name for sweep in sweeps))
+    source = StoreSource(store, run_ids=[run[0] for run in fingerprint], name=" + ".join(s.name for s in sweeps))
     return Chosen(
         _Remembered(source, fingerprint),
         fingerprint,
         any(sweep.plan.get("tune_lr") for sweep in sweeps),
-        any(run.status in (*LIVE, RunState.QUEUED) for run in runs),
+        any(state in (*LIVE, RunState.QUEUED) for _, state, _, _ in fingerprint),
         tuple(names),
     )
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import streamlit as st
 
-from app import configurations, form_memory, state, widgets
+from app import form_memory, state, widgets
 from app.compare.headline_card import headline_html
 from app.finetune import actions, race_curves, run_menu, run_rows
 from app.finetune.feed import Feed
@@ -28,13 +28,20 @@ EVERY_S = 1.0
 MAX_ROWS = 8
 MAX_LINKED = 60
 """Rows that light up their lines when pointed at."""
-SHOW, SEARCH = "tune-show", "tune-search"
+MAX_RUNS = 100
+"""Runs of a page of all runs."""
+SHOW, SEARCH, PAGE = "tune-show", "tune-search", "tune-page-of-runs"
 
 
 def chosen_runs(store: Store, show: str) -> list[Run]:
-    """The runs that ``show`` names: ``now`` is all at work and waiting, else the newest sweep; ``all``; or a sweep."""
+    """The runs that ``show`` names: ``now`` is all at work and waiting, else the newest sweep; ``all``; or a sweep.
+
+    Of all runs (that match what is searched for) it is one page, the newest ones first.
+    """
     if show == "all":
-        return matching(store.runs(), st.session_state.get(SEARCH, ""))
+        first = (int(st.session_state.get(PAGE, 1)) - 1) * MAX_RUNS
+        found = store.runs(text=_wanted(), newest_first=True, limit=MAX_RUNS, offset=first)
+        return found[::-1]
     if show != "now":
         return store.runs(sweep_id=show)
     active = store.runs(status=(*LIVE, RunState.QUEUED))
@@ -45,17 +52,8 @@ def chosen_runs(store: Store, show: str) -> list[Run]:
     return store.runs(sweep_id=newest[0].sweep_id) if newest else store.runs(newest_first=True, limit=MAX_ROWS)[::-1]
 
 
-def matching(runs: Sequence[Run], wanted: str) -> list[Run]:
-    """The runs in which every wanted word occurs: in configuration, model, task, state, seed, id or date."""
-    words = wanted.lower().split()
-    return [run for run in runs if all(word in _haystack(run) for word in words)]
-
-
-def _haystack(run: Run) -> str:
-    spec = run.spec
-    state = run_rows.WORDS[run.status][0]
-    names = [spec.label, configurations.pretty(spec.label), spec.model, spec.task, state, f"seed {spec.seed}"]
-    return " ".join([*names, run.run_id, run.sweep_id or "", formatting.date(run.created_at)]).lower()
+def _wanted() -> str:
+    return st.session_state.get(SEARCH, "").strip()
 
 
 def picker(store: Store, asked: str) -> str:
@@ -83,14 +81,25 @@ def picker(store: Store, asked: str) -> str:
             label_visibility="collapsed",
             placeholder="Search: configuration, model, task, state, seed, id or date (2026-11-28)",
         )
-        if searched(shown) and not chosen_runs(store, shown):
-            widgets.remark("No run here matches.")
+        _page(store.count(text=_wanted()))
     return shown
+
+
+def _page(number: int) -> None:
+    """Asks for the page of the runs that match, where they are more than one page."""
+    if not number and _wanted():
+        widgets.remark("No run here matches.")
+    if number <= MAX_RUNS:
+        st.session_state.pop(PAGE, None)
+        return
+    pages = -(-number // MAX_RUNS)
+    st.session_state[PAGE] = min(st.session_state.get(PAGE, 1), pages)
+    st.number_input(f"Page, of {pages}: {number:,} runs, the newest first", 1, pages, key=PAGE, width=300)
 
 
 def searched(show: str) -> bool:
     """True where the reader looks for runs by words."""
-    return show == "all" and bool(st.session_state.get(SEARCH, "").strip())
+    return show == "all" and bool(_wanted())
 
 
 def _shown() -> None:

@@ -93,7 +93,7 @@ def _log(store: Store, run: Run) -> None:
     st.code(text or "Nothing was printed.", language=None, height=260)
     size = run.log_path.stat().st_size if run.log_path.exists() else 0
     if size > len(text.encode()):
-        st.caption(f"Last lines of {formatting.size(size)}. Full log: {run.log_path}")
+        st.caption(f"Last lines of {formatting.size(size)}. Full log: {widgets.literal(str(run.log_path))}")
 
 
 def _history(store: Store, run: Run) -> dict[str, list[str]]:

@@ -241,9 +241,9 @@ def link_css(labels: Sequence[str]) -> str:
     """A style sheet under which pointing at a row dims the lines of all other configurations."""
     rules = []
     for label in labels:
-        name = label.replace("\\", "").replace('"', "")
+        name = widgets.css_string(label)
         rules.append(
-            f'.stApp:has([data-arm="{name}"]:hover) [data-testid="stVegaLiteChart"] '
-            f'path[aria-label]:not([aria-label="{name}"]) {{ opacity: .12 !important; }}'
+            f'.stApp:has([data-arm={name}]:hover) [data-testid="stVegaLiteChart"] '
+            f"path[aria-label]:not([aria-label={name}]) {{ opacity: .12 !important; }}"
         )
     return f"<style>{' '.join(rules)}</style>"

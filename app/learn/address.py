@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from app import widgets
 from app.learn.course import Chapter, Control, seed_control
 from cdka.errors import CdkaError, unknown
 
@@ -56,7 +57,7 @@ def known_values(chapter: Chapter) -> dict[str, Any]:
     controls = (*chapter.controls, SEED)
     found, notices = read(controls, {key: st.query_params[key] for key in st.query_params})
     for notice in notices:
-        st.warning(notice, icon=None)
+        st.warning(widgets.literal(notice), icon=None)
     kept = st.session_state.setdefault(REMEMBERED, {})
     known = {c.name: found.get(c.key, kept.get(c.key, c.default)) for c in controls}
     live = st.session_state.get(LIVE, {})

@@ -39,7 +39,9 @@ def render() -> None:
     try:
         hide = address.hidden(st.query_params.get("hide"))
     except CdkaError as refusal:
-        st.warning(f"Part of this link could not be used: {refusal} Nothing is hidden.", icon=None)
+        st.warning(
+            f"Part of this link could not be used: {widgets.literal(str(refusal))} Nothing is hidden.", icon=None
+        )
         hide = frozenset()
     number = min(_page_in_url(), chapter.num_pages)
     address.follow(chapter, number)
@@ -74,9 +76,8 @@ def _chapter_in_url() -> str:
     text = st.query_params.get("chapter", CHOICES[0])
     if text in CHOICES:
         return text
-    st.warning(
-        f"Part of this link could not be used: {unknown('chapter', text, CHOICES)} Showing the first.", icon=None
-    )
+    told = unknown("chapter", text, CHOICES)
+    st.warning(f"Part of this link could not be used: {widgets.literal(str(told))} Showing the first.", icon=None)
     return CHOICES[0]
 
 
@@ -247,9 +248,9 @@ def _extras(chapter: Chapter, page: Page | None, values: dict) -> None:
         with st.popover("Progress", type="tertiary"):
             kept = progress.load(progress.learner_name())
             points = sum(kept.of(c.number).best or 0 for c in CHAPTERS)
-            whose = f" of {progress.learner_name()}" if progress.learner_name() else ""
+            whose = f" of {widgets.literal(name)}" if (name := progress.learner_name()) else ""
             st.markdown(
                 f"**{points} of {MAX_POINTS * len(CHAPTERS)} points**{whose}. Kept on this machine only, in "
-                f"`{progress.path()}`."
+                f"{widgets.literal(str(progress.path()))}."
             )
             st.button("Reset progress", on_click=progress.forget, args=(progress.learner_name(),), key="learn-forget")

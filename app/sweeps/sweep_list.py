@@ -34,32 +34,21 @@ def page() -> None:
         state = st.segmented_control(
             "State", STATES, default=STATES[0], required=True, key="sweep-state", label_visibility="collapsed"
         )
-    found = matching(store.sweeps(), wanted, state or STATES[0])
-    if not found:
-        widgets.remark("No sweep here matches." if store.sweeps() else "No sweep yet: build one, or run a study.")
+    asked = {"text": wanted, "finished": None if state in (None, STATES[0]) else state == "finished"}
+    number_found = store.count_sweeps(**asked)
+    if not number_found:
+        widgets.remark("No sweep here matches." if store.count_sweeps() else "No sweep yet: build one, or run a study.")
         return
     first = 0
-    if len(found) > PAGE:
-        pages = -(-len(found) // PAGE)
+    if number_found > PAGE:
+        pages = -(-number_found // PAGE)
         number = st.number_input(f"Page, of {pages}", 1, pages, 1, key="sweep-list-page", width=160)
         first = (int(number) - 1) * PAGE
-    shown = [sweep.sweep_id for sweep in found[first : first + PAGE]]
-    busy = any(not sweep.finished for sweep in found[first : first + PAGE])
-    widgets.remark(f"{formatting.plural(len(found), 'sweep')}, newest first.")
+    found = store.sweeps(**asked, limit=PAGE, offset=first)
+    shown = [sweep.sweep_id for sweep in found]
+    busy = any(not sweep.finished for sweep in found)
+    widgets.remark(f"{formatting.plural(number_found, 'sweep')}, newest first.")
     st.fragment(_rows, run_every=sweep_card.EVERY_S if busy else None, key="sweep-list-rows")(shown, busy)
-
-
-def matching(sweeps: Sequence[Sweep], wanted: str, state: str = "all") -> list[Sweep]:
-    """The sweeps in which every wanted word occurs: in name, model, task, tags, note, id or date."""
-    words = wanted.lower().split()
-    kept = [sweep for sweep in sweeps if state == "all" or sweep.finished == (state == "finished")]
-    return [sweep for sweep in kept if all(word in _haystack(sweep) for word in words)]
-
-
-def _haystack(sweep: Sweep) -> str:
-    model, task = place_of(sweep)
-    date = formatting.date(sweep.created_at)
-    return " ".join([sweep.name, model, task, *sweep.tags, sweep.note, sweep.sweep_id, date]).lower()
 
 
 def place_of(sweep: Sweep) -> tuple[str, str]:
@@ -70,7 +59,7 @@ def place_of(sweep: Sweep) -> tuple[str, str]:
 
 def _rows(sweep_ids: Sequence[str], busy: bool) -> None:
     with widgets.errors_shown():
-        known = {sweep.sweep_id: sweep for sweep in data.store().sweeps()}
+        known = {sweep.sweep_id: sweep for sweep in data.store().sweeps(ids=sweep_ids)}
         shown = [known[sweep_id] for sweep_id in sweep_ids if sweep_id in known]
         for sweep in shown:
             _row(sweep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import streamlit as st
@@ -38,7 +39,7 @@ def page() -> None:
             sizes = ", ".join(f"{size:,} {split}" for split, size in info.examples.items())
             widgets.html_block(
                 f'<div class="cdka-quiet">{widgets.count_html(shapes.base_params, "parameters")}. '
-                f"{info.title}: {sizes or 'sizes are known once it is loaded'}</div>"
+                f"{html.escape(info.title)}: {sizes or 'sizes are known once it is loaded'}</div>"
             )
     if shapes is None or info is None:
         return sweep_list.page()

@@ -85,7 +85,8 @@ def _found(name: str, store: Store | None) -> tuple[Run | None, Path]:
     store = store or Store()
     if path.is_dir():
         path = path.resolve()
-        run = next((one for one in store.runs() if path == one.directory or one.directory in path.parents), None)
+        within = {folder.name: folder for folder in (path, *path.parents) if folder.parent == store.home / "runs"}
+        run = next(iter(store.runs(ids=within)), None)
         inner = path / "adapter"
         return run, inner if inner.is_dir() and not (path / "adapter_config.json").is_file() else path
     run = store.run(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable
 from functools import lru_cache
@@ -12,6 +13,7 @@ from typing import Any
 from cdka.models.catalogue import name_today
 from cdka.runs.run import Run, run_directory
 from cdka.runs.spec import RunSpec
+from cdka.runs.states import LIVE, RunState
 
 SCHEMA_VERSION = 3
 """Raise it together with a migration in ``migrations.py``."""
@@ -137,6 +139,77 @@ def events_of(rows: Iterable[tuple[int, float, str]]) -> list[dict[str, Any]]:
     for event, row in zip(events, rows, strict=True):
         event["seq"], event["at"] = row[0], row[1]
     return events
+
+
+_DATE = "strftime('%Y-%m-%d %H:%M', created_at, 'unixepoch', 'localtime')"
+_STATE = "status || CASE status WHEN 'queued' THEN ' waiting' WHEN 'stopped' THEN ' kept' ELSE '' END"
+_OF_A_RUN = " || ' ' || ".join(("run_id", "coalesce(sweep_id, '')", _STATE, "spec", "coalesce(error, '')", _DATE))
+_OF_A_SWEEP = (
+    "sweep_id || ' ' || name || ' ' || CASE WHEN json_valid(plan) THEN json_extract(plan, '$.model', '$.task',"
+    f" '$.base.model', '$.base.task', '$.tags', '$.note') ELSE '' END || ' ' || {_DATE}"
+)
+_NUMBERED = {
+    "seed": "$.seed",
+    "r1": "$.components[0]",
+    "r2": "$.components[1]",
+    "r": "$.components[2]",
+    "rank": "$.rank",
+    "lora": "$.rank",
+}
+"""The settings of a run that are asked for by a word and a number behind it."""
+_ASKED = re.compile(rf"\b({'|'.join(_NUMBERED)})\s+(\d+)\b", re.IGNORECASE)
+
+
+def _found(column: str, text: str) -> tuple[list[str], list[Any]]:
+    """The conditions that every word of ``text`` occurs in ``column``, in any case, and their values."""
+    words = [word for word in text.split() if word != "·"]
+    escaped = ["".join(f"\\{c}" if c in "%_\\" else c for c in word) for word in words]
+    return [f"{column} LIKE ? ESCAPE '\\'"] * len(words), [f"%{word}%" for word in escaped]
+
+
+def runs_where(
+    *,
+    status: str | Iterable[str] | None = None,
+    sweep_id: str | None = None,
+    ids: Iterable[str] | None = None,
+    model: str | None = None,
+    task: str | None = None,
+    text: str | None = None,
+) -> tuple[str, list[Any]]:
+    """The condition on rows of ``runs``, empty or beginning with WHERE, and its values. See ``Store.runs``."""
+    where, values = [], []
+    for column, wanted in (("status", status), ("sweep_id", sweep_id), ("run_id", ids)):
+        if wanted is not None:  # as one value: SQLite allows some thousands of placeholders
+            where.append(f"{column} IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps([wanted] if isinstance(wanted, str) else list(wanted)))
+    settings: list[tuple[str, Any]] = [("$.model", model), ("$.task", task)]
+    settings += [(_NUMBERED[name.lower()], int(number)) for name, number in _ASKED.findall(text or "")]
+    for path, value in settings:
+        if value is not None:
+            where.append(f"json_valid(spec) AND json_extract(spec, '{path}') = ?")
+            values.append(value)
+    rest = _ASKED.sub(lambda asked: "lora" if asked[1].lower() == "lora" else "", text or "")
+    conditions, patterns = _found(f"({_OF_A_RUN})", rest)
+    return _joined([*where, *conditions]), [*values, *patterns]
+
+
+def sweeps_where(
+    *, ids: Iterable[str] | None = None, text: str | None = None, finished: bool | None = None
+) -> tuple[str, list[Any]]:
+    """The condition on rows of ``sweeps``, empty or beginning with WHERE, and its values. See ``Store.sweeps``."""
+    where, values = _found(f"({_OF_A_SWEEP})", text or "")
+    if ids is not None:
+        where.append("sweep_id IN (SELECT value FROM json_each(?))")
+        values.append(json.dumps(list(ids)))
+    if finished is not None:
+        busy = ", ".join(f"'{state}'" for state in (RunState.QUEUED, *LIVE))
+        some = f"EXISTS (SELECT 1 FROM runs WHERE runs.sweep_id = sweeps.sweep_id AND status IN ({busy}))"
+        where.append(f"NOT {some}" if finished else some)
+    return _joined(where), values
+
+
+def _joined(where: list[str]) -> str:
+    return " WHERE " + " AND ".join(where) if where else ""
 
 
 def marks(values: Iterable[Any]) -> str:

@@ -21,7 +21,7 @@ from cdka.plain_json import dump
 from cdka.runs import control
 from cdka.runs.database import FILE_NAME, Database
 from cdka.runs.run import Poll, Run, Sweep, check_id, new_id, run_directory
-from cdka.runs.schema import events_of, marks, run_of
+from cdka.runs.schema import events_of, marks, run_of, runs_where, sweeps_where
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import LIVE, RunState
 
@@ -154,11 +154,12 @@ class Store:
     ) -> list[Run]:
         """The runs that match, in the order of submission; every one where nothing is asked.
 
-        ``text`` is found in the id, the settings or the cause of a failure, in any case. ``limit`` and ``offset`` cut a
-        page out of the matches: ask ``count`` for their number. Rows that are damaged are left out, and ``damaged``
-        names them.
+        Each word of ``text`` is found in the id, the sweep, the state, the settings, the cause of a failure or the
+        date, in any case; a number behind ``seed``, ``r1``, ``r2``, ``r``, ``rank`` or ``lora`` is that setting.
+        ``limit`` and ``offset`` cut a page out of the matches: ask ``count`` for their number. Rows that are damaged
+        are left out, and ``damaged`` names them.
         """
-        where, values = _where(status=status, sweep_id=sweep_id, ids=ids, model=model, task=task, text=text)
+        where, values = runs_where(status=status, sweep_id=sweep_id, ids=ids, model=model, task=task, text=text)
         query = f"SELECT * FROM runs{where} ORDER BY n {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
         with self.database.read() as sql:
             rows = sql.execute(query, [*values, -1 if limit is None else limit, offset]).fetchall()
@@ -174,7 +175,7 @@ class Store:
         text: str | None = None,
     ) -> int:
         """The number of runs that ``runs`` gives for the same question, without reading them."""
-        where, values = _where(status=status, sweep_id=sweep_id, model=model, task=task, text=text)
+        where, values = runs_where(status=status, sweep_id=sweep_id, model=model, task=task, text=text)
         with self.database.read() as sql:
             return sql.execute(f"SELECT count(*) FROM runs{where}", values).fetchone()[0]
 
@@ -224,16 +225,44 @@ class Store:
                 raise unknown("run", run_id, known, next_step="List them with: cdka runs list")
             return rows[0]
 
-    def sweeps(self, *, text: str | None = None, limit: int | None = None, offset: int = 0) -> list[Sweep]:
-        """Every sweep, newest first; those with ``text`` in their id, name or plan, and a page of them, where asked."""
-        where, values = "", []
-        if text:
-            where = f" WHERE {' OR '.join(_contains(c) for c in ('sweep_id', 'name', 'plan'))}"
-            values = [_pattern(text)] * 3
+    def sweeps(
+        self,
+        *,
+        ids: Iterable[str] | None = None,
+        text: str | None = None,
+        finished: bool | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[Sweep]:
+        """The sweeps that match, newest first; every one where nothing is asked.
+
+        Each word of ``text`` is found in the name, model, task, tags, note, id or date, in any case; ``finished`` asks
+        for those of which no run is queued or at work, or for the others. ``limit`` and ``offset`` cut a page out.
+        """
+        where, values = sweeps_where(ids=ids, text=text, finished=finished)
         with self.database.read() as sql:
             query = f"SELECT * FROM sweeps{where} ORDER BY created_at DESC, rowid DESC LIMIT ? OFFSET ?"
             rows = sql.execute(query, [*values, -1 if limit is None else limit, offset]).fetchall()
             return self._sweeps(sql, rows)
+
+    def count_sweeps(self, *, text: str | None = None, finished: bool | None = None) -> int:
+        """The number of sweeps that ``sweeps`` gives for the same question, without reading them."""
+        where, values = sweeps_where(text=text, finished=finished)
+        with self.database.read() as sql:
+            return sql.execute(f"SELECT count(*) FROM sweeps{where}", values).fetchone()[0]
+
+    def standing(self, sweep_ids: Iterable[str]) -> list[tuple[str, RunState, int, int]]:
+        """(run id, state, attempt, step) of every run of these sweeps, without reading more of them.
+
+        It changes with whatever could change a number or a curve.
+        """
+        query = (
+            "SELECT run_id, status, attempt, step FROM runs WHERE sweep_id IN (SELECT value FROM json_each(?))"
+            " ORDER BY n"
+        )
+        with self.database.read() as sql:
+            rows = sql.execute(query, (json.dumps(list(sweep_ids)),)).fetchall()
+        return [(row[0], RunState(row[1]), row[2], row[3]) for row in rows if row[1] in _STATES]
 
     def sweep(self, sweep_id: str) -> Sweep:
         """The sweep called ``sweep_id``. Raises CdkaError where there is none."""
@@ -402,7 +431,7 @@ class Store:
                 plan["tags"] = list(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
             sql.execute(
                 "UPDATE sweeps SET name = ?, plan = ? WHERE sweep_id = ?",
-                (row["name"] if name is None else name.strip(), json.dumps(plan), sweep_id),
+                (row["name"] if name is None else name.strip(), dump(plan), sweep_id),
             )
 
     def remove_sweep(self, sweep_id: str) -> None:
@@ -424,40 +453,6 @@ class Store:
 
 
 _STATES = frozenset(RunState)
-
-
-def _pattern(text: str) -> str:
-    """The pattern of LIKE that finds ``text`` anywhere."""
-    return "%" + "".join(f"\\{c}" if c in "%_\\" else c for c in text) + "%"
-
-
-def _contains(column: str) -> str:
-    return f"{column} LIKE ? ESCAPE '\\'"
-
-
-def _where(
-    *,
-    status: str | Iterable[str] | None = None,
-    sweep_id: str | None = None,
-    ids: Iterable[str] | None = None,
-    model: str | None = None,
-    task: str | None = None,
-    text: str | None = None,
-) -> tuple[str, list[Any]]:
-    """The condition on rows of ``runs``, empty or beginning with WHERE, and its values."""
-    where, values = [], []
-    for column, wanted in (("status", status), ("sweep_id", sweep_id), ("run_id", ids)):
-        if wanted is not None:  # as one value: SQLite allows some thousands of placeholders
-            where.append(f"{column} IN (SELECT value FROM json_each(?))")
-            values.append(json.dumps([wanted] if isinstance(wanted, str) else list(wanted)))
-    for setting, value in (("model", model), ("task", task)):
-        if value is not None:
-            where.append(f"json_valid(spec) AND json_extract(spec, '$.{setting}') = ?")
-            values.append(value)
-    if text:
-        where.append("(" + " OR ".join(_contains(c) for c in ("run_id", "spec", "coalesce(error, '')")) + ")")
-        values += [_pattern(text)] * 3
-    return (" WHERE " + " AND ".join(where) if where else ""), values
 
 
 def _check_pack(specs: Sequence[RunSpec], number: int | None) -> None:

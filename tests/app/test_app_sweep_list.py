@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from app.sweeps.sweep_list import matching
 from cdka.errors import CdkaError
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
@@ -56,8 +55,11 @@ def test_sweeps_are_found_by_name_model_task_tag_note_and_date():
         ("20", {first, second}),
         ("llama", set()),
     ):
-        assert {sweep.sweep_id for sweep in matching(store.sweeps(), wanted)} == found, wanted
-    assert matching(store.sweeps(), "", "finished") == []
+        assert {sweep.sweep_id for sweep in store.sweeps(text=wanted)} == found, wanted
+        assert store.count_sweeps(text=wanted) == len(found)
+    assert store.sweeps(finished=True) == []
+    assert store.count_sweeps(finished=False) == 2
+    assert [sweep.sweep_id for sweep in store.sweeps(ids=[first, "s-none"])] == [first]
 
 
 def test_a_sweep_is_stopped_then_repeated_and_deleted_for_good(room):

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 
 import pytest
+from many_runs import SPEC, fill
 
 from cdka.cli.main import main
 from cdka.errors import CdkaError
 from cdka.runs.job_queue import reserve
-from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
-
-SPEC = RunSpec("digits-vit", "digits-flip", components="2,8,4")
-
-
-def fill(store, number, per_sweep=20):
-    """Finished runs in sweeps, each with events, written as fast as SQLite takes them."""
-    for k in range(number // per_sweep):
-        specs = [SPEC.with_(seed=i, lr=1e-3 * (1 + k % 7)) for i in range(per_sweep)]
-        store.create_sweep(f"sweep {k}", {"kind": "grid"}, specs)
-    metrics = json.dumps({"test/accuracy": 0.5, "test/loss": 1.0, "training_s": 4.0, "steps_done": 100})
-    with store.database.write() as sql:
-        sql.execute(
-            "UPDATE runs SET status = 'done', attempt = 1, step = 100, num_params = 1234, metrics = ?, worked_s = 5",
-            (metrics,),
-        )
-        sql.execute(
-            "INSERT INTO events SELECT n, 1, value, 'step', 0, json_object('kind', 'step', 'step', value + 1,"
-            " 'train/loss', 1.0, 'samples', 64, 'elapsed_s', 0.1)"
-            " FROM runs, (SELECT 0 AS value UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4)"
-        )
 
 
 @pytest.fixture
@@ -64,7 +43,12 @@ def test_a_text_is_found_as_it_stands(store):
     assert store.count(text="100%") == 0, "a sign of LIKE is a letter here"
     assert store.count(text="digits_flip") == 0
     assert store.count(text="DIGITS-FLIP", status="done") == 100
-    assert [sweep.name for sweep in store.sweeps(text="weep 3")] == ["sweep 3"]
+    assert store.count(text="seed 3 DONE digits-vit 2,8,4") == 5, "one of each sweep"
+    assert store.count(text="r1 2 · r2 8 · r 4") == 101
+    assert store.count(text="r1 3") == store.count(text="lora 8") == store.count(text="waiting done") == 0
+    assert store.count(text="waiting") == 1
+    store.describe_sweep(store.sweeps()[2].sweep_id, name="Grüße an Ada", note="für Ada, zum Vortrag")
+    assert [sweep.name for sweep in store.sweeps(text="ada grüße vortrag")] == ["Grüße an Ada"]
     assert store.sweeps(text="100%") == []
 
 

@@ -194,8 +194,8 @@ def _sentence(study: str) -> str:
     first = own[0]
     return (
         f'<ul class="learn-findings">{listed}</ul><p class="cdka-quiet">Report '
-        f"{html.escape(first.report)}: {first.model} on "
-        f'{first.task}. All reports: <a href="sweeps?part=Studies" target="_self">Sweeps, Studies</a>.</p>'
+        f"{html.escape(first.report)}: {html.escape(first.model)} on "
+        f'{html.escape(first.task)}. All reports: <a href="sweeps?part=Studies" target="_self">Sweeps, Studies</a>.</p>'
     )
 
 

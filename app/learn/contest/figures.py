@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -102,7 +103,8 @@ def strip_svg(pictures: np.ndarray, label: str) -> str:
 
 def _table(arms: Sequence[Arm], budget_params: int) -> str:
     rows = "".join(
-        f"<tr><td>{arm.name}</td><td>{widgets.method_chip_html(arm.specs[0])}</td><td>{arm.option.num_params:,} "
+        f"<tr><td>{html.escape(arm.name)}</td><td>{widgets.method_chip_html(arm.specs[0])}</td>"
+        f"<td>{arm.option.num_params:,} "
         f'<span class="cdka-quiet">({formatting.percent(arm.option.num_params / budget_params)} of the budget)</span>'
         "</td>"
         f"<td>{arm.option.alignment:.3f}</td><td>{arm.option.rank_bound}</td>"
@@ -143,7 +145,7 @@ def field(budget: str, arms: Sequence[Arm]) -> go.Figure:
             "x": [arm.option.rank_bound],
             "y": [arm.option.alignment],
             "mode": "markers+text",
-            "text": [f"<b>{arm.name}</b>"],
+            "text": [f"<b>{html.escape(arm.name)}</b>"],
             "textposition": places[arm.name][0],
             "hoverinfo": "skip",
             "marker": {**edge, "symbol": places[arm.name][1], "color": INKS[arm.name]},

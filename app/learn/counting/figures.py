@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -171,8 +172,8 @@ def count_map(model: str, c: Components) -> str:
         rows.append(f'<tr><th scope="row"><span class="cdka-letter r2">r2</span> {r2}</th>{"".join(cells)}</tr>')
     head = "".join(f'<th scope="col"><span class="cdka-letter r1">r1</span> {r1}</th>' for r1 in RANGE)
     return (
-        f'<div class="learn-map"><table><caption>Parameters of all of {model}; beneath, the rank that its {layer.name} '
-        f"can reach, at r = {c.r}. Full frame: yours; dashed: the same "
+        f'<div class="learn-map"><table><caption>Parameters of all of {model}; beneath, the rank that its '
+        f"{html.escape(layer.name)} can reach, at r = {c.r}. Full frame: yours; dashed: the same "
         f"price.</caption><tbody>{''.join(rows)}</tbody><tfoot><tr><td></td>{head}"
         f"</tr></tfoot></table></div>"
     )

@@ -1,15 +1,27 @@
 """The table of faults: what was done to runs on purpose, how often, and what it cost. Printed after the tests.
 
-All of it, about ten minutes: ``python -m pytest tests/engine tests/runs tests/browser -m "slow or not slow"``.
+All of it, with 20 tries of most faults, an hour and a half on two cores that do nothing else: ``python -m pytest
+tests/engine tests/runs tests/browser -m "slow or not slow"``. ``CDKA_TRIES=5`` asks for fewer, ``CDKA_TRIES=5-20``
+for the others.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import pytest
+
 HEAD = ("fault", "times tried", "runs", "runs lost", "events twice or missing", "orphan processes", "half adapters")
+
+
+def tries(by_default: int = 0) -> list:
+    """The numbers of the tries of one fault, each a seed; all but the first ``by_default`` are slow tests."""
+    first, _, last = os.environ.get("CDKA_TRIES", "20").rpartition("-")
+    numbers = range(int(first or 0), int(last))
+    return [n if i < by_default else pytest.param(n, marks=pytest.mark.slow) for i, n in enumerate(numbers)]
 
 
 @dataclass

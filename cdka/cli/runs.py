@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--status", help=f"list only these: {', '.join(tuple(RunState))}")
     parser.add_argument("--sweep", help="list only the runs of this sweep")
     parser.add_argument(
-        "--search", metavar="TEXT", help="list only those with this text in their id, settings or error"
+        "--search",
+        metavar="TEXT",
+        help="list only those with these words in their id, state, settings, error or date: 'lora 8 seed 3'",
     )
     parser.add_argument("--top", type=int, default=30, help="how many to list, newest first (default 30; 0: all)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")

@@ -17,8 +17,8 @@ from pathlib import Path
 from cdka.engine import local, process, slots
 from cdka.engine.failures import COPIED, EXIT_UNRECORDED, REBOOTED, hung, is_full, outcome_of
 from cdka.engine.process import fingerprint
+from cdka.engine.slots import JobSpec
 from cdka.engine.spawn import AdoptedWorker, WorkerProcess, WorkerStarter
-from cdka.engine.worker import JobSpec
 from cdka.errors import CdkaError
 from cdka.paths import log_tail
 from cdka.runs.database import StoreBusy, StoreFull
@@ -70,7 +70,7 @@ class Dispatcher:
         home is gone ("gone"), or ``leave`` was called ("shut_down")."""
         database = self.store.database.path
         while not self._leaving:
-            local.beat(self.store.home)
+            process.beat(self.store.home)
             try:
                 busy = self.step()
             except (StoreBusy, StoreFull) as error:
@@ -203,11 +203,16 @@ class Dispatcher:
             self._adopt(live)
             return
         if live is not None:
-            if work.child.exit_status == EXIT_UNRECORDED:
+            exit_status = work.child.exit_status
+            if exit_status is None and work.job_spec.unrecorded_path.exists():
+                exit_status = EXIT_UNRECORDED
+            if exit_status == EXIT_UNRECORDED:
                 requeue(self.store.database, live.job.runs)  # those that it could not even claim
             log = log_tail(work.job_spec.log_paths()[0])
-            lost = (RunState.LOST, hung(work.hung_s)) if work.hung_s else outcome_of(work.child.exit_status, log)
+            lost = (RunState.LOST, hung(work.hung_s)) if work.hung_s else outcome_of(exit_status, log)
             conclude(self.store.database, live.job.runs, *lost)
+            with suppress(OSError):
+                work.job_spec.unrecorded_path.unlink(missing_ok=True)
         if work.child.pid is not None:
             process.reap_group(work.child.pid)
         del self._work[work.job.job_id]
@@ -228,7 +233,7 @@ def _log(message: str) -> None:
 def _open_store(home: str) -> Store:
     """The store of a home, once it can be opened: a full disk and a lock are waited for."""
     while True:
-        local.beat(Path(home))
+        process.beat(Path(home))
         try:
             return Store(home)
         except (StoreBusy, StoreFull) as error:
@@ -240,7 +245,7 @@ def main(
     home: str, starter: WorkerStarter | None = None, *, command: Sequence[str] | None = None, idle_s: float = IDLE_S
 ) -> None:
     """Be the dispatcher of ``home`` unless there is one; leave when there is nothing to do."""
-    with local.dispatcher_lock(Path(home)) as mine:
+    with process.dispatcher_lock(Path(home)) as mine:
         if not mine:
             return
         store = _open_store(home)

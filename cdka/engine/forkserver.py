@@ -23,9 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from cdka.engine import local, slots
-from cdka.engine.process import HEARTBEAT_S, reap_group
+from cdka.engine.process import HEARTBEAT_S, DispatcherWatch, dispatcher_pid, reap_group
+from cdka.engine.slots import JobSpec
 from cdka.engine.spawn import PING, PONG, SHUTDOWN
-from cdka.engine.worker import JobSpec, die_of_signals, execute, exit_process, lower_priority
+from cdka.engine.worker import die_of_signals, execute, exit_process, lower_priority
 from cdka.errors import CdkaError
 from cdka.runs.database import FILE_NAME, StoreBusy, StoreFull
 from cdka.runs.store import Store
@@ -92,10 +93,10 @@ def serve(channel: socket.socket, run: Callable[[JobSpec], int] = execute) -> bo
     """
     children: dict[int, int] = {}
     received = b""
-    dispatcher, watch = os.getppid(), local.DispatcherWatch(Path.cwd())
+    dispatcher, watch = os.getppid(), DispatcherWatch(Path.cwd())
     _send(channel, {"ready": True})
     while True:
-        if watch.hangs() and os.getppid() == dispatcher == local.dispatcher_pid(Path.cwd()):
+        if watch.hangs() and os.getppid() == dispatcher == dispatcher_pid(Path.cwd()):
             os.kill(dispatcher, signal.SIGKILL)
         if select.select([channel], [], [], REAP_S if children else HEARTBEAT_S)[0]:
             part = channel.recv(65536)
@@ -158,7 +159,7 @@ def _wait_for_lock_release(dispatcher: int) -> None:
     """Wait until a killed dispatcher has let go of its lock: the system closes its socket first, as often as not."""
     deadline = time.monotonic() + LOCK_RELEASE_S
     with suppress(OSError):  # the home is gone
-        while local.dispatcher_pid(Path.cwd()) == dispatcher and time.monotonic() < deadline:
+        while dispatcher_pid(Path.cwd()) == dispatcher and time.monotonic() < deadline:
             time.sleep(REAP_S)
 
 

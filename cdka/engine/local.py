@@ -5,123 +5,40 @@ The work is done by detached processes (``dispatcher.py``), so that it survives 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from cdka.childproc import python_environment
 from cdka.engine import process
 from cdka.engine.failures import ORPHANED
-from cdka.engine.slots import Slot
-from cdka.engine.worker import JobSpec
+from cdka.engine.process import LOCK, dispatcher_pid, engine_dir, modified_at
+from cdka.engine.slots import JobSpec, Slot
 from cdka.errors import CdkaError
 from cdka.runs.job_queue import OWNED, LiveJob, anything_to_do, conclude, live_jobs
 from cdka.runs.run import Run
 from cdka.runs.states import LIVE, RunState
 from cdka.runs.store import Store
 
-LOCK = Path("engine", "dispatcher.lock")
-"""The lock file of a home: held by its dispatcher, whose process id is in it, and touched as its sign of life."""
 DISPATCHER = (sys.executable, "-m", "cdka.engine.dispatcher")
 CHECK_DISPATCHER_EVERY_S = 2.0
 _MAX_LOG_BYTES = 1_000_000
-START_LIMIT_S = 5.0
-"""Seconds that a newly started dispatcher has to take the lock before another one is started."""
+UNATTENDED_S = 5.0
+"""Seconds without a dispatcher after which that is told: its forkserver, or a worker, starts another one meanwhile."""
 CONFIRM_S = 3.0
 """Seconds of looking for a sign of life before a dispatcher that seems to hang is killed."""
-_started: list[tuple[Path, float, subprocess.Popen]] = []
-
-
-def engine_dir(home: Path) -> Path:
-    """The folder of the engine's own files (lock, log), for this user only; created if absent."""
-    directory = home / "engine"
-    try:
-        directory.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise CdkaError(
-            f"the home folder must be writable: got {home} ({error.strerror}). Set CDKA_HOME to a folder you own."
-        ) from None
-    return directory
-
-
-@contextmanager
-def dispatcher_lock(home: Path, wait_limit_s: float = 1.0) -> Iterator[bool]:
-    """True inside for the one process that holds the lock of the home, False for every other."""
-    lock = os.open(engine_dir(home) / LOCK.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + wait_limit_s
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    yield False
-                    return
-                time.sleep(0.02)  # somebody may only be looking whether the lock is held
-        with suppress(OSError):  # in place, which needs no room on a full disk
-            os.pwrite(lock, f"{os.getpid():<19}\n".encode(), 0)
-        yield True
-    finally:
-        os.close(lock)
-
-
-def dispatcher_pid(home: Path) -> int | None:
-    """The process that moves the queue of this home; None where there is none, 0 where it could not write its id."""
-    try:
-        lock = os.open(home / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int((os.read(lock, 20).split() or [b"0"])[0])
-    finally:
-        os.close(lock)
-    return None
-
-
-def beat(home: Path) -> None:
-    """The dispatcher's sign of life: the time of its lock file. Costs a few microseconds."""
-    with suppress(OSError):  # the home is gone
-        os.utime(home / LOCK)
-
-
-class DispatcherWatch:
-    """Notices a dispatcher that holds the lock of the home and gives no sign of life.
-
-    What counts is that the sign changes, as seen by this process's own clock.
-    """
-
-    def __init__(self, home: Path) -> None:
-        self._path = home / LOCK
-        self._last, self._changed_at = 0.0, time.monotonic()
-
-    def hangs(self, limit_s: float | None = None) -> bool:
-        """True where nothing has changed for ``limit_s`` (default: ``DISPATCHER_LIMIT_S``) of looking."""
-        now, last = time.monotonic(), _modified_at(self._path)
-        if last is None or last != self._last:
-            self._last, self._changed_at = last or 0.0, now
-        return now - self._changed_at > (process.DISPATCHER_LIMIT_S if limit_s is None else limit_s)
-
-
-def _modified_at(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
+_started: list[subprocess.Popen] = []
 
 
 def heartbeat_of(job_spec: JobSpec) -> float | None:
     """The last sign of life of a worker, Unix seconds; None for one that has not begun, has ended, or gives none."""
-    return _modified_at(job_spec.heartbeat_path)
+    return modified_at(job_spec.heartbeat_path)
 
 
 def _silent_s(sign: float | None) -> float:
@@ -139,10 +56,10 @@ def troubles(store: Store) -> list[str]:
     at_work = sum(unfinished.get(state, 0) for state in LIVE)
     if not anything_to_do(store.database):
         return []
-    pid, silent_s = dispatcher_pid(store.home), _silent_s(_modified_at(store.home / LOCK))
-    if pid is None and silent_s > START_LIMIT_S:
+    pid, silent_s = dispatcher_pid(store.home), _silent_s(modified_at(store.home / LOCK))
+    if pid is None and silent_s > UNATTENDED_S:
         found.append(f"nothing moved the queue ({waiting} runs wait, {at_work} are at work): it is started again.")
-    elif pid is not None and silent_s > process.DISPATCHER_LIMIT_S:
+    elif pid is not None and silent_s > process.dispatcher_limit_s(store.home):
         found.append(f"the dispatcher (process {pid}) has given no sign of life for {silent_s:.0f} s: it is replaced.")
     for live in live_jobs(store.database):
         names = ", ".join(run_id for run_id, _ in live.job.runs)
@@ -212,12 +129,15 @@ def last_warm_request(home: Path) -> float:
 
 
 def start_dispatcher(home: Path, command: Sequence[str] | None = None) -> bool:
-    """Start a dispatcher unless one is at work; True if one was started."""
-    now = time.monotonic()
-    if any(known == home and now - since < START_LIMIT_S for known, since, _ in _started):
-        return False
+    """Start a dispatcher unless one is at work or being started; True if one was started.
+
+    The lock is taken for it here and now: however long it takes to import, nobody starts a second one meanwhile.
+    """
     pid = dispatcher_pid(home)
     if pid is not None and not _ended_hanging(home, pid):
+        return False
+    lock = process.take_lock(home)
+    if lock is None:
         return False
     try:
         with _log(home) as file:
@@ -228,11 +148,15 @@ def start_dispatcher(home: Path, command: Sequence[str] | None = None) -> bool:
                 stderr=file,
                 start_new_session=True,
                 cwd=home,
-                env=python_environment(),
+                env=python_environment() | {process.LOCK_VARIABLE: str(lock)},
+                pass_fds=[lock],
             )
+        process.write_lock(lock, started.pid)
     except OSError as error:
         raise CdkaError(f"the engine could not be started: {error.strerror}. What was queued stays queued.") from None
-    _started.append((home, now, started))
+    finally:
+        os.close(lock)  # the dispatcher has it by now
+    _started.append(started)
     return True
 
 
@@ -247,9 +171,9 @@ def _log(home: Path) -> IO[bytes]:
 
 def _ended_hanging(home: Path, pid: int) -> bool:
     """True where the dispatcher has hung for long, in which case it is killed: the next one carries on where it was."""
-    if pid <= 1 or _silent_s(_modified_at(home / LOCK)) <= process.DISPATCHER_LIMIT_S:
+    if pid <= 1 or _silent_s(modified_at(home / LOCK)) <= process.dispatcher_limit_s(home):
         return False
-    watch, deadline = DispatcherWatch(home), time.monotonic() + CONFIRM_S
+    watch, deadline = process.DispatcherWatch(home), time.monotonic() + CONFIRM_S
     watch.hangs()
     while time.monotonic() < deadline:  # somebody may have set the clock, or the machine has just woken up
         time.sleep(0.1)
@@ -264,7 +188,7 @@ def _ended_hanging(home: Path, pid: int) -> bool:
 
 def _reap() -> None:
     """Collect dispatchers of ours that have ended, so that none stays as a zombie of a long-lived Studio."""
-    _started[:] = [entry for entry in _started if entry[2].poll() is None]
+    _started[:] = [started for started in _started if started.poll() is None]
 
 
 def wait(

@@ -1,13 +1,16 @@
-"""Slots in which runs may train at once: one per GPU, and as many on the CPU as it has room for."""
+"""Slots in which runs may train at once (one per GPU, as many on the CPU as it has room for), and the job in one."""
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from cdka.cost.memory import LARGE_PARAMS
 from cdka.errors import CdkaError
 from cdka.machine import cores, gpus
+from cdka.runs.run import run_directory
 from cdka.runs.spec import RunSpec
 
 MAX_CPU_SLOTS = 4
@@ -21,6 +24,55 @@ class Slot:
     name: str
     gpu: str | None
     threads: int
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """The job of one worker: a home, runs with their attempts, a slot. Plain data that travels as JSON.
+
+    ``alone`` is True where no other job was at work or waiting when it was started.
+    """
+
+    home: str
+    runs: tuple[tuple[str, int], ...]
+    slot: Slot
+    alone: bool = False
+
+    def to_json(self) -> str:
+        """Text that ``from_json`` reads."""
+        return json.dumps({"home": self.home, "runs": self.runs, "slot": vars(self.slot), "alone": self.alone})
+
+    @classmethod
+    def from_json(cls, text: str) -> JobSpec:
+        """The JobSpec that ``to_json`` wrote."""
+        data = json.loads(text)
+        runs = tuple((run_id, attempt) for run_id, attempt in data["runs"])
+        return cls(data["home"], runs, Slot(**data["slot"]), data.get("alone", False))
+
+    def log_paths(self) -> list[Path]:
+        """The log of each run's attempt, in the run's folder; all are one file."""
+        return [run_directory(Path(self.home), run_id) / f"attempt-{attempt}.log" for run_id, attempt in self.runs]
+
+    @property
+    def heartbeat_path(self) -> Path:
+        """The file that the worker touches every ``HEARTBEAT_S`` while it lives; absent before and after."""
+        return self.log_paths()[0].with_suffix(".alive")
+
+    @property
+    def unrecorded_path(self) -> Path:
+        """The heartbeat's file under another name: its worker gave up because the store could not be written."""
+        return self.heartbeat_path.with_suffix(".unrecorded")
+
+    def open_log(self) -> int:
+        """A file descriptor for what the job prints: one file, linked into the folder of each run (created)."""
+        first, *others = self.log_paths()
+        first.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        for other in others:
+            other.parent.mkdir(parents=True, exist_ok=True)
+            if not other.exists():
+                os.link(first, other)
+        return descriptor
 
 
 def detect() -> list[Slot]:

@@ -27,7 +27,7 @@ from cdka.engine.process import (
     reap_group,
     signal_group,
 )
-from cdka.engine.worker import JobSpec
+from cdka.engine.slots import JobSpec
 
 WORKER = (sys.executable, "-m", "cdka.engine.worker")
 FORKSERVER = (sys.executable, "-m", "cdka.engine.forkserver")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -14,14 +13,15 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from cdka.engine import slots
+from cdka.engine import local, process, slots
 from cdka.engine.failures import EXIT_UNRECORDED, cause_of
 from cdka.engine.process import HEARTBEAT_S, own_identity
 from cdka.engine.recorder import Recorder
+from cdka.engine.slots import JobSpec
+from cdka.errors import CdkaError
 from cdka.runs.database import StoreBusy, StoreFull
 from cdka.runs.events import Evaluated, Event, Memory
 from cdka.runs.job_queue import claim
@@ -34,50 +34,8 @@ Train = Callable[
 ]
 
 _NICENESS, _OOM_SCORE = 5, "500"
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """The job of one worker: a home, runs with their attempts, a slot. Plain data that travels as JSON.
-
-    ``alone`` is True where no other job was at work or waiting when it was started.
-    """
-
-    home: str
-    runs: tuple[tuple[str, int], ...]
-    slot: slots.Slot
-    alone: bool = False
-
-    def to_json(self) -> str:
-        """Text that ``from_json`` reads."""
-        return json.dumps({"home": self.home, "runs": self.runs, "slot": vars(self.slot), "alone": self.alone})
-
-    @classmethod
-    def from_json(cls, text: str) -> JobSpec:
-        """The JobSpec that ``to_json`` wrote."""
-        data = json.loads(text)
-        runs = tuple((run_id, attempt) for run_id, attempt in data["runs"])
-        return cls(data["home"], runs, slots.Slot(**data["slot"]), data.get("alone", False))
-
-    def log_paths(self) -> list[Path]:
-        """The log of each run's attempt, in the run's folder; all are one file."""
-        return [run_directory(Path(self.home), run_id) / f"attempt-{attempt}.log" for run_id, attempt in self.runs]
-
-    @property
-    def heartbeat_path(self) -> Path:
-        """The file that the worker touches every ``HEARTBEAT_S`` while it lives; absent before and after."""
-        return self.log_paths()[0].with_suffix(".alive")
-
-    def open_log(self) -> int:
-        """A file descriptor for what the job prints: one file, linked into the folder of each run (created)."""
-        first, *others = self.log_paths()
-        first.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        for other in others:
-            other.parent.mkdir(parents=True, exist_ok=True)
-            if not other.exists():
-                os.link(first, other)
-        return descriptor
+MAX_REVIVALS = 3
+"""A worker that has started this many dispatchers, all killed again, leaves it to whoever looks."""
 
 
 def load_train() -> Train:
@@ -87,8 +45,13 @@ def load_train() -> Train:
     return train
 
 
-def execute(job_spec: JobSpec, load: Callable[[], Train] = load_train) -> int:
-    """Claim and train the runs of ``job_spec``; returns the exit code of the process."""
+def execute(
+    job_spec: JobSpec, load: Callable[[], Train] = load_train, *, dispatcher: Sequence[str] | None = None
+) -> int:
+    """Claim and train the runs of ``job_spec``; returns the exit code of the process.
+
+    Should everything but this process be killed, it starts another dispatcher, by the command ``dispatcher``.
+    """
     identity = own_identity()
     try:
         store = Store(job_spec.home)
@@ -101,8 +64,12 @@ def execute(job_spec: JobSpec, load: Callable[[], Train] = load_train) -> int:
         return EXIT_UNRECORDED
     if not claimed:
         return 0  # cancelled or given to another worker in the meantime
-    with _heartbeat(job_spec.heartbeat_path):
-        return _train(job_spec, store, claimed, load)
+    with _heartbeat(job_spec, dispatcher):
+        code = _train(job_spec, store, claimed, load)
+        if code == EXIT_UNRECORDED:  # should nobody live who receives the code: a rename needs no room on a full disk
+            with suppress(OSError):
+                job_spec.heartbeat_path.rename(job_spec.unrecorded_path)
+        return code
 
 
 def _train(job_spec: JobSpec, store: Store, claimed: Sequence[tuple[str, int]], load: Callable[[], Train]) -> int:
@@ -133,14 +100,20 @@ def _train(job_spec: JobSpec, store: Store, claimed: Sequence[tuple[str, int]], 
 
 
 @contextmanager
-def _heartbeat(path: Path) -> Iterator[None]:
-    """Touch ``path`` from a thread while the block runs: a process that was stopped, or hangs, touches nothing."""
-    over = threading.Event()
+def _heartbeat(job_spec: JobSpec, dispatcher: Sequence[str] | None) -> Iterator[None]:
+    """Touch the heartbeat's file from a thread while the block runs: a process that hangs, or is stopped, does not.
+
+    The thread also sees that the queue moves once the process that started this one is gone.
+    """
+    path, over, parent = job_spec.heartbeat_path, threading.Event(), os.getppid()
 
     def beat() -> None:
+        revivals = 0
         while not over.wait(HEARTBEAT_S):
             with suppress(OSError):
                 os.utime(path)
+            if revivals < MAX_REVIVALS and os.getppid() != parent:
+                revivals += _revive_dispatcher(Path(job_spec.home), dispatcher)
 
     with suppress(OSError):  # no room for the file: then nobody waits for it either
         path.touch(mode=0o600)
@@ -153,6 +126,13 @@ def _heartbeat(path: Path) -> Iterator[None]:
         thread.join()
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _revive_dispatcher(home: Path, command: Sequence[str] | None) -> bool:
+    """Start a dispatcher where the last one was killed and its forkserver with it; True if one was started."""
+    with suppress(CdkaError, OSError):  # the home is gone
+        return process.dispatcher_was_killed(home) and local.start_dispatcher(home, command)
+    return False
 
 
 def die_of_signals() -> None:

@@ -279,8 +279,8 @@ class Reproduction(SweepHandle):
 
 def run_here(store: Store, spec: RunSpec) -> RunHandle:
     """The handle of a run that was trained in this very process, which imports torch: for debugging, and for Colab."""
-    from cdka.engine.slots import Slot
-    from cdka.engine.worker import JobSpec, execute
+    from cdka.engine.slots import JobSpec, Slot
+    from cdka.engine.worker import execute
     from cdka.machine import cores
 
     run_id, attempt = begin(store.database, spec, own_identity(), IN_PROCESS)

@@ -123,7 +123,7 @@ class Engine:
 
     def audit(self, wait_limit_s: float = 10.0) -> Damage:
         """What is wrong now, after any fault: runs, events, processes, adapters."""
-        damage, runs = Damage(), self.store.runs()
+        damage, runs = Damage(), self.store.runs(ids=self.asked)
         damage.lost = [f"{run_id} is not in the record" for run_id in self.asked - {run.run_id for run in runs}]
         for run in runs:
             for attempt in self.store.attempts(run.run_id):

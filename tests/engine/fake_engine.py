@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cdka.engine import dispatcher, forkserver, process, recorder, spawn, worker
+from cdka.engine.slots import JobSpec
 from cdka.engine.spawn import WorkerStarter
 from cdka.runs import events
 
@@ -135,10 +136,10 @@ def command(role: str) -> list[str]:
     return [sys.executable, str(HERE), role]
 
 
-def execute(job_spec: worker.JobSpec) -> int:
+def execute(job_spec: JobSpec) -> int:
     """The real worker around the fake loop, with little patience for a full disk."""
     recorder.STORE_WAIT_LIMIT_S, recorder.RETRY_S = 1.0, 0.1
-    return worker.execute(job_spec, lambda: train)
+    return worker.execute(job_spec, lambda: train, dispatcher=command("dispatcher"))
 
 
 def be_impatient(limit_s: float) -> None:
@@ -152,7 +153,7 @@ if __name__ == "__main__":
     if "FAKE_LIMIT_S" in os.environ:
         be_impatient(float(os.environ["FAKE_LIMIT_S"]))
     if role == "worker":
-        worker.exit_process(execute(worker.JobSpec.from_json(argument)))
+        worker.exit_process(execute(JobSpec.from_json(argument)))
     elif role == "forkserver":
         time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")))
         forkserver.main(int(argument), names=(), run=execute, dispatcher=command("dispatcher"))

@@ -1,15 +1,20 @@
-"""Fifty quick submits, stops and cancels in random order, with real processes and a dispatcher that dies twice."""
+"""Many at once: fifty submits, stops and cancels in random order, and a store of 20,000 runs, while processes die."""
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 
 import pytest
+from ledger import tries
+from many_runs import fill
+
+from cdka.runs.store import Store
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))])
+@pytest.mark.parametrize("seed", tries(1))
 def test_fifty_submits_and_cancels_end_as_asked(engine, seed):
     rng = random.Random(seed)
     asked: dict[str, set[str]] = {}
@@ -49,3 +54,32 @@ def test_fifty_submits_and_cancels_end_as_asked(engine, seed):
         assert run.status in allowed | ({"cancelled"} if wishes & {"keep", "cancel"} else set()), (run, wishes)
     engine.check()
     assert [process for process in engine.processes() if "worker" in process.cmdline()] == []
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """A home with 20,000 finished runs, to be copied."""
+    home = tmp_path_factory.mktemp("crowded")
+    store = Store(home)
+    fill(store, 20_000)
+    store.close()
+    return home
+
+
+@pytest.mark.parametrize("seed", tries())
+def test_among_20_000_runs_nothing_is_lost_either(crowded, tmp_path, make_engine, seed):
+    shutil.copytree(crowded, tmp_path / "crowded")
+    engine = make_engine(name="crowded")
+    rng = random.Random(seed)
+    run_ids = engine.submit(*[engine.spec(steps=30, pace_s=0.01, checkpoint_every=5) for _ in range(6)])
+    engine.fault("kills of the dispatcher and a worker among 20,000 runs")
+    engine.at_step(run_ids[0], rng.randrange(1, 10))
+    os.kill(engine.until(engine.dispatcher), signal.SIGKILL)
+    victim = engine.until(lambda: [run.run_id for run in engine.store.runs(status="running")])[0]
+    os.kill(engine.worker_pid(victim), signal.SIGKILL)
+    runs = engine.wait(*run_ids)
+    assert [run.status for run in runs].count("done") >= 5
+    engine.store.retry([run.run_id for run in runs if run.status != "done"])
+    assert {run.status for run in engine.wait(*run_ids)} == {"done"}
+    assert engine.store.counts() == {"done": 20_006}
+    engine.check()

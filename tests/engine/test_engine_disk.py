@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 
 import pytest
+from ledger import tries
 
 from cdka.runs.database import StoreFull
 
@@ -63,23 +64,25 @@ def _fill(disk):
             filler.write(b"x")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("killed", KILLED)
-def test_a_full_disk_is_waited_for_whoever_is_alive_or_dead(small_disk, make_engine, killed):
+@pytest.mark.parametrize("number", tries())
+@pytest.mark.parametrize("killed", KILLED, ids=lambda killed: " and ".join(killed) or "nothing")
+def test_a_full_disk_is_waited_for_whoever_is_alive_or_dead(small_disk, make_engine, killed, number):
     """Nobody looks after the engine: freed space alone must be enough, unless nobody was left alive."""
     engine = make_engine(name="disk")
     engine.fault("disk full, then " + (" and ".join(killed) + " killed" if killed else "nothing killed"))
     (first,) = engine.submit(engine.spec(steps=2))
     engine.wait(first)
     run_ids = engine.submit(*[engine.spec(steps=60, pace_s=0.01) for _ in range(5)])
-    engine.at_step(run_ids[0], 5)
+    engine.at_step(run_ids[0], 2 + number)
     (forkserver,) = engine.until(engine.forkservers)
     _fill(small_disk)
-    time.sleep(4)  # the workers give up, the dispatcher learns that it cannot record that
+    at_work = [run.run_id for run in engine.store.runs(status="running")]
+    engine.until(lambda: not any(engine.at_work(run_id) for run_id in at_work))  # they give up
+    time.sleep(0.5)  # the dispatcher learns that it cannot record that
     victims = {"forkserver": forkserver.pid, "dispatcher": engine.dispatcher()}
     for name in killed:
         os.kill(victims[name], signal.SIGKILL)
-    time.sleep(2.5)
+    time.sleep(1.0)
     for filler in small_disk.glob("filler*"):
         filler.unlink()
     deadline = time.monotonic() + 60
@@ -88,11 +91,8 @@ def test_a_full_disk_is_waited_for_whoever_is_alive_or_dead(small_disk, make_eng
         if len(killed) == 2:  # nobody is left: whoever looks revives
             engine.ensure()
         time.sleep(0.1)
-    reasons = ["could not be written for a long time", "disk"]
-    if killed:  # the exit code by which a worker reports it died with the process that was to receive it
-        reasons.append("its process is gone and left no report. Retry the run.")
     for run in engine.store.runs(ids=run_ids):
-        assert run.status == "done" or any(reason in run.error for reason in reasons), run
+        assert run.status == "done" or "disk" in run.error, run
     assert sum(run.status == "done" for run in engine.store.runs(ids=run_ids)) >= 3, "those that had not begun"
     engine.check()
 

@@ -9,11 +9,11 @@ import signal
 import time
 
 import pytest
+from ledger import tries
 
 from cdka.engine import local, process
 from cdka.runs.states import RunState
 
-TRIES = [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 20))]
 LIMIT_S = 4.0
 """In place of a minute; long enough for a loaded machine."""
 
@@ -44,7 +44,7 @@ def test_a_worker_belongs_to_the_home_that_it_works_in(tmp_path, monkeypatch):
     assert not process.works_in(2**22 + 1, tmp_path), "there is no such process"
 
 
-@pytest.mark.parametrize("number", TRIES)
+@pytest.mark.parametrize("number", tries(1))
 def test_a_copied_home_leaves_the_runs_of_the_original_alone(engine, make_engine, tmp_path, number):
     engine.fault("home copied while runs are at work")
     run_ids = engine.submit(*[engine.spec(steps=150, pace_s=0.01) for _ in range(2)], engine.spec(steps=3))
@@ -65,7 +65,7 @@ def test_a_copied_home_leaves_the_runs_of_the_original_alone(engine, make_engine
     engine.check()
 
 
-@pytest.mark.parametrize("number", TRIES)
+@pytest.mark.parametrize("number", tries(1))
 def test_a_stopped_dispatcher_is_replaced_by_itself(impatient, number):
     engine = impatient
     run_ids = engine.submit(*[engine.spec(steps=30, pace_s=0.01) for _ in range(6)])
@@ -79,8 +79,7 @@ def test_a_stopped_dispatcher_is_replaced_by_itself(impatient, number):
     engine.check()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", tries())
 def test_a_stopped_forkserver_is_replaced_by_itself(impatient, number):
     engine = impatient
     (first,) = engine.submit(engine.spec(steps=2))
@@ -94,8 +93,7 @@ def test_a_stopped_forkserver_is_replaced_by_itself(impatient, number):
     engine.check()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", tries())
 def test_a_stopped_worker_is_woken_by_itself_and_a_stop_still_keeps(impatient, number):
     engine = impatient
     done, kept = engine.submit(*[engine.spec(steps=steps, pace_s=0.01) for steps in (60, 100_000)])
@@ -140,8 +138,7 @@ def test_an_interrupt_of_a_worker_reads_as_such(make_engine, cold):
     assert (run.status, run.error) == ("lost", "its process was killed with SIGINT. Retry the run.")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", tries())
 def test_forkservers_killed_while_loading_and_then_the_dispatcher_whoever_waits_revives(engine, monkeypatch, number):
     monkeypatch.setenv("FAKE_LOAD_S", "30")
     run_ids = engine.store.submit([engine.spec(steps=40, pace_s=0.01) for _ in range(6)])
@@ -155,7 +152,7 @@ def test_forkservers_killed_while_loading_and_then_the_dispatcher_whoever_waits_
     engine.at_step(run_ids[0])
     monkeypatch.setenv("FAKE_LOAD_S", "0")
     engine.stop_dispatcher()
-    monkeypatch.setattr(local, "START_LIMIT_S", -1.0)
+    monkeypatch.setattr(local, "UNATTENDED_S", -1.0)
     (trouble,) = local.troubles(engine.store)
     assert re.match(r"nothing moved the queue \(\d runs wait, \d are at work\): it is started again", trouble)
     runs = local.wait(engine.store, run_ids, command=engine.command)
@@ -176,13 +173,12 @@ def test_what_hangs_is_told_to_whoever_looks(engine, monkeypatch):
         other.suspend()
     os.kill(dispatcher, signal.SIGSTOP)
     hour_ago = time.time() - 3600
-    for path in (alive, engine.home / local.LOCK):
+    for path in (alive, engine.home / process.LOCK):
         os.utime(path, (hour_ago, hour_ago))
     first, second = local.troubles(engine.store)
     assert first.startswith(f"the dispatcher (process {dispatcher}) has given no sign of life for 3600 s")
     assert second.startswith(f"{run_id} has given no sign of life for 3600 s")
     monkeypatch.setattr(local, "CONFIRM_S", 0.5)
-    monkeypatch.setattr(local, "_started", [])
     assert local.ensure_dispatcher(engine.store, command=engine.command), "whoever looks replaces it"
     engine.until(engine.dispatcher, lambda pid: pid not in (None, dispatcher))
     os.kill(engine.worker_pid(run_id), signal.SIGCONT)
@@ -195,7 +191,6 @@ def test_a_dispatcher_whose_clock_was_set_is_not_taken_for_hung(engine, monkeypa
     engine.at_step(run_id)
     dispatcher = engine.dispatcher()
     monkeypatch.setattr(local, "CONFIRM_S", 2.0)
-    monkeypatch.setattr(local, "_started", [])
     real = time.time
     monkeypatch.setattr(local.time, "time", lambda: real() + 7200)
     assert not local.ensure_dispatcher(engine.store, command=engine.command)

@@ -19,9 +19,8 @@ from cdka.engine import process as fingerprints
 from cdka.engine.dispatcher import Dispatcher
 from cdka.engine.failures import cause_of, outcome_of
 from cdka.engine.recorder import Recorder
-from cdka.engine.slots import Slot
+from cdka.engine.slots import JobSpec, Slot
 from cdka.engine.spawn import WorkerStarter
-from cdka.engine.worker import JobSpec
 from cdka.errors import CdkaError
 from cdka.runs.database import StoreFull
 from cdka.runs.events import Evaluated, Step
@@ -55,6 +54,47 @@ def test_the_start_of_a_process_does_not_move_with_the_clock(monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert process.own_identity() == before
     assert process.is_alive(before)
+
+
+def test_a_dispatcher_that_is_still_importing_is_not_started_twice(tmp_path, monkeypatch):
+    """On a machine short of everything imports take a minute, and every look started another one meanwhile."""
+    store = Store(tmp_path)
+    store.submit(SPEC)
+    slow = [sys.executable, "-c", "import time; time.sleep(600)"]
+    assert local.ensure_dispatcher(store, command=slow)
+    first = local._started[-1]
+    assert local.dispatcher_pid(store.home) == first.pid
+    probe = (
+        "import sys, pathlib; from cdka.engine import local; print(local.start_dispatcher(pathlib.Path(sys.argv[1])))"
+    )
+    other = subprocess.run([sys.executable, "-c", probe, str(store.home)], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == "False", "another program respects it"
+    monkeypatch.setattr(local, "CONFIRM_S", 0.3)
+    for age_s, started in ((process.DISPATCHER_LIMIT_S + 5, False), (process.START_LIMIT_S + 5, True)):
+        long_ago = time.time() - age_s
+        os.utime(store.home / process.LOCK, (long_ago, long_ago))
+        assert local.ensure_dispatcher(store, command=slow) == started
+    assert first.wait(timeout=20) == -signal.SIGKILL, "one that never ends importing is replaced"
+    second = local._started[-1]
+    assert not process.dispatcher_was_killed(store.home)
+    second.kill()
+    second.wait()
+    assert local.dispatcher_pid(store.home) is None
+    assert process.dispatcher_was_killed(store.home)
+    with process.dispatcher_lock(store.home) as mine:
+        assert mine
+        assert local.dispatcher_pid(store.home) == os.getpid()
+    assert not process.dispatcher_was_killed(store.home), "it left by itself"
+
+
+def test_the_lock_that_an_older_version_wrote_is_read(tmp_path):
+    (tmp_path / "engine").mkdir()
+    (tmp_path / process.LOCK).write_bytes(f"{4711:<19}\n".encode())
+    assert local.dispatcher_pid(tmp_path) is None
+    assert not process.dispatcher_was_killed(tmp_path)
+    with process.dispatcher_lock(tmp_path) as mine:
+        assert mine
+        assert local.dispatcher_pid(tmp_path) == os.getpid()
 
 
 def test_slots_are_one_per_gpu_and_cpu_slots_for_those_who_ask(monkeypatch):

@@ -11,8 +11,10 @@ import time
 
 import psutil
 import pytest
+from ledger import tries
 
-from cdka.engine import forkserver
+from cdka.engine import forkserver, worker
+from cdka.engine.slots import JobSpec, Slot
 
 ASK = """
 import sys, time
@@ -28,10 +30,9 @@ while True:
     local.ensure_dispatcher(store, command=fake_engine.command("dispatcher"))
     time.sleep(0.1)
 """
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", tries(1))
 def test_random_kills_lose_nothing(engine, seed):
     rng = random.Random(seed)
     run_ids = engine.submit(
@@ -142,6 +143,34 @@ def test_a_night_s_queue_goes_on_when_the_dispatcher_is_killed_and_nobody_looks(
         os.kill(pid, signal.SIGKILL)
     assert [run.status for run in _unattended(engine, run_ids)] == ["done"] * 6
     engine.check()
+
+
+@pytest.mark.parametrize("number", tries(1))
+def test_runs_at_work_see_that_the_queue_goes_on_when_everything_else_is_killed_and_nobody_looks(engine, number):
+    """Dispatcher and forkserver at once: nobody is left but the workers, one of which starts another dispatcher."""
+    run_ids = engine.submit(*[engine.spec(steps=200, pace_s=0.02) for _ in range(2)], *[engine.spec(steps=3)] * 4)
+    engine.at_step(run_ids[0], 1 + number)
+    engine.at_step(run_ids[1])
+    forkservers = engine.until(engine.forkservers)
+    engine.fault("kill -9 of dispatcher and forkserver at once, nobody looking")
+    for pid in (engine.dispatcher(), *(process.pid for process in forkservers)):
+        os.kill(pid, signal.SIGKILL)
+    runs = _unattended(engine, run_ids)
+    assert [(run.status, run.attempt) for run in runs] == [("done", 1)] * 6
+    engine.check()
+
+
+def test_a_worker_that_has_revived_in_vain_leaves_it_to_whoever_looks(tmp_path, monkeypatch):
+    started, parents = [], iter([1, *[2] * 1000])
+    monkeypatch.setattr(worker, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(worker.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(worker.process, "dispatcher_was_killed", lambda home: True)
+    monkeypatch.setattr(worker.local, "start_dispatcher", lambda home, command: started.append(home) or True)
+    job_spec = JobSpec(str(tmp_path), (("r-22222222", 1),), Slot("cpu:0", None, 1))
+    job_spec.heartbeat_path.parent.mkdir(parents=True)
+    with worker._heartbeat(job_spec, None):
+        time.sleep(0.5)
+    assert started == [tmp_path] * worker.MAX_REVIVALS
 
 
 def test_a_dispatcher_that_is_told_to_leave_stays_away_and_its_runs_go_on(engine):

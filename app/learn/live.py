@@ -31,9 +31,10 @@ Arm = tuple[str, RunSpec]
 def find(store: Store, specs: Sequence[RunSpec]) -> list[Run | None]:
     """The newest run of each spec, None where it was never asked for. Everybody's runs count: equal spec, equal run."""
     known: dict[str, Run] = {}
-    asked = dict.fromkeys((spec.model, spec.task) for spec in specs)
-    for run in (run for model, task in asked for run in store.runs(model=model, task=task)):
-        known[repr(run.spec.to_dict())] = run
+    for spec in specs:
+        of_every_version = {name: getattr(spec, name) for name in ("model", "task", "method", "steps", "lr", "seed")}
+        for run in store.runs(settings=of_every_version):
+            known[repr(run.spec.to_dict())] = run
     return [known.get(repr(spec.to_dict())) for spec in specs]
 
 

@@ -196,11 +196,9 @@ def start(ask: Ask, names: tuple[str, ...]) -> None:
 
 def newest(ask: Ask) -> dict[str, Sweep]:
     """The newest sweep of each study on this model and task."""
-    found: dict[str, Sweep] = {}
-    for sweep in data.store().sweeps():
-        if "study" in sweep.plan and (sweep.plan["model"], sweep.plan["task"]) == (ask.model, ask.task):
-            found.setdefault(sweep.plan["study"], sweep)
-    return found
+    store = data.store()
+    plans = ({"study": name, "model": ask.model, "task": ask.task} for name in STUDIES)
+    return {sweep.plan["study"]: sweep for plan in plans for sweep in store.sweeps(plan=plan, limit=1)}
 
 
 def _kept(sweep: Sweep) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -172,8 +172,7 @@ def runs_where(
     status: str | Iterable[str] | None = None,
     sweep_id: str | None = None,
     ids: Iterable[str] | None = None,
-    model: str | None = None,
-    task: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     text: str | None = None,
 ) -> tuple[str, list[Any]]:
     """The condition on rows of ``runs``, empty or beginning with WHERE, and its values. See ``Store.runs``."""
@@ -182,25 +181,30 @@ def runs_where(
         if wanted is not None:  # as one value: SQLite allows some thousands of placeholders
             where.append(f"{column} IN (SELECT value FROM json_each(?))")
             values.append(json.dumps([wanted] if isinstance(wanted, str) else list(wanted)))
-    settings: list[tuple[str, Any]] = [("$.model", model), ("$.task", task)]
-    settings += [(_NUMBERED[name.lower()], int(number)) for name, number in _ASKED.findall(text or "")]
-    for path, value in settings:
-        if value is not None:
-            where.append(f"json_valid(spec) AND json_extract(spec, '{path}') = ?")
-            values.append(value)
+    asked = [(f"$.{name}", value) for name, value in (settings or {}).items() if value is not None]
+    asked += [(_NUMBERED[name.lower()], int(number)) for name, number in _ASKED.findall(text or "")]
+    where += ["json_valid(spec) AND json_extract(spec, ?) = ?"] * len(asked)
+    values += [part for pair in asked for part in pair]
     rest = _ASKED.sub(lambda asked: "lora" if asked[1].lower() == "lora" else "", text or "")
     conditions, patterns = _found(f"({_OF_A_RUN})", rest)
     return _joined([*where, *conditions]), [*values, *patterns]
 
 
 def sweeps_where(
-    *, ids: Iterable[str] | None = None, text: str | None = None, finished: bool | None = None
+    *,
+    ids: Iterable[str] | None = None,
+    plan: Mapping[str, Any] | None = None,
+    text: str | None = None,
+    finished: bool | None = None,
 ) -> tuple[str, list[Any]]:
     """The condition on rows of ``sweeps``, empty or beginning with WHERE, and its values. See ``Store.sweeps``."""
     where, values = _found(f"({_OF_A_SWEEP})", text or "")
     if ids is not None:
         where.append("sweep_id IN (SELECT value FROM json_each(?))")
         values.append(json.dumps(list(ids)))
+    for name, value in (plan or {}).items():
+        where.append("json_valid(plan) AND json_extract(plan, ?) = ?")
+        values += [f"$.{name}", value]
     if finished is not None:
         busy = ", ".join(f"'{state}'" for state in (RunState.QUEUED, *LIVE))
         some = f"EXISTS (SELECT 1 FROM runs WHERE runs.sweep_id = sweeps.sweep_id AND status IN ({busy}))"

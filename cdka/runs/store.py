@@ -145,8 +145,7 @@ class Store:
         status: str | Iterable[str] | None = None,
         sweep_id: str | None = None,
         ids: Iterable[str] | None = None,
-        model: str | None = None,
-        task: str | None = None,
+        settings: Mapping[str, Any] | None = None,
         text: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
@@ -154,12 +153,12 @@ class Store:
     ) -> list[Run]:
         """The runs that match, in the order of submission; every one where nothing is asked.
 
-        Each word of ``text`` is found in the id, the sweep, the state, the settings, the cause of a failure or the
-        date, in any case; a number behind ``seed``, ``r1``, ``r2``, ``r``, ``rank`` or ``lora`` is that setting.
-        ``limit`` and ``offset`` cut a page out of the matches: ask ``count`` for their number. Rows that are damaged
-        are left out, and ``damaged`` names them.
+        ``settings`` maps names of settings to the text or number that they have. Each word of ``text`` is found in the
+        id, the sweep, the state, the settings, the cause of a failure or the date, in any case; a number behind
+        ``seed``, ``r1``, ``r2``, ``r``, ``rank`` or ``lora`` is that setting. ``limit`` and ``offset`` cut a page out
+        of the matches: ask ``count`` for their number. Rows that are damaged are left out, and ``damaged`` names them.
         """
-        where, values = runs_where(status=status, sweep_id=sweep_id, ids=ids, model=model, task=task, text=text)
+        where, values = runs_where(status=status, sweep_id=sweep_id, ids=ids, settings=settings, text=text)
         query = f"SELECT * FROM runs{where} ORDER BY n {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
         with self.database.read() as sql:
             rows = sql.execute(query, [*values, -1 if limit is None else limit, offset]).fetchall()
@@ -170,12 +169,11 @@ class Store:
         *,
         status: str | Iterable[str] | None = None,
         sweep_id: str | None = None,
-        model: str | None = None,
-        task: str | None = None,
+        settings: Mapping[str, Any] | None = None,
         text: str | None = None,
     ) -> int:
         """The number of runs that ``runs`` gives for the same question, without reading them."""
-        where, values = runs_where(status=status, sweep_id=sweep_id, model=model, task=task, text=text)
+        where, values = runs_where(status=status, sweep_id=sweep_id, settings=settings, text=text)
         with self.database.read() as sql:
             return sql.execute(f"SELECT count(*) FROM runs{where}", values).fetchone()[0]
 
@@ -229,6 +227,7 @@ class Store:
         self,
         *,
         ids: Iterable[str] | None = None,
+        plan: Mapping[str, Any] | None = None,
         text: str | None = None,
         finished: bool | None = None,
         limit: int | None = None,
@@ -236,10 +235,11 @@ class Store:
     ) -> list[Sweep]:
         """The sweeps that match, newest first; every one where nothing is asked.
 
-        Each word of ``text`` is found in the name, model, task, tags, note, id or date, in any case; ``finished`` asks
-        for those of which no run is queued or at work, or for the others. ``limit`` and ``offset`` cut a page out.
+        ``plan`` maps names in their plans to what stands there. Each word of ``text`` is found in the name, model,
+        task, tags, note, id or date, in any case; ``finished`` asks for those of which no run is queued or at work, or
+        for the others. ``limit`` and ``offset`` cut a page out.
         """
-        where, values = sweeps_where(ids=ids, text=text, finished=finished)
+        where, values = sweeps_where(ids=ids, plan=plan, text=text, finished=finished)
         with self.database.read() as sql:
             query = f"SELECT * FROM sweeps{where} ORDER BY created_at DESC, rowid DESC LIMIT ? OFFSET ?"
             rows = sql.execute(query, [*values, -1 if limit is None else limit, offset]).fetchall()

@@ -132,7 +132,9 @@ def _comparable(specs: Sequence[RunSpec], store: Store) -> list[Run]:
     return [
         run
         for model, task in pairs
-        for run in store.runs(status=KEPT, model=model, task=task, newest_first=True, limit=MAX_COMPARABLE)
+        for run in store.runs(
+            status=KEPT, settings={"model": model, "task": task}, newest_first=True, limit=MAX_COMPARABLE
+        )
     ]
 
 

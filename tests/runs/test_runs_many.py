@@ -32,8 +32,11 @@ def test_a_page_is_cut_out_in_sql(store):
     assert sweep.counts == {"done": 20}
     assert [one.sweep_id for one in store.sweeps(limit=1, offset=1)] == [sweep.sweep_id]
     assert store.count(sweep_id=sweep.sweep_id) == 20
-    assert store.count(model="digits-vit", task="digits-flip") == 100
-    assert store.count(model="digits-vit", task="digits") == 0
+    assert store.count(settings={"model": "digits-vit", "task": "digits-flip"}) == 100
+    assert store.count(settings={"model": "digits-vit", "task": "digits"}) == 0
+    assert store.count(settings={"seed": 3, "lr": 2e-3}) == 1
+    assert store.sweeps(plan={"kind": "grid"}, limit=1)[0].name == "sweep 4"
+    assert store.sweeps(plan={"kind": "study"}) == []
 
 
 def test_a_text_is_found_as_it_stands(store):

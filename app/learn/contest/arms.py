@@ -139,6 +139,6 @@ def tried(store: Store) -> Sequence[Run]:
     free = {"method", "components", "rank", "seed", "lr"}
     return [
         run
-        for run in store.runs(status=KEPT)
+        for run in store.runs(status=KEPT, settings={name: like[name] for name in ("model", "task", "steps")})
         if all(value == like[key] for key, value in run.spec.to_dict().items() if key not in free)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pickle
@@ -13,10 +14,12 @@ import zipfile
 import pytest
 from compare_store import fill
 from compare_synthetic import grid
+from test_compare_exports import HOSTILE
 
 from cdka.compare.bundle import import_bundle, layout, unpack, write_bundle
 from cdka.compare.bundle.check import check
 from cdka.compare.comparison import compare
+from cdka.compare.exports.script import script, write_reproduction
 from cdka.compare.source import StoreSource
 from cdka.errors import CdkaError
 from cdka.runs.store import Store
@@ -115,6 +118,51 @@ def test_resealed_nonsense_is_refused_in_a_line_or_harmless(made, tmp_path):
         assert len(text) < 700, seed
         assert "\n" not in text, seed
         assert ".json" in text or ".csv" in text, (seed, text)
+
+
+def with_hostile_texts(value, rng, share):
+    """A copy of JSON data of which this share of the texts, names of fields too, are hostile."""
+    if isinstance(value, dict):
+        return {
+            rng.choice(HOSTILE) if rng.random() < share / 4 else key: with_hostile_texts(item, rng, share)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [with_hostile_texts(item, rng, share) for item in value]
+    return rng.choice(HOSTILE) if isinstance(value, str) and rng.random() < share else value
+
+
+@pytest.mark.parametrize("piece", [0, *(pytest.param(piece, marks=pytest.mark.slow) for piece in range(1, 100))])
+def test_no_text_of_a_bundle_becomes_code(made, tmp_path, piece):
+    """10 bundles, 1,000 with ``-m slow``: the script of what passes holds the statements of the template alone."""
+    template = ast.dump(ast.parse(script()))
+    passed = 0
+    for seed in range(10 * piece, 10 * piece + 10):
+        rng = random.Random(seed)
+        root = tmp_path / "work"
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(made[0], root)
+        for name in (layout.RUNS, layout.COMPARISON, layout.MANIFEST):
+            if rng.random() < 0.7:
+                text = with_hostile_texts(json.loads((root / name).read_text()), rng, rng.choice((0.002, 0.02, 0.5)))
+                (root / name).write_text(json.dumps(text))
+        if rng.random() < 0.9:
+            try:
+                reseal(root)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # too broken to be sealed
+        try:
+            bundle = check(root)
+            comparison = compare(bundle, bundle.measure(), bundle.reference())
+        except CdkaError:
+            continue
+        passed += 1
+        write_reproduction(tmp_path, comparison, bundle)
+        assert ast.dump(ast.parse((tmp_path / "reproduce.py").read_text())) == template
+        for cell in json.loads((tmp_path / "reproduce.ipynb").read_text())["cells"]:
+            assert not any(text in "".join(cell["source"]) for text in HOSTILE)
+    if piece == 0:
+        assert passed, "else this proves nothing"
 
 
 def bomb(path, target, name, body, declared=None):

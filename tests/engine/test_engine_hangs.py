@@ -47,9 +47,9 @@ def test_a_worker_belongs_to_the_home_that_it_works_in(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", tries(1))
 def test_a_copied_home_leaves_the_runs_of_the_original_alone(engine, make_engine, tmp_path, number):
     engine.fault("home copied while runs are at work")
-    run_ids = engine.submit(*[engine.spec(steps=150, pace_s=0.01) for _ in range(2)], engine.spec(steps=3))
+    run_ids = engine.submit(*[engine.spec(steps=100_000, pace_s=0.01) for _ in range(2)], engine.spec(steps=3))
     for run_id in run_ids[:2]:
-        engine.at_step(run_id)
+        engine.at_step(run_id, 2 + number)
     shutil.copytree(engine.home, tmp_path / "copy", symlinks=True)
     copy = make_engine(name="copy")
     copy.ensure()
@@ -60,8 +60,11 @@ def test_a_copied_home_leaves_the_runs_of_the_original_alone(engine, make_engine
     copy.until(lambda: copy.store.run(run_ids[0]), lambda run: run.step > 2)
     copy.store.request_stop(run_ids[0], keep=False)
     copy.wait(run_ids[0])
+    for run_id in run_ids[:2]:
+        assert engine.at_work(run_id)
+        engine.store.request_stop(run_id, keep=True)
     runs = engine.wait(*run_ids)
-    assert [(run.status, run.attempt) for run in runs] == [("done", 1)] * 3, runs
+    assert [(run.status, run.attempt) for run in runs] == [("stopped", 1), ("stopped", 1), ("done", 1)], runs
     engine.check()
 
 

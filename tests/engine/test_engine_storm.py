@@ -148,15 +148,22 @@ def test_a_night_s_queue_goes_on_when_the_dispatcher_is_killed_and_nobody_looks(
 @pytest.mark.parametrize("number", tries(1))
 def test_runs_at_work_see_that_the_queue_goes_on_when_everything_else_is_killed_and_nobody_looks(engine, number):
     """Dispatcher and forkserver at once: nobody is left but the workers, one of which starts another dispatcher."""
-    run_ids = engine.submit(*[engine.spec(steps=200, pace_s=0.02) for _ in range(2)], *[engine.spec(steps=3)] * 4)
+    run_ids = engine.submit(*[engine.spec(steps=100_000, pace_s=0.01) for _ in range(2)], *[engine.spec(steps=3)] * 4)
     engine.at_step(run_ids[0], 1 + number)
     engine.at_step(run_ids[1])
     forkservers = engine.until(engine.forkservers)
     engine.fault("kill -9 of dispatcher and forkserver at once, nobody looking")
     for pid in (engine.dispatcher(), *(process.pid for process in forkservers)):
         os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while engine.dispatcher() is None:
+        assert time.monotonic() < deadline, engine.log()
+        time.sleep(0.05)
+    engine.store.request_stop(run_ids[0], keep=True)  # makes room for those that wait
+    _unattended(engine, run_ids[2:])
+    engine.store.request_stop(run_ids[1], keep=True)
     runs = _unattended(engine, run_ids)
-    assert [(run.status, run.attempt) for run in runs] == [("done", 1)] * 6
+    assert [(run.status, run.attempt) for run in runs] == [("stopped", 1)] * 2 + [("done", 1)] * 4
     engine.check()
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import fake_engine
@@ -100,7 +101,12 @@ class Engine:
         return found
 
     def forkservers(self) -> list[psutil.Process]:
-        return [p for p in self.processes() if "forkserver" in p.cmdline() and p.ppid() == self.dispatcher()]
+        found, dispatcher = [], self.dispatcher()
+        for process in self.processes():
+            with suppress(psutil.Error):  # it has just ended
+                if "forkserver" in process.cmdline() and process.ppid() == dispatcher:
+                    found.append(process)
+        return found
 
     def dispatcher(self) -> int | None:
         return local.dispatcher_pid(self.home)
@@ -181,9 +187,11 @@ class Engine:
         for _ in range(100):
             pid = self.dispatcher()
             for process in self.forkservers():
-                process.suspend()  # or it would start another dispatcher
+                with suppress(psutil.Error):
+                    process.suspend()  # or it would start another dispatcher
             if pid:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             left = self.processes()
             if not pid and not left:
                 return

@@ -38,7 +38,7 @@ MAKES_PLAIN = ("widgets.literal", "literal", "widgets.components_text", "formatt
 """The functions whose texts may stand in Markdown: numbers in words, and ``literal``."""
 OF_OTHERS = frozenset(_TEXTS.split())
 """The attributes and columns that hold texts of others, in what has them."""
-OUR_PROSE = ("to_html(", "'\\n'.join(")
+OUR_PROSE = ("to_html(", "'\\n'.join(", "'\\n\\n'.join(")
 """The course's own texts, marked up, and its list of sources."""
 OURS = {
     "app/align/request_form.py": ("name", "told"),

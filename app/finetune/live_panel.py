@@ -165,13 +165,15 @@ def _curves(feed: Feed, arms: Sequence[ArmRuns]) -> None:
     shown = race_curves.colours(labels)
     total = max(1, *(run.step if run.status.is_finished() else run.spec.steps for run in runs))
     task = TASKS.get(runs[0].spec.task)
+    measure = race_curves.measure_of(validation)
+    top = 1.0 if measure == "accuracy" else race_curves.top_loss(validation)
     st.html(run_rows.link_css(labels[:MAX_LINKED]))
     left, right = st.columns(2, gap="small")
     left.vega_lite_chart(
         race_curves.race_points(validation),
-        race_curves.validation(labels, shown, total, task.chance if task else None),
+        race_curves.validation(labels, shown, total, task.chance if task else None, measure, top),
         key="tune-validation",
-        alt="Validation accuracy by training step: runs, and the mean of each configuration with its band",
+        alt=f"Validation {measure} by training step: runs, and the mean of each configuration with its band",
     )
     right.vega_lite_chart(
         training,

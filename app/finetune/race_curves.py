@@ -88,14 +88,21 @@ def _kind(chart: alt.Chart, kind: str) -> alt.Chart:
 
 @lru_cache(maxsize=64)
 def validation(
-    labels: tuple[str, ...], shown: tuple[str, ...], total_steps: int, chance: float | None
+    labels: tuple[str, ...],
+    shown: tuple[str, ...],
+    total_steps: int,
+    chance: float | None,
+    measure: str = "accuracy",
+    top: float = 1.0,
 ) -> dict[str, Any]:
-    """Validation accuracy by step: runs thin, means bold with 95 % bands, named at their ends; ``chance`` dotted.
+    """Validation ``measure`` by step: runs thin, means bold with 95 % bands, named at their ends; ``chance`` dotted.
 
-    Over the points of ``race_points``.
+    ``measure`` is accuracy, or loss where no answer was judged; its axis goes from zero to ``top``. Over the points of
+    ``race_points``.
     """
     x = _x(total_steps, ROOM)
-    y = alt.Y("accuracy:Q", title="validation accuracy", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
+    scale = alt.Scale(domain=[0, top])
+    y = alt.Y("score:Q", title=f"validation {measure}", scale=scale, axis=alt.Axis(tickCount=5))
     colour = _colour(labels, shown)
     near = alt.selection_point(name="near", fields=["label"], on="pointerover", clear="pointerout")
 
@@ -107,12 +114,12 @@ def validation(
         alt.Tooltip("label:N", title="configuration"),
         alt.Tooltip("seeds:Q"),
         alt.Tooltip("step:Q"),
-        alt.Tooltip("accuracy:Q", title="mean accuracy", format=".3f"),
+        alt.Tooltip("score:Q", title=f"mean {measure}", format=".3f"),
     ]
     layers = [
         _kind(base, "mean")
         .mark_area(clip=True)
-        .encode(y=alt.Y("low:Q", scale=alt.Scale(domain=[0, 1])), y2="high:Q", opacity=lit(0.09, 0.01)),
+        .encode(y=alt.Y("low:Q", scale=scale), y2="high:Q", opacity=lit(0.09, 0.01)),
         _kind(base, "seed").mark_line(strokeWidth=1, clip=True).encode(y=y, detail="run:N", opacity=lit(0.35, 0.05)),
         _kind(base, "mean")
         .mark_line(strokeWidth=2.4, clip=True)
@@ -126,15 +133,13 @@ def validation(
         .mark_text(align="left", dx=8, fontSize=11, fontWeight=600)
         .encode(y=alt.Y("name_at:Q"), text="name:N", opacity=lit(1, 0.25)),
     ]
-    if chance is not None:
-        rule = alt.Chart(alt.Data(values=[{"accuracy": chance, "step": total_steps * ROOM, "name": "chance"}]))
-        layers.append(rule.mark_rule(strokeDash=[2, 3], opacity=0.6, color=_GREY).encode(y="accuracy:Q"))
+    if chance is not None and measure == "accuracy":
+        rule = alt.Chart(alt.Data(values=[{"score": chance, "step": total_steps * ROOM, "name": "chance"}]))
+        layers.append(rule.mark_rule(strokeDash=[2, 3], opacity=0.6, color=_GREY).encode(y="score:Q"))
         layers.append(
-            rule.mark_text(align="right", dy=8, color=_GREY, fontSize=11).encode(
-                x="step:Q", y="accuracy:Q", text="name:N"
-            )
+            rule.mark_text(align="right", dy=8, color=_GREY, fontSize=11).encode(x="step:Q", y="score:Q", text="name:N")
         )
-    return _specification(layers, "Does it generalise? Validation accuracy")
+    return _specification(layers, f"Does it generalise? Validation {measure}")
 
 
 @lru_cache(maxsize=64)
@@ -164,7 +169,7 @@ def training(labels: tuple[str, ...], shown: tuple[str, ...], total_steps: int, 
 
 
 def top_loss(points: pd.DataFrame) -> float:
-    """A round number above the highest training loss; it seldom changes, and the axis with it."""
+    """A round number above the highest loss; it seldom changes, and the axis with it."""
     top = 1.0 if points.empty else max(0.1, float(points["loss"].max(skipna=True) or 0.1))
     if not math.isfinite(top):
         return 1.0
@@ -172,21 +177,34 @@ def top_loss(points: pd.DataFrame) -> float:
     return math.ceil(top / step) * step
 
 
+def measure_of(points: pd.DataFrame) -> str:
+    """The column to draw of validation points: ``accuracy``, or ``loss`` where none of them has an accuracy."""
+    return "loss" if points["accuracy"].isna().all() and points["loss"].notna().any() else "accuracy"
+
+
 def race_points(points: pd.DataFrame) -> pd.DataFrame:
-    """Validation points of runs, and behind them their means: kind (seed or mean), label, run, step, accuracy, ...
+    """Validation points of runs, and behind them their means: kind (seed or mean), label, run, step, score, ...
+
+    The score is what ``measure_of`` chooses.
 
     A mean is over the seeds that have the step: ``seeds`` of them, with the 95 % band ``low`` to ``high`` from two on.
     The last mean of the best configurations has a ``name``, at heights ``name_at`` that do not overlap.
     """
-    runs = points.dropna(subset=["accuracy"]).assign(kind="seed")
-    means = _means(runs)
-    return pd.concat([runs, named(means)], ignore_index=True) if len(means) else runs.assign(name=None, name_at=np.nan)
+    measure = measure_of(points)
+    runs = points.assign(score=points[measure].astype("float64"), kind="seed").dropna(subset=["score"])
+    means = _means(runs, 1.0 if measure == "accuracy" else math.inf)
+    top = 1.0 if measure == "accuracy" else top_loss(points)
+    return (
+        pd.concat([runs, named(means, top)], ignore_index=True)
+        if len(means)
+        else runs.assign(name=None, name_at=np.nan)
+    )
 
 
-def _means(runs: pd.DataFrame) -> pd.DataFrame:
+def _means(runs: pd.DataFrame, most: float) -> pd.DataFrame:
     rows = []
     for label, own in runs.groupby("label", sort=False):
-        table = own.pivot_table(index="step", columns="run", values="accuracy").sort_index()
+        table = own.pivot_table(index="step", columns="run", values="score").sort_index()
         n, mean, _, low, high = band(table.to_numpy())
         rows.append(
             pd.DataFrame(
@@ -194,9 +212,9 @@ def _means(runs: pd.DataFrame) -> pd.DataFrame:
                     "label": label,
                     "kind": "mean",
                     "step": table.index,
-                    "accuracy": mean,
-                    "low": np.clip(low, 0, 1),
-                    "high": np.clip(high, 0, 1),
+                    "score": mean,
+                    "low": np.clip(low, 0, most),
+                    "high": np.clip(high, 0, most),
                     "seeds": n,
                 }
             )
@@ -204,15 +222,15 @@ def _means(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
-def named(means: pd.DataFrame) -> pd.DataFrame:
-    """The means, the last of each of the best configurations with its ``name`` at a height of its own."""
+def named(means: pd.DataFrame, top: float = 1.0) -> pd.DataFrame:
+    """The means, the last of each of the highest with its ``name`` at a height of its own on an axis up to ``top``."""
     ends = means.sort_values("step", kind="stable").groupby("label", sort=False).tail(1)
-    ends = ends.sort_values("accuracy").tail(MAX_NAMES)
+    ends = ends.sort_values("score").tail(MAX_NAMES)
     heights, last = [], float("-inf")
-    for value in ends["accuracy"]:
-        last = max(value, last + 0.085)
+    for value in ends["score"]:
+        last = max(value, last + 0.085 * top)
         heights.append(last)
-    excess = max(0.0, last - 0.965)
+    excess = max(0.0, last - 0.965 * top)
     names = pd.Series([configurations.label(text) for text in ends["label"]], index=ends.index, dtype=object)
     places = pd.Series([height - excess for height in heights], index=ends.index, dtype="float64")
     return means.assign(name=names.reindex(means.index), name_at=places.reindex(means.index))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,15 +36,22 @@ APART = ("model", "task", "target_modules", "lr", "alpha", "batch_size", "schedu
 """The settings that tell runs of one method and seed apart, in the order of their interest."""
 
 
-def sparkline(values: Sequence[float | None], steps: Sequence[int], total_steps: int) -> str:
-    """A line of 100 by 22 pixels over the whole run, from 0 to 1; empty before the second point."""
+def sparkline(track: Track, total_steps: int) -> str:
+    """A line of 100 by 22 pixels over the whole run; empty before the second point.
+
+    The validation accuracy from 0 to 1, or the loss from 0 to its highest where no answer was judged.
+    """
+    measure, values, steps = "accuracy", track.accuracies, track.eval_steps
+    if all(value is None for value in values):
+        measure, highest = "loss", max((loss for loss in track.eval_losses if loss is not None), default=0.0) or 1.0
+        values = [None if loss is None else loss / highest for loss in track.eval_losses]
     points = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
     if len(points) < 2:
         return '<svg class="cdka-spark" viewBox="0 0 100 22" aria-hidden="true"></svg>'
     places = [(f"{2 + 95 * s / total_steps:.1f}", f"{19.5 - 17 * v:.1f}") for s, v in points]
     line, (x, y) = " ".join(f"{x},{y}" for x, y in places), places[-1]
     return (
-        '<svg class="cdka-spark" viewBox="0 0 100 22" role="img" aria-label="validation accuracy so far">'
+        f'<svg class="cdka-spark" viewBox="0 0 100 22" role="img" aria-label="validation {measure} so far">'
         f'<polyline points="{line}"/><circle cx="{x}" cy="{y}" r="2.2"/></svg>'
     )
 
@@ -133,7 +141,7 @@ def row_html(run: Run, track: Track, differs: str = "") -> str:
     return (
         f'<div class="cdka-run"><div>{widgets.method_chip_html(run.spec, hover)} <span class="cdka-quiet">'
         f"seed {run.spec.seed}</span> {status_html(run)}</div><div class='score'>{score_html(run, track)}"
-        f"{sparkline(track.accuracies, track.eval_steps, run.spec.steps)}</div>"
+        f"{sparkline(track, run.spec.steps)}</div>"
         f'<div class="cdka-quiet">{progress_html(run, beside)}</div><div class="cdka-quiet right">'
         f"{effort_html(run)}</div>{trouble}</div>"
     )
@@ -186,7 +194,7 @@ def arm_html(arm: ArmRuns, tracks: Mapping[str, Track]) -> str:
         f'<span class="cdka-swatch" style="background:{colour_of(arm.label)}"></span>'
         f"{widgets.method_chip_html(first.spec)}{beside} {_states(arm.runs)}</div>"
         f'<div class="score">{_score(arm.runs, tracks)}'
-        f"{sparkline(track.accuracies, track.eval_steps, first.spec.steps)}</div>"
+        f"{sparkline(track, first.spec.steps)}</div>"
         f'<div class="cdka-quiet">{_bar(steps / total if total else 0.0)} {_steps_text(arm.runs)}</div>'
         f'<div class="cdka-quiet right">{cost}</div>{errors}</div>'
     )
@@ -207,14 +215,34 @@ def _states(runs: Sequence[Run]) -> str:
 
 
 def _score(runs: Sequence[Run], tracks: Mapping[str, Track]) -> str:
-    """The mean of the test accuracy once runs are kept, else of the last validation accuracies."""
+    """The mean of the test accuracy once runs are kept, else of the last validation accuracies, else of the losses.
+
+    A test on few of the answers says on how many, and has the loss beside it.
+    """
     tests = [run.metrics[TEST_ACCURACY] for run in runs if TEST_ACCURACY in run.metrics]
+    losses = [tracks[run.run_id].eval_losses[-1] for run in runs if tracks[run.run_id].eval_losses]
     lasts = [tracks[run.run_id].accuracies[-1] for run in runs if tracks[run.run_id].accuracies]
-    values, kind = (tests, "test") if tests else ([value for value in lasts if value is not None], "validation")
-    if not values:
-        return '<span class="cdka-quiet">no evaluation yet</span>'
-    found = interval(values, bounds=(0, 1))
-    return f"<b>{formatting.estimate(found.mean, found.low, found.high, found.n)}</b> {kind} accuracy"
+    accuracies = [value for value in lasts if value is not None]
+    facts = []
+    if not accuracies and (known := [loss for loss in losses if loss is not None]):
+        facts.append(f"{_estimate(known, math.inf)} validation loss")
+    if tests:
+        facts.append(f"{_estimate(tests, 1.0)} test accuracy{_on_some(runs)}")
+    elif accuracies:
+        facts.append(f"{_estimate(accuracies, 1.0)} validation accuracy")
+    return " · ".join(facts) or '<span class="cdka-quiet">no evaluation yet</span>'
+
+
+def _estimate(values: Sequence[float], most: float) -> str:
+    found = interval(values, bounds=(0.0, most))
+    return f"<b>{formatting.estimate(found.mean, found.low, found.high, found.n)}</b>"
+
+
+def _on_some(runs: Sequence[Run]) -> str:
+    """`` on 8 of 1,319`` where the test judged the answers of a part of its split."""
+    metrics = runs[0].metrics
+    answered, of = metrics.get("test/answered"), metrics.get("test/of")
+    return f" on {answered:,.0f} of {of:,.0f}" if answered and of and answered < of else ""
 
 
 def _steps_text(runs: Sequence[Run]) -> str:

@@ -158,7 +158,7 @@ def _kept_answers(picked: Sequence[Run]) -> None:
     st.dataframe(
         {
             "answer": [row["answer"] for row in rows],
-            "read as": [str(row["predicted"]) for row in rows],
+            "read as": ["" if row["predicted"] is None else str(row["predicted"]) for row in rows],
             "right answer": [str(row["label"]) for row in rows],
             "prompt": [row["prompt"] for row in rows],
         },

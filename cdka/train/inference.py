@@ -18,6 +18,7 @@ import transformers
 from peft import PeftModel
 
 import cdka.adapter  # noqa: F401  (stock PEFT then knows the method)
+from cdka.adapter.pack import cached_factors
 from cdka.errors import CdkaError
 from cdka.models.locate import locate
 from cdka.paths import expanded
@@ -171,7 +172,7 @@ class _Answerer:
         """The answer as it grows."""
         inside = self.use(adapter)
         plain = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        with inside:
+        with inside, cached_factors(plain):
             if hasattr(plain, "generate") and self.tokenizer.kind in ("causal-lm", "seq2seq") and plain.can_generate():
                 yield from self._generated(plain, prompt, asked)
             else:

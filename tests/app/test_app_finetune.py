@@ -206,7 +206,7 @@ def test_a_chart_stays_the_same_while_points_arrive_so_that_zoom_and_drawing_sur
     assert '"bind": "scales"' in drawn[0], "the charts can be zoomed"
     points = race_curves.race_points(feed.validation(run_ids))
     means = points[points["kind"] == "mean"]
-    assert means["accuracy"].tolist() == [0.5, 0.52, 0.54]
+    assert means["score"].tolist() == [0.5, 0.52, 0.54]
     assert set(means["seeds"]) == {2}
     assert len(points[points["kind"] == "seed"]) == 6, "every run beside the mean"
     assert points["name"].dropna().tolist() == ["cdka 2,8,1"], "one name per configuration, at its last point"
@@ -215,12 +215,35 @@ def test_a_chart_stays_the_same_while_points_arrive_so_that_zoom_and_drawing_sur
 
 def test_names_at_the_ends_of_curves_stay_apart_and_inside():
     points = pd.DataFrame(
-        {"label": [f"{2**i},8,1" for i in range(6)], "run": list("abcdef"), "seed": 0, "step": 200, "accuracy": 0.99}
+        {"label": [f"{2**i},8,1" for i in range(6)], "run": list("abcdef"), "seed": 0, "step": 200, "score": 0.99}
     )
     heights = sorted(race_curves.named(points)["name_at"])
     assert min(b - a for a, b in itertools.pairwise(heights)) > 0.08
     assert heights[-1] < 0.97
-    assert race_curves.race_points(points.iloc[:0])["name"].empty
+    nothing = pd.DataFrame(columns=["label", "run", "seed", "step", "accuracy", "loss"])
+    assert race_curves.race_points(nothing)["name"].empty
+
+
+def test_runs_without_judged_answers_are_followed_by_their_validation_loss():
+    store, feed = Store(), Feed()
+    (run_id,) = store.submit([SPEC])
+    feed.refresh(store, [run_id])
+    for step, loss in ((0, 1.4), (3, 1.04), (6, 0.96)):
+        feed.tracks[run_id].add({"kind": "eval", "step": step, "eval/loss": loss})
+    points = feed.validation([run_id])
+    assert race_curves.measure_of(points) == "loss"
+    means = race_curves.race_points(points).query("kind == 'mean'")
+    assert means["score"].tolist() == [1.4, 1.04, 0.96]
+    drawn = race_curves.validation(("2,8,1",), ("#000000",), 9, 0.1, "loss", race_curves.top_loss(points))
+    assert "Validation loss" in json.dumps(drawn)
+    assert "chance" not in json.dumps(drawn)
+    (arm,) = run_rows.arms_of([store.run(run_id)])
+    row = run_rows.arm_html(arm, feed.tracks)
+    assert "<b>0.96 (1 seed)</b> validation loss" in row
+    assert 'aria-label="validation loss so far"' in row
+    metrics = {"test/accuracy": 0.125, "test/answered": 8, "test/of": 1319}
+    done = run_rows.ArmRuns(arm.label, (replace(arm.runs[0], status="completed", metrics=metrics),))
+    assert "<b>0.125 (1 seed)</b> test accuracy on 8 of 1,319" in run_rows.arm_html(done, feed.tracks)
 
 
 def test_a_configuration_keeps_its_colour_whatever_else_is_drawn():

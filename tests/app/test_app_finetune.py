@@ -239,10 +239,10 @@ def test_runs_without_judged_answers_are_followed_by_their_validation_loss():
     assert "chance" not in json.dumps(drawn)
     (arm,) = run_rows.arms_of([store.run(run_id)])
     row = run_rows.arm_html(arm, feed.tracks)
-    assert "<b>0.96 (1 seed)</b> validation loss" in row
+    assert "<b>0.960 (1 seed)</b> validation loss" in row
     assert 'aria-label="validation loss so far"' in row
     metrics = {"test/accuracy": 0.125, "test/answered": 8, "test/of": 1319}
-    done = run_rows.ArmRuns(arm.label, (replace(arm.runs[0], status="completed", metrics=metrics),))
+    done = run_rows.ArmRuns(arm.label, (replace(arm.runs[0], status="done", metrics=metrics),))
     assert "<b>0.125 (1 seed)</b> test accuracy on 8 of 1,319" in run_rows.arm_html(done, feed.tracks)
 
 

@@ -25,10 +25,11 @@ def remove(*entries: str) -> None:
 
 
 def fine_tune(model: str) -> None:
-    """Leave for Fine-tune with everything here, on this model and the modules chosen in Design."""
+    """Leave for Fine-tune with everything here, on this model and the modules chosen in Design, by the same rule."""
     modules = tuple(st.session_state.get("modules") or state.default("modules"))
+    rule = st.session_state.get("indivisible") or state.default("indivisible")
     valid, _ = configurations.split_valid(contents())
-    state.go("finetune", basket=tuple(valid), on=model, modules=modules)
+    state.go("finetune", basket=tuple(valid), on=model, modules=modules, indivisible=rule)
 
 
 def widget(label: str = "To compare") -> list[str]:

@@ -43,9 +43,17 @@ def solution(
     target_modules: str | tuple[str, ...],
     weights: tuple[tuple[str, float], ...],
     limits: tuple[tuple[str, int], ...] = (),
+    indivisible: str = "error",
 ) -> Solution:
     """Every option under a budget, ``limits`` on r1, r2 and r kept; the same question is answered from memory."""
-    return explore(shapes, budget, target_modules=target_modules, weights=dict(weights), **dict(limits))
+    return explore(
+        shapes,
+        budget,
+        target_modules=target_modules,
+        weights=dict(weights),
+        indivisible=indivisible,
+        **dict(limits),
+    )
 
 
 @lru_cache(maxsize=64)

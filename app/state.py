@@ -15,6 +15,7 @@ from typing import Any
 import streamlit as st
 
 from app import configurations, form_memory, widgets
+from cdka.components import INDIVISIBLE
 from cdka.errors import CdkaError, unknown
 from cdka.solver import OBJECTIVES
 from cdka.tasks.catalogue import find_task
@@ -114,6 +115,14 @@ FORM_ROOMS = frozenset((*_TUNE, *_SWEEPS, *_ALIGN))
 PROPERTIES: tuple[Property, ...] = (
     Property(_DESIGN, "model", str, "digits-vit", "the model to adapt", _model),
     Property((*_DESIGN, *_TUNE), "modules", list, ("all-linear",), "which modules: a role, names, or one expression"),
+    Property(
+        (*_DESIGN, *_TUNE),
+        "indivisible",
+        str,
+        "error",
+        "what becomes of a module that r1 or r2 does not divide",
+        one_of("indivisible", *INDIVISIBLE),
+    ),
     Property(_DESIGN, "budget", str, "lora:4", "the most trainable parameters: a count, a share, or a LoRA rank"),
     Property(_DESIGN, "r1", int, 2, "rows of A_i, divides out_features", between("r1", 1, MAX_VALUE)),
     Property(_DESIGN, "r2", int, 8, "columns of B_i, divides in_features", between("r2", 1, MAX_VALUE)),

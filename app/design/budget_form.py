@@ -17,11 +17,16 @@ from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import ROLE_TARGETS, is_expression, select, target_names
 from cdka.solver import cheapest, limiting_modules
 from cdka.solver.budget import Budget
-from cdka.solver.feasible import common_values
+from cdka.solver.feasible import possible_values
 
 ALL = ROLE_TARGETS[0]
 LORA_RANKS = (2, 4, 8, 16)
 STEPS_PER_DECADE = 20
+_INDIVISIBLE = {
+    "error": "rules the option out",
+    "skip": "is left out of the adapter",
+    "nearest": "gets the nearest that divide it",
+}
 
 
 def model() -> ModelShapes:
@@ -84,6 +89,19 @@ def modules(shapes: ModelShapes) -> str | tuple[str, ...]:
     return targets
 
 
+def indivisible() -> str:
+    """Asks what becomes of a module that r1 or r2 does not divide; a name of ``cdka.components.INDIVISIBLE``."""
+    return st.selectbox(
+        "A module that r1 or r2 does not divide",
+        list(_INDIVISIBLE),
+        index=0,
+        format_func=_INDIVISIBLE.get,
+        **state.bound("indivisible"),
+        help="r1 must divide out_features, r2 in_features. Modules of several sizes have few divisors in common; with "
+        "another rule more options can be used, each module with its own r1 and r2.",
+    )
+
+
 def _targets(entries: Sequence[str]) -> str | tuple[str, ...]:
     """The picked entries as target_modules; names typed with commas are taken apart, expressions are not."""
     flat = [part for entry in entries for part in ([entry] if is_expression(entry) else entry.split(","))]
@@ -100,13 +118,13 @@ def _all_or_some() -> None:
         st.session_state["modules"] = [name for name in now if name != ALL]
 
 
-def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...]) -> Budget:
+def budget(shapes: ModelShapes, target_modules: str | tuple[str, ...], indivisible: str) -> Budget:
     """The budget, given with a slider, as text, or as the cost of a LoRA rank: three ways to set one value.
 
     A budget that cannot be meant, or that nothing fits, is told in place; the nearest that works is returned.
     """
     layers = select(shapes, target_modules)
-    least, most = cheapest(layers, *common_values(layers))[0], full_params(layers)
+    least, most = cheapest(layers, *possible_values(layers, indivisible), indivisible)[0], full_params(layers)
     ticks = log_ticks(least, most)
     text = st.session_state.get("budget", st.query_params.get("budget", state.default("budget")))
     parsed, refusal = _understood(text, shapes, layers, least, most)

@@ -15,6 +15,8 @@ from cdka.adapter_files.serving import VLLM_RANKS
 from cdka.components import Components
 from cdka.machine import Device
 from cdka.solver import Option, Solution, evaluate, obstacles, why_this
+from cdka.solver.explain import fitted_in_words
+from cdka.solver.feasible import Obstacle
 from cdka.tasks.catalogue import find_task
 
 TIMES = {
@@ -56,7 +58,7 @@ def steppers(solution: Solution, default: Components) -> Option:
         for name, column in zip(("r1", "r2", "r"), columns, strict=True)
     ]
     components = Components(*(int(value) for value in values))
-    stuck = obstacles(solution.linears, components)
+    stuck = _stuck(solution, components)
     if stuck:
         _mark_red([obstacle.name for obstacle in stuck])
         for obstacle in stuck:
@@ -70,12 +72,16 @@ def steppers(solution: Solution, default: Components) -> Option:
                         args=(obstacle.name, value),
                     )
         components = st.session_state.get(_LAST, default)
-        if obstacles(solution.linears, components):
+        if _stuck(solution, components):
             components = default
         widgets.remark(f"Showing {widgets.components_text(components)} meanwhile.")
     st.session_state[_LAST] = components
     option = solution.find(components) or evaluate(
-        solution.shapes, components, target_modules=[s.path for s in solution.linears], budget=solution.budget
+        solution.shapes,
+        components,
+        target_modules=[s.path for s in solution.linears],
+        budget=solution.budget,
+        indivisible=solution.indivisible,
     )
     if option.budget_used > 1 and not stuck:
         _mark_red(["r"])
@@ -86,6 +92,14 @@ def steppers(solution: Solution, default: Components) -> Option:
         c = default
         st.button(f"Take r1 {c.r1} · r2 {c.r2} · r {c.r}, which fits", on_click=pick, args=(c,), key="take-fitting")
     return option
+
+
+def _stuck(solution: Solution, components: Components) -> list[Obstacle]:
+    """Reasons why these components cannot be used: they divide not every module, or where that is allowed, none."""
+    found = obstacles(solution.linears, components)
+    if not found or solution.indivisible == "error":
+        return found
+    return found if all(own is None for _, own in solution.fitted(components)) else []
 
 
 def numbers(option: Option, solution: Solution, device: Device | None) -> None:
@@ -157,25 +171,28 @@ def actions(option: Option, solution: Solution) -> None:
 
 def picture(option: Option, solution: Solution) -> None:
     """The shapes of the largest kind of layer, drawn to scale, beside the largest LoRA that costs no more."""
-    layer = max(solution.linears, key=lambda s: (s.num_weights, s.count))
-    cost = option.components.num_params(layer.out_features, layer.in_features)
+    adapted = [(s, own) for s, own in solution.fitted(option.components) if own is not None]
+    layer, own = max(adapted, key=lambda pair: (pair[0].num_weights, pair[0].count))
+    cost = own.num_params(layer.out_features, layer.in_features)
     rank = cost // (layer.out_features + layer.in_features)
-    widgets.html_block(option_svg(option.components, layer.out_features, layer.in_features, rank, layer.name))
+    widgets.html_block(option_svg(own, layer.out_features, layer.in_features, rank, layer.name))
     size = f"{layer.out_features:,} × {layer.in_features:,}"
     widgets.caption(f"Layer {layer.name}, {size}, one of {formatting.plural(layer.count, 'layer')} like it.")
 
 
 def explanation(option: Option, solution: Solution) -> None:
-    """Reasons for the option: two sentences from the numbers."""
-    widgets.html_block(f'<div class="cdka-why">{html.escape(why_this(option, solution))}</div>')
+    """Reasons for the option from its numbers, and the modules that get other components or none."""
+    reasons = " ".join(filter(None, (fitted_in_words(option, solution), why_this(option, solution))))
+    widgets.html_block(f'<div class="cdka-why">{html.escape(reasons)}</div>')
 
 
 def code_blocks(option: Option, solution: Solution, target_modules: snippets.Targets, budget: str) -> None:
     """Python and command line, each with a copy button."""
     left, right = st.columns(2, gap="medium")
-    c, alpha = option.components, solution.alpha
-    left.code(snippets.python(solution.shapes, target_modules, c, alpha), language="python")
-    right.code(snippets.command_lines(solution.shapes, target_modules, budget, c), language="bash", wrap_lines=True)
+    c, alpha, rule = option.components, solution.alpha, solution.indivisible
+    left.code(snippets.python(solution.shapes, target_modules, c, alpha, indivisible=rule), language="python")
+    lines = snippets.command_lines(solution.shapes, target_modules, budget, c, indivisible=rule)
+    right.code(lines, language="bash", wrap_lines=True)
 
 
 def _spend() -> None:

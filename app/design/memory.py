@@ -96,6 +96,7 @@ def _memory(option: Option, solution: Solution, device: Device | None) -> list[C
             dtype=wanted.dtype,
             gradient_checkpointing=wanted.gradient_checkpointing,
             device_type="cpu" if device is None else device.kind,
+            indivisible=solution.indivisible,
         )
     except CdkaError as refusal:
         return [Cell("–", "memory", str(refusal)), Cell("–", "fits")]

@@ -44,7 +44,8 @@ def order_popover() -> None:
             "Served as LoRA of rank at most",
             state.SERVED,
             **state.bound("served"),
-            help="The exact export has rank r r1 r2; servers are started for one class of ranks.",
+            help="The exact export has rank r r1 r2, at most a module's smaller side; servers are started for one "
+            "class of ranks.",
         )
         st.caption("Weights. All zero: best alignment first, of equal ones the leanest.")
         for name, objective in OBJECTIVES.items():

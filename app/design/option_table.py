@@ -58,7 +58,9 @@ def show_table(
                 format="%.0f %%", min_value=0, max_value=100, width=72, help="share of the budget spent"
             ),
             "rank": number(format="localized", width=48, help="bound on the rank of ΔW, mean over the modules"),
-            "LoRA export": number(width=74, help="rank of the exact LoRA export, r r1 r2"),
+            "LoRA export": number(
+                width=74, help="largest rank of the exact LoRA export: r r1 r2, or the module's smaller side"
+            ),
             "server": st.column_config.TextColumn(width=52, help="vLLM's --max-lora-rank that serves the export"),
             "Pareto": st.column_config.TextColumn(
                 width=48, help="● no option is better in parameters, alignment or rank without being worse in one"

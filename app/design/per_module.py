@@ -12,7 +12,7 @@ from app.design import inspect_option, snippets
 from app.finetune.run_request import carry_pattern
 from cdka.components import Components
 from cdka.cost import adapter as cost
-from cdka.solver import MEASURES, PRESETS, Option, Pattern, Solution, spend_residual
+from cdka.solver import MEASURES, PRESETS, Option, Pattern, Solution, obstacles, spend_residual
 
 HEIGHT = 340
 _FROM_NOTHING = "nothing"
@@ -46,7 +46,8 @@ def modules(solution: Solution, option: Option | None, target_modules: snippets.
             help="balanced: the geometric mean of the modules' alignments, so that none is starved; overall: the root "
             "mean square, the number that options carry.",
         )
-        able = option is not None and option.residual > 0
+        fits = option is not None and not obstacles(solution.linears, option.components)
+        able = fits and option.residual > 0
         st.session_state.setdefault("pattern-start", _FROM_NOTHING)
         start = right.segmented_control(
             "Start from",
@@ -60,7 +61,8 @@ def modules(solution: Solution, option: Option | None, target_modules: snippets.
         elif able:
             found = spend_residual(solution, option, measure)
         else:
-            return widgets.remark("The selected option uses the whole budget. Choose a cheaper one.")
+            reason = "uses the whole budget. Choose a cheaper one" if fits else "does not divide every module"
+            return widgets.remark(f"The selected option {reason}.")
         _show(found, solution, target_modules)
 
 

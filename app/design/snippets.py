@@ -29,6 +29,7 @@ def python(
     components: Components,
     alpha: float,
     pattern: Mapping[str, Components] | None = None,
+    indivisible: str = "error",
 ) -> str:
     """A snippet that puts this adapter on this model with stock PEFT; ``pattern`` as PEFT's ``rank_pattern`` is."""
     targets = peft_targets(shapes, target_modules)
@@ -48,6 +49,7 @@ def python(
             "config = CdkaConfig(",
             f"    r1={components.r1}, r2={components.r2}, r={components.r}, alpha={alpha:g},",
             *([f"    component_pattern={other!r},"] if other else []),
+            *([f'    indivisible="{indivisible}",'] if indivisible != "error" else []),
             f"    target_modules={written},",
             ")",
             "model = get_peft_model(base, config)",
@@ -70,6 +72,7 @@ def command_lines(
     budget: str,
     components: Components,
     pattern: Mapping[str, Components] | None = None,
+    indivisible: str = "error",
 ) -> str:
     """The same search, and a run of this option under the recipe of a task that fits, as command lines."""
     named = target_modules
@@ -77,6 +80,7 @@ def command_lines(
         mixed = any(is_expression(name) for name in named)
         named = str(peft_targets(shapes, named)) if mixed else ",".join(named)
     modules = "" if named == "all-linear" else f" --target-modules {shlex.quote(named)}"
+    modules += "" if indivisible == "error" else f" --indivisible {indivisible}"
     name = shlex.quote(shapes.name)
     lines = [f"cdka solve {name} --budget {budget.replace(',', '').replace(' ', '')}{modules}"]
     task = task_for(shapes)

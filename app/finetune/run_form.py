@@ -7,7 +7,7 @@ import math
 import streamlit as st
 
 from app import comparison_list, form_memory, state, widgets
-from app.design.budget_form import ALL, modules
+from app.design.budget_form import ALL, indivisible, modules
 from app.finetune import run_request
 from app.finetune.run_request import RunRequest
 from app.owndata import picker
@@ -55,6 +55,7 @@ def request_form() -> RunRequest | None:
     of_own = task.is_own_data
     options = picker.data_form(task.name) if of_own else {}
     targets = modules(shapes)
+    rule = indivisible()
     entries = comparison_list.widget("Train these")
     patterned, pattern = run_request.carried_pattern(model)
     against = st.pills(
@@ -117,6 +118,8 @@ def request_form() -> RunRequest | None:
     settings = (("steps", int(steps)), ("lr", rate), ("alpha", float(alpha)), ("batch_size", int(batch)))
     if targets != ALL:
         settings = (*settings, ("target_modules", targets))
+    if rule != state.default("indivisible"):
+        settings = (*settings, ("indivisible", rule))
     if of_own and options is None:
         return None
     settings += (("max_length", int(longest) or "auto"),) if of_text else ()

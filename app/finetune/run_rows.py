@@ -32,7 +32,18 @@ WORDS = {
 """Word and tone of each state: wait, live, good or bad. The word carries the meaning, the colour helps."""
 SILENT_S = 60.0
 """A process that has said nothing for so long may hang, or be busy with a long evaluation: the reader is told."""
-APART = ("model", "task", "target_modules", "lr", "alpha", "batch_size", "schedule", "scaling_rule", "dtype")
+APART = (
+    "model",
+    "task",
+    "target_modules",
+    "indivisible",
+    "lr",
+    "alpha",
+    "batch_size",
+    "schedule",
+    "scaling_rule",
+    "dtype",
+)
 """The settings that tell runs of one method and seed apart, in the order of their interest."""
 
 

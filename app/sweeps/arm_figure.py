@@ -13,6 +13,7 @@ import pandas as pd
 from app import charts, configurations, theme
 from cdka import formatting
 from cdka.components import Components
+from cdka.cost.adapter import fitted_components
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
 from cdka.runs.spec import RunSpec
@@ -78,7 +79,8 @@ def _alignment(spec: RunSpec) -> float:
         return math.nan
     components = spec.components or Components(1, 1, spec.rank or 1)
     layers = select(find_model(spec.model), spec.target_modules)
-    return combine([components.alignment(layer.in_features) for layer in layers for _ in range(layer.count)])
+    placed = fitted_components(layers, components, spec.indivisible)
+    return combine(0.0 if own is None else own.alignment(s.in_features) for s, own in placed for _ in range(s.count))
 
 
 def chart(rows: pd.DataFrame, budget: int | None, word: str = "budget") -> Any:

@@ -19,9 +19,10 @@ solution = None
 with ask, widgets.errors_shown():
     shapes = budget_form.model()
     modules = budget_form.modules(shapes)
-    budget = budget_form.budget(shapes, modules)
+    rule = budget_form.indivisible()
+    budget = budget_form.budget(shapes, modules, rule)
     device = memory.device_picker()
-    solution = data.solution(shapes, budget, modules, option_list.weights(), option_list.limits())
+    solution = data.solution(shapes, budget, modules, option_list.weights(), option_list.limits(), rule)
     entries = comparison_list.widget()
     valid, _ = configurations.split_valid(entries)
     if st.button("Fine-tune these", width="stretch", type="primary", disabled=not valid, key="go-tune"):

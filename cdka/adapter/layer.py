@@ -75,6 +75,12 @@ class CdkaLayer(BaseTunerLayer):
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
+    @torch.no_grad()
+    def copy_factors(self, source: str, adapter_name: str) -> None:
+        """Gives an adapter the values of another of the same components."""
+        for factors in (self.cdka_A, self.cdka_B):
+            factors[adapter_name].copy_(factors[source])
+
     def _initial_scaling(self, adapter_name: str) -> float:
         c = self.components[adapter_name]
         return scaling(self.alpha[adapter_name], c.r2, c.r, self.scaling_rule[adapter_name])

@@ -58,6 +58,8 @@ class CdkaModel(BaseTuner):
             config.embeddings.append(current_key)
         if isinstance(target, CdkaLayer):
             target.update_layer(adapter_name, components, alpha, config)
+            if (source := self._copied_from(adapter_name)) is not None:
+                target.copy_factors(source, adapter_name)
             return
         if isinstance(target, Conv1D):
             config.fan_in_fan_out = True
@@ -66,6 +68,18 @@ class CdkaModel(BaseTuner):
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+    def _copied_from(self, adapter_name: str) -> str | None:
+        """The adapter that TRL's trainers mean by a reference; None for any other new adapter.
+
+        They add ``ref`` with the very configuration of the adapter that is to be trained, then copy what has
+        ``.default.`` in its name. Our parameters end in the adapter's name: without a copy the reference would be the
+        base model.
+        """
+        if adapter_name != "ref":
+            return None
+        config = self.peft_config[adapter_name]
+        return next((name for name, c in self.peft_config.items() if c is config and name != adapter_name), None)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         # PEFT's own method re-attaches weights to the new module, which breaks merge_and_unload where token

@@ -49,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.top is not None and args.top < 1:
         raise CdkaError(f"--top must be a positive integer: got {args.top}. Leave it out for the default.")
-    for flag, given in (("--batch-size", args.batch_size), ("--per-module", args.per_module)):
-        if given is not None and args.indivisible != "error":
-            raise CdkaError(
-                f"{flag} takes options that divide every module: got --indivisible {args.indivisible}. Leave one out."
-            )
+    if args.per_module is not None and args.indivisible != "error":
+        raise CdkaError(
+            "--per-module gives each module components that divide it: got --indivisible "
+            f"{args.indivisible} too. Leave one out."
+        )
     solution = explore(
         args.model,
         args.budget,
@@ -142,7 +142,7 @@ def _table(options: list[Option], solution: Solution, advice: Advice) -> None:
                 percent(o.budget_used),
                 f"{o.alignment:.4f}",
                 o.rank_bound,
-                solution.export_rank(o),
+                o.export_rank,
                 percent(o.flops_overhead),
                 needs(o),
                 size(o.adapter_bytes),

@@ -17,7 +17,7 @@ from cdka.cost.adapter import (
     ADAPTER_BYTES_PER_PARAM,
     GRADIENT_BYTES_PER_PARAM,
     TRAINING_BYTES_PER_PARAM,
-    num_params,
+    fitted_components,
 )
 from cdka.cost.kernels import form_of
 from cdka.errors import CdkaError
@@ -39,6 +39,8 @@ LARGE_PARAMS = 20_000_000
 """A model of so many parameters may train faster on more threads than its share of the CPU (ours)."""
 HALF_PARAMS = 50_000_000
 """A frozen base of so many parameters is in bfloat16 by itself where the CPU multiplies it fast (ours)."""
+Placed = Sequence[tuple[LinearShape, Components]]
+"""The adapted layers, each with its components."""
 _OUTPUT_NAMES = {"o_proj", "out_proj", "o", "dense", "c_proj", "wo", "down_proj", "fc2", "dense_4h_to_h", "Wo"}
 _STEPWISE_GELU = ("GPT-2", "gpt2")
 _SOFT_CAPPED = ("Gemma 2", "gemma2")
@@ -78,9 +80,11 @@ def training_memory(
     dtype: str = "float32",
     gradient_checkpointing: bool = False,
     device_type: str | None = None,
+    indivisible: str = "error",
 ) -> MemoryEstimate:
     """Estimated peak memory of one training step with this adapter on ``linears``.
 
+    A layer that r1 or r2 does not divide counts with what ``indivisible`` gives it, as in ``fitted_components``.
     ``length`` is in tokens per example; for vision models it follows from the image size. ``dtype`` is that of the
     frozen base; ``device_type`` is cpu or cuda, by default what that dtype is usual on. Raises CdkaError for a model
     whose dimensions are unknown, or sizes that are not positive.
@@ -97,16 +101,18 @@ def training_memory(
     size = DTYPE_BYTES.get(dtype, 2)
     where = device_type or ("cpu" if dtype == "float32" else "cuda")
     tokens = batch_size * length
-    params = num_params(linears, components)
+    fitted = fitted_components(linears, components, indivisible)
+    placed = [(linear, own) for linear, own in fitted if own is not None]
+    params = sum(s.count * own.num_params(s.out_features, s.in_features) for s, own in placed)
     layers = num_blocks(shapes)
-    kept = tokens * _kept_bytes_per_token(shapes, linears, components, details, size, length)
+    kept = tokens * _kept_bytes_per_token(shapes, placed, details, size, length)
     if gradient_checkpointing:  # one input per block, and one block at a time recomputed
         kept = tokens * layers * details["hidden_size"] * size + kept // layers
-    widest = max(max(s.in_features, s.out_features) for s in linears)
+    widest = max((max(s.in_features, s.out_features) for s, _ in placed), default=0)
     return MemoryEstimate(
         weights_bytes=_weights_bytes(shapes, dtype),
         adapter_bytes=params * (ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + ADAM_BYTES_PER_PARAM)
-        + _factor_bytes(linears, components, size, tokens, where),
+        + _factor_bytes(placed, size, tokens, where),
         activations_bytes=int(kept),
         logits_bytes=_logits_bytes(shapes, details, tokens, batch_size, size, where),
         working_bytes=3 * tokens * widest * size,
@@ -128,9 +134,9 @@ def _weights_bytes(shapes: ModelShapes, dtype: str) -> int:
     return int(linear * QUANTIZED_BYTES[dtype] + (shapes.base_params - linear) * 2)
 
 
-def _kept_bytes_per_token(shapes, linears, components: Components, details: dict, size: int, length: int) -> int:
+def _kept_bytes_per_token(shapes, placed: Placed, details: dict, size: int, length: int) -> int:
     """Bytes that the backward pass needs of one token, over all layers."""
-    adapted = {s.path for s in linears}
+    adapted = {s.path for s, _ in placed}
     body = [s for s in shapes.linears if s.role not in ("head", "embedding")]
     norm_bytes = 4 if _is_rms(shapes) else size  # an RMS norm keeps its input in float32
     total = 0
@@ -150,8 +156,8 @@ def _kept_bytes_per_token(shapes, linears, components: Components, details: dict
     total += layers * norms_per_layer * details["hidden_size"] * norm_bytes
     if shapes.family in _SOFT_CAPPED:  # attention written out: soft-capped scores and their softmax
         total += 2 * layers * details.get("num_heads", 1) * length * size
-    reduced = components.r * components.r1 * components.r2  # what the adapter keeps between A and B
-    return total + reduced * size * sum(s.count for s in linears)
+    # what the adapter keeps between A and B
+    return total + size * sum(s.count * own.r * own.r1 * own.r2 for s, own in placed)
 
 
 def _activation_elements(shapes: ModelShapes, linear: LinearShape) -> int:
@@ -185,13 +191,11 @@ def _is_rms(shapes: ModelShapes) -> bool:
     return any(s.name in ("gate_proj", "gate_up_proj", "wi_0") or "DenseReluDense" in s.path for s in shapes.linears)
 
 
-def _factor_bytes(
-    linears: Sequence[LinearShape], components: Components, size: int, tokens: int, device_type: str
-) -> int:
+def _factor_bytes(placed: Placed, size: int, tokens: int, device_type: str) -> int:
     """B as each layer's form wants it, and A where it is cast: kept for the backward pass."""
-    r1, r2, r = components.as_tuple()
     total = 0
-    for s in linears:
+    for s, own in placed:
+        r1, r2, r = own.as_tuple()
         expanded = form_of(tokens, r1, r2, r, s.in_features, device_type) == "expanded"
         total += s.count * s.out_features * r * r2 * r1 // (1 if expanded else r1 * r1)
         total += s.count * r * r1 * s.in_features // r2 if size < 4 else 0
@@ -267,6 +271,7 @@ def _of_rows(run: ResolvedRun, rows: int, device_type: str) -> MemoryEstimate | 
             "bfloat16" if half else "float32" if spec.dtype in ("auto", "float64") else spec.dtype,
             spec.gradient_checkpointing,
             device_type,
+            spec.indivisible,
         )
     except CdkaError:
         return None
@@ -301,6 +306,7 @@ def _cached(
     dtype: str,
     gradient_checkpointing: bool,
     device_type: str,
+    indivisible: str,
 ) -> MemoryEstimate:
     return training_memory(
         shapes,
@@ -311,4 +317,5 @@ def _cached(
         dtype=dtype,
         gradient_checkpointing=gradient_checkpointing,
         device_type=device_type,
+        indivisible=indivisible,
     )

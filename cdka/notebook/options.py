@@ -47,7 +47,7 @@ def listed(solution: Solution, which: str, advice: Advice, max_export_rank: int 
     elif which == "LoRA":
         keep = (c.r1 == 1) & (c.r2 == 1)
     if max_export_rank is not None:
-        keep &= c.r * c.r1 * c.r2 <= max_export_rank
+        keep &= c.export_rank <= max_export_rank
     rows = np.flatnonzero(keep)
     first = solution.row(advice.option.components)
     if first is not None and keep[first] and not solution.weights:

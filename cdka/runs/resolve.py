@@ -90,7 +90,8 @@ def resolve_runs(specs: Iterable[RunSpec]) -> list[ResolvedRun]:
     """Each run with its model, task and layers looked up; a model's folder becomes an absolute path.
 
     Each model is looked up once. Raises CdkaError for an unknown model, task or module, for components that do not
-    divide (every place is named), and for a model that the task cannot train.
+    divide (every place is named; with ``indivisible`` only where nothing is left to adapt), and for a model that the
+    task cannot train.
     """
     shapes: dict[str, ModelShapes] = {}
     layers: dict[tuple[Any, ...], tuple[AdaptedLayer, ...]] = {}
@@ -114,7 +115,8 @@ def resolve_runs(specs: Iterable[RunSpec]) -> list[ResolvedRun]:
 
 def _layer_settings(spec: RunSpec) -> tuple[Any, ...]:
     """The settings that decide which layers are adapted, and how."""
-    return spec.method, spec.components, spec.target_modules, tuple(spec.component_pattern.items())
+    pattern = tuple(spec.component_pattern.items())
+    return spec.method, spec.components, spec.target_modules, pattern, spec.indivisible
 
 
 def _with_absolute_folder(spec: RunSpec, model: ModelShapes) -> RunSpec:
@@ -125,18 +127,26 @@ def _with_absolute_folder(spec: RunSpec, model: ModelShapes) -> RunSpec:
 
 
 def adapted_layers(spec: RunSpec, shapes: ModelShapes) -> tuple[AdaptedLayer, ...]:
-    """The layers that a run adapts, each with its components. Raises CdkaError naming every place that does not fit."""
+    """The layers that a run adapts, each with its own components.
+
+    Raises CdkaError naming every place that does not fit. By ``indivisible`` such places are left out or get the
+    nearest that fit, and only a run without a layer is refused.
+    """
     layers = select(shapes, spec.target_modules)
     if spec.method != "cdka":
         return tuple(AdaptedLayer(layer, None, layer.count) for layer in layers)
-    placed = _placed(spec, layers)
-    where: dict[str, list[str]] = {}
-    for layer in placed:
-        for problem in layer.components.problems(layer.linear.out_features, layer.linear.in_features):
+    fitted, where = [], {}
+    for layer in _placed(spec, layers):
+        size = layer.linear.out_features, layer.linear.in_features
+        problems = layer.components.problems(*size)
+        for problem in problems:
             where.setdefault(problem, []).append(f"'{layer.linear.name}'")
-    if where:
+        if problems and spec.indivisible == "skip":
+            continue
+        fitted.append(replace(layer, components=layer.components.nearest(*size)) if problems else layer)
+    if where and (spec.indivisible == "error" or not fitted):
         raise CdkaError(" ".join(f"{problem} In {', '.join(names)}." for problem, names in where.items()))
-    return tuple(placed)
+    return tuple(fitted)
 
 
 def _placed(spec: RunSpec, layers: Sequence[LinearShape]) -> list[AdaptedLayer]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any
 
-from cdka.components import INIT_WEIGHTS, PAPER_DEFAULT, SCALING_RULES, Components, scaling
+from cdka.components import INDIVISIBLE, INIT_WEIGHTS, PAPER_DEFAULT, SCALING_RULES, Components, scaling
 from cdka.errors import CdkaError, unknown
 from cdka.paths import pasted
 
@@ -72,6 +72,7 @@ class RunSpec:
     after ``warmup_ratio * steps`` steps. ``eval_every`` is in steps. ``target_modules`` is ``"all-linear"`` (every
     linear layer but the head and the embeddings), ``"attention"``, ``"mlp"``, or names as PEFT matches them.
     ``component_pattern`` overrides the components per module, keyed as PEFT's ``rank_pattern`` is.
+    ``indivisible``: a module that r1 or r2 does not divide is an error, left out, or gets the nearest that divide it.
     ``init_weights`` is cdka's: ``kaiming``, ``gradient`` (one batch's, before the first step) or ``random``.
     ``max_length`` is in tokens; ``"auto"``: 99 of 100 training examples fit, within the model's positions. Longer
     ones are cut, or with ``overlong="drop"`` left out. ``chat_template="auto"`` lays conversations out by the model's
@@ -97,6 +98,7 @@ class RunSpec:
     component_pattern: Mapping[str, Components] = setting(
         dict, "other components for one kind of module", flag="pattern", metavar="MODULE=R1,R2,R"
     )
+    indivisible: str = setting("error", "what becomes of a module that r1 or r2 does not divide", choices=INDIVISIBLE)
     init_weights: str = setting("kaiming", "how the factors of cdka start", choices=INIT_WEIGHTS)
     lr: float = setting(1e-3, "peak learning rate", above=0)
     steps: int = setting(200, "optimiser steps", least=1)
@@ -153,6 +155,7 @@ class RunSpec:
             )
         if self.method != "cdka":
             object.__setattr__(self, "init_weights", "kaiming")  # the others have one start, PEFT's
+            object.__setattr__(self, "indivisible", "error")  # and divide nothing
         if 1 < self.num_processes > self._smallest_part:
             raise CdkaError(
                 f"each process needs an example of every part of a batch: got batch_size={self.batch_size} for "

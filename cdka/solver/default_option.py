@@ -5,6 +5,10 @@ that fits. LoRA is taken where it is among them, as the plainest. Otherwise the 
 with at most twice its arithmetic the one with the highest rank bound, then the one with least arithmetic. r1 = 1 costs
 least at any r2/r1, and each doubling of r1 and r2 doubles the arithmetic and quadruples the rank, so the rule ends near
 the paper's r1 = 2, r2 = 8.
+
+Where modules may be left out or get the nearest components, the options that divide every module still set both the
+alignment and the price to meet: an option with components of its own for some modules is taken where it is as lean and
+has more rank, one that leaves a module out never.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from cdka.errors import CdkaError
 from cdka.formatting import count, percent, size
 from cdka.machine import Device
 from cdka.solver.budget import Budget
+from cdka.solver.feasible import divide_all
 from cdka.solver.option import Option
 from cdka.solver.resources import Setting, fitting_rows, usual_setting
 from cdka.solver.search import Model, Solution, explore
@@ -96,7 +101,7 @@ def advise(
     setting = setting or usual_setting(solution.shapes)
     columns, rows = solution.columns, np.arange(len(solution))
     if max_export_rank is not None:
-        rows = rows[(columns.r * columns.r1 * columns.r2)[rows] <= max_export_rank]
+        rows = rows[columns.export_rank[rows] <= max_export_rank]
         if not len(rows):
             raise CdkaError(
                 f"no option under this budget exports as LoRA of rank {max_export_rank} or less. Raise the limit."
@@ -121,25 +126,34 @@ def advise(
     return _with_others(picked, solution, among)
 
 
-def _near(solution: Solution, rows: np.ndarray) -> np.ndarray:
-    alignment = solution.columns.alignment[rows]
-    return rows[alignment >= NEAR * alignment.max()]
+def _near(solution: Solution, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that align nearly as well as the best that divides every module, and those of them that do divide."""
+    alignment, whole = solution.columns.alignment, _whole(solution, rows)
+    measure = NEAR * alignment[whole].max()
+    near = whole if solution.indivisible == "skip" else rows
+    return near[alignment[near] >= measure], whole[alignment[whole] >= measure]
+
+
+def _whole(solution: Solution, rows: np.ndarray) -> np.ndarray:
+    """The rows that divide every module; all of them where none does."""
+    whole = rows[divide_all(solution.linears, solution.columns)[rows]]
+    return whole if len(whole) else rows
 
 
 def _choose(solution: Solution, rows: np.ndarray) -> int:
     c = solution.columns
-    near = _near(solution, rows)
+    near, whole = _near(solution, rows)
     plain = near[(c.r1[near] == 1) & (c.r2[near] == 1)]
     if len(plain):
         return int(plain[np.lexsort((-c.r[plain],))[0]])
-    lean = near[c.flops_per_token[near] <= LEAN * c.flops_per_token[near].min()]
+    lean = near[c.flops_per_token[near] <= LEAN * c.flops_per_token[whole].min()]
     best = np.lexsort((c.num_params[lean], c.flops_per_token[lean], -c.rank_bound[lean]))
     return int(lean[best[0]])
 
 
 def _with_others(advice: Advice, solution: Solution, rows: np.ndarray) -> Advice:
     """The same advice with the runner-up for each other goal."""
-    c, near = solution.columns, _near(solution, rows)
+    c, (near, _) = solution.columns, _near(solution, rows)
     goals = {
         "least memory": near[np.lexsort((-c.rank_bound[near], c.flops_per_token[near]))[0]],
         "highest rank": near[np.lexsort((c.flops_per_token[near], -c.rank_bound[near]))[0]],
@@ -152,16 +166,17 @@ def _with_others(advice: Advice, solution: Solution, rows: np.ndarray) -> Advice
 
 
 def _reason(solution: Solution, option: Option, lora: Option | None, rows: np.ndarray, as_good: bool) -> str:
-    best = float(solution.columns.alignment[rows].max())
+    best = float(solution.columns.alignment[_whole(solution, rows)].max())
+    among = "that fits" if solution.indivisible == "error" else "that divides every module"
     if option.is_lora:
         beaten = (
             "no option under this budget aligns better" if option.alignment >= best else "none aligns clearly better"
         )
         return f"LoRA of rank {option.r} is as good here: {beaten} ({option.alignment:.3f}), and it is the plainest."
     lead = (
-        "its first step aligns as well as the best that fits"
+        f"its first step aligns as well as the best {among}"
         if option.alignment >= best
-        else f"its first step aligns within {percent(1 - option.alignment / best)} of the best that fits"
+        else f"its first step aligns within {percent(1 - option.alignment / best)} of the best {among}"
     )
     beside = "" if lora is None else f"; LoRA {lora.r}: {lora.alignment:.3f}"
     return (

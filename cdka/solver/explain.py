@@ -36,9 +36,9 @@ def fitted_in_words(option: Option, solution: Solution) -> str:
     own: dict[str, list[str]] = {}
     for linear, got in solution.fitted(option.components):
         if got != option.components:
-            own.setdefault("left out" if got is None else f"{got} instead", []).append(linear.path)
-    listed = "; ".join(f"{what}: {', '.join(paths)}" for what, paths in own.items())
-    return f"{option.components} does not divide every module ({solution.indivisible}). {listed}." if own else ""
+            own.setdefault("left out" if got is None else f"gets {got}", []).append(linear.path)
+    listed = "; ".join(f"{', '.join(paths)} {what}" for what, paths in own.items())
+    return f"{option.components} does not divide every module: {listed}." if own else ""
 
 
 def _step(option: Option, solution: Solution) -> float:

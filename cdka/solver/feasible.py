@@ -27,6 +27,7 @@ class Columns:
     rank_bound: np.ndarray
     alignment: np.ndarray
     flops_per_token: np.ndarray
+    export_rank: np.ndarray
 
     def take(self, index: np.ndarray) -> Columns:
         """The rows at ``index``, in that order."""
@@ -50,6 +51,12 @@ def possible_values(linears: Sequence[LinearShape], indivisible: str) -> tuple[t
         return common_values(linears)
     outs, ins = {s.out_features for s in linears}, {s.in_features for s in linears}
     return tuple(sorted({d for n in outs for d in divisors(n)})), tuple(sorted({d for n in ins for d in divisors(n)}))
+
+
+def divide_all(linears: Sequence[LinearShape], columns: Columns) -> np.ndarray:
+    """A mask of the options whose r1 and r2 divide every layer."""
+    r1_values, r2_values = common_values(linears)
+    return np.isin(columns.r1, r1_values) & np.isin(columns.r2, r2_values)
 
 
 def columns_for(
@@ -88,6 +95,7 @@ def columns_for(
         rank_bound=rank // modules,
         alignment=np.sqrt(squares / modules),
         flops_per_token=2 * r * (ins * r1 + outs * r2),
+        export_rank=np.minimum(r * r1 * r2, max(min(size) for size in kinds)),
     )
 
 
@@ -99,20 +107,30 @@ def _fitted_columns(
     for linear in linears:
         kinds[linear.out_features, linear.in_features] += linear.count
     modules = sum(kinds.values())
-    params, rank, flops = (np.zeros(len(r), dtype=np.int64) for _ in range(3))
+    params, rank, flops, export = (np.zeros(len(r), dtype=np.int64) for _ in range(4))
     squares = np.zeros(len(r))
     for (out, inner), count in kinds.items():
-        own1, own2, times = r1, r2, np.full(len(r), count)
-        if indivisible == "nearest":
-            own1, own2 = _nearest(out, r1), _nearest(inner, r2)
-        else:
-            times = np.where((out % r1 == 0) & (inner % r2 == 0), count, 0)
+        own1, own2, times = fitted_values(out, inner, r1, r2, indivisible)
+        times = times * count
         one = np.minimum(out // own1, own2) * np.minimum(own1, inner // own2)
         params += times * r * (own2 * (out // own1) + own1 * (inner // own2))
         rank += times * np.minimum(min(out, inner), r * one)
         flops += times * 2 * r * (inner * own1 + out * own2)
         squares += times * np.minimum(1.0, (r * own2) / (own1 * inner))
-    return Columns(r1, r2, r, params, rank // modules, np.sqrt(squares / modules), flops)
+        export = np.maximum(export, np.where(times > 0, np.minimum(r * own1 * own2, min(out, inner)), 0))
+    return Columns(r1, r2, r, params, rank // modules, np.sqrt(squares / modules), flops, export)
+
+
+def fitted_values(
+    out_features: int, in_features: int, r1: np.ndarray, r2: np.ndarray, indivisible: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The r1 and r2 that a layer of this size gets for each pair, and 1 where it is adapted, 0 where it is left out.
+
+    ``Components.fitted`` of many at once.
+    """
+    if indivisible == "nearest":
+        return _nearest(out_features, r1), _nearest(in_features, r2), np.ones(len(r1), dtype=np.int64)
+    return r1, r2, ((out_features % r1 == 0) & (in_features % r2 == 0)).astype(np.int64)
 
 
 def _nearest(size: int, values: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ class _Row(NamedTuple):
     alignment: float
     flops_per_token: int
     flops_overhead: float
+    export_rank: int
     adapter_bytes: int
     optimizer_bytes: int
     scaling: float
@@ -34,6 +35,8 @@ class Option(_Row):
     down. ``alignment``: expected cosine between the first step and full fine-tuning's over all modules, the square
     root of the mean of squares with every module weighing the same (ours; cos^2 adds up by gradient energy).
     ``flops_per_token``: extra forward FLOPs; ``flops_overhead``: the same as a share of the base model's forward pass.
+    ``export_rank``: the largest rank of the exact LoRA export on any module, r r1 r2 or the module's smaller side: what
+    a server must be started for.
     ``adapter_bytes``: the saved file, header included, at most; ``optimizer_bytes``: AdamW's two moments.
     ``scaling``: alpha / sqrt(r r2). ``pareto``: no other option is at least as good in parameters, alignment and rank
     and better in one. ``score``: the weighted objectives where weights were given. ``presets``: which guidelines pick
@@ -48,15 +51,10 @@ class Option(_Row):
         return Components(self.r1, self.r2, self.r)
 
     @property
-    def export_rank(self) -> int:
-        """The rank of the exact LoRA export, r r1 r2: what a server must be started for."""
-        return self.r * self.r1 * self.r2
-
-    @property
     def is_lora(self) -> bool:
         """True for LoRA of rank r with rsLoRA scaling."""
         return self.r1 == self.r2 == 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON and tables."""
-        return {**self._asdict(), "presets": list(self.presets), "export_rank": self.export_rank}
+        return {**self._asdict(), "presets": list(self.presets)}

@@ -21,6 +21,7 @@ from cdka.cost.memory import (
 from cdka.errors import CdkaError
 from cdka.machine import Device, detect_device
 from cdka.models.shapes import ModelShapes
+from cdka.solver.feasible import fitted_values
 from cdka.solver.option import Option
 from cdka.solver.search import Solution
 
@@ -55,30 +56,44 @@ def training_bytes(solution: Solution, setting: Setting, device_type: str) -> np
 
     Raises CdkaError where the model's dimensions do not allow an estimate.
     """
-    c, linears = solution.columns, solution.linears
-    one = training_memory(
-        solution.shapes,
-        linears,
-        Components(1, 1, 1),
-        batch_size=setting.batch_size,
-        length=setting.length,
-        dtype=setting.dtype,
-        gradient_checkpointing=setting.gradient_checkpointing,
-        device_type=device_type,
-    )
+    c = solution.columns
     size = DTYPE_BYTES.get(setting.dtype, 2)
     details = dict(solution.shapes.details)
+    fitted = [fitted_values(s.out_features, s.in_features, c.r1, c.r2, solution.indivisible) for s in solution.linears]
+    total = _without_adapter(solution, setting, device_type, np.array([adapted for _, _, adapted in fitted]))
     tokens = setting.batch_size * (setting.length or details["num_image_tokens"])
-    per_param = ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + ADAM_BYTES_PER_PARAM
-    reduced = c.r * c.r1 * c.r2
-    total = one.total_bytes - one.adapter_bytes + c.num_params * per_param
+    kept = np.zeros(len(c), dtype=np.int64)
+    for s, (r1, r2, adapted) in zip(solution.linears, fitted, strict=True):
+        count, reduced = s.count * adapted, c.r * r1 * r2
+        kept = kept + count * (reduced - 1)
+        expanded = form_of(tokens, r1, r2, c.r, s.in_features, device_type) == "expanded"
+        total = total + size * count * (s.out_features * reduced // np.where(expanded, 1, r1**2))
+        total = total + (size * count * (c.r * r1 * s.in_features // r2) if size < 4 else 0)
     at_once = num_blocks(solution.shapes) if setting.gradient_checkpointing else 1
-    total = total + (reduced - 1) * size * tokens * solution.num_modules // at_once
-    for s in linears:
-        expanded = form_of(tokens, c.r1, c.r2, c.r, s.in_features, device_type) == "expanded"
-        total = total + size * s.count * (s.out_features * c.r * c.r2 * c.r1 // np.where(expanded, 1, c.r1**2))
-        total = total + (size * s.count * (c.r * c.r1 * s.in_features // c.r2) if size < 4 else 0)
-    return total
+    per_param = ADAPTER_BYTES_PER_PARAM + GRADIENT_BYTES_PER_PARAM + ADAM_BYTES_PER_PARAM
+    return total + c.num_params * per_param + kept * size * tokens // at_once
+
+
+def _without_adapter(solution: Solution, setting: Setting, device_type: str, adapted: np.ndarray) -> np.ndarray:
+    """The peak of (1, 1, 1) less its adapter, for the layers that each option adapts: ``adapted`` is (layers, options).
+
+    All options of a solution adapt the same layers, unless those that they do not divide are left out.
+    """
+    sets, which = np.unique(adapted, axis=1, return_inverse=True) if solution.indivisible == "skip" else (None, 0)
+    found = []
+    for mask in [np.ones(len(adapted))] if sets is None else sets.T:
+        one = training_memory(
+            solution.shapes,
+            [s for s, here in zip(solution.linears, mask, strict=True) if here],
+            Components(1, 1, 1),
+            batch_size=setting.batch_size,
+            length=setting.length,
+            dtype=setting.dtype,
+            gradient_checkpointing=setting.gradient_checkpointing,
+            device_type=device_type,
+        )
+        found.append(one.total_bytes - one.adapter_bytes)
+    return np.array(found, dtype=np.int64)[which]
 
 
 def fitting_rows(
@@ -124,6 +139,7 @@ def resources(
         dtype=dtype,
         gradient_checkpointing=gradient_checkpointing,
         device_type=where.kind,
+        indivisible=solution.indivisible,
     )
     return {
         "components": list(option.components.as_tuple()),

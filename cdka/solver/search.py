@@ -56,12 +56,6 @@ class Solution:
         """The components that each layer gets, by the rule ``indivisible``; None where it is left out."""
         return fitted_components(self.linears, components, self.indivisible)
 
-    def export_rank(self, option: Option) -> int:
-        """The largest rank that the exact LoRA export of an option has on any layer: r r1 r2."""
-        if self.indivisible == "error":
-            return option.export_rank
-        return max(own.r * own.r1 * own.r2 for _, own in self.fitted(option.components) if own is not None)
-
     @cached_property
     def options(self) -> list[Option]:
         """Every option, best first."""
@@ -152,6 +146,7 @@ class Solution:
                     c.alignment.tolist(),
                     c.flops_per_token.tolist(),
                     (c.flops_per_token / forward_flops_per_token(self.shapes)).tolist(),
+                    c.export_rank.tolist(),
                     (ADAPTER_BYTES_PER_PARAM * c.num_params + file_overhead_bytes(self.linears)).tolist(),
                     (ADAM_BYTES_PER_PARAM * c.num_params).tolist(),
                     factor.tolist(),
@@ -184,7 +179,7 @@ class Solution:
         if self.indivisible == "error":
             return option.to_dict()
         modules = {s.path: None if own is None else list(own.as_tuple()) for s, own in self.fitted(option.components)}
-        return {**option.to_dict(), "export_rank": self.export_rank(option), "modules": modules}
+        return {**option.to_dict(), "modules": modules}
 
 
 def _divisor(columns: Columns, rule: str) -> np.ndarray:

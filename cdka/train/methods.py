@@ -28,6 +28,7 @@ def peft_config(spec: RunSpec, targets: list[str] | str, fresh_modules: Sequence
             alpha=spec.alpha,
             scaling_rule=spec.scaling_rule,
             component_pattern=pattern,
+            indivisible=spec.indivisible,
             init_weights=spec.init_weights,
             **shared,
         )

@@ -153,6 +153,23 @@ def test_loraplus_groups_give_every_trainable_parameter_once_and_b_the_faster_ra
         loraplus_groups(network(), 1e-3, 16.0)
 
 
+def test_the_reference_that_trls_trainers_add_is_a_copy_and_any_other_adapter_starts_anew():
+    """As in DPOTrainer: the configuration itself, then a copy of what has ``.default.`` in its name; ours has not."""
+    model = get_peft_model(network(), config(target_modules=["0"], modules_to_save=["2"]))
+    x = torch.randn(5, 24, dtype=torch.float64)
+    expected = model(x)
+    for name in ("ref", "other"):
+        model.add_adapter(name, model.peft_config["default"])
+        for parameter, values in list(model.named_parameters()):
+            if ".default." in parameter:
+                model.get_parameter(parameter.replace(".default.", f".{name}.")).data.copy_(values.data)
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+    model.set_adapter("ref")
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+    model.set_adapter("other")
+    assert not torch.allclose(model(x), expected)
+
+
 # -- accelerate ---------------------------------------------------------------------------------------------------
 
 

@@ -451,6 +451,35 @@ def test_trainer_trains_saves_and_loads(tmp_path):
     assert loaded(input_ids=ids(8), labels=ids(8)).loss.item() == pytest.approx(after, rel=1e-5)
 
 
+def test_a_trainer_that_resumes_ends_bit_equal_to_one_that_was_never_interrupted(tmp_path):
+    def trainer(name: str, steps: int) -> transformers.Trainer:
+        torch.manual_seed(3)  # A is drawn anew: it is the checkpoint that counts
+        model = get_peft_model(llama(), config(init_weights="kaiming", module_dropout=0.25))
+        arguments = transformers.TrainingArguments(
+            str(tmp_path / name),
+            max_steps=steps,
+            save_steps=3,
+            per_device_train_batch_size=4,
+            learning_rate=0.05,
+            lr_scheduler_type="constant",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=True,
+            logging_strategy="no",
+        )
+        return transformers.Trainer(model, arguments, train_dataset=data)
+
+    data = [{"input_ids": row, "labels": row} for row in ids(16)]
+    whole = trainer("whole", 6)
+    whole.train()
+    trainer("parts", 3).train()
+    resumed = trainer("parts", 6)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-3"))
+    assert resumed.state.global_step == 6
+    factors = [adapter_parameters(one.model, "default") for one in (whole, resumed)]
+    assert all(torch.equal(p, q) for p, q in zip(*factors, strict=True))
+
+
 def test_reentrant_checkpointing_gives_the_same_gradients():
     model = get_peft_model(llama(), config()).train()
     model(input_ids=ids(), labels=ids()).loss.backward()

@@ -72,6 +72,13 @@ def takenoko(rng, p, r1, r2, q, r, alpha, padding=0):
     return tensors, alpha / r * strided_delta(down, up, r1, r2, r)
 
 
+def official(rng, p, r1, r2, q, r, alpha):
+    """The research code's tensors, with the prefix of PEFT, and its configuration."""
+    A, B = rng.normal(size=(r1 * r, q)), rng.normal(size=(p, r2 * r))
+    config = {"peft_type": "LORA", "r1": r1, "r2": r2, "r": r, "lora_alpha": alpha}
+    return {"lora_A.weight": A, "lora_B.weight": B}, alpha / np.sqrt(r * r2) * strided_delta(A, B, r1, r2, r), config
+
+
 def named(prefix: str, parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The tensors of several modules under a prefix."""
     return {f"{prefix}{module}.{field}": t for module, tensors in parts.items() for field, t in tensors.items()}

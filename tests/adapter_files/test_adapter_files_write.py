@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from foreign_files import loha, lokr, lora, named, save, storyaura, takenoko
+from foreign_files import loha, lokr, lora, named, official, save, storyaura, takenoko
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -38,7 +38,7 @@ def same(a: np.ndarray, b: np.ndarray, tolerance: float = 1e-12) -> None:
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**31), SIZES, SIZES, SIZES, SIZES, SIZES)
-def test_each_dialect_through_cdka_into_every_exact_target_and_back(seed, a, b, c, d, r):
+def test_each_dialect_through_cdka_into_every_exact_target_back_and_into_stock_peft(seed, a, b, c, d, r):
     rng = np.random.default_rng(seed)
     sources = {
         "lora": lora(rng, a * b, c * d, r, 3.0),
@@ -47,12 +47,19 @@ def test_each_dialect_through_cdka_into_every_exact_target_and_back(seed, a, b, 
         "lokr2": lokr(rng, a, b, c, d, r, 3.0, "2"),
         "storyaura": storyaura(rng, a, b, c, d, r, 3.0),
         "takenoko": takenoko(rng, a, b, c, d, r, 3.0),
+        "anima": lokr(rng, a, b, c, d, 1, 3.0),
     }
+    research, expected_of_research, research_config = official(rng, a, b, c, d, r, 3.0)
+    sources["official"] = research, expected_of_research
     with tempfile.TemporaryDirectory() as folder:
         for name, (tensors, expected) in sources.items():
             here = Path(folder) / name
-            save(here / "in.safetensors", named("lora_unet_", {"x": tensors}))
-            done = import_adapter(here / "in.safetensors", here / "cdka")
+            if name == "official":
+                source = save(here / "in", named("base_model.model.", {"x": tensors}), research_config)
+            else:
+                metadata = {"ss_network_module": "networks.cdka"} if name == "anima" else {}
+                source = save(here / "in.safetensors", named("lora_unet_", {"x": tensors}), **metadata)
+            done = import_adapter(source, here / "cdka")
             assert done.exact
             assert done.error == 0
             for target in WRITERS:
@@ -63,6 +70,44 @@ def test_each_dialect_through_cdka_into_every_exact_target_and_back(seed, a, b, 
                         raise
                     continue
                 same(open_adapter(here / "out" / target).modules[0].factors.delta(), expected)
+                if target in ("lora", "peft-lokr"):
+                    check_in_stock_peft(here / "out" / target, expected)
+                if target == "lokr":
+                    check_in_lycoris(here / "out" / target, expected)
+
+
+class OneLayer(nn.Module):
+    def __init__(self, shape: tuple[int, int]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.x = nn.Linear(shape[1], shape[0])
+
+    def forward(self, x):
+        return self.x(x)
+
+
+def check_in_stock_peft(folder: Path, expected: np.ndarray) -> None:
+    """PEFT's own LoRA or LoKr has this delta W in float64, and in float32 the logits of the base weight with it."""
+    precise = PeftModel.from_pretrained(OneLayer(expected.shape).double(), folder)
+    same(precise.base_model.model.x.get_delta_weight("default").detach().numpy(), expected)
+    base = OneLayer(expected.shape)
+    x = torch.randn(3, expected.shape[1], generator=torch.Generator().manual_seed(0))
+    delta = torch.from_numpy(expected).float()
+    logits = nn.functional.linear(x, base.x.weight + delta, base.x.bias).detach()
+    found = PeftModel.from_pretrained(OneLayer(expected.shape), folder)(x).detach()
+    torch.testing.assert_close(found, logits, rtol=1e-5, atol=1e-5 * max(1.0, float(logits.abs().max())))
+
+
+def check_in_lycoris(place: Path, expected: np.ndarray) -> None:
+    """LyCORIS' functional code has this delta W in float64; where it is not installed, nothing is checked."""
+    try:
+        from lycoris import functional
+    except ImportError:
+        return
+    (path,) = place.rglob("*.safetensors") if place.is_dir() else (place,)
+    found = {name.rpartition(".")[2]: tensor for name, tensor in load_torch(path).items()}
+    w1, w2, alpha = found["lokr_w1"], found["lokr_w2"], float(found["alpha"])
+    same(functional.lokr.diff_weight(w1, None, None, w2, None, None, None, gamma=alpha).numpy(), expected)
 
 
 def test_an_imported_adapter_gives_pefts_logits(tmp_path):

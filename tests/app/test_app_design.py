@@ -12,12 +12,14 @@ import pytest
 from app import configurations
 from app.design import budget_form
 from app.design.factor_drawing import THINNEST, option_svg, scale_of
+from cdka import formatting
 from cdka.compare.figures import options
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.solver import evaluate, explore, pattern, spend_residual
 from cdka.solver.budget import Budget
+from cdka.solver.resources import training_bytes, usual_setting
 
 
 def texts(app) -> str:
@@ -74,6 +76,42 @@ def test_a_value_that_does_not_divide_turns_red_with_reason_and_remedy(room):
     app.button(key="use-r1-4").click().run()
     assert app.number_input(key="r1").value == 4
     assert "must divide" not in texts(app)
+
+
+def test_modules_that_do_not_divide_get_their_own_components_or_none(room):
+    app = room("design", r1="2", r2="256", r="1")
+    assert "r2 must divide in_features of every module: got r2=256" in texts(app)
+    app.selectbox(key="indivisible").set_value("nearest").run()
+    solution = explore("digits-vit", "lora:4", indivisible="nearest")
+    option = solution.find(Components(2, 256, 1))
+    told = texts(app)
+    assert "must divide" not in told
+    assert f'title="{option.num_params:,} parameters"' in told
+    assert f"<b>{option.export_rank}</b><span>LoRA export" in told
+    assert "2,256,1 does not divide every module: " in told
+    assert "gets 2,128,1" in told
+    assert 'indivisible="nearest",' in app.code[0].value
+    assert "--indivisible nearest" in app.code[1].value
+    table = app.dataframe[0].value
+    assert len(table) == min(300, len(solution)) > len(explore("digits-vit", "lora:4"))
+    memory = training_bytes(solution, usual_setting(solution.shapes), "cpu")
+    place = table.index[(table["r1"] == 2) & (table["r2"] == 256) & (table["r"] == 1)][0]
+    assert table["memory"][place] == formatting.size(int(memory[solution.row(option.components)]))
+    assert table["LoRA export"][place] == option.export_rank
+    assert re.search(r"<b>([^<]+)</b><span>memory", told)[1] == table["memory"][place]
+    app.selectbox(key="indivisible").set_value("skip").run()
+    assert "left out" in texts(app)
+    app.number_input(key="r1").set_value(3).run()
+    assert "r1 must divide out_features of every module: got r1=3" in texts(app), "nothing would be adapted"
+
+
+@pytest.mark.parametrize("listed", ["Guidelines", "Per module"])
+def test_the_other_lists_live_with_components_that_do_not_divide(room, listed):
+    app = room("design", r1="2", r2="256", r="1", indivisible="nearest", list=listed)
+    if listed == "Per module":
+        app.button_group(key="pattern-start").set_value("this option").run()
+        assert "The selected option does not divide every module." in texts(app)
+    assert not app.exception
 
 
 def test_a_wrong_value_keeps_the_page_and_all_errors_are_told_at_once(room):
@@ -295,12 +333,14 @@ def test_modules_are_picked_by_role_by_name_or_by_expression(room):
 def test_the_adapted_modules_go_along_to_fine_tune(room, monkeypatch):
     ordered = []
     monkeypatch.setattr("app.finetune.launch_preview.show_preview", ordered.append)
-    app = room("design", modules=["attention"])
+    app = room("design", modules=["attention", "mlp"], indivisible="nearest", basket=["2,256,1"])
     app.button(key="go-tune").click().run()
     assert not app.exception
-    assert app.multiselect(key="modules").value == ["attention"]
+    assert app.multiselect(key="modules").value == ["attention", "mlp"]
+    assert app.selectbox(key="indivisible").value == "nearest"
     (spec, *_) = ordered[-1].plan().specs
-    assert spec.target_modules == "attention"
+    assert spec.target_modules == ("attention", "mlp")
+    assert spec.indivisible == "nearest"
 
 
 def test_weights_order_the_table_and_limits_shorten_it(room):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cdka.cli.main import main
+from cdka.components import INDIVISIBLE
 from cdka.cost.memory import training_memory
 from cdka.errors import CdkaError
 from cdka.machine import Device
@@ -69,11 +70,28 @@ def test_a_limit_on_the_exported_rank_is_kept_and_an_impossible_one_refused():
         advise(solution, max_export_rank=0)
 
 
+@pytest.mark.parametrize("rule", ["skip", "nearest"])
+@pytest.mark.parametrize("model", ["digits-vit", "qwen2.5-0.5b"])
+def test_what_divides_every_module_is_the_measure_also_where_others_are_allowed(model, rule):
+    """Left to the best alignment of all, the rule would take 2432,2432,10 on qwen2.5-0.5b: eleven times the base."""
+    plain, found = advise(explore(model, "lora:8")), advise(explore(model, "lora:8", indivisible=rule))
+    assert found.option.alignment >= 0.98 * plain.option.alignment
+    assert found.option.flops_overhead <= 2 * plain.option.flops_overhead
+    assert "as well as the best that divides every module" in found.why
+    if rule == "skip":
+        assert all(own == o.components for o in found.others.values() for _, own in _fitted(model, o, rule))
+
+
+def _fitted(model, option, rule):
+    return explore(model, "lora:8", indivisible=rule).fitted(option.components)
+
+
 @pytest.mark.parametrize(("dtype", "device"), [("float32", "cpu"), ("bfloat16", "cuda"), ("nf4", "cuda")])
 @pytest.mark.parametrize("model", ["digits-vit", "llama-2-7b"])
 @pytest.mark.parametrize("twice", [False, True])
-def test_the_memory_of_all_options_is_that_of_each(model, dtype, device, twice):
-    solution = explore(model, "lora:8")
+@pytest.mark.parametrize("rule", INDIVISIBLE)
+def test_the_memory_of_all_options_is_that_of_each(model, dtype, device, twice, rule):
+    solution = explore(model, "lora:8", indivisible=rule)
     setting = Setting(3, None if model == "digits-vit" else 77, dtype, gradient_checkpointing=twice)
     told = training_bytes(solution, setting, device)
     for row in np.random.default_rng(0).integers(0, len(solution), 40):
@@ -86,6 +104,7 @@ def test_the_memory_of_all_options_is_that_of_each(model, dtype, device, twice):
             dtype=dtype,
             gradient_checkpointing=twice,
             device_type=device,
+            indivisible=rule,
         )
         assert abs(told[row] - alone.total_bytes) <= twice, "a byte may be lost where blocks share what is kept"
 

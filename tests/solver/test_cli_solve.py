@@ -5,6 +5,9 @@ import json
 import pytest
 
 from cdka.cli.main import main
+from cdka.components import Components
+from cdka.solver import explore
+from cdka.solver.explain import fitted_in_words
 
 
 def test_json_has_the_promised_keys_and_nothing_else_is_on_stdout(capsys):
@@ -80,7 +83,17 @@ def test_bad_input_exits_with_2_and_one_line(arguments, words, capsys):
 
 
 def test_indivisible_counts_and_names_what_each_module_gets(capsys):
-    limits = ["--max-r1", "16", "--max-r2", "64"]
+    limits = ["--max-r1", "16", "--max-r2", "64", "--batch-size", "8", "--length", "512", "--json"]
     assert main(["solve", "qwen2.5-0.5b", "--budget", "lora:8", *limits, "--indivisible", "nearest"]) == 0
-    told = " ".join(capsys.readouterr().err.split())
-    assert "2,28,1 does not divide every module (nearest). 2,32,1 instead: model.layers.*.mlp.down_proj." in told
+    document = json.loads(capsys.readouterr().out)
+    option = next(o for o in document["options"] if (o["r1"], o["r2"], o["r"]) == (2, 28, 1))
+    down = "model.layers.*.mlp.down_proj"
+    assert {path: own for path, own in option["modules"].items() if own != [2, 28, 1]} == {down: [2, 32, 1]}
+    assert (option["export_rank"], document["resources"]["total_bytes"] > 0) == (64, True)
+    solution = explore("qwen2.5-0.5b", "lora:8", indivisible="nearest")
+    told = fitted_in_words(solution.find(Components(2, 28, 1)), solution)
+    assert told == f"2,28,1 does not divide every module: {down} gets 2,32,1."
+    assert (
+        main(["solve", "qwen2.5-0.5b", "--budget", "lora:8", "--per-module", "balanced", "--indivisible", "skip"]) == 2
+    )
+    assert "--per-module gives each module components that divide it" in capsys.readouterr().err

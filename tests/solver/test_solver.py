@@ -100,7 +100,7 @@ def test_pareto_marks_are_those_of_pairwise_comparison(layers, share):
 @given(rows=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 6)), max_size=40))
 def test_pareto_marks_with_many_ties_are_those_of_pairwise_comparison(rows):
     cost, alignment, rank = (np.array(column, dtype=float) for column in zip(*rows, strict=True)) if rows else [[]] * 3
-    filler = {name: np.ones(len(rows)) for name in ("r1", "r2", "r", "flops_per_token")}
+    filler = {name: np.ones(len(rows)) for name in ("r1", "r2", "r", "flops_per_token", "export_rank")}
     columns = Columns(
         num_params=np.asarray(cost), rank_bound=np.asarray(rank), alignment=np.asarray(alignment), **filler
     )
@@ -140,6 +140,7 @@ def test_indivisible_sizes_are_counted_layer_by_layer(layers, share, rule):
         assert o.flops_per_token == sum(c.flops_per_token(*size) for size, c in own if c)
         assert o.rank_bound == sum(c.rank_bound(*size) for size, c in own if c) // len(layers)
         assert o.alignment == pytest.approx(combine(c.alignment(size[1]) if c else 0.0 for size, c in own))
+        assert o.export_rank == max(min(c.r * c.r1 * c.r2, *size) for size, c in own if c)
         assert evaluate(layers, o.components, budget=budget, indivisible=rule).num_params == o.num_params
 
 

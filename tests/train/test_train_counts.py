@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
+from cdka.cost.memory import run_memory
 from cdka.cost.params import count_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
@@ -46,6 +47,25 @@ def test_a_pattern_counts_what_peft_allocates(pattern):
     assert count_params(resolved(one)) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize("rule", ["skip", "nearest"])
+@pytest.mark.parametrize(
+    ("components", "pattern"), [((2, 256, 1), {}), ((2, 8, 1), {"fc1": (256, 8, 2), "fc2": (3, 2, 1)})]
+)
+def test_modules_that_do_not_divide_are_counted_as_peft_allocates_them(components, pattern, rule):
+    one = spec(components=components, component_pattern=pattern, indivisible=rule)
+    model = load_model("digits-vit", "image-classification", dtype=torch.float32, num_labels=10).model
+    with pytest.warns(RuntimeWarning, match=f"indivisible='{rule}'"):
+        adapted = get_peft_model(model, peft_config(one, peft_targets(SHAPES, one.target_modules), []))
+    run = resolved(one)
+    assert count_params(run) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    places = {layer.linear.name: layer.components.as_tuple() for layer in run.layers}
+    adapters = {
+        n.split(".")[-1]: m.components["default"].as_tuple() for n, m in adapted.named_modules() if hasattr(m, "cdka_A")
+    }
+    assert places == adapters
+    assert run_memory(run).total_bytes > 0
+
+
 def test_layers_under_a_second_index_are_counted_once():
     shapes = find_model("t5-small")
     everywhere = count_params(resolved(spec(), shapes))
@@ -64,6 +84,8 @@ def test_layers_under_a_second_index_are_counted_once():
             "r1 must divide out_features: got r1=3, out_features=128. Nearest divisors: 2 or 4. "
             "In 'q_proj', 'k_proj', 'v_proj', 'o_proj', 'fc2'. r1 must divide",
         ),
+        ({"components": (3, 8, 4), "indivisible": "skip"}, "r1 must divide out_features: got r1=3, out_features=128."),
+        ({"indivisible": "leave"}, "indivisible must be one of error, skip, nearest: got 'leave'."),
     ],
 )
 def test_what_does_not_fit_is_named(changes, words):

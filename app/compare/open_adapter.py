@@ -58,9 +58,7 @@ def _show(adapter: AdapterFile, name: str) -> None:
         key="open-adapter-place",
         alt="The place of the adapter among r1 and r2",
     )
-    ranks = {m.name: m.factors.lora_rank for m in adapter.modules}
-    heads = bool(adapter.config.get("modules_to_save"))
-    plan = serving_plan("lora", ranks, modules_to_save=heads, has_extra=bool(adapter.extra))
+    plan = serving_plan(adapter, "lora")
     widgets.caption(f"As a LoRA of rank {plan.rank}: {' '.join(plan.lines)}")
     layer = controls.pick("layer", "Layer", [factors.layer for factors in layers])
     factors = next(one for one in layers if one.layer == layer)

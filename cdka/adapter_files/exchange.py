@@ -232,9 +232,5 @@ def _lonely(one: AdapterFile, two: AdapterFile) -> str:
 
 def _put(adapter: AdapterFile, written: Written, target: str, out: Path) -> Exchange:
     path = write_adapter(out, written.tensors, written.config)
-    heads = bool(adapter.config.get("modules_to_save"))
-    spatial = any(max(module.kernel, default=1) > 1 for module in adapter.modules)
-    serving = serving_plan(
-        target, written.ranks, modules_to_save=heads, has_extra=bool(adapter.extra), convolutions=spatial
-    )
+    serving = serving_plan(adapter, target, written.ranks)
     return Exchange(path, target, adapter, written.errors, written.ranks, serving)

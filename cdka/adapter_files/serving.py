@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from cdka.adapter_files.adapter_file import AdapterFile
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values of vLLM's ``--max-lora-rank``; an adapter takes the smallest that is not below its rank."""
@@ -53,10 +56,9 @@ class ServingPlan:
         return [*found, *self.notes, *(f"vLLM: {text}." for text in self.drops)]
 
 
-def serving_plan(
-    target: str, ranks: dict[str, int], *, modules_to_save: bool, has_extra: bool, convolutions: bool = False
-) -> ServingPlan:
-    """The plan for a file of kind ``target`` whose modules have these LoRA ranks."""
+def serving_plan(adapter: AdapterFile, target: str, ranks: Mapping[str, int] | None = None) -> ServingPlan:
+    """The plan for an adapter written as ``target``; ``ranks`` of its modules, by default those of the exact LoRA."""
+    ranks = ranks or {module.name: module.factors.lora_rank for module in adapter.modules}
     rank = max(ranks.values())
     smallest = next((value for value in VLLM_RANKS if value >= rank), None)
     notes, drops, flag = [], [], ""
@@ -77,9 +79,9 @@ def serving_plan(
                 "rank_pattern and alpha_pattern are ignored there, so r is the largest rank and all scalings are "
                 "folded in"
             )
-        if modules_to_save or has_extra:
+        if adapter.config.get("modules_to_save") or adapter.extra:
             drops.append("trained heads (modules_to_save) and biases are refused there: merge the adapter instead")
-        if convolutions:
+        if any(max(module.kernel, default=1) > 1 for module in adapter.modules):
             notes.append(
                 "PEFT's LoRA of a convolution pads with zeros: where the layer has another padding_mode, merge."
             )

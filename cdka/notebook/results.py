@@ -177,9 +177,7 @@ class OpenedAdapter(Result):
 
     def notes(self) -> list[str]:
         """Its serving as LoRA, and remarks of the reader."""
-        ranks = {m.name: m.factors.lora_rank for m in self.file.modules}
-        heads = bool(self.file.config.get("modules_to_save"))
-        plan = serving_plan("lora", ranks, modules_to_save=heads, has_extra=bool(self.file.extra))
+        plan = serving_plan(self.file, "lora")
         return [f"As a LoRA of rank {plan.rank}: {' '.join(plan.lines)}", *self.file.notes]
 
     def frame(self) -> pd.DataFrame:

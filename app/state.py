@@ -15,7 +15,6 @@ from typing import Any
 import streamlit as st
 
 from app import configurations, form_memory, widgets
-from cdka.components import INDIVISIBLE
 from cdka.errors import CdkaError, unknown
 from cdka.solver import OBJECTIVES
 from cdka.tasks.catalogue import find_task
@@ -105,6 +104,8 @@ MAX_VALUE = 65_536
 
 LISTS = ("All", "Pareto front", "LoRA", "Guidelines", "Per module")
 DEVICES = ("any device", "this machine", "24 GB GPU", "40 GB GPU", "80 GB GPU", "141 GB GPU")
+RULES = {"refused": "error", "left out": "skip", "given the nearest": "nearest"}
+"""What becomes of a module that r1 or r2 does not divide, by its name in ``cdka.components.INDIVISIBLE``."""
 SERVED = ("any", "16", "32", "64", "128", "256", "512")
 """Lists of the Design room."""
 
@@ -119,9 +120,9 @@ PROPERTIES: tuple[Property, ...] = (
         (*_DESIGN, *_TUNE),
         "indivisible",
         str,
-        "error",
+        "refused",
         "what becomes of a module that r1 or r2 does not divide",
-        one_of("indivisible", *INDIVISIBLE),
+        one_of("indivisible", *RULES),
     ),
     Property(_DESIGN, "budget", str, "lora:4", "the most trainable parameters: a count, a share, or a LoRA rank"),
     Property(_DESIGN, "r1", int, 2, "rows of A_i, divides out_features", between("r1", 1, MAX_VALUE)),

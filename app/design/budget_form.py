@@ -22,11 +22,6 @@ from cdka.solver.feasible import possible_values
 ALL = ROLE_TARGETS[0]
 LORA_RANKS = (2, 4, 8, 16)
 STEPS_PER_DECADE = 20
-_INDIVISIBLE = {
-    "error": "rules the option out",
-    "skip": "is left out of the adapter",
-    "nearest": "gets the nearest that divide it",
-}
 
 
 def model() -> ModelShapes:
@@ -91,15 +86,15 @@ def modules(shapes: ModelShapes) -> str | tuple[str, ...]:
 
 def indivisible() -> str:
     """Asks what becomes of a module that r1 or r2 does not divide; a name of ``cdka.components.INDIVISIBLE``."""
-    return st.selectbox(
-        "A module that r1 or r2 does not divide",
-        list(_INDIVISIBLE),
+    word = st.selectbox(
+        "Modules that r1 or r2 does not divide are",
+        list(state.RULES),
         index=0,
-        format_func=_INDIVISIBLE.get,
         **state.bound("indivisible"),
-        help="r1 must divide out_features, r2 in_features. Modules of several sizes have few divisors in common; with "
-        "another rule more options can be used, each module with its own r1 and r2.",
+        help="r1 must divide out_features, r2 in_features. Modules of several sizes have few divisors in common: leave "
+        "out those that an option does not divide, or give them the nearest r1 and r2 that do.",
     )
+    return state.RULES[word]
 
 
 def _targets(entries: Sequence[str]) -> str | tuple[str, ...]:

@@ -118,7 +118,7 @@ def request_form() -> RunRequest | None:
     settings = (("steps", int(steps)), ("lr", rate), ("alpha", float(alpha)), ("batch_size", int(batch)))
     if targets != ALL:
         settings = (*settings, ("target_modules", targets))
-    if rule != state.default("indivisible"):
+    if rule != "error":
         settings = (*settings, ("indivisible", rule))
     if of_own and options is None:
         return None

@@ -204,7 +204,7 @@ def _check_lora_ranks(groups: Mapping[tuple[str, str], Mapping[str, Tensor]], so
 def _module(
     name: str, parts: Mapping[str, Tensor], method: str, converter: str, config: Mapping[str, Any], peft: bool
 ) -> AdaptedModule:
-    if (method == "lora" and converter == "takenoko") or converter == "takenoko":
+    if converter == "takenoko":
         _check_padding(name, parts)
     arrays = {field: tensor.array(f"{name}.{field}") for field, tensor in parts.items()}
     problems = [field for field, array in arrays.items() if not array.size or not np.isfinite(array).all()]

@@ -79,27 +79,27 @@ def test_a_value_that_does_not_divide_turns_red_with_reason_and_remedy(room):
 
 
 def test_modules_that_do_not_divide_get_their_own_components_or_none(room):
-    app = room("design", r1="2", r2="256", r="1")
+    app = room("design", r1="64", r2="256", r="1")
     assert "r2 must divide in_features of every module: got r2=256" in texts(app)
-    app.selectbox(key="indivisible").set_value("nearest").run()
+    app.selectbox(key="indivisible").set_value("given the nearest").run()
     solution = explore("digits-vit", "lora:4", indivisible="nearest")
-    option = solution.find(Components(2, 256, 1))
+    option = solution.find(Components(64, 256, 1))
     told = texts(app)
     assert "must divide" not in told
     assert f'title="{option.num_params:,} parameters"' in told
     assert f"<b>{option.export_rank}</b><span>LoRA export" in told
-    assert "2,256,1 does not divide every module: " in told
-    assert "gets 2,128,1" in told
+    assert "64,256,1 does not divide every module: " in told
+    assert "gets 64,128,1" in told
     assert 'indivisible="nearest",' in app.code[0].value
     assert "--indivisible nearest" in app.code[1].value
     table = app.dataframe[0].value
     assert len(table) == min(300, len(solution)) > len(explore("digits-vit", "lora:4"))
     memory = training_bytes(solution, usual_setting(solution.shapes), "cpu")
-    place = table.index[(table["r1"] == 2) & (table["r2"] == 256) & (table["r"] == 1)][0]
+    place = table.index[(table["r1"] == 64) & (table["r2"] == 256) & (table["r"] == 1)][0]
     assert table["memory"][place] == formatting.size(int(memory[solution.row(option.components)]))
     assert table["LoRA export"][place] == option.export_rank
     assert re.search(r"<b>([^<]+)</b><span>memory", told)[1] == table["memory"][place]
-    app.selectbox(key="indivisible").set_value("skip").run()
+    app.selectbox(key="indivisible").set_value("left out").run()
     assert "left out" in texts(app)
     app.number_input(key="r1").set_value(3).run()
     assert "r1 must divide out_features of every module: got r1=3" in texts(app), "nothing would be adapted"
@@ -107,10 +107,11 @@ def test_modules_that_do_not_divide_get_their_own_components_or_none(room):
 
 @pytest.mark.parametrize("listed", ["Guidelines", "Per module"])
 def test_the_other_lists_live_with_components_that_do_not_divide(room, listed):
-    app = room("design", r1="2", r2="256", r="1", indivisible="nearest", list=listed)
+    app = room("design", r1="64", r2="256", r="1", indivisible="given the nearest", list=listed)
     if listed == "Per module":
         app.button_group(key="pattern-start").set_value("this option").run()
-        assert "The selected option does not divide every module." in texts(app)
+        assert "does not divide every" in texts(app)
+        assert "fine-tune this mixture" not in " ".join(button.label.lower() for button in app.button)
     assert not app.exception
 
 
@@ -333,11 +334,11 @@ def test_modules_are_picked_by_role_by_name_or_by_expression(room):
 def test_the_adapted_modules_go_along_to_fine_tune(room, monkeypatch):
     ordered = []
     monkeypatch.setattr("app.finetune.launch_preview.show_preview", ordered.append)
-    app = room("design", modules=["attention", "mlp"], indivisible="nearest", basket=["2,256,1"])
+    app = room("design", modules=["attention", "mlp"], indivisible="given the nearest", basket=["2,256,1"])
     app.button(key="go-tune").click().run()
     assert not app.exception
     assert app.multiselect(key="modules").value == ["attention", "mlp"]
-    assert app.selectbox(key="indivisible").value == "nearest"
+    assert app.selectbox(key="indivisible").value == "given the nearest"
     (spec, *_) = ordered[-1].plan().specs
     assert spec.target_modules == ("attention", "mlp")
     assert spec.indivisible == "nearest"

@@ -154,9 +154,9 @@ class CdkaLayer(BaseTunerLayer):
         adapters = [name for name in self._present(names) if name not in self.merged_adapters]
         if adapters and not torch.isfinite(self.merged_weight(adapters)).all():
             place = f" in {where!r}" if where else ""
-            raise CdkaError(
-                f"safe_merge needs finite merged weights: got NaN or infinity from {', '.join(map(repr, adapters))}"
-                f"{place}. No base weight was changed; check how the adapter was trained."
+            raise CdkaError(  # the first two sentences are those of PEFT's tuners, which programs look for
+                f"NaNs detected in the merged weights. The adapter {', '.join(adapters)} seems to be broken: got NaN "
+                f"or infinity{place}. No base weight was changed; check how the adapter was trained."
             )
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:

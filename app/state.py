@@ -105,7 +105,7 @@ MAX_VALUE = 65_536
 LISTS = ("All", "Pareto front", "LoRA", "Guidelines", "Per module")
 DEVICES = ("any device", "this machine", "24 GB GPU", "40 GB GPU", "80 GB GPU", "141 GB GPU")
 RULES = {"refused": "error", "left out": "skip", "given the nearest": "nearest"}
-"""What becomes of a module that r1 or r2 does not divide, by its name in ``cdka.components.INDIVISIBLE``."""
+"""The rules for modules that r1 or r2 does not divide, each by its name in ``cdka.components.INDIVISIBLE``."""
 SERVED = ("any", "16", "32", "64", "128", "256", "512")
 """Lists of the Design room."""
 

@@ -103,7 +103,7 @@ def spectrum_figure(adapters: Mapping[str, LayerFactors], *, theme: Theme = LIGH
 
     figure = go.Figure()
     dress(figure, theme, height=300)
-    for name, factors in adapters.items():
+    for place, (name, factors) in enumerate(adapters.items()):
         values = factors.singular_values()
         values = values[values > values.max(initial=0.0) * 1e-12]
         lora = factors.components.as_tuple()[:2] == (1, 1)
@@ -122,12 +122,15 @@ def spectrum_figure(adapters: Mapping[str, LayerFactors], *, theme: Theme = LIGH
         )
         if len(values):
             figure.add_annotation(
-                x=len(values),
-                y=float(np.log10(values[-1])),
+                xref="paper",
+                yref="paper",
+                x=1,
+                y=1,
                 text=f"{name}: effective rank {rank:.1f}",
                 showarrow=False,
                 xanchor="right",
-                yshift=12,
+                yanchor="top",
+                yshift=-15 * place,  # above the curves, which fall to the right
                 font={"size": 11, "color": colour},
             )
     figure.update_xaxes(title_text="index of the singular value")

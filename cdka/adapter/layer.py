@@ -197,8 +197,8 @@ class CdkaLayer(BaseTunerLayer):
         assignment = self.assignment if names is None else Assignment.by_sample(names)
         if assignment is not None and self.merged:
             raise CdkaError(
-                "a batch cannot be shared between adapters while some are merged: "
-                f"got merged {', '.join(self.merged_adapters)}. Call unmerge_adapter first."
+                "Cannot pass `adapter_names` when there are merged adapters, please call `unmerge_adapter` first: "
+                f"got merged {', '.join(self.merged_adapters)}."
             )
         if self.awaiting_gradient and self.training:
             self._check_initialised()

@@ -54,7 +54,8 @@ class Assignment:
                 f"{self.units} adapters in {where}. Give every run the same number of samples."
             )
         if not self.flexible and size != self.units:
-            raise CdkaError(
-                f"adapter_names needs one name per sample: got {self.units} names for a first dimension of {size} in "
-                f"{where}. Where a model flattens the batch before this layer, use cdka.adapter.packed instead."
+            raise CdkaError(  # opens as PEFT's refusal does, which programs look for
+                f"Length of `adapter_names` should be the same as the number of inputs, but got {self.units} and "
+                f"{size} respectively in {where}. Where a model flattens the batch before this layer, use cdka.adapter.packed "
+                "instead."
             )

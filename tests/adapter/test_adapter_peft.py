@@ -235,10 +235,12 @@ def test_a_mixed_batch_is_refused_with_the_reason():
     model = get_peft_model(llama(), config())
     with pytest.raises(CdkaError, match="unknown adapter 'defalt' in adapter_names"):
         model(ids(), adapter_names=["defalt"] * 4)
-    with pytest.raises(CdkaError, match="one name per sample: got 3 names for a first dimension of 4"):
+    with pytest.raises(CdkaError, match="should be the same as the number of inputs, but got 3 and 4 respectively"):
         model(ids(), adapter_names=["default"] * 3)
     model.merge_adapter()
-    with pytest.raises(CdkaError, match="while some are merged"):
+    with pytest.raises(
+        CdkaError, match="when there are merged adapters, please call `unmerge_adapter` first: got merged"
+    ):
         model(ids(), adapter_names=["default"] * 4)
     model.unmerge_adapter()
     model.train()

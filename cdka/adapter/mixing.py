@@ -56,6 +56,6 @@ class Assignment:
         if not self.flexible and size != self.units:
             raise CdkaError(  # opens as PEFT's refusal does, which programs look for
                 f"Length of `adapter_names` should be the same as the number of inputs, but got {self.units} and "
-                f"{size} respectively in {where}. Where a model flattens the batch before this layer, use cdka.adapter.packed "
-                "instead."
+                f"{size} respectively in {where}. Where a model flattens the batch before this layer, use "
+                "cdka.adapter.packed instead."
             )

@@ -113,7 +113,7 @@ def ceiling_figure(ratio: str) -> go.Figure:
     }
     limit, limit_name = charts.level(sqrt(2), "ceiling: √2 = 1.41", ink=theme.ink(), place="top left", dash="dot")
     lora, lora_name = charts.level(1, "LoRA", ink=theme.LORA, place="bottom right", dash="dash")
-    recommended = {"x": float(np.log10(4)), "y": ceiling(2, 8), "ax": 70, "ay": 50, "text": "(2, 8)", "arrowhead": 0}
+    recommended = {"x": float(np.log10(4)), "y": ceiling(2, 8), "ax": 10, "ay": 60, "text": "(2, 8)", "arrowhead": 0}
     values = [float(Fraction(r)) for r in RATIOS]
     return charts.plotly(
         f"At r2/r1 = {ratio}: {gain:.2f} times LoRA's alignment",

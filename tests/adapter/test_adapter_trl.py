@@ -10,7 +10,7 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cdka.adapter import CdkaConfig, CdkaLayer
-from cdka.models.hub import locate
+from cdka.models.locate import locate
 
 trl = pytest.importorskip("trl", reason="trl is not installed")
 

@@ -202,24 +202,12 @@ def race_points(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _means(runs: pd.DataFrame, most: float) -> pd.DataFrame:
-    rows = []
-    for label, own in runs.groupby("label", sort=False):
-        table = own.pivot_table(index="step", columns="run", values="score").sort_index()
-        n, mean, _, low, high = band(table.to_numpy())
-        rows.append(
-            pd.DataFrame(
-                {
-                    "label": label,
-                    "kind": "mean",
-                    "step": table.index,
-                    "score": mean,
-                    "low": np.clip(low, 0, most),
-                    "high": np.clip(high, 0, most),
-                    "seeds": n,
-                }
-            )
-        )
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+    if runs.empty:
+        return pd.DataFrame()
+    table = runs.pivot_table(index=["label", "step"], columns="run", values="score")
+    n, mean, _, low, high = band(table.to_numpy())
+    bands = {"score": mean, "low": np.clip(low, 0, most), "high": np.clip(high, 0, most), "seeds": n}
+    return pd.DataFrame(bands, index=table.index).reset_index().assign(kind="mean")
 
 
 def named(means: pd.DataFrame, top: float = 1.0) -> pd.DataFrame:

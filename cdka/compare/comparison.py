@@ -107,6 +107,8 @@ class Comparison:
 
     def front_words(self, cost: str = "num_params") -> pd.Series:
         """The standing of each arm in words: on the front, off, not resolved, or cheapest, which beats nothing."""
+        if cost in self._standings:
+            return self._standings[cost]
         words = {ON: "on the front", OFF: "off", AMBIGUOUS: "not resolved"}
         found = self.pareto(cost).map(words)
         for group in self.groups:
@@ -115,10 +117,15 @@ class Comparison:
                 cheapest = known[known[cost].astype(float) == known[cost].astype(float).min()]
                 if len(cheapest) == 1:
                     found[cheapest["arm"].iloc[0]] = "cheapest"
+        self._standings[cost] = found
         return found
 
     @cached_property
     def _fronts(self) -> dict[str, pd.Series]:
+        return {}
+
+    @cached_property
+    def _standings(self) -> dict[str, pd.Series]:
         return {}
 
     def scope(self) -> list[str]:

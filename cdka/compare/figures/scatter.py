@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -94,6 +94,7 @@ def _label(figure: Figure, arms: pd.DataFrame, cost: str, theme: Theme) -> None:
     across = (x - x.min()) / (np.ptp(x) or 1.0) * 0.88 * PLOT_WIDTH
     up = (y - low) / ((high - low) or 1.0) * 0.9 * PLOT_HEIGHT
     taken = [(px - 7, px + 7, py - 7, py + 7) for px, py in zip(across, up, strict=True)]
+    labels: list[dict[str, Any]] = []
     for i in np.argsort(-y):
         row = arms.iloc[i]
         wide = 6.2 * len(row["arm_label"])
@@ -103,17 +104,22 @@ def _label(figure: Figure, arms: pd.DataFrame, cost: str, theme: Theme) -> None:
             others = taken[:i] + taken[i + 1 :]
             if not any(box[0] < o[1] and o[0] < box[1] and box[2] < o[3] and o[2] < box[3] for o in others):
                 taken.append(box)
-                figure.add_annotation(
-                    x=float(x[i]),
-                    y=float(y[i]),
-                    text=row["arm_label"],
-                    showarrow=False,
-                    yshift=rise,
-                    xanchor="left" if side > 0 else "right",
-                    xshift=9 * side,
-                    font={"size": 11, "color": arm_colour(row, theme)},
+                labels.append(
+                    {
+                        "x": float(x[i]),
+                        "y": float(y[i]),
+                        "text": row["arm_label"],
+                        "showarrow": False,
+                        "yshift": rise,
+                        "xanchor": "left" if side > 0 else "right",
+                        "xshift": 9 * side,
+                        "font": {"size": 11, "color": arm_colour(row, theme)},
+                    }
                 )
                 break
+    figure.update_layout(
+        annotations=[*figure.layout.annotations, *labels]
+    )  # at once: one by one they are validated anew
 
 
 def _ticks(values: pd.Series) -> list[float]:

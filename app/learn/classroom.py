@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import socket
+from functools import lru_cache
 
 import psutil
 import segno
@@ -40,6 +41,7 @@ def invitation(url: str) -> str:
     return f"{url}&token={token}" if token and "?" in url else f"{url}?token={token}" if token else url
 
 
+@lru_cache(maxsize=64)
 def qr_svg(url: str) -> str:
     """The QR code of an address as an SVG element, dark on white whatever the theme."""
     return segno.make(url, error="m").svg_inline(

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import altair as alt
 import plotly.graph_objects as go
 import streamlit as st
 
 from app import theme
 from cdka import palette
-from cdka.align.figures import styled as altair
+from cdka.compare.figures.style import METHOD_DASHES, METHOD_SYMBOLS
 
 __all__ = [
     "METHOD_COLOURS",
@@ -33,8 +34,6 @@ __all__ = [
 ]
 
 METHOD_COLOURS = palette.METHODS
-METHOD_DASHES = {"cdka": "solid", "lora": "dash", "lokr": "dashdot", "dora": "longdash", "full": "dot"}
-METHOD_SYMBOLS = {"cdka": "circle", "lora": "square", "lokr": "diamond", "dora": "cross", "full": "x"}
 
 PLOTLY_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
@@ -50,6 +49,17 @@ def shades(number: int) -> list[str]:
     if number == 1:
         return [usable[2]]
     return [usable[round(i * (len(usable) - 1) / (number - 1))] for i in range(number)]
+
+
+def altair(chart: alt.Chart | alt.LayerChart, title: str, *, height: int = 260) -> Any:
+    """An Altair chart in our style."""
+    return (
+        chart.properties(title=alt.Title(title, anchor="start", fontSize=14, fontWeight=600), height=height)
+        .configure_axis(
+            gridOpacity=0.35, domain=False, tickSize=4, labelFontSize=11, titleFontSize=12, titleFontWeight="normal"
+        )
+        .configure_view(stroke=None)
+    )
 
 
 def plotly(

@@ -13,8 +13,29 @@ from app.glossary import link_terms
 from cdka import formatting
 from cdka.components import Components
 from cdka.errors import CdkaError
+from cdka.notebook.display import baseline_chip_html, chip_html, hover_attribute, letter_html
 from cdka.paths import assets_dir
 from cdka.runs.spec import RunSpec
+
+__all__ = [
+    "baseline_chip_html",
+    "caption",
+    "chip_html",
+    "components_text",
+    "configuration_hover",
+    "count_html",
+    "empty_state",
+    "error",
+    "errors_shown",
+    "favicon",
+    "heading",
+    "html_block",
+    "letter_html",
+    "link_button",
+    "method_chip_html",
+    "remark",
+    "sentence_case",
+]
 
 
 def favicon() -> str:
@@ -22,31 +43,11 @@ def favicon() -> str:
     return str(assets_dir() / "images" / "favicon.png")
 
 
-def _hover(text: str) -> str:
-    return f' title="{html.escape(text, quote=True)}"' if text else ""
-
-
-def chip_html(components: Components | tuple[int, int, int] | str, hover: str = "") -> str:
-    """A configuration as it looks everywhere: ``r1 2 · r2 8 · r 4`` in the three colours."""
-    c = Components.parse(components)
-    letters = " · ".join(
-        f'<span class="{name}"><i>{name}</i> {value}</span>'
-        for name, value in zip(("r1", "r2", "r"), c.as_tuple(), strict=True)
-    )
-    return f'<span class="cdka-chip"{_hover(hover)}>{letters}</span>'
-
-
 def method_chip_html(spec: RunSpec, hover: str = "") -> str:
     """The chip of a run: its components, or ``LoRA 8``, or ``full``."""
     if spec.components is not None:
         return chip_html(spec.components, hover)
     return baseline_chip_html(spec.method, spec.rank, hover)
-
-
-def baseline_chip_html(method: str, rank: int | None, hover: str = "") -> str:
-    """The chip of a method without components: ``LoRA 8``, ``full fine-tuning``."""
-    name = formatting.METHOD_NAMES[method] + ("" if rank is None else f" {rank}")
-    return f'<span class="cdka-chip"{_hover(hover)}><span class="{method}">{name}</span></span>'
 
 
 def components_text(components: Components) -> str:
@@ -71,12 +72,7 @@ def configuration_hover(
 def count_html(n: int | None, unit: str = "") -> str:
     """A count in short, with the exact number on hover."""
     exact = "" if n is None else f"{n:,} {unit}".strip()
-    return f'<span class="cdka-number"{_hover(exact)}>{formatting.count(n)}{" " + unit if unit else ""}</span>'
-
-
-def letter_html(name: str) -> str:
-    """r1, r2 or r as a letter in its colour."""
-    return f'<span class="cdka-letter {name}">{name}</span>'
+    return f'<span class="cdka-number"{hover_attribute(exact)}>{formatting.count(n)}{" " + unit if unit else ""}</span>'
 
 
 def heading(title: str, question: str = "") -> None:

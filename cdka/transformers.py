@@ -26,8 +26,11 @@ class CdkaCallback(TrainerCallback):
     with. ``save_adapter`` keeps the adapter with the run. ``run`` is the handle of the last run. Only the leading
     process reports. Stop and Cancel in the Studio end the training after its step.
 
-    >>> trainer.add_callback(CdkaCallback(task="reviews"))  # doctest: +SKIP
-    >>> trainer.train()  # doctest: +SKIP
+    >>> report = CdkaCallback(task="reviews")
+    >>> trainer.add_callback(report)
+    >>> done = trainer.train()
+    >>> report.run.status
+    <RunState.DONE: 'done'>
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from app import charts, theme
 from app.align import alignment_tables
 from cdka import formatting, palette
 from cdka.align import AlignRequest
-from cdka.align.figures import is_chosen
+from cdka.compare.figures.alignment import is_chosen
 from cdka.components import Components
 
 KINDS = {"predicted": "Predicted", "measured": "Measured", "best": "Best possible"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 
-from app import configurations, widgets
+from app import widgets
 from cdka.compare.headline import Headline, Side
+from cdka.notebook.display import chips
 
 
 def headline_html(found: Headline | None, metric: str) -> str:
@@ -30,10 +31,4 @@ def arm_chip_html(label: str) -> str:
     """The chip of an arm's label (``cdka 2,8,1 · lr 0.01``), what stands behind the configuration beside it."""
     entry, _, variant = label.partition(" · ")
     beside = f' <span class="cdka-quiet">{html.escape(variant)}</span>' if variant else ""
-    valid, _ = configurations.split_valid([entry])
-    if not valid:
-        return html.escape(label)
-    found = configurations.run_settings(entry)
-    if "components" in found:
-        return widgets.chip_html(found["components"]) + beside
-    return widgets.baseline_chip_html(found["method"], found.get("rank")) + beside
+    return (widgets.baseline_chip_html(entry, None) if entry == "full" else chips(entry)) + beside

@@ -10,9 +10,9 @@ import streamlit as st
 from app import widgets
 from app.compare import arm_links, controls
 from cdka import formatting
-from cdka.compare.arms import kept_words
 from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
 from cdka.compare.comparison import Comparison
+from cdka.compare.report import arm_table, estimate_header
 from cdka.formatting import estimate, signed
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT
@@ -26,10 +26,7 @@ _KEPT = "What the runs could do before, judged before and after: accuracy, or th
 
 def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 18) -> None:
     """The shown arms, best first, each with its interval and number of seeds."""
-    rows = comparison.arms[comparison.arms["arm"].isin(shown)]
-    rows = rows.sort_values("mean", ascending=not comparison.measure.higher_is_better, na_position="last")
-    front = comparison.front_words()
-    kept = [kept_words(row) for _, row in rows.iterrows()]
+    rows = arm_table(comparison, shown)
     listed = rows["arm"].to_list()
     widgets.html_block(arm_links.legend_html(comparison, listed[: arm_links.MAX_LINKED]))
     chosen = arm_links.lit(comparison)
@@ -39,11 +36,11 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 18) -> No
     st.dataframe(
         pd.DataFrame(
             {
-                "Arm": rows["arm_label"],
+                "Arm": rows["label"],
                 "Parameters": rows["num_params"],
-                f"{comparison.measure.header} ± half of the 95 % interval": _estimates(rows),
-                "Front": rows["arm"].map(front).fillna(""),
-                **({"Kept": kept} if any(kept) else {}),
+                estimate_header(comparison): rows["estimate"],
+                "Front": rows["front"],
+                **({"Kept": rows["kept"]} if rows["kept"].any() else {}),
             }
         ),
         hide_index=True,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
+from cdka.formatting import interval
 
 SYMBOLS = {SUPPORTED: ("▲", "good"), CONTRADICTED: ("▼", "bad"), UNRESOLVED: ("○", "open")}
 """Symbol and tone of each verdict: the word and the symbol carry the meaning, the colour helps."""
@@ -48,21 +48,10 @@ def effect_text(finding: Finding) -> str:
         return html.escape(finding.sentence.split("regime: ", 1)[-1])
     if finding.ci_low is None or finding.ci_high is None:
         return f"{measures} {finding.effect:+.2g} (1 seed, no interval)"
-    digits = places((finding.ci_high - finding.ci_low) / 2)
-    while digits < 6 and any(v and not float(f"{v:.{digits}f}") for v in (finding.ci_low, finding.ci_high)):
-        digits += 1  # an end that is not zero must not be shown as zero: the verdict hangs on it
-    low, mean, high = (  # adding zero leaves no minus before a zero
-        f"{round(value, digits) + 0.0:+.{digits}f}" for value in (finding.ci_low, finding.effect, finding.ci_high)
-    )
-    return f"{measures}: <b>{mean}</b>, 95\u00a0% interval {low} to {high}, {finding.n} seeds"
-
-
-def places(half_width: float) -> int:
-    """Decimal places that such an interval supports: one significant digit of it, two where it starts with 1."""
-    if not half_width > 0:
-        return 3
-    exponent = math.floor(math.log10(half_width))
-    return max(0, -exponent + (half_width / 10**exponent < 1.95))
+    ends = interval(finding.ci_low, finding.ci_high)
+    digits = len(ends.partition(" to ")[0].partition(".")[2])  # the mean with as many places as its ends
+    mean = f"{round(finding.effect, digits) + 0.0:+.{digits}f}"  # adding zero leaves no minus before a zero
+    return f"{measures}: <b>{mean}</b>, 95\u00a0% interval {ends}, {finding.n} seeds"
 
 
 def interval_svg(finding: Finding, reach: float) -> str:

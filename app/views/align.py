@@ -6,11 +6,11 @@ from functools import partial
 
 import streamlit as st
 
-from app import comparison_list, configurations, state, theme, widgets
+from app import charts, comparison_list, configurations, state, theme, widgets
 from app.align import alignment_figures, alignment_tables, outcome, request_form
 from app.owndata.preview import show_data
 from cdka import align
-from cdka.align.figures import agreement
+from cdka.compare.figures.alignment import agreement_figure
 
 state.arrive("align")
 widgets.heading("Align", "How closely does the first step follow full fine-tuning's?")
@@ -91,9 +91,11 @@ if request is not None:
                 "Higher at equal cost: the first step follows full fine-tuning's more closely."
             )
         else:
-            st.altair_chart(
-                agreement(rows, chosen, request.step, theme=theme.current()),
+            st.plotly_chart(
+                agreement_figure(rows, chosen, request.step, theme=theme.current()),
                 key="align-agree",
+                theme=None,
+                config=charts.PLOTLY_CONFIG,
                 alt="Predicted against measured alignment",
             )
             widgets.caption(

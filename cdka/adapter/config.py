@@ -78,6 +78,9 @@ class CdkaConfig(PeftConfig):
         modules_to_save: modules trained in full and saved with the adapter, such as a new head.
         layers_to_transform, layers_pattern: restrict the adapter to layers by index, as in PEFT.
         trainable_token_indices: token embeddings to train, as in PEFT.
+
+    >>> cdka.CdkaConfig(r1=2, r2=8, r=4, alpha=64, target_modules="all-linear").components_for("q_proj")
+    Components(r1=2, r2=8, r=4)
     """
 
     r1: int = 2

@@ -25,6 +25,13 @@ class CdkaLayer(BaseTunerLayer):
     """Factors, settings and state per adapter, keyed by the adapter's name.
 
     ``cdka_A[name]`` is (r, r1, in/r2), ``cdka_B[name]`` is (r, out/r1, r2).
+
+    >>> from peft import get_peft_model
+    >>> from torch import nn
+    >>> model = get_peft_model(nn.Sequential(nn.Linear(64, 32)), cdka.CdkaConfig(r1=2, r2=8, r=4, target_modules=["0"]))
+    >>> (layer,) = (module for module in model.modules() if isinstance(module, cdka.CdkaLayer))
+    >>> layer.cdka_A["default"].shape, layer.cdka_B["default"].shape
+    (torch.Size([4, 2, 8]), torch.Size([4, 16, 8]))
     """
 
     adapter_layer_names: tuple[str, ...] = ("cdka_A", "cdka_B")

@@ -27,7 +27,14 @@ from cdka.errors import CdkaError, unknown
 
 
 class CdkaModel(BaseTuner):
-    """A model with Kronecker adapters; PEFT makes it when ``get_peft_model`` is given a ``CdkaConfig``."""
+    """A model with Kronecker adapters; PEFT makes it when ``get_peft_model`` is given a ``CdkaConfig``.
+
+    >>> from peft import get_peft_model
+    >>> from torch import nn
+    >>> model = get_peft_model(nn.Sequential(nn.Linear(64, 32)), cdka.CdkaConfig(r1=2, r2=8, r=4, target_modules=["0"]))
+    >>> isinstance(model.base_model, cdka.CdkaModel), model.get_nb_trainable_parameters()
+    (True, (576, 2656))
+    """
 
     prefix: str = PREFIX
     tuner_layer_cls = CdkaLayer

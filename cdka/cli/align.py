@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from cdka.notebook.results import Alignment
+
     task, options = task_and_options(args)
     if task is None:
         raise CdkaError("cdka align needs the data whose gradients are measured: got none. Use --task or --data FILE.")
@@ -68,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
             print_message(f"{status.phase} ...")
 
     record = align(request, announce)
+    result = Alignment(record)
     verdict = None
     if args.sweep:
         verdict = does_it_predict(
@@ -77,24 +80,15 @@ def run(args: argparse.Namespace) -> None:
             target_modules=args.target_modules,
         )
     if args.json:
-        return print_json({**record.to_json(), **({"verdict": verdict.to_json()} if verdict else {})})
-    (_layers if args.layers else _overall)(record)
+        return print_json({**result.to_dict(), **({"verdict": verdict.to_json()} if verdict else {})})
+    if args.layers:
+        _layers(record)
+    else:
+        print_table(*result.table())
     if verdict:
         print_message(verdict.sentence())
-    print_message(
-        f"{record.sampled_modules} of {record.target_modules} modules; measured over {request.inits} initialisations, "
-        "modules weighed by the energy of their gradients."
-    )
-
-
-def _overall(record: AlignRecord) -> None:
-    print_table(
-        ["r1", "r2", "r", "parameters", "predicted", "measured", "spread", "best possible"],
-        [
-            [row["r1"], row["r2"], row["r"], f"{row['num_params']:,}", *_alignments(row)]
-            for row in record.to_json()["overall"]
-        ],
-    )
+    for note in result.notes():
+        print_message(note)
 
 
 def _layers(record: AlignRecord) -> None:

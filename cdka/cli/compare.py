@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from cdka.compare.measure import AGGREGATIONS
 from cdka.terminal import print_json, print_message, print_table
+
+if TYPE_CHECKING:
+    from cdka.notebook.compared import ComparedRuns
 
 HELP = "Compare the finished runs of a sweep, or of a claim bundle: arms with intervals, verdicts, trends."
 EXAMPLE = "cdka compare my-sweep --metric test/accuracy --export claim.zip"
@@ -65,24 +69,13 @@ def run(args: argparse.Namespace) -> None:
         print_message(f"wrote {result.export(args.export)}")
     if args.json:
         return print_json(found)
-    _print(found)
+    _print(result)
 
 
-def _print(found: dict) -> None:
-    from cdka.formatting import estimate
-
-    print(f"{found['comparison']}: {found['header']}")
-    print("mean ± half of the 95 % interval over seeds\n")
-    nan = float("nan")
-    rows = []
-    for arm in found["arms"]:
-        mean, low, high = (nan if arm[key] is None else arm[key] for key in ("mean", "ci_low", "ci_high"))
-        parameters = "" if arm["num_params"] is None else f"{arm['num_params']:,}"
-        rows.append([arm["label"], parameters, estimate(mean, low, high, arm["seeds"]), arm["pareto"] or ""])
-    columns = ["arm", "parameters", found["metric"], "Pareto front"]
-    if any(arm["kept"] for arm in found["arms"]):
-        columns, rows = [*columns, "kept"], [[*r, a["kept"] or ""] for r, a in zip(rows, found["arms"], strict=True)]
-    print_table(columns, rows)
+def _print(result: ComparedRuns) -> None:
+    found = result.to_dict()
+    print(f"{found['comparison']}: {found['header']}\n")
+    print_table(*result.table())
     if found["verdicts"]:
         print("\nVerdicts: differences over shared seeds, 95 % interval of each pair alone, Holm over all pairs")
         print_table(

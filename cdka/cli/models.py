@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
             raise unknown("family", args.family, families, next_step=f"Known: {', '.join(families)}.")
         models = [shapes for shapes in models if shapes.family in wanted]
     if args.json:
-        return print_json({"models": [to_json(shapes) for shapes in models]})
+        return print_json(Models(models).to_dict())
     print_table(*Models(models).table())
 
 

@@ -6,8 +6,9 @@ import argparse
 
 from cdka.components import INDIVISIBLE
 from cdka.errors import CdkaError
-from cdka.formatting import count, percent, size
+from cdka.formatting import count
 from cdka.machine import Device, detect_device
+from cdka.notebook.options import Listing, columns_of, rows_of
 from cdka.solver import MEASURES, Option, Setting, advise, explore, parse_weights, pattern, resources, usual_setting
 from cdka.solver.default_option import Advice, sentence
 from cdka.solver.explain import fitted_in_words
@@ -17,6 +18,10 @@ from cdka.terminal import print_json, print_message, print_table
 
 HELP = "List the component options (r1, r2, r) that fit a parameter budget, with exact counts."
 EXAMPLE = "cdka solve llama-2-7b --budget lora:8 --max-r1 16 --max-r2 64 --top 12"
+_DRAWN = (
+    *("", "r1", "r2", "r", "parameters", "budget", "alignment", "rank", "LoRA export", "arithmetic", "memory"),
+    *("file", "guideline"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,35 +127,15 @@ def _document(solution: Solution, advice: Advice, args: argparse.Namespace) -> d
 
 
 def _table(options: list[Option], solution: Solution, advice: Advice) -> None:
-    names = ("r1", "r2", "r", "parameters", "used", "alignment", "rank", "export", "arithmetic", "memory", "file")
-    memory, able = fitting_rows(solution, advice.setting, advice.device or detect_device())
-
-    def needs(option: Option) -> str:
-        if memory is None:
-            return "-"
-        row = solution.row(option.components)
-        return size(int(memory[row])) + ("" if able is None or able[row] else " (does not fit)")
-
-    print_table(
-        [*names, "guideline"],
-        [
-            [
-                o.r1,
-                o.r2,
-                o.r,
-                f"{o.num_params:,}",
-                percent(o.budget_used),
-                f"{o.alignment:.4f}",
-                o.rank_bound,
-                o.export_rank,
-                percent(o.flops_overhead),
-                needs(o),
-                size(o.adapter_bytes),
-                ", ".join([*(["take this"] if o.components == advice.option.components else []), *o.presets]),
-            ]
-            for o in options
-        ],
+    device = advice.device or detect_device()
+    memory, able = fitting_rows(solution, advice.setting, device)
+    rows = [solution.row(option.components) for option in options]
+    listing = Listing(
+        options, len(options), None if memory is None else memory[rows], None if able is None else able[rows]
     )
+    columns = columns_of(listing, advice.option.components, device)
+    names = [*_DRAWN, *(["fits"] if "fits" in columns else [])]
+    print_table(names, rows_of(columns, names))
 
 
 def _print_pattern(document: dict) -> None:

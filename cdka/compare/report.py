@@ -11,7 +11,7 @@ import pandas as pd
 from cdka.compare.arms import kept_words
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
-from cdka.formatting import plural
+from cdka.formatting import estimate, plural
 from cdka.runs.states import KEPT
 from cdka.stats.paired import UNRESOLVED, needs
 from cdka.stats.paired import sentence as verdict_sentence
@@ -106,6 +106,34 @@ def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]
             "missing": comparison.missing(),
         }
     )
+
+
+def arm_table(comparison: Comparison, shown: Sequence[str] | None = None) -> pd.DataFrame:
+    """The arms as people read them, the best first; all of them where ``shown`` is None.
+
+    Columns arm (its id), label, num_params, estimate (mean ± half of the 95 % interval, or the interval), front and
+    kept, in words.
+    """
+    rows = comparison.arms if shown is None else comparison.arms[comparison.arms["arm"].isin(shown)]
+    rows = rows.sort_values(
+        "mean", ascending=not comparison.measure.higher_is_better, na_position="last", kind="stable"
+    )
+    means = rows[["mean", "ci_low", "ci_high", "n"]].itertuples(index=False)
+    return pd.DataFrame(
+        {
+            "arm": rows["arm"],
+            "label": rows["arm_label"],
+            "num_params": rows["num_params"],
+            "estimate": [estimate(*values) for values in means],
+            "front": rows["arm"].map(comparison.front_words()).fillna(""),
+            "kept": [kept_words(row) for _, row in rows.iterrows()],
+        }
+    ).reset_index(drop=True)
+
+
+def estimate_header(comparison: Comparison) -> str:
+    """The head of ``arm_table``'s column estimate."""
+    return f"{comparison.measure.header} ± half of the 95 % interval"
 
 
 def provenance(comparison: Comparison, shown: Sequence[str], most: int = 3) -> str:

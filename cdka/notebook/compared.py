@@ -13,10 +13,10 @@ from cdka.compare.comparison import Comparison, compare
 from cdka.compare.headline import Headline, headline
 from cdka.compare.measure import FINAL, STEP, Measure, usual_metric
 from cdka.compare.new_examples import with_new_examples
-from cdka.compare.report import document, methods_paragraph
+from cdka.compare.report import arm_table, document, estimate_header, methods_paragraph
 from cdka.compare.source import Source
 from cdka.errors import unknown
-from cdka.formatting import estimate
+from cdka.formatting import is_missing
 from cdka.notebook.display import Result
 
 if TYPE_CHECKING:
@@ -56,20 +56,12 @@ class ComparedRuns(Result):
         return [] if self.headline is None else [self.headline.sentence(header)]
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
-        """One row per arm, best first."""
-        front = self.comparison.front_words()
-        sign = -1 if self.comparison.measure.higher_is_better else 1
-        arms = sorted(self._document["arms"], key=lambda a: (a["mean"] is None, sign * (a["mean"] or 0.0)))
-        header = ["arm", "parameters", f"{self.comparison.measure.header} ± half of the 95 % interval", "front"]
-        return header, [
-            [
-                arm["label"],
-                "" if arm["num_params"] is None else f"{int(arm['num_params']):,}",
-                estimate(arm["mean"], arm["ci_low"], arm["ci_high"], arm["seeds"]),
-                front.get(arm["arm"], ""),
-            ]
-            for arm in arms
-        ]
+        """One row per arm, best first; with what was kept where that was judged."""
+        arms = arm_table(self.comparison)
+        arms["num_params"] = ["" if is_missing(n) else f"{int(n):,}" for n in arms["num_params"]]
+        names = ["label", "num_params", "estimate", "front", *(["kept"] if arms["kept"].any() else [])]
+        header = ["arm", "parameters", estimate_header(self.comparison), *names[3:]]
+        return header, arms[names].to_numpy(dtype=object).tolist()
 
     def notes(self) -> list[str]:
         """Every verdict and trend in a sentence, what is missing, and what the intervals are about."""

@@ -1,20 +1,26 @@
-"""The base of all results: text in a terminal, HTML in a notebook, a table, plain data. Imports no IPython."""
+"""The base of all results: text in a terminal, HTML in a notebook, a table, plain data; and three small figures.
+
+Imports neither IPython nor, until one is drawn, Plotly.
+"""
 
 from __future__ import annotations
 
 import html
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from cdka.components import Components
 from cdka.formatting import METHOD_NAMES
-from cdka.palette import DARK, LIGHT, Theme
+from cdka.palette import DARK, DIVERGING, FACTORS, LIGHT, Theme
 from cdka.terminal import numeric_columns, table_text
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from plotly.graph_objects import Figure
 
 MAX_ROWS = 12
 """Rows of a table that are drawn; ``frame()`` holds them all."""
@@ -101,7 +107,35 @@ def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _letter(name: str) -> str:
-    return f'<i class="{name}">{name}</i>' if name in ("r1", "r2", "r") else html.escape(name)
+    return letter_html(name) if name in FACTORS else html.escape(name)
+
+
+def hover_attribute(text: str) -> str:
+    """The attribute that shows ``text`` when one points at an element; nothing for an empty text."""
+    return f' title="{html.escape(text, quote=True)}"' if text else ""
+
+
+def letter_html(name: str) -> str:
+    """r1, r2 or r as a letter in its colour."""
+    return f'<span class="cdka-letter {name}">{name}</span>'
+
+
+def chip_html(components: Components | tuple[int, int, int] | str, hover: str = "") -> str:
+    """A configuration as it looks everywhere: ``r1 2 · r2 8 · r 4`` in the three colours."""
+    return _chip_of(Components.parse(components).as_tuple(), hover)
+
+
+def _chip_of(values: Sequence[int | str], hover: str = "") -> str:
+    letters = " · ".join(
+        f'<span class="{name}"><i>{name}</i> {value}</span>' for name, value in zip(FACTORS, values, strict=True)
+    )
+    return f'<span class="cdka-chip"{hover_attribute(hover)}>{letters}</span>'
+
+
+def baseline_chip_html(method: str, rank: int | None, hover: str = "") -> str:
+    """The chip of a method without components: ``LoRA 8``, ``full fine-tuning``."""
+    name = METHOD_NAMES[method] + ("" if rank is None else f" {rank}")
+    return f'<span class="cdka-chip"{hover_attribute(hover)}><span class="{method}">{name}</span></span>'
 
 
 def chips(text: str) -> str:
@@ -111,11 +145,9 @@ def chips(text: str) -> str:
 
 def _chip(match: re.Match[str]) -> str:
     if match["method"]:
-        return f'<span class="chip">{METHOD_NAMES[match["method"]]} {match["rank"]}</span>'
-    names = ("r1", "r2", "r")
-    values = match["values"].split(",") if match["values"] else [match[name] for name in names]
-    letters = (f'<b class="{name}"><i>{name}</i> {value}</b>' for name, value in zip(names, values, strict=True))
-    return f'{"take " if match["lead"] == "take " else ""}<span class="chip">{" · ".join(letters)}</span>'
+        return baseline_chip_html(match["method"], int(match["rank"]))
+    chip = _chip_of(match["values"].split(",") if match["values"] else [match[name] for name in FACTORS])
+    return f"take {chip}" if match["lead"] == "take " else chip
 
 
 def page(body: str) -> str:
@@ -137,9 +169,11 @@ def _style() -> str:
         "var(--c-hair)!important;background:none!important;white-space:nowrap}"
         ".cdka-out th.n,.cdka-out td.n{text-align:right!important;font-variant-numeric:tabular-nums}"
         ".cdka-out th{font-weight:600;color:var(--c-quiet)!important}"
-        ".cdka-out i{font-style:normal;font-weight:600}"
         ".cdka-out .r1{color:var(--c-r1)}.cdka-out .r2{color:var(--c-r2)}.cdka-out .r{color:var(--c-r)}"
-        ".cdka-out .chip{border:1px solid var(--c-hair);border-radius:9px;padding:0 7px;white-space:nowrap}"
+        ".cdka-out .lora,.cdka-out .dora{color:var(--c-lora)}.cdka-out .lokr{color:var(--c-lokr)}"
+        ".cdka-out .cdka-chip{border:1px solid var(--c-hair);border-radius:9px;padding:0 7px;white-space:nowrap;"
+        "font-weight:600}"
+        ".cdka-out .cdka-chip i{font-style:normal;font-weight:400}"
         ".cdka-out .bad{color:var(--c-bad)}"
         ".cdka-out progress{width:220px;vertical-align:middle;accent-color:var(--c-r2)}"
         "</style>"
@@ -149,7 +183,8 @@ def _style() -> str:
 def _variables(theme: Theme) -> str:
     return (
         f"--c-ink:{theme.ink};--c-quiet:{theme.quiet};--c-hair:{theme.hair};--c-bad:{theme.bad};"
-        f"--c-r1:{theme.r1};--c-r2:{theme.r2};--c-r:{theme.r};color:{theme.ink};"
+        f"--c-r1:{theme.r1};--c-r2:{theme.r2};--c-r:{theme.r};--c-lora:{theme.lora};--c-lokr:{theme.lokr};"
+        f"color:{theme.ink};"
     )
 
 
@@ -175,3 +210,35 @@ def figure_theme(theme: str | None) -> Theme:
 def on_its_paper(figure: Any, theme: Theme) -> Any:
     """The Plotly figure on the paper that its ink is made for: a notebook's own may be of the other kind."""
     return figure.update_layout(paper_bgcolor=theme.paper, plot_bgcolor=theme.paper)
+
+
+def heat(title: str, matrix: np.ndarray) -> Figure:
+    """A matrix as a picture on a scale centred on zero, its first row on top."""
+    import numpy as np
+    import plotly.graph_objects as go
+
+    most = float(np.abs(matrix).max())
+    cells = go.Heatmap(z=matrix, zmin=-most, zmax=most, colorscale=list(DIVERGING))
+    return go.Figure(cells).update_layout(title=title, yaxis_autorange="reversed", height=360)
+
+
+def lines(title: str, curves: Mapping[str, Any], log: bool = False, dots: bool = False) -> Figure:
+    """Curves by name, each its values (at 1, 2, 3, ...) or (x, y); ``dots`` joins none, ``log`` scales both axes."""
+    import numpy as np
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for name, values in curves.items():
+        x, y = values if isinstance(values, tuple) else (np.arange(1, len(values) + 1), values)
+        figure.add_scatter(x=list(x), y=list(y), name=str(name), mode="markers" if dots else "lines+markers")
+    if log:
+        figure.update_xaxes(type="log").update_yaxes(type="log")
+    return figure.update_layout(title=title, height=360)
+
+
+def bars(title: str, values: Mapping[Any, float], log: bool = False) -> Figure:
+    """Bars by name; ``log`` scales the values."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure(go.Bar(x=list(map(str, values)), y=list(values.values())))
+    return figure.update_yaxes(type="log" if log else "linear").update_layout(title=title, height=320)

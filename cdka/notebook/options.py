@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
@@ -63,11 +63,16 @@ def listed(solution: Solution, which: str, advice: Advice, max_export_rank: int 
 
 
 def frame(listing: Listing, advised: Components, device: Device | None) -> pd.DataFrame:
-    """The table's columns, shares as percentages; the score only where objectives are weighed."""
+    """The columns of ``columns_of`` as a DataFrame."""
     import pandas as pd  # here, so that counting options needs no pandas
 
+    return pd.DataFrame(columns_of(listing, advised, device))
+
+
+def columns_of(listing: Listing, advised: Components, device: Device | None) -> dict[str, list[Any]]:
+    """The table's columns, shares as percentages; the score only where objectives are weighed."""
     options = listing.options
-    columns = {
+    columns: dict[str, list[Any]] = {
         "": ["take this" if o.components == advised else "" for o in options],
         "r1": [o.r1 for o in options],
         "r2": [o.r2 for o in options],
@@ -90,7 +95,23 @@ def frame(listing: Listing, advised: Components, device: Device | None) -> pd.Da
         columns["fits"] = ["yes" if fit else f"no: more than {name} has" for fit in listing.fits]
     if options and options[0].score is not None:
         columns = {"score": [o.score for o in options], **columns}
-    return pd.DataFrame(columns)
+    return columns
+
+
+_WRITTEN: dict[str, Callable[[Any], str]] = {
+    "alignment": "{:.3f}".format,
+    "parameters": "{:,}".format,
+    "arithmetic": lambda value: formatting.percent(value / 100),
+    "budget": lambda value: formatting.percent(value / 100),
+    "file": lambda value: formatting.size(value * 1e6),
+}
+
+
+def rows_of(columns: Mapping[str, Sequence[Any]], names: Sequence[str]) -> list[list[Any]]:
+    """The rows of some columns of ``columns_of``, numbers as people read them."""
+    plain: Callable[[Any], Any] = lambda value: value  # noqa: E731
+    written = [map(_WRITTEN.get(name, plain), columns[name]) for name in names]
+    return [list(row) for row in zip(*written, strict=True)]
 
 
 def server_class(export_rank: int) -> str:
@@ -156,13 +177,8 @@ class Options(Result, Sequence[Option]):
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """The first columns of ``frame``, formatted."""
-        rows = frame(self._listing, self.advice.option.components, self.advice.device or detect_device())
-        told = rows.assign(
-            alignment=[f"{value:.3f}" for value in rows["alignment"]],
-            parameters=[f"{value:,}" for value in rows["parameters"]],
-            arithmetic=[formatting.percent(value / 100) for value in rows["arithmetic"]],
-        )
-        return list(_DRAWN), told[list(_DRAWN)].to_numpy(dtype=object).tolist()
+        columns = columns_of(self._listing, self.advice.option.components, self.advice.device or detect_device())
+        return list(_DRAWN), rows_of(columns, _DRAWN)
 
     def notes(self) -> list[str]:
         """The number of options, and the modules that they are for."""

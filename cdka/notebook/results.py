@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cdka.adapter_files import AdapterFile
-from cdka.adapter_files.adapter_file import describe_module
+from cdka.adapter_files.adapter_file import AdaptedModule, describe_module
 from cdka.adapter_files.serving import serving_plan
 from cdka.align.record import AlignRecord
 from cdka.compare.anatomy import layers_of, placed, title_of
@@ -19,7 +19,6 @@ from cdka.components import PAPER_DEFAULT, Components
 from cdka.errors import unknown
 from cdka.models.shapes import ModelShapes, to_json
 from cdka.notebook.display import Result, figure_theme, on_its_paper
-from cdka.palette import LIGHT
 from cdka.tasks.info import TaskInfo
 
 if TYPE_CHECKING:
@@ -69,14 +68,15 @@ class Alignment(Result):
         """The document of ``cdka align --json``."""
         return self.record.to_json()
 
-    def plot(self, components: Components | Sequence[int] | str | None = None) -> Any:
-        """The Align room's figure (Altair): predicted against measured, the option ``components`` ringed."""
-        from cdka.align.figures import agreement
+    def plot(self, components: Components | Sequence[int] | str | None = None, *, theme: str | None = None) -> Figure:
+        """The Align room's figure: predicted against measured, the option ``components`` ringed."""
+        from cdka.compare.figures.alignment import agreement_figure
 
         rows = self.frame()
         default = PAPER_DEFAULT if PAPER_DEFAULT.as_tuple() in _triples(rows) else Components(*_triples(rows)[-1])
         chosen = default if components is None else Components.parse(components)
-        return agreement(rows, chosen, self.record.request.step).properties(background=LIGHT.paper)
+        colours = figure_theme(theme)
+        return on_its_paper(agreement_figure(rows, chosen, self.record.request.step, theme=colours), colours)
 
 
 def _triples(rows: pd.DataFrame) -> list[tuple[int, ...]]:
@@ -154,8 +154,17 @@ class OpenedAdapter(Result):
     ``file`` is the adapter itself (``cdka.adapter_files.AdapterFile``); its attributes can be read here too.
     """
 
+    kind: str
+    method: str
+    modules: tuple[AdaptedModule, ...]
+    num_params: int
+    rank: int
+
     def __init__(self, file: AdapterFile, path: str | Path) -> None:
         self.file, self._path = file, Path(path)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(name for name in dir(self.file) if name[0] != "_")})
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "file":

@@ -6,7 +6,8 @@ They hold no state of their own: a run goes on without its handle, and ``cdka.St
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdka.engine import local
@@ -19,7 +20,7 @@ from cdka.runs.job_queue import IN_PROCESS, begin, live_jobs
 from cdka.runs.metrics import EVAL_ACCURACY, words_of
 from cdka.runs.run import Run, Sweep
 from cdka.runs.spec import RunSpec
-from cdka.runs.states import WAITING
+from cdka.runs.states import WAITING, RunState
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,17 @@ class Store(run_store.Store):
 class RunHandle(Result):
     """One run. What ``cdka.runs.run.Run`` has can be read here, as it is at that moment: ``status``, ``metrics``."""
 
+    spec: RunSpec
+    status: RunState
+    step: int
+    num_params: int | None
+    metrics: Mapping[str, Any]
+    error: str | None
+    seconds: float | None
+    directory: Path
+    adapter_dir: Path
+    best_adapter_dir: Path | None
+
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.run_id = store, run_id
 
@@ -62,6 +74,9 @@ class RunHandle(Result):
         if name.startswith("_") or name in ("store", "run_id"):
             raise AttributeError(name)
         return getattr(self.row, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *Run.__dataclass_fields__, *(name for name in dir(Run) if name[0] != "_")})
 
     def __eq__(self, other: object) -> bool:
         return getattr(other, "run_id", None) == self.run_id

@@ -72,7 +72,10 @@ def open_studio(
     ``"https://hub.example.org/user/ann/proxy/absolute/8501"`` of jupyter-server-proxy; JupyterHub 5 tells it by itself.
     Raises CdkaError in Colab, whose cells pass no WebSocket on, and where the Studio does not start.
 
-    >>> cdka.open_studio("compare")  # doctest: +SKIP
+    >>> studio = cdka.open_studio("compare")
+    >>> studio.lines()
+    ['CDKA Studio: http://127.0.0.1:.../compare?token=...']
+    >>> studio.close()
     """
     if room is not None and room not in ROOMS:
         raise CdkaError(f"a room is one of {', '.join(ROOMS)}: got {room!r}.")

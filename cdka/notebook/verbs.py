@@ -32,7 +32,9 @@ def measure_alignment(model: str, task: str, **settings: Any) -> Alignment:
     ``inits``, ``step``); ``task`` may be a file of your own, with its columns (``label_column``, ...). Raises
     CdkaError.
 
-    >>> cdka.measure_alignment("digits-vit", "digits-flip", r1_values=(1, 2), r2_values=(8,))  # doctest: +SKIP
+    >>> measured = cdka.measure_alignment("digits-vit", "digits-flip", r1_values=(1, 2), r2_values=(8,), r_values=(4,))
+    >>> measured.frame()[["r1", "r2", "r", "num_params"]].to_numpy().tolist()
+    [[1, 8, 4, 116480], [2, 8, 4, 60928]]
     """
     from cdka.align import AlignRequest, align
     from cdka.notebook.results import Alignment
@@ -60,9 +62,9 @@ def fine_tune(
     ``seed``, ``epochs``, ...); what is not given comes from the task's recipe. The run survives the kernel, unless
     ``in_process`` trains it here, before this returns. Raises CdkaError.
 
-    >>> run = cdka.fine_tune("digits-vit", "digits-flip", components=(2, 8, 1), steps=20)  # doctest: +SKIP
-    >>> run.wait().metrics["test/accuracy"]  # doctest: +SKIP
-    0.653...
+    >>> run = cdka.fine_tune("digits-vit", "digits-flip", components=(2, 8, 1), steps=20)
+    >>> run.wait(progress=False).metrics["test/accuracy"]
+    0.6...
     """
     from cdka.runs.resolve import resolve_run, spec_for
     from cdka.sweep.launch import check_runs, launch_runs
@@ -100,8 +102,10 @@ def run_sweep(
     or as mappings of settings. The rest is as in ``cdka.sweep.plan``; ``settings`` are shared by all runs. Raises
     CdkaError.
 
-    >>> sweep = cdka.run_sweep("digits-vit", "digits-flip", grid="r1=1,2;r2=8;r=1", baselines="lora")  # doctest: +SKIP
-    >>> sweep.wait().compare()  # doctest: +SKIP
+    >>> sweep = cdka.run_sweep("digits-vit", "digits-flip", grid="r1=1,2;r2=8;r=1", baselines="lora", seeds=2, steps=5)
+    >>> found = sweep.wait(progress=False).compare()
+    >>> sorted(found.frame()["arm_label"])
+    ['cdka 1,8,1', 'cdka 2,8,1', 'lora 2', 'lora 4']
     """
     from cdka.sweep.launch import launch
     from cdka.sweep.plan import plan
@@ -139,7 +143,9 @@ def run_study(
 
     ``name`` is one of ``cdka study list``. Raises CdkaError.
 
-    >>> cdka.run_study("r2", seeds=2, steps=40).wait()  # doctest: +SKIP
+    >>> study = cdka.run_study("r2", seeds=1, steps=4)
+    >>> [finding.verdict for finding in study.wait(progress=False).findings()]
+    ['unresolved']
     """
     from cdka.claims import find_study, plan_study
     from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_TASK
@@ -212,7 +218,9 @@ def reproduce(path: str | Path, *, home: str | Path | None = None) -> Reproducti
     ``path`` is the ``.json`` beside the script or notebook that Compare or ``cdka compare --export`` wrote. Raises
     CdkaError.
 
-    >>> cdka.reproduce("reproduce.json").wait()  # doctest: +SKIP
+    >>> again = cdka.reproduce("reproduce.json").wait(progress=False)
+    >>> again.values().columns.to_list()
+    ['run_id', 'configuration', 'seed', 'recorded', 'reproduced']
     """
     from cdka.compare.exports.script import read_claim, specs_of
     from cdka.notebook.runs import Reproduction
@@ -261,7 +269,10 @@ def generate(
     ``adapter`` is a run, its id, or a folder; a classifier answers with its labels, an image model takes a picture's
     path. Runs in a process of its own. Raises CdkaError.
 
-    >>> cdka.generate(run, "7*8-6=").text  # doctest: +SKIP
+    >>> run = cdka.fine_tune("math-lm", "math-chain", components=(2, 8, 1), steps=2).wait(progress=False)
+    >>> answers = cdka.generate(run, "7*8-6=")
+    >>> [answer["who"] for answer in answers]
+    ['base', 'cdka 2,8,1 (r-...)']
     """
     from cdka.engine.tryout import ask, finished
     from cdka.notebook.results import Answers
@@ -313,7 +324,12 @@ def describe(model: nn.Module) -> Description:
 
     Takes CDKA, LoRA and LoKr; imports torch, as the model has. Raises CdkaError for a model without such an adapter.
 
-    >>> cdka.describe(get_peft_model(base, CdkaConfig(r1=2, r2=8, r=4))).num_params  # doctest: +SKIP
+    >>> from peft import get_peft_model
+    >>> from torch import nn
+    >>> base = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16))
+    >>> place = cdka.describe(get_peft_model(base, cdka.CdkaConfig(r1=2, r2=8, r=4, target_modules=["0", "2"])))
+    >>> place.num_params, place.modules[0].rank_bound
+    (864, 32)
     """
     from cdka.adapter.place import placed_modules
     from cdka.notebook.results import Description

@@ -80,6 +80,9 @@ class RunSpec:
     split, ``generate_examples`` of them on an answer that the model generates, ``test_examples`` at the end
     (``cdka.train.judging``). ``patience`` looks without a better one end the run, which then reports its best.
     Raises CdkaError for any value outside its range.
+
+    >>> cdka.RunSpec("digits-vit", "digits-flip", components="2,8,1").label
+    'cdka 2,8,1'
     """
 
     model: str

@@ -19,9 +19,10 @@ from cdka.cli.main import main
 from cdka.cli.notebook import notebooks
 from cdka.errors import CdkaError
 
-NEED_TORCH = ("CdkaConfig", "CdkaLayer", "CdkaModel")
 WITH_OUTPUTS = ("choose", "compare", "own-data", "align-anatomy", "trainer")
-LIGHT = sorted(name for name in cdka.__all__ if not name.startswith("_") and name not in NEED_TORCH)
+TRAINS = ("measure_alignment", "fine_tune", "run_sweep", "run_study", "reproduce", "generate", "open_studio")
+"""Names whose examples train, measure or serve: tried together, over one home."""
+QUICK = sorted(name for name in cdka.__all__ if not name.startswith("_") and name not in TRAINS)
 
 
 @pytest.fixture
@@ -46,15 +47,31 @@ def adapters(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_the_examples_of_a_public_name_run(name, adapters):
-    text = inspect.getdoc(getattr(cdka, name)) or ""
-    found = doctest.DocTestParser().get_doctest(text, {"cdka": cdka, "Components": cdka.Components}, name, None, 0)
-    assert found.examples or name == "RunSpec", f"cdka.{name} has no example"
+def tried(name: str, documented: object, **names: object) -> dict[str, object]:
+    """The names that the examples in the docstring of ``documented`` leave, once all have given what they promise."""
+    text = inspect.getdoc(documented) or ""
+    names |= {"cdka": cdka, "Components": cdka.Components}
+    found = doctest.DocTestParser().get_doctest(text, names, name, None, 0)
+    assert found.examples, f"{name} has no example"
     told: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    runner.run(found, out=told.append)
+    runner.run(found, out=told.append, clear_globs=False)
     assert runner.failures == 0, "".join(told)
+    return found.globs
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_examples_of_a_public_name_run(name, adapters):
+    tried(name, getattr(cdka, name))
+
+
+def test_the_examples_that_train_run(tmp_path, monkeypatch):
+    """All of ``TRAINS``: one engine, warm after the first of them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CDKA_SLOTS", "1")
+    left = {name: tried(name, getattr(cdka, name)) for name in TRAINS if name != "reproduce"}
+    cdka.compare_runs([left["fine_tune"]["run"]]).export("reproduce.ipynb")
+    tried("reproduce", cdka.reproduce)
 
 
 def test_every_public_name_has_a_page_and_an_unknown_one_a_suggestion(capsys):

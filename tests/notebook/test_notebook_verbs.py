@@ -11,7 +11,7 @@ import pytest
 import cdka
 from cdka.compare.figures.options import option_figure
 from cdka.errors import CdkaError
-from cdka.notebook.display import chips, table_html
+from cdka.notebook.display import chip_html, chips, table_html
 from cdka.solver import explore
 
 HEAVY = ("torch", "streamlit", "plotly", "IPython", "altair")
@@ -92,8 +92,8 @@ def test_no_text_becomes_markup():
     assert chips("<b>x</b> cdka 2,8,4 · lr 0.1").startswith("&lt;b&gt;x&lt;/b&gt; <span")
     assert "<script>" not in table_html(["a"], [["<script>"]])
     drawn = chips("20,215,246 parameters, take 2,8,3: so")
-    assert drawn.startswith('20,215,246 parameters, take <span class="chip"><b class="r1"><i>r1</i> 2</b> · ')
-    assert drawn.endswith('<b class="r"><i>r</i> 3</b></span>: so')
+    assert drawn == f"20,215,246 parameters, take {chip_html('2,8,3')}: so"
+    assert '<span class="r1"><i>r1</i> 0</span>' in chips("cdka 0,1,1"), "any text is drawn, a name of nothing too"
 
 
 def test_bad_input_is_one_line_in_the_words_of_python():

@@ -41,7 +41,7 @@ def test_table_lists_the_guidelines_with_parameter_counts(capsys):
     got = capsys.readouterr()
     assert "parameters" in got.out
     assert "paper" in got.out
-    assert "lora" in got.out
+    assert "LoRA" in got.out
     assert "take 2,8,3" in got.err, "the option to take, in a sentence"
 
 

@@ -125,13 +125,17 @@ def write_reproduction(
         (folder / f"{name}{suffix}").write_text(texts[suffix](f"{name}.json"), encoding="utf-8", newline="\n")
 
 
-def ipynb(cells: Iterable[tuple[str, str]]) -> str:
-    """A notebook (nbformat 4.5) as JSON text, from (``markdown`` or ``code``, text) of each cell."""
-    made = []
+def notebook_document(cells: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """A notebook (nbformat 4.5) as plain data, from (``markdown`` or ``code``, text) of each cell."""
+    made: list[dict[str, Any]] = []
     for i, (kind, text) in enumerate(cells):
-        cell = {"cell_type": kind, "id": f"cell-{i}", "metadata": {}, "source": text.splitlines(keepends=True)}
+        cell: dict[str, Any] = {"cell_type": kind, "id": f"cell-{i}", "metadata": {}, "source": text.strip()}
         made.append(cell if kind == "markdown" else {**cell, "execution_count": None, "outputs": []})
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    document = {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
-    return json.dumps(document, indent=1, ensure_ascii=True) + "\n"
+    return {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+
+def ipynb(cells: Iterable[tuple[str, str]]) -> str:
+    """The same as the text of an ``.ipynb`` file."""
+    return json.dumps(notebook_document(cells), indent=1, ensure_ascii=False) + "\n"

@@ -12,10 +12,10 @@ from app import widgets
 from app.compare import controls
 from app.compare.figure_panels import draw, pure
 from cdka.adapter_files import KINDS, AdapterFile, open_adapter
-from cdka.adapter_files.serving import serving_plan
-from cdka.compare.anatomy import LayerFactors, layers_of, placed, title_of
+from cdka.compare.anatomy import LayerFactors, layers_of, placed
 from cdka.compare.figures.anatomy import capture_figure, factor_figure, rank_figure, rearranged_figure, spectrum_figure
 from cdka.errors import CdkaError
+from cdka.notebook.results import OpenedAdapter
 from cdka.paths import pasted_path
 
 LESSON = (
@@ -46,9 +46,11 @@ def panel() -> None:
 
 
 def _show(adapter: AdapterFile, name: str) -> None:
-    layers = layers_of(adapter)
-    widgets.html_block(f"<b>{html.escape(title_of(adapter, name))}</b>")
-    for note in adapter.notes:
+    layers, opened = layers_of(adapter), OpenedAdapter(adapter, name)
+    served, *notes = opened.notes()
+    for title in opened.lines():
+        widgets.html_block(f"<b>{html.escape(title)}</b>")
+    for note in notes:
         widgets.remark(note)
     table = placed(layers)
     st.dataframe(
@@ -58,8 +60,7 @@ def _show(adapter: AdapterFile, name: str) -> None:
         key="open-adapter-place",
         alt="The place of the adapter among r1 and r2",
     )
-    plan = serving_plan(adapter, "lora")
-    widgets.caption(f"As a LoRA of rank {plan.rank}: {' '.join(plan.lines)}")
+    widgets.caption(served)
     layer = controls.pick("layer", "Layer", [factors.layer for factors in layers])
     factors = next(one for one in layers if one.layer == layer)
     label = Path(name).name

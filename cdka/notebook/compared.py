@@ -17,7 +17,7 @@ from cdka.compare.report import arm_table, document, estimate_header, methods_pa
 from cdka.compare.source import Source
 from cdka.errors import unknown
 from cdka.formatting import is_missing
-from cdka.notebook.display import Result
+from cdka.notebook.display import Result, figure_theme
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -92,14 +92,14 @@ class ComparedRuns(Result):
 
         return list(makers(self.comparison, self.source))
 
-    def plot(self, which: str | None = None) -> Figure:
-        """One of the Compare room's figures, on white with its runs below; the first of ``figures`` where None."""
+    def plot(self, which: str | None = None, *, theme: str | None = None) -> Figure:
+        """One of the Compare room's figures with its runs below; the first of ``figures`` where None."""
         from cdka.compare.exports.figures import makers
 
         known = makers(self.comparison, self.source)
         if which is not None and which not in known:
             raise unknown("figure", which, known)
-        return known[which or next(iter(known))]()
+        return known[which or next(iter(known))](theme=figure_theme(theme))
 
     def export(self, path: str | Path) -> Path:
         """The path, written as its suffix says: .zip, .csv, .parquet, .py, .ipynb, .html, .png or .svg."""

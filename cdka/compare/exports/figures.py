@@ -35,9 +35,9 @@ Plotly.toImage({figure}, {{format: "{kind}", width: {width}, height: {height}, s
 
 def makers(
     comparison: Comparison, source: Source, shown: Sequence[str] | None = None
-) -> dict[str, Callable[[], Figure]]:
-    """Functions that draw each figure of this comparison which has content, by file name; on a white ground, with the
-    runs and seeds below. ``shown`` are the arms drawn, all by default.
+) -> dict[str, Callable[..., Figure]]:
+    """Functions that draw each figure of this comparison which has content, by file name, with the runs and seeds
+    below; on a white ground, or on that of a ``theme``. ``shown`` are the arms drawn, all by default.
     """
     from cdka.compare.figures.curves import curve_figure, factors_that_vary
     from cdka.compare.figures.heatmap import heatmap_figure
@@ -68,15 +68,15 @@ def makers(
     return {name: partial(_made, make, shared.get(name, text)) for name, make in found.items()}
 
 
-def _made(make: Callable[[], Figure], caption: str) -> Figure:
-    return on_paper(make(), caption)
+def _made(make: Callable[..., Figure], caption: str, theme: palette.Theme = palette.LIGHT) -> Figure:
+    return on_paper(make(theme=theme), caption, theme)
 
 
-def on_paper(figure: Figure, caption: str) -> Figure:
-    """``figure`` (drawn in the light look) on white, with ``caption`` below it."""
+def on_paper(figure: Figure, caption: str, theme: palette.Theme = palette.LIGHT) -> Figure:
+    """``figure``, drawn in the look of ``theme``, on its ground (white where it is light), with ``caption`` below it."""
     lines = textwrap.wrap(caption, 165)
     figure.update_layout(
-        paper_bgcolor=palette.WHITE,
+        paper_bgcolor=theme.paper if theme.dark else palette.WHITE,
         width=WIDTH,
         height=(figure.layout.height or 400) + 44 + 16 * len(lines),
         margin={"b": 64 + 16 * len(lines), "l": 24, "r": 24},
@@ -93,7 +93,7 @@ def on_paper(figure: Figure, caption: str) -> Figure:
         yshift=-56,
         align="left",
         showarrow=False,
-        font={"size": 11, "color": palette.LIGHT.quiet},
+        font={"size": 11, "color": theme.quiet},
     )
     return figure
 

@@ -73,7 +73,7 @@ def _made(make: Callable[..., Figure], caption: str, theme: palette.Theme = pale
 
 
 def on_paper(figure: Figure, caption: str, theme: palette.Theme = palette.LIGHT) -> Figure:
-    """``figure``, drawn in the look of ``theme``, on its ground (white where it is light), with ``caption`` below it."""
+    """``figure``, drawn in the look of ``theme``, on its ground (white if it is light) with ``caption`` below it."""
     lines = textwrap.wrap(caption, 165)
     figure.update_layout(
         paper_bgcolor=theme.paper if theme.dark else palette.WHITE,

@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from cdka.adapter.place import PlacedModule, placed_modules
 from cdka.errors import CdkaError
 from cdka.notebook.log import LoggedRun, log_run
+from cdka.notebook.runs import RunHandle
 
 _NOT_SCORES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
@@ -47,7 +48,7 @@ class CdkaCallback(TrainerCallback):
         self._log: LoggedRun | None = None
 
     @property
-    def run(self) -> Any:
+    def run(self) -> RunHandle | None:
         """The handle of the run; None before the training has begun."""
         return None if self._log is None else self._log.handle
 

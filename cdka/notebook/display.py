@@ -207,7 +207,7 @@ def figure_theme(theme: str | None) -> Theme:
     return DARK if theme == "dark" else LIGHT
 
 
-def on_its_paper(figure: Any, theme: Theme) -> Any:
+def on_its_paper(figure: Figure, theme: Theme) -> Figure:
     """The Plotly figure on the paper that its ink is made for: a notebook's own may be of the other kind."""
     return figure.update_layout(paper_bgcolor=theme.paper, plot_bgcolor=theme.paper)
 

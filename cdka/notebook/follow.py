@@ -129,7 +129,7 @@ def curve_of(store: Store, run_ids: Sequence[str], y: str | None, theme: str | N
     return on_its_paper(figure, colours)
 
 
-def follow_figure(store: Store, run_ids: Sequence[str], y: str | None, theme: str | None) -> Any:
+def follow_figure(store: Store, run_ids: Sequence[str], y: str | None, theme: str | None) -> None:
     """Show the curves of runs at work and redraw them in place, from a thread, until all have ended.
 
     With anywidget installed it is Plotly's FigureWidget, whose zoom stays; else the cell's output is replaced.

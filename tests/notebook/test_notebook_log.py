@@ -148,7 +148,7 @@ def test_the_dispatcher_neither_counts_nor_ends_the_process_that_owns_a_run():
 def test_the_example_of_the_callback_runs(tmp_path):
     from test_notebook_docs import tried
     from torch import nn
-    from transformers import Trainer, TrainingArguments
+    from transformers import ProgressCallback, Trainer, TrainingArguments
 
     from cdka.transformers import CdkaCallback
 
@@ -164,7 +164,8 @@ def test_the_example_of_the_callback_runs(tmp_path):
     rows = [{"x": [float(i % 2), 1.0, 0.0, 0.0], "labels": i % 2} for i in range(8)]
     args = TrainingArguments(str(tmp_path / "out"), max_steps=2, logging_steps=1, report_to=[], use_cpu=True, seed=5)
     trainer = Trainer(Tiny(), args, train_dataset=rows)
-    report = tried("CdkaCallback", CdkaCallback, trainer=trainer)["report"]
+    trainer.remove_callback(ProgressCallback)  # it prints
+    report = tried("CdkaCallback", CdkaCallback, CdkaCallback=CdkaCallback, trainer=trainer)["report"]
     assert (report.run.step, report.run.spec.seed, report.run.spec.method, report.run.num_params) == (2, 5, "full", 10)
     assert len(report.run.curves().query("kind == 'step'")) == 2
 

@@ -160,7 +160,7 @@ class Options(Result, Sequence[Option]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     @cached_property
     def _listing(self) -> Listing:

@@ -6,7 +6,7 @@ They hold no state of their own: a run goes on without its handle, and ``cdka.St
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +131,7 @@ class RunHandle(Result):
         if live is None:
             live = in_notebook() and not self.row.status.is_finished()
         ids = [self.run_id]
-        return follow_figure(self.store, ids, y, theme) if live else curve_of(self.store, ids, y, theme)
+        return _drawn(self.store, ids, y, theme, live)
 
     plot = curve
 
@@ -166,6 +166,14 @@ class RunHandle(Result):
         """The judged metrics, one row each."""
         metrics = {name: value for name, value in self.row.metrics.items() if isinstance(value, float) and "/" in name}
         return ["metric", "value"], [[words_of(name), f"{value:.4g}"] for name, value in metrics.items()]
+
+
+def _drawn(store: Store, run_ids: Sequence[str], y: str | None, theme: str | None, live: bool) -> Figure | None:
+    """The curve of runs as it is now; None where it is followed in the cell instead."""
+    if not live:
+        return curve_of(store, run_ids, y, theme)
+    follow_figure(store, run_ids, y, theme)
+    return None
 
 
 class SweepHandle(Result):
@@ -220,7 +228,7 @@ class SweepHandle(Result):
         ids = self._ids()
         if live is None:
             live = in_notebook() and not self.sweep.finished
-        return follow_figure(self.store, ids, y, theme) if live else curve_of(self.store, ids, y, theme)
+        return _drawn(self.store, ids, y, theme, live)
 
     plot = curve
 

@@ -136,10 +136,11 @@ class Measure:
         if self.metric not in curves.columns:
             raise unknown("metric", self.metric, [name for name in curves.columns if measured_along_the_way(name)])
         evals = curves[(curves["kind"] == Evaluated.kind) & curves["run_id"].isin(frame["run_id"])]
-        if self.at == STEP:
+        if self.at == STEP and self.step is not None:
             steps = sorted(int(step) for step in evals["step"].unique())
             if steps and self.step not in steps:
-                near = min(steps, key=lambda step: abs(step - self.step))
+                asked = self.step
+                near = min(steps, key=lambda step: abs(step - asked))
                 raise CdkaError(f"no run was evaluated at step {self.step}. The nearest evaluation is at step {near}.")
             evals = evals[evals["step"] == self.step]
         by_run = evals.groupby("run_id", observed=True)[self.metric]

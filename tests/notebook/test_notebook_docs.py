@@ -80,12 +80,14 @@ def engine(warm_home, tmp_path, monkeypatch):
     monkeypatch.setenv("CDKA_SLOTS", "1")
 
 
+@pytest.mark.slow
 def test_the_examples_that_train_run(engine):
     left = {name: tried(name, getattr(cdka, name)) for name in TRAINS if name != "reproduce"}
     cdka.compare_runs([left["fine_tune"]["run"]]).export("reproduce.ipynb")
     tried("reproduce", cdka.reproduce)
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_cancelled_and_used_by_its_handle(engine):
     from peft import PeftModel
 
@@ -124,6 +126,7 @@ import threading
 """
 
 
+@pytest.mark.slow
 def test_a_curve_grows_in_its_cell(engine, monkeypatch):
     """Where anywidget is not installed; with it the figure is a widget, which only a browser shows."""
     monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
@@ -214,6 +217,7 @@ def test_the_studio_opens_beside_the_code(home):
         opened.close()
 
 
+@pytest.mark.slow
 def test_the_shipped_notebooks_run_from_top_to_bottom(engine):
     """All five in a kernel, one after the other."""
     from tools.run_notebooks import execute

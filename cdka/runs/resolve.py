@@ -135,7 +135,8 @@ def adapted_layers(spec: RunSpec, shapes: ModelShapes) -> tuple[AdaptedLayer, ..
     layers = select(shapes, spec.target_modules)
     if spec.method != "cdka":
         return tuple(AdaptedLayer(layer, None, layer.count) for layer in layers)
-    fitted, where = [], {}
+    fitted: list[AdaptedLayer] = []
+    where: dict[str, list[str]] = {}
     for layer in _placed(spec, layers):
         size = layer.linear.out_features, layer.linear.in_features
         problems = layer.components.problems(*size)

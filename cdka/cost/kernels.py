@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 
 def form_of(n: int, r1: Any, r2: Any, r: Any, in_features: int, device_type: str) -> Any:
     """The cheapest form of one layer's product for n tokens, a name of ``adapter.forms.FORMS``; of arrays, an array.
@@ -15,7 +13,9 @@ def form_of(n: int, r1: Any, r2: Any, r: Any, in_features: int, device_type: str
     kernel launch and a pass over memory cost more than arithmetic, so the expanded form is kept for longer; that
     side is an estimate.
     """
-    if isinstance(r1, np.ndarray):
+    if hasattr(r1, "__len__"):
+        import numpy as np  # the commands that count nothing start without it
+
         transposed = (r1 >= 4) & (r2 * r * r1 >= max(128, in_features // 2))
         blocked = (n <= 4) | ((device_type == "cpu") & (r1 >= 16) & (r2 * r <= r1))
         return np.where(blocked, "blocked", np.where(transposed, "transposed", "expanded"))

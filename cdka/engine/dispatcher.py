@@ -19,6 +19,7 @@ from cdka.engine.failures import COPIED, EXIT_UNRECORDED, REBOOTED, hung, is_ful
 from cdka.engine.process import fingerprint
 from cdka.engine.slots import JobSpec
 from cdka.engine.spawn import AdoptedWorker, WorkerProcess, WorkerStarter
+from cdka.engine.worker import usual_priority
 from cdka.errors import CdkaError
 from cdka.paths import log_tail
 from cdka.runs.database import StoreBusy, StoreFull
@@ -248,6 +249,7 @@ def main(
     with process.dispatcher_lock(Path(home)) as mine:
         if not mine:
             return
+        usual_priority()
         store = _open_store(home)
         starter = starter or WorkerStarter(store.home)
         dispatcher = Dispatcher(store, starter)

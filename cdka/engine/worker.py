@@ -34,6 +34,7 @@ Train = Callable[
 ]
 
 _NICENESS, _OOM_SCORE = 5, "500"
+_OOM_SCORE_FILE = Path("/proc/self/oom_score_adj")
 MAX_REVIVALS = 3
 """A worker that has started this many dispatchers, all killed again, leaves it to whoever looks."""
 
@@ -143,9 +144,16 @@ def die_of_signals() -> None:
 
 def lower_priority() -> None:
     """Give way to the Studio on the processor, and be the first to end when the system runs out of memory."""
-    os.nice(_NICENESS)
+    os.nice(max(0, _NICENESS - os.nice(0)))  # not once more below a dispatcher that a worker started
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+        _OOM_SCORE_FILE.write_text(_OOM_SCORE)
+
+
+def usual_priority() -> None:
+    """In a dispatcher that a worker started: do not be the first to end when the system runs out of memory."""
+    with suppress(OSError):
+        if _OOM_SCORE_FILE.read_text().strip() == _OOM_SCORE:
+            _OOM_SCORE_FILE.write_text("0")
 
 
 def _peak_bytes() -> int:

@@ -166,7 +166,7 @@ def test_an_upgrade_with_runs_at_work_loses_nothing(old_home, make_engine, numbe
         steps = curve.query("kind == 'step'")
         assert steps["step"].tolist() == list(range(1, run.step + 1))
         assert steps["train/loss"].tolist() == pytest.approx([1 / step for step in range(1, run.step + 1)])
-        assert set(curve.query("kind == 'eval'")["eval/accuracy"]) == {0.5}
+        assert curve.query("kind == 'eval'")["eval/accuracy"].tolist() == [0.5] * (run.step // 5)
         assert run.metrics["eval/accuracy"] == 0.5
     with sqlite3.connect(engine.store.database.path) as file:
         assert file.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)

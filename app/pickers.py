@@ -40,7 +40,7 @@ def model_picker(name: str, *, help: str, width: int | str = "stretch") -> Model
     return shapes
 
 
-def task_picker(name: str, shapes: ModelShapes, *, own_data: bool = True, width: int | str = "stretch") -> TaskInfo:
+def task_picker(name: str, shapes: ModelShapes, *, width: int | str = "stretch") -> TaskInfo:
     """The chosen task among those that suit the model, or what to do with a file of one's own.
 
     Raises CdkaError where nothing suits the model.
@@ -48,7 +48,7 @@ def task_picker(name: str, shapes: ModelShapes, *, own_data: bool = True, width:
     suitable = suitable_tasks(shapes)
     lists = {
         CATALOGUE: [task.name for task in suitable if not task.is_own_data],
-        OWN: [task.name for task in suitable if task.is_own_data] if own_data else [],
+        OWN: [task.name for task in suitable if task.is_own_data],
     }
     if not any(lists.values()):
         raise CdkaError(f"no task in the catalogue suits {shapes.name!r}. Choose another model, or see: cdka tasks")

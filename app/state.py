@@ -143,7 +143,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property((*_DESIGN, *_TUNE), "basket", list, ("2,8,1",), "what is to be compared", _basket),
     Property(_TUNE, "on", str, "digits-vit", "the model to fine-tune", _model),
     Property(_TUNE, "task", str, "digits-flip", "the task to fine-tune on", find_task),
-    Property((*_TUNE, *_SWEEPS, *_ALIGN), "data", str, "", "your own data: a file or a folder on this machine"),
+    Property((*_TUNE, *_SWEEPS, *_ALIGN), "data-path", str, "", "your own data: a file or a folder on this machine"),
     Property(_TUNE, "tune-steps", int, 200, "optimizer steps of each run", between("steps", 1, 1_000_000)),
     Property(_TUNE, "tune-lr", str, "0.001", "the peak learning rate"),
     Property(_TUNE, "tune-alpha", float, 64.0, "alpha", between("alpha", 0.001, 1e6)),

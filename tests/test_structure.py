@@ -13,7 +13,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = (
-    *("errors", "paths", "formatting", "palette", "plain_json", "terminal", "childproc", "machine", "components"),
+    *(
+        "errors",
+        "paths",
+        "formatting",
+        "palette",
+        "plain_json",
+        "terminal",
+        "childproc",
+        "machine",
+        "components",
+        "moved",
+    ),
     *("models", "theory", "stats", "tasks", "runs", "cost", "solver", "adapter_files"),
     *("adapter", "train", "align", "engine", "sweep", "compare", "claims", "notebook", "transformers", "bench", "cli"),
 )

@@ -279,7 +279,7 @@ def _clip(
             "projection_dim": project,
         },
     }
-    return Published(name, hub_id, "CLIP", "image-text", MIT, "CLIPModel", config)
+    return Published(name, hub_id, "CLIP", "image-classification", MIT, "CLIPModel", config)
 
 
 PUBLISHED: tuple[Published, ...] = (

@@ -32,7 +32,7 @@ def order_again(run: Run) -> None:
         value = getattr(spec, knob)
         st.session_state[f"tune-{knob}"] = f"{value:g}" if knob == "lr" else value
     if "data" in spec.task_options:
-        st.session_state["data"] = spec.task_options["data"]
+        st.session_state["data-path"] = spec.task_options["data"]
     run_request.carry(run.run_id, spec.model, spec.task, beside(spec))
 
 

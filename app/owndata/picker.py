@@ -15,8 +15,8 @@ from cdka.paths import home_dir, write_privately
 from cdka.tasks.files.columns import NONE, SPLIT, TEXT, Role, guess, roles_for
 from cdka.tasks.files.digest import stamp
 from cdka.tasks.files.instructions import COMPARISONS
+from cdka.tasks.files.picture_tables import text_table
 from cdka.tasks.files.picture_texts import ROLES as PICTURE_ROLES
-from cdka.tasks.files.picture_texts import find_table
 from cdka.tasks.files.prepare import data_path, load_table
 from cdka.tasks.files.preview import task_for
 from cdka.tasks.files.split import SEED
@@ -62,9 +62,9 @@ def _path(task: str) -> str:
     )
     if uploaded is not None and st.session_state.get(_LAST_UPLOAD) != uploaded.file_id:
         st.session_state[_LAST_UPLOAD] = uploaded.file_id
-        st.session_state["data"] = str(_stored(uploaded.name, uploaded.getvalue()))
+        st.session_state["data-path"] = str(_stored(uploaded.name, uploaded.getvalue()))
     what = "or path of a folder of pictures" if pictures else "or path of a file or folder on this machine"
-    typed = st.text_input(what, placeholder="/path/to/data", **state.bound("data"))
+    typed = st.text_input(what, placeholder="/path/to/data", **state.bound("data-path"))
     return typed.strip()
 
 
@@ -160,9 +160,8 @@ def _running_text(task: str, path: str, file: Path) -> dict[str, Any]:
 
 def _picture_texts(task: str, path: str, file: Path) -> dict[str, Any]:
     given: dict[str, Any] = {}
-    table_file = find_table(file) if file.is_dir() else None
-    if table_file is not None:
-        table = load_table(table_file)
+    table = text_table(file) if file.is_dir() else None
+    if table is not None:
         for role in PICTURE_ROLES:
             given[role.option] = _role(role, table, given, _key(task, path))
     return {**given, "split_seed": _seed()}

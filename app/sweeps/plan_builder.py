@@ -39,6 +39,7 @@ BASELINES = {
 }
 KNOBS = {"steps": 200, "lr": 1e-3, "alpha": 64.0, "batch_size": 64}
 """The knobs and what they are where a task's recipe is silent."""
+_LAST_FILE, _FILE_NAME = "sweep-file-read", "sweep-file-name"
 LARGEST = 128
 """Offered values of r1 and r2 end here; larger ones can be typed."""
 
@@ -276,11 +277,17 @@ def _from_form(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] 
 
 
 def _from_file() -> dict[str, Any] | None:
-    """The arguments of an uploaded or pasted plan file; None while there is neither."""
+    """The arguments of an uploaded or pasted plan file; None while there is neither.
+
+    An upload fills the field for pasting, where it can be changed and stays when the upload is forgotten.
+    """
     st.session_state.setdefault("sweep-pasted", EXAMPLE)
+    form_memory.keep(_FILE_NAME)
     file = st.file_uploader("A plan file", type=["toml", "txt"], key="sweep-file", max_upload_size=1)
-    if file is not None:
-        return plan_document.read(file.getvalue(), file.name)
+    if file is not None and st.session_state.get(_LAST_FILE) != file.file_id:
+        text = plan_document.text_of(file.getvalue(), file.name)
+        st.session_state[_LAST_FILE] = file.file_id
+        st.session_state["sweep-pasted"], st.session_state[_FILE_NAME] = text, file.name
     widgets.html_block('<div class="cdka-quiet">The file names its own model and task.</div>')
     pasted = st.text_area(
         "or paste one",
@@ -288,4 +295,5 @@ def _from_file() -> dict[str, Any] | None:
         height=380,
         help="The same file as for: cdka sweep plan.toml",
     )
-    return plan_document.read(pasted.encode(), "plan.toml") if pasted.strip() else None
+    name = st.session_state.get(_FILE_NAME) or plan_document.FILE
+    return plan_document.read(pasted.encode(), name) if pasted.strip() else None

@@ -118,15 +118,19 @@ def _toml(value: Any) -> str:
     return repr(value) if isinstance(value, int | float) else json.dumps(str(value), ensure_ascii=False)
 
 
-def read(content: bytes, name: str = "plan.toml") -> dict[str, Any]:
-    """The arguments that a plan file holds. Raises CdkaError in the library's words, with file, line and key."""
-    name = Path(name).name or "plan.toml"
+def text_of(content: bytes, name: str) -> str:
+    """The text of a plan file. Raises CdkaError for one that is too large or no text."""
+    name = Path(name).name or FILE
     if len(content) > MAX_BYTES:
         raise CdkaError(
             f"a plan file has at most {MAX_BYTES:,} bytes: got {len(content):,} in {name!r}. Give the plan alone."
         )
     try:
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError:
         raise CdkaError(f"the plan file cannot be read: {name} (it is not UTF-8 text). Give a TOML file.") from None
-    return parse_plan(text, name)
+
+
+def read(content: bytes, name: str = FILE) -> dict[str, Any]:
+    """The arguments that a plan file holds. Raises CdkaError in the library's words, with file, line and key."""
+    return parse_plan(text_of(content, name), Path(name).name or FILE)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import streamlit as st
 
 from app import data, form_memory, widgets
 from app.data import launcher
+from app.owndata import picker
+from app.owndata.preview import show_data
 from app.sweeps import shipped_studies, sweep_card
 from app.sweeps.sweep_card import Progress, progress, progress_html
 from app.sweeps.verdict_html import verdicts_html
@@ -31,21 +35,32 @@ from cdka.runs.states import KEPT
 from cdka.runs.store import Store
 from cdka.sweep.launch import check_runs
 from cdka.sweep.plan import Plan
+from cdka.tasks.info import TaskInfo
 
 SEEDS = "study-seeds"
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Model and task of the studies."""
+    """Model and task of the studies; ``data`` holds the task options of data of one's own, as JSON."""
 
     model: str
     task: str
     seeds: int
+    data: str = "{}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings given to every run."""
+        options = json.loads(self.data)
+        return {"task_options": options} if options else {}
 
 
-def page(model: str, task: str) -> None:
-    """Draws the studies for a model and a task."""
+def page(model: str, task: TaskInfo) -> None:
+    """Draws the studies for a model and a task; with data of one's own, their form first."""
+    options = _own_data(model, task.name) if task.is_own_data else {}
+    if options is None:
+        return
     st.session_state.setdefault(SEEDS, DEFAULT_SEEDS)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="study-bar"):
         seeds = st.number_input(
@@ -56,7 +71,7 @@ def page(model: str, task: str) -> None:
             width=150,
             help="A verdict needs at least two; three resolve almost nothing beyond three arms.",
         )
-        ask = Ask(model, task, int(seeds))
+        ask = Ask(model, task.name, int(seeds), json.dumps(options, sort_keys=True))
         st.button(
             "Run the three trend studies",
             key="study-trends",
@@ -79,6 +94,18 @@ def page(model: str, task: str) -> None:
     busy = any(not sweep.finished for sweep in newest(ask).values())
     st.fragment(_cards, run_every=sweep_card.EVERY_S if busy else None, key="study-cards")(ask, busy)
     shipped_studies.reports()
+
+
+def _own_data(model: str, task: str) -> dict[str, Any] | None:
+    """The form of data of one's own, with what training would see; None while no data are named, or none can be."""
+    form, see = st.columns([1, 2], gap="medium")
+    options = None
+    with form, widgets.errors_shown():
+        options = picker.data_form(task)
+    with see, widgets.errors_shown():
+        if options is not None:
+            show_data(model, task, options, None)
+    return options
 
 
 def _zipped(sweeps: Sequence[Sweep]) -> bytes:
@@ -195,10 +222,17 @@ def start(ask: Ask, names: tuple[str, ...]) -> None:
 
 
 def newest(ask: Ask) -> dict[str, Sweep]:
-    """The newest sweep of each study on this model and task."""
+    """The newest sweep of each study on this model, task and data."""
     store = data.store()
-    plans = ({"study": name, "model": ask.model, "task": ask.task} for name in STUDIES)
-    return {sweep.plan["study"]: sweep for plan in plans for sweep in store.sweeps(plan=plan, limit=1)}
+    options = ask.settings.get("task_options", {})
+    same = {"given.task_options.sha256": options["sha256"]} if options else {}
+    plans = ({"study": name, "model": ask.model, "task": ask.task, **same} for name in STUDIES)
+    limit = None if options else 1
+    found: dict[str, Sweep] = {}
+    for sweep in (sweep for plan in plans for sweep in store.sweeps(plan=plan, limit=limit)):
+        if sweep.plan.get("given", {}).get("task_options", {}) == options:
+            found.setdefault(sweep.plan["study"], sweep)
+    return found
 
 
 def _kept(sweep: Sweep) -> bool:
@@ -208,7 +242,7 @@ def _kept(sweep: Sweep) -> bool:
 @lru_cache(maxsize=64)
 def plan_of(name: str, ask: Ask) -> Plan:
     """The plan of a study. Raises CdkaError where this model or task cannot do it."""
-    planned = plan_study(STUDIES[name], ask.model, ask.task, seeds=ask.seeds)
+    planned = plan_study(STUDIES[name], ask.model, ask.task, seeds=ask.seeds, settings=ask.settings)
     check_runs(planned.runs[:1])
     return planned
 

@@ -35,7 +35,7 @@ def page() -> None:
         shapes = info = None
         if part != LIST:
             shapes = model_picker("plan_model", help="The catalogue, or type a Hub id or a folder.", width=240)
-            info = task_picker("plan_task", shapes, own_data=part == BUILD, width=240)
+            info = task_picker("plan_task", shapes, width=240)
             sizes = ", ".join(f"{size:,} {split}" for split, size in info.examples.items())
             widgets.html_block(
                 f'<div class="cdka-quiet">{widgets.count_html(shapes.base_params, "parameters")}. '
@@ -44,7 +44,7 @@ def page() -> None:
     if shapes is None or info is None:
         return sweep_list.page()
     if part == STUDIES:
-        return study_cards.page(shapes.name, info.name)
+        return study_cards.page(shapes.name, info)
     plan_builder.page(shapes, info)
 
 

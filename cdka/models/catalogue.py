@@ -20,7 +20,7 @@ from cdka.paths import assets_dir, expanded, home_dir, pasted, write_atomically
 FETCH_LIMIT_S = 2.7
 """Time that the Hub may take to give a config.json before it counts as unreachable."""
 BUILD_LIMIT_S = 120.0
-READING = 2
+READING = 3
 """Raised whenever a config.json is read differently, so that what was kept before is not used."""
 _NEXT_STEP = "Give a local directory with a config.json, or a catalogue name (cdka models)."
 

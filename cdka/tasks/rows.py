@@ -22,10 +22,11 @@ ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation; ``role`` is one of ``ROLES``."""
+    """One turn of a conversation; ``role`` is one of ``ROLES``. ``learned`` is False for an answer that is context."""
 
     role: str
     content: str
+    learned: bool = True
 
 
 @dataclass(frozen=True)

@@ -112,12 +112,14 @@ def load_model(
     try:
         config = load_config(folder)
         _without_dropout(config)
+        made, config, renamed = _class_for(config, kind)
         replaced = _fit_head(config, name, kind, num_labels, label_names)
         with _quietly(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(HEAD_SEED)
-            model, report = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
+            model, report = made.from_pretrained(
                 folder,
                 config=config,
+                key_mapping=renamed,
                 dtype=dtype,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -132,6 +134,20 @@ def load_model(
         raise CdkaError(f"model {name!r} cannot be loaded for {kind}: {_reason(error, kind)}") from error
     fresh = _fresh_modules(model, report, name, kind)
     return Loaded(model, _with_new_head(model, name, fresh) if replaced else fresh)
+
+
+_TOWERS = {"clip_vision_model": "CLIP", "siglip_vision_model": "Siglip", "siglip2_vision_model": "Siglip2"}
+"""Vision towers saved by themselves, and the family whose classifier is made of one."""
+
+
+def _class_for(config: Any, kind: str) -> tuple[Any, Any, dict[str, str] | None]:
+    """(the class to load, its configuration, and the renaming of a vision tower's weights to those of its family)."""
+    family = _TOWERS.get(config.model_type) if kind == "image-classification" else None
+    if family is None:
+        return getattr(transformers, AUTO_CLASSES[kind]), config, None
+    whole = getattr(transformers, f"{family}Config")(vision_config=config.to_dict())
+    whole.architectures = config.architectures
+    return getattr(transformers, f"{family}ForImageClassification"), whole, {r"^(?!vision_model\.)": "vision_model."}
 
 
 def _with_new_head(model: PreTrainedModel, name: str, fresh: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def shapes_from_config(
         raise CdkaError(f"config.json must name a model_type: none for {name!r}. Give a transformers model.")
     import torch
     import transformers
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForImageClassification
 
     try:
         built = AutoConfig.for_model(model_type, **config)
@@ -174,14 +175,13 @@ def shapes_from_config(
     model_class = getattr(transformers, architecture, None)
     with torch.device("meta"):
         model = model_class(built) if model_class is not None else AutoModel.from_config(built)
-    shapes = shapes_of(
-        model,
-        name,
-        family=family or model_type,
-        kind=kind or kind_of({**built.to_dict(), "architectures": [architecture]}),
-        details=details_of(built, model),
-        **facts,
-    )
+    kind = kind or kind_of({**built.to_dict(), "architectures": [architecture]})
+    vision = getattr(built, "vision_config", None)
+    if kind == "image-classification" and vision is not None:
+        # Of a model with a tower each for pictures and texts (CLIP), what classifies pictures is the former alone.
+        with torch.device("meta"), suppress(ValueError):
+            model, built = AutoModelForImageClassification.from_config(built), vision
+    shapes = shapes_of(model, name, family=family or model_type, kind=kind, details=details_of(built, model), **facts)
     return ModelShapes(**{**vars(shapes), "hub_id": hub_id})
 
 

@@ -35,7 +35,7 @@ def test_data_are_named_mapped_previewed_and_ordered(room, sums):
     app = room("finetune", on="math-lm", task="local-instruct")
     assert "Name your data to go on" in said(app)
     assert "the form is not complete" in said(app)
-    app.text_input(key="data").set_value(str(sums)).run()
+    app.text_input(key="data-path").set_value(str(sums)).run()
     assert by_label(app, "selectbox", "Instruction").value == "question"  # by its name
     by_label(app, "selectbox", "Answer").set_value("says").run()
     assert not app.exception
@@ -68,7 +68,7 @@ def test_the_tokens_and_the_mask_are_shown_on_demand_with_what_is_cut(room, sums
 
     monkeypatch.setattr("app.owndata.preview.token_preview", view)
     app = room("finetune", on="math-lm", task="local-instruct")
-    app.text_input(key="data").set_value(str(sums)).run()
+    app.text_input(key="data-path").set_value(str(sums)).run()
     by_label(app, "selectbox", "Answer").set_value("says").run()
     assert not asked
     app.button(key="data-show-tokens").click().run()
@@ -91,7 +91,7 @@ def test_bad_data_are_told_in_place(room, tmp_path, content, words):
     if content is not None:
         path.write_text(content)
     app = room("finetune", on="bert-base", task="local-classify")
-    app.text_input(key="data").set_value(str(path)).run()
+    app.text_input(key="data-path").set_value(str(path)).run()
     assert not app.exception
     assert words in said(app)
 
@@ -111,7 +111,7 @@ def test_only_tasks_that_the_model_can_do_are_offered(room):
 
 
 def test_a_file_of_ones_own_is_swept_and_keeps_its_place_in_the_address(room, sums):
-    app = room("sweeps", plan_model="math-lm", plan_task="local-instruct", data=str(sums))
+    app = room("sweeps", plan_model="math-lm", plan_task="local-instruct", **{"data-path": str(sums)})
     assert by_label(app, "selectbox", "Instruction").value == "question", "the address names the file"
     assert not app.exception
     app.button(key="sweep-launch").click().run()
@@ -123,3 +123,24 @@ def test_a_file_of_ones_own_is_swept_and_keeps_its_place_in_the_address(room, su
     waiting = room("sweeps", plan_model="math-lm", plan_task="local-instruct")
     assert not [button for button in waiting.button if button.key == "sweep-launch"], "nothing to launch without a file"
     assert "Name your data to go on" in said(waiting)
+
+
+def test_a_study_is_run_on_a_file_of_ones_own(room, sums):
+    app = room("sweeps", part="Studies", plan_model="math-lm", plan_task="local-instruct")
+    assert "Name your data to go on" in said(app)
+    assert not [button for button in app.button if button.key == "run-r1"], "nothing to run without a file"
+    app.text_input(key="data-path").set_value(str(sums)).run()
+    by_label(app, "selectbox", "Answer").set_value("says").run()
+    assert "Your data:" in said(app)
+    app.number_input(key="study-seeds").set_value(2).run()
+    app.button(key="run-r1").click().run()
+    assert not app.exception
+    (sweep,) = Store().sweeps()
+    assert (sweep.plan["study"], sweep.plan["task"]) == ("r1", "local-instruct")
+    assert {run.spec.task_options["data"] for run in Store().runs()} == {str(sums)}
+    assert f"0 of {sum(sweep.counts.values())} runs done" in said(app)
+    other = sums.with_name("other.jsonl")
+    other.write_text(sums.read_text())
+    app.text_input(key="data-path").set_value(str(other)).run()
+    assert not app.exception
+    assert f"0 of {sum(sweep.counts.values())} runs done" not in said(app), "a study of one file is not another's"

@@ -47,7 +47,7 @@ def test_finetune_takes_the_layout(name, room, tmp_path):
     layout = LAYOUTS[name]
     path = layout.write(tmp_path)
     app = room("finetune", on=MODELS[layout.model], task=layout.task, basket=["2,2,1"])
-    app.text_input(key="data").set_value(str(path)).run()
+    app.text_input(key="data-path").set_value(str(path)).run()
     shown_in(app, layout)
     app.button(key="launch").click().run()
     launched(layout, path)
@@ -58,7 +58,7 @@ def test_sweeps_take_the_layout(name, room, tmp_path):
     layout = LAYOUTS[name]
     path = layout.write(tmp_path)
     app = room("sweeps", plan_model=MODELS[layout.model], plan_task=layout.task, axis_r1="1", axis_r2="2", axis_r="1")
-    app.text_input(key="data").set_value(str(path)).run()
+    app.text_input(key="data-path").set_value(str(path)).run()
     shown_in(app, layout)
     app.button(key="sweep-launch").click().run()
     launched(layout, path)
@@ -71,7 +71,7 @@ def test_align_takes_the_layout(name, room, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(align, "start", asked.append)
     app = room("align", align_model=MODELS[layout.model], align_task=layout.task)
-    app.text_input(key="data").set_value(str(path)).run()
+    app.text_input(key="data-path").set_value(str(path)).run()
     shown_in(app, layout)
     app.button(key="measure").click().run()
     assert not app.exception

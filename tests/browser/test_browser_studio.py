@@ -123,7 +123,7 @@ def test_a_file_of_ones_own_is_swept_from_the_sweeps_room_to_a_verdict(visit, se
     rows = [f"{a}+{b}=,{'even' if (a + b) % 2 == 0 else 'odd'}" for a in range(12) for b in range(12)]
     file = tmp_path / "parity.csv"
     file.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
-    page = visit(f"sweeps?plan_model=math-lm&plan_task=local-classify&axis_r1=1&axis_r2=4&data={file}")
+    page = visit(f"sweeps?plan_model=math-lm&plan_task=local-classify&axis_r1=1&axis_r2=4&data-path={file}")
     enter(page, settled, "Steps", "20")
     enter(page, settled, "Seeds", "2")
     page.get_by_role("button", name="Launch 4 runs").click()

@@ -71,6 +71,9 @@ TEXT = {
 }
 PICTURES = {
     "vit": FAMILIES["vit"],
+    "clip": FAMILIES["clip"],
+    "clip vision": lambda: hf.CLIPVisionModel(hf.CLIPVisionConfig(projection_dim=16, **_VIT)),
+    "siglip vision": lambda: hf.SiglipVisionModel(hf.SiglipVisionConfig(**_VIT)),
     "dinov2": lambda: hf.Dinov2Model(
         hf.Dinov2Config(**{key: value for key, value in _VIT.items() if key != "intermediate_size"}, mlp_ratio=2)
     ),

@@ -1,6 +1,6 @@
 """Tables as Python, pandas, spreadsheets and the Hub write them are read back to the same rows, or refused by line.
 
-``CDKA_FUZZ=10000`` runs as many files; the default is a few hundred.
+The default is a few hundred files; ``pytest -m slow`` reads ten thousand others.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import csv
 import gzip
 import io
 import json
-import os
 import re
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from cdka.errors import CdkaError
 from cdka.tasks.files.folder import read_table
 from cdka.tasks.files.values import labels_of, numbers_of, texts_of
 
-EXAMPLES = int(os.environ.get("CDKA_FUZZ", "300"))
+EXAMPLES, PIECES = 300, 10
+PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 SPECIAL = "\"',;\t|\n\r \u2028\u2029\u0085\x0b\x0c\x1c\ufeff#=é\u4e2d\U0001f600"
 TEXT = st.one_of(
     st.text(st.sampled_from(SPECIAL + "ab1.-"), max_size=12),
@@ -122,13 +122,25 @@ def folder(tmp_path_factory):
 
 
 @given(data=st.data(), table=tables())
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@settings(max_examples=EXAMPLES, derandomize=True, **PATIENT)
 def test_a_table_comes_back_whole_or_is_refused_by_line(folder, data, table):
+    check(folder, data, table)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", range(PIECES))
+def test_ten_thousand_tables_come_back_whole_or_are_refused_by_line(piece, folder):
+    @seed(piece)
+    @given(data=st.data(), table=tables())
+    @settings(max_examples=10_000 // PIECES, database=None, **PATIENT)
+    def files(data, table):
+        check(folder, data, table)
+
+    files()
+
+
+def check(folder, data, table):
+    """Writes the table as one of ``WRITERS`` does and reads it back."""
     records, texts = table
     ending, content = data.draw(st.sampled_from(WRITERS))(data.draw, records)
     if data.draw(st.integers(0, 9)) == 0 and ending not in (".parquet", ".arrow"):

@@ -347,3 +347,78 @@ def test_an_archive_writes_nothing_outside_its_folder(tmp_path):
     path = archive(tmp_path / "sub.zip", {"../../escaped.csv": rows, "/tmp/absolute.csv": rows, "good.csv": rows})
     assert len(rows_of(path)[1]) == N
     assert not list(tmp_path.rglob("escaped.csv"))
+
+
+def test_a_system_prompt_in_its_own_column_goes_before_the_turns(tmp_path):
+    turns = lambda i: [{"from": "human", "value": f"q{i}"}, {"from": "AI", "value": f"a{i}"}]  # noqa: E731
+    path = jsonl(tmp_path / "s.jsonl", [{"system": f"be kind {i}", "conversations": turns(i)} for i in range(N)])
+    _, rows, notes = rows_of(path)
+    assert rows[2].messages == (Message("system", "be kind 2"), Message("user", "q2"))
+    assert not any("not used" in note for note in notes)
+    assert rows_of(path, {"system_column": "none"})[1][2].messages == (Message("user", "q2"),)
+    twice = [{"system": "x", "messages": [{"role": "system", "content": "y"}, *CHATS["messages"](0)["messages"]]}] * 3
+    with pytest.raises(CdkaError, match="line 1: a system prompt in 'system' and another among the turns"):
+        rows_of(jsonl(tmp_path / "t.jsonl", twice))
+
+
+def test_an_answer_of_weight_zero_is_context_alone(tmp_path):
+    said = [
+        *({"role": "user", "content": "q1"}, {"role": "assistant", "content": "a1", "weight": 0}),
+        *({"role": "user", "content": "q2"}, {"role": "assistant", "content": "a2", "weight": 1}),
+    ]
+    _, rows, _ = rows_of(jsonl(tmp_path / "w.jsonl", [{"messages": said}] * N))
+    assert {row.answer for row in rows} == {"a2"}
+    assert [turn.content for turn in rows[0].messages] == ["q1", "a1", "q2"]
+
+
+def test_chosen_conversations_are_read_where_no_column_asks(tmp_path):
+    chat = lambda i, answer: [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": answer}]  # noqa: E731
+    path = jsonl(tmp_path / "d.jsonl", [{"chosen": chat(i, "yes"), "rejected": chat(i, "no")} for i in range(N)])
+    task, rows, notes = rows_of(path)
+    assert (task, {row.answer for row in rows}) == ("local-instruct", {"yes"})
+    assert any("not used: 1 column (rejected)" in note for note in notes)
+
+
+def test_labels_that_look_like_a_slip_are_noted(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("text,label\n" + "".join(f"t{i},{-1 if i < 4 else i % 3}\n" for i in range(N)) + "last,3\n")
+    notes = rows_of(path)[2]
+    assert any("4 of 31 examples have the label -1, a class like any other here" in note for note in notes)
+    assert any("only one example has the label '3'" in note for note in notes)
+
+
+def test_a_file_that_lacks_a_needed_column_is_named(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"t{i},{i % 2}\n" for i in range(N)))
+    (tmp_path / "validation.csv").write_text("text,klass\n" + "".join(f"v{i},{i % 2}\n" for i in range(5)))
+    (tmp_path / "test.csv").write_text("texts,label\n" + "".join(f"u{i},{i % 2}\n" for i in range(5)))
+    with pytest.raises(CdkaError, match=r"test\.csv has no values in column 'text', which is needed"):
+        task_for(str(tmp_path), {})
+    (tmp_path / "test.csv").write_text("text,label\nu,0\nv,\n")
+    with pytest.raises(CdkaError, match=r"1 row without a value that is needed \(test.csv, line 3\)"):
+        task_for(str(tmp_path), {})
+
+
+def test_a_folder_of_several_sets_asks_for_one(tmp_path):
+    for name in ("cola", "sst2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.csv").write_text("text,label\na,1\nb,0\n")
+    with pytest.raises(CdkaError, match=r"holds several data sets: cola, sst2\. Name the folder of one"):
+        task_for(str(tmp_path), {})
+
+
+def test_commas_of_prose_do_not_separate_columns(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("text;label\n" + "".join(f"well, {i};{i % 2}\n" for i in range(N)))
+    header = path.read_text().replace("text;", "text, whole;", 1)
+    path.write_text(header)
+    _, rows, _ = rows_of(path, {"text_column": "text, whole"})
+    assert rows[3].text == "well, 3"
+
+
+def test_a_text_in_utf_16_is_read_and_a_table_called_txt_is_told(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("\n\n".join(f"Passage {i}." for i in range(N)), encoding="utf-16")
+    assert sum(preview(*task_for(str(path), {})).examples.values()) == N
+    path.write_text("text\tlabel\na\tb\n", encoding="utf-16")
+    with pytest.raises(CdkaError, match=r"If it is a table, let its name end in \.csv or \.tsv"):
+        preview(*task_for(str(path), {}))

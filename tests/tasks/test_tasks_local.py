@@ -300,3 +300,75 @@ def test_pictures_in_folders_inside_a_labels_folder_are_told(tmp_path):
     assert any(
         "8 pictures in folders inside a label's folder have the outer one's label" in n for n in notes_of(folder)
     )
+
+
+def named_by_a_table(folder, write_table, each=12):
+    """Pictures in one folder; ``write_table(names)`` gives the table that names them."""
+    from PIL import Image
+
+    (folder / "images").mkdir(parents=True)
+    for i in range(each):
+        Image.new("RGB", (9, 7), (90 * (i % 2), i, 0)).save(folder / "images" / f"{i}.png")
+    return write_table([f"{i}.png" for i in range(each)])
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("labels.csv", lambda file, label: f"images/{file},{label}"),
+        ("train.csv", lambda file, label: f"{file.removesuffix('.png')},{label}"),
+        ("metadata.csv", lambda file, label: f"{file},{label}"),
+    ],
+)
+def test_a_table_gives_pictures_their_labels(name, row, tmp_path):
+    """As Kaggle and the Hub's imagefolder lay them out: with the folder, with the name alone, without its ending."""
+    folder = tmp_path / "pets"
+    files = named_by_a_table(folder, list)
+    lines = [row(file, ("cat", "dog")[i % 2]) for i, file in enumerate(files[:10])]
+    write(folder / name, "image,label\n" + "\n".join(lines) + "\n")
+    write(folder / "sample_submission.csv", "image,label\n0.png,cat\n")
+    task, options = task_for(str(folder), {})
+    assert task == "local-images"
+    found = prepare_pictures(options)
+    assert found.label_names == ("cat", "dog")
+    assert {file.name: found.label_names[label] for file, label in zip(found.files, found.labels, strict=True)} == {
+        f"{i}.png": ("cat", "dog")[i % 2] for i in range(10)
+    }
+    assert any(f"labels are those of {name}: column 'label' for the pictures in 'image'" in n for n in found.notes)
+    assert any("2 pictures without a label set aside: images/10.png, images/11.png" in note for note in found.notes)
+    write(folder / name, (folder / name).read_bytes().replace(b"3", b"nothing", 1))
+    with pytest.raises(CdkaError, match=r"line 5: no picture '(images/)?nothing.*Every row names a picture"):
+        prepare_pictures({"data": str(folder)})
+
+
+def test_a_table_in_each_splits_folder_gives_labels_or_texts(tmp_path):
+    for column in ("label", "text"):
+        for split in ("train", "test"):
+            folder = tmp_path / column / split
+            named_by_a_table(folder, list)
+            lines = [f"images/{i}.png,{'ab'[i % 2]}" for i in range(12)]
+            write(folder / "metadata.csv", f"file_name,{column}\n" + "\n".join(lines) + "\n")
+    # pictures that lie in the split's own folder, as imagefolder has them
+    for place in tmp_path.glob("*/*"):
+        for picture in place.glob("images/*"):
+            picture.rename(place / picture.name)
+        write(place / "metadata.csv", (place / "metadata.csv").read_bytes().replace(b"images/", b""))
+    task, options = task_for(str(tmp_path / "label"), {})
+    assert (task, prepare_pictures(options).label_names) == ("local-images", ("a", "b"))
+    assert len(prepare_pictures(options).parts["test"]) == 12
+    task, options = task_for(str(tmp_path / "text"), {})
+    assert task == "local-image-text"
+    assert preview(task, options).examples["test"] == 1  # the names are the same pictures, seen in train
+
+
+def test_labels_of_pictures_are_looked_at_as_those_of_texts_are(tmp_path):
+    for split in ("train", "test"):
+        picture_folder(tmp_path / "n" / split, labels=("0", "1", "2", "10"), each=3)
+    picture_folder(tmp_path / "n" / "test", labels=("11",), each=2)
+    (tmp_path / "n" / "train" / "0" / "0.png").rename(tmp_path / "n" / "loose.png")
+    found = prepare_pictures({"data": str(tmp_path / "n")})
+    assert found.label_names == ("0", "1", "2", "10", "11"), "numbers sort as numbers"
+    assert any("1 picture in no label's folder set aside: loose.png" in note for note in found.notes)
+    assert any(
+        "2 of 14 test examples cannot be answered right: no training example has the label 11" in n for n in found.notes
+    )

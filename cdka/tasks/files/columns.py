@@ -33,13 +33,15 @@ TEXT = Role(
     (
         *("text", "sentence", "review", "content", "body", "comment", "message", "document", "tweet", "input"),
         *("sentence1", "sentence_1", "premise", "question1", "question_1", "text1", "text_1", "text_a", "sentence_a"),
-        *("question", "query"),
+        *("question", "query", "sent1", "s1", "claim"),
     ),
 )
 _SECOND = {
     **dict.fromkeys(("sentence1", "text1", "question1", "premise1"), ("sentence2", "text2", "question2", "premise2")),
     **dict.fromkeys(("sentence_1", "text_1", "question_1"), ("sentence_2", "text_2", "question_2")),
     **dict.fromkeys(("text_a", "sentence_a"), ("text_b", "sentence_b")),
+    **dict.fromkeys(("sent1", "s1"), ("sent2", "s2")),
+    "claim": ("evidence",),
     "premise": ("hypothesis",),
     "question": ("passage", "context", "sentence", "document"),
     "query": ("passage", "document", "context", "text"),
@@ -51,7 +53,10 @@ PAIR = Role("pair_column", "Second text", tuple(dict.fromkeys(n for names in _SE
 LABEL = Role(
     "label_column",
     "Label",
-    ("label", "labels", "class", "category", "target", "sentiment", "intent", "tag", "gold_label", "label_text"),
+    (
+        *("label", "labels", "class", "category", "target", "sentiment", "intent", "tag", "gold_label", "label_text"),
+        *("is_duplicate", "entailment_judgment", "y"),
+    ),
 )
 NUMBER = Role(
     "number_column",
@@ -71,7 +76,7 @@ SYSTEM = Role("system_column", "System prompt", ("system", "system_prompt"), Tru
 MESSAGES = Role(
     "messages_column",
     "Conversation",
-    ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns", "contents"),
+    ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns", "contents", "chosen"),
 )
 SPLIT = Role("split_column", "Split", ("split", "partition", "fold"), True)
 
@@ -80,7 +85,8 @@ TASK_ROLES: Mapping[str, tuple[Role, ...]] = {
     "local-regress": (TEXT, PAIR, NUMBER),
     "local-instruct": (PROMPT, INPUT, SYSTEM, ANSWER),
 }
-"""The roles of each task's table. A table of conversations has ``MESSAGES`` in place of the instruction's roles."""
+CONVERSATION_ROLES = (MESSAGES, SYSTEM)
+"""The roles of each task's table; of a table of conversations in place of the instruction's roles."""
 ROLES = {task: tuple(role.option for role in roles if not role.optional) for task, roles in TASK_ROLES.items()}
 """The columns that each task needs, as task options."""
 NONE = "none"
@@ -92,9 +98,9 @@ def roles_for(task: str, table: Table, options: Mapping[str, Any]) -> tuple[Role
     if task != "local-instruct":
         return TASK_ROLES[task]
     if options.get(MESSAGES.option):
-        return (MESSAGES,)
-    asked = any(options.get(role.option) for role in TASK_ROLES[task])
-    return (MESSAGES,) if not asked and guess(table, MESSAGES) else TASK_ROLES[task]
+        return CONVERSATION_ROLES
+    asked = any(options.get(role.option) for role in (PROMPT, INPUT, ANSWER))
+    return CONVERSATION_ROLES if not asked and guess(table, MESSAGES) else TASK_ROLES[task]
 
 
 def guess(table: Table, role: Role, taken: Mapping[str, str] | None = None) -> str | None:
@@ -107,6 +113,8 @@ def guess(table: Table, role: Role, taken: Mapping[str, str] | None = None) -> s
     usual: Sequence[str] = role.usual
     if role is PAIR:
         usual = _SECOND.get(taken.get(TEXT.option, "").strip().casefold(), ())
+    if role is MESSAGES and guess(table, PROMPT) is not None:
+        usual = usual[:-1]  # chosen answers to a prompt in a column of its own
     for name in usual:
         column = by_folded.get(name)
         if column is not None and _can_play(table.columns[column], role):

@@ -46,6 +46,10 @@ def read_folder(folder: Path) -> Table:
     by_split = {split: [file for file, of in named if of == split] for split in SPLITS}
     if not by_split["train"]:
         listed = ", ".join(str(file.relative_to(folder)) for file in found[:6]) or "no tables"
+        sets = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and not is_debris(path)]
+        sets = [name for name in sets if not found and holds_tables(folder / name)]
+        if sets:
+            raise CdkaError(f"{str(folder)!r} holds several data sets: {', '.join(sets[:6])}. Name the folder of one.")
         raise CdkaError(
             f"a data folder must hold a train file (train.csv, train.jsonl, train-00000-of-00001.parquet): "
             f"{str(folder)!r} holds {listed}. Rename a file, or name one file instead of the folder."
@@ -53,7 +57,7 @@ def read_folder(folder: Path) -> Table:
     by_split = {split: _one_format(files) for split, files in by_split.items()}
     used = [file for files in by_split.values() for file in files]
     tables = [(split, read_file(file, str(file.relative_to(folder)))) for split in SPLITS for file in by_split[split]]
-    return _joined(folder, tables, _notes(folder, by_split, [file for file in found if file not in used]))
+    return joined(folder, tables, _notes(folder, by_split, [file for file in found if file not in used]))
 
 
 def _split_of(file: Path, folder: Path) -> str | None:
@@ -102,7 +106,7 @@ def _notes(folder: Path, by_split: dict[str, list[Path]], unread: list[Path]) ->
     return tuple(notes)
 
 
-def _joined(folder: Path, tables: list[tuple[str, Table]], notes: tuple[str, ...]) -> Table:
+def joined(folder: Path, tables: list[tuple[str, Table]], notes: tuple[str, ...]) -> Table:
     """One table of all splits; a column that some files lack is missing in their rows, and a note names it."""
     names = list(dict.fromkeys(name for _, table in tables for name in table.names))
     for name in names:

@@ -33,8 +33,7 @@ _SPEAKERS = {
     "assistant": "assistant",
     "gpt": "assistant",
     "model": "assistant",
-    "bot": "assistant",
-    "chatgpt": "assistant",
+    **dict.fromkeys(("ai", "bot", "chatbot", "chatgpt"), "assistant"),
 }
 
 
@@ -87,7 +86,8 @@ def read_turns(value: Any, place: str) -> tuple[Message, ...]:
             raise CdkaError(
                 f"{place}: turns are spoken by system, user or assistant: got {got}. Leave such conversations out."
             )
-        found.append(Message(speaker, _content(turn[keys[1]], place)))
+        learned = turn.get("weight") != 0  # as OpenAI's layout marks answers that are context alone
+        found.append(Message(speaker, _content(turn[keys[1]], place), learned))
     return tuple(found)
 
 
@@ -107,12 +107,13 @@ def _content(content: Any, place: str) -> str:
 def exchanges(messages: Sequence[Message]) -> list[Exchange]:
     """Every answer of the assistant with the turns before it; turns after the last answer are in none.
 
-    Empty answers, and answers that follow no user's turn, are left out.
+    Empty answers, those that are not to be learned, and those that follow no user's turn are left out.
     """
     found = []
     for i, message in enumerate(messages):
         before = tuple(messages[:i])
-        if message.role == "assistant" and message.content.strip() and any(turn.role == "user" for turn in before):
+        answers = message.role == "assistant" and message.learned and message.content.strip()
+        if answers and any(turn.role == "user" for turn in before):
             found.append(Exchange(before, message.content))
     return found
 
@@ -144,10 +145,7 @@ def read_instructions(table: Table, roles: Mapping[str, str], options: Mapping[s
     """
     template = _template(options)
     reference = _reader(options)
-    inputs, systems = (
-        texts_of(roles[option], table.columns[roles[option]], table.place) if option in roles else [None] * len(table)
-        for option in ("input_column", "system_column")
-    )
+    inputs, systems = (_optional(table, roles, option) for option in ("input_column", "system_column"))
     prompts, answers = (table.columns[roles[option]] for option in ("prompt_column", "answer_column"))
     if any(map(holds_turns, prompts)) or any(map(holds_turns, answers)):
         asked = [_turns(value, "user", table.place(row)) for row, value in enumerate(prompts)]
@@ -172,18 +170,38 @@ def read_instructions(table: Table, roles: Mapping[str, str], options: Mapping[s
     return found
 
 
+def _optional(table: Table, roles: Mapping[str, str], option: str) -> Sequence[str | None]:
+    """The texts of the column that plays an optional role; None in every row without one."""
+    if option not in roles:
+        return [None] * len(table)
+    return texts_of(roles[option], table.columns[roles[option]], table.place)
+
+
 def read_conversations(
-    table: Table, column: str, options: Mapping[str, Any]
+    table: Table, roles: Mapping[str, str], options: Mapping[str, Any]
 ) -> tuple[list[Instruction], list[int], tuple[str, ...]]:
-    """(one instruction for each answer of the assistant, the row of the table each comes from, notes)."""
+    """(one instruction for each answer of the assistant, the row of the table each comes from, notes).
+
+    A row's system prompt, where a column holds them, goes before its turns. Raises CdkaError with the line.
+    """
+    column = table.columns[roles["messages_column"]]
+    systems = _optional(table, roles, "system_column")
     template = _template(options)
     reference = _reader(options)
     found: list[Instruction] = []
     origins: list[int] = []
     unanswered = []
-    for row, value in enumerate(table.columns[column]):
+    for row, (value, system) in enumerate(zip(column, systems, strict=True)):
         place = table.place(row)
-        answers = exchanges(read_turns(value, place))
+        turns = read_turns(value, place)
+        if system is not None:
+            if any(turn.role == "system" for turn in turns):
+                raise CdkaError(
+                    f"{place}: a system prompt in {roles['system_column']!r} and another among the turns. Leave one "
+                    "out, or set the system column to none."
+                )
+            turns = (Message("system", system), *turns)
+        answers = exchanges(turns)
         if not answers:
             unanswered.append(table.lines[row])
         for exchange in answers:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdka.errors import CdkaError, unknown
+from cdka.formatting import plural
 from cdka.tasks.answers import read_text
 from cdka.tasks.files import split as splitting
-from cdka.tasks.files.columns import NONE, Role, guess
+from cdka.tasks.files.columns import NONE, guess
 from cdka.tasks.files.digest import check_unchanged
-from cdka.tasks.files.folder import is_debris
-from cdka.tasks.files.pictures import check_readable, is_picture
+from cdka.tasks.files.picture_tables import FILE, QUESTION, TEXT, is_picture, text_table
+from cdka.tasks.files.pictures import check_readable
 from cdka.tasks.files.prepare import SPLIT_OPTIONS, data_path, split_settings
-from cdka.tasks.files.table import Table, format_of, read_file
+from cdka.tasks.files.table import Table
 from cdka.tasks.files.values import texts_of
 from cdka.tasks.options import check_known, whole_number
 from cdka.tasks.pixels import open_picture
@@ -32,20 +33,8 @@ if TYPE_CHECKING:
 NAME = "local-image-text"
 OPTIONS = ("data", "sha256", *SPLIT_OPTIONS, "file_column", "prompt_column", "answer_column", "max_new_tokens")
 CAPTION_PROMPT = "Describe the picture."
-ROLES = (
-    Role("file_column", "Picture's file", ("file_name", "filename", "file", "image", "image_path", "path")),
-    Role("prompt_column", "Question", ("question", "prompt", "instruction", "query"), True),
-    Role("answer_column", "Text", ("answer", "text", "caption", "description", "response", "label")),
-)
+ROLES = (FILE, QUESTION, TEXT)
 """The roles of the columns in the table beside the pictures."""
-
-
-def find_table(folder: Path) -> Path | None:
-    """The table in ``folder`` that names pictures: ``metadata.*``, else the only one there; None without one."""
-    tables = [path for path in sorted(folder.iterdir()) if path.is_file() and not is_debris(path) and format_of(path)]
-    named = [path for path in tables if path.name.split(".")[0] == "metadata"]
-    found = named or tables
-    return found[0] if len(found) == 1 else None
 
 
 def read(info: TaskInfo, spec: RunSpec) -> PictureTextRows:
@@ -58,13 +47,12 @@ def read_rows(options: Mapping[str, Any]) -> PictureTextRows:
     """One instruction a row of the table, with the picture that it is about."""
     folder = data_path(options, NAME)
     check_unchanged(folder, options)
-    file = find_table(folder) if folder.is_dir() else None
-    if file is None:
+    table = text_table(folder) if folder.is_dir() else None
+    if table is None:
         raise CdkaError(
             f"pictures with texts lie in a folder with one table (metadata.csv or metadata.jsonl) that names them: got "
             f"{str(folder)!r}."
         )
-    table = read_file(file)
     roles = _roles(table, options)
     text = {option: texts_of(column, table.columns[column], table.place) for option, column in roles.items()}
     prompts = text.get("prompt_column") or [CAPTION_PROMPT] * len(table)
@@ -79,6 +67,9 @@ def read_rows(options: Mapping[str, Any]) -> PictureTextRows:
         rows.append(Instruction(prompt, answer, read_text(answer), row))
     notes = check_readable(list(dict.fromkeys(files)))
     parts, more = _parts(table, roles, files, options)
+    left_out = [name for name in table.names if name not in (*roles.values(), _split_column(table, roles, options))]
+    if left_out:
+        notes += (f"not used: {plural(len(left_out), 'column')} ({', '.join(left_out[:8])}).",)
     return PictureTextRows(
         {split: [rows[i] for i in parts[split]] for split in SPLITS},
         lambda row: open_picture(files[row.id]),
@@ -107,10 +98,16 @@ def _roles(table: Table, options: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _parts(table: Table, roles: Mapping[str, str], files: list[Path], options: Mapping[str, Any]) -> tuple[Any, Any]:
+def _split_column(table: Table, roles: Mapping[str, str], options: Mapping[str, Any]) -> str | None:
     column = str(options.get("split_column") or "split")
-    if column in table.columns and column not in roles.values():
-        return splitting.complete(splitting.by_name(table.columns[column], table.place), None, table.source, files)
+    return column if column in table.columns and column not in roles.values() else None
+
+
+def _parts(table: Table, roles: Mapping[str, str], files: list[Path], options: Mapping[str, Any]) -> tuple[Any, Any]:
+    column = _split_column(table, roles, options)
+    names = table.splits if column is None else table.columns[column]
+    if names is not None:
+        return splitting.complete(splitting.by_name(names, table.place), None, table.source, files)
     settings = split_settings(options)
     parts, notes = splitting.complete(splitting.at_random(files, None, **settings), None, table.source, files)
     return parts, (f"{table.source} has no split column: split at random with seed {settings['seed']}.", *notes)

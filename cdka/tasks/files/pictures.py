@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,16 +19,25 @@ import numpy as np
 from cdka.errors import CdkaError
 from cdka.formatting import plural
 from cdka.tasks.files import split as splitting
+from cdka.tasks.files.columns import LABEL, SPLIT, guess
 from cdka.tasks.files.digest import check_unchanged, stamp
-from cdka.tasks.files.folder import is_debris
+from cdka.tasks.files.picture_tables import (
+    by_name,
+    file_column,
+    folders,
+    is_picture,
+    label_folders,
+    label_table,
+    loose_files,
+    walk,
+)
 from cdka.tasks.files.prepare import OPTIONS, data_path, split_settings
-from cdka.tasks.files.table import format_of
+from cdka.tasks.files.table import Table
+from cdka.tasks.files.values import in_order, labels_of
 from cdka.tasks.options import check_known
 from cdka.tasks.pixels import open_picture
 from cdka.tasks.rows import SPLITS
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-MAX_DEPTH = 4
 _LISTED = 5
 
 
@@ -54,98 +63,60 @@ class _Found:
     other_folders: list[Path]
 
 
-def is_picture(path: Path) -> bool:
-    """Returns True for a file whose ending is that of a picture."""
-    return path.suffix.lower() in ENDINGS and not is_debris(path)
-
-
-def holds_pictures(folder: Path) -> bool:
-    """Returns True for a folder that is laid out as pictures: it has some, and no table named after a split."""
-    inner = [path for path in folder.iterdir() if not is_debris(path)]
-    tables = [path for path in inner if path.is_file() and format_of(path) and splitting.split_named(path.stem)]
-    return not tables and any(True for _ in _walk(folder, is_picture))
-
-
-def _walk(folder: Path, wanted: Any, depth: int = 0) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if is_debris(path):
-            continue
-        if path.is_dir():
-            if depth < MAX_DEPTH:
-                yield from _walk(path, wanted, depth + 1)
-        elif wanted(path):
-            yield path
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(inner for inner in folder.iterdir() if inner.is_dir() and not is_debris(inner))
-
-
-def _label_folders(folder: Path) -> list[Path]:
-    return [inner for inner in _folders(folder) if any(True for _ in _walk(inner, is_picture))]
-
-
-def holds_labels(folder: Path) -> bool:
-    """Returns True for a folder with folders of pictures for two or more labels."""
-    return len(_label_folders(folder)) > 1
-
-
-def _loose(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and not is_debris(path)]
-
-
 def _find(folder: Path) -> _Found:
     """Label folders, or such folders inside folders named after the splits. A folder around them is gone through.
 
     A label may be called ``train``: a split is a folder that holds label folders, a label one that holds pictures.
     """
-    inner = _label_folders(folder)
+    inner, loose = label_folders(folder), loose_files(folder)
     splits = [
-        one for one in inner if splitting.NAMES.get(one.name.casefold()) and not any(map(is_picture, _loose(one)))
+        one for one in inner if splitting.NAMES.get(one.name.casefold()) and not any(map(is_picture, loose_files(one)))
     ]
     if any(splitting.NAMES[one.name.casefold()] == "train" for one in splits):
         flat = [one for one in inner if one not in splits and splitting.NAMES.get(one.name.casefold())]
-        found, strangers = [], _loose(folder)
+        found, strangers = [], [file for file in loose if not is_picture(file)]
         for split in splits:
-            more, strange = _labelled(_label_folders(split), splitting.NAMES[split.name.casefold()])
+            more, strange = _labelled(label_folders(split), splitting.NAMES[split.name.casefold()])
             found += more
-            strangers += [*strange, *_loose(split)]
-        others = [one for one in _folders(folder) if one not in splits and one not in flat]
-        unlabelled = [file for one in flat for file in _walk(one, is_picture)]
+            strangers += [*strange, *loose_files(split)]  # a split folder with pictures of its own is no split
+        others = [one for one in folders(folder) if one not in splits and one not in flat]
+        unlabelled = [*filter(is_picture, loose), *(file for one in flat for file in walk(one, is_picture))]
         return _Found(found, strangers, unlabelled, others)
-    if len(inner) == 1 and not any(map(is_picture, [*_loose(inner[0]), *_loose(folder)])) and _label_folders(inner[0]):
+    if (
+        len(inner) == 1
+        and not any(map(is_picture, [*loose_files(inner[0]), *loose_files(folder)]))
+        and label_folders(inner[0])
+    ):
         return _find(inner[0])
     found, strangers = _labelled(inner, "")
-    loose = _loose(folder)
     unlabelled = [file for file in loose if is_picture(file)]
-    empty = [one for one in _folders(folder) if one not in inner]
+    empty = [one for one in folders(folder) if one not in inner]
     return _Found(found, [*strangers, *(file for file in loose if not is_picture(file))], unlabelled, empty)
 
 
-def _labelled(folders: Sequence[Path], split: str) -> tuple[list[tuple[Path, str, str]], list[Path]]:
+def _labelled(inner: Sequence[Path], split: str) -> tuple[list[tuple[Path, str, str]], list[Path]]:
     found, strangers = [], []
-    for folder in folders:
-        found += [(file, folder.name, split) for file in _walk(folder, is_picture)]
-        strangers += list(_walk(folder, lambda file: not is_picture(file)))
+    for folder in inner:
+        found += [(file, folder.name, split) for file in walk(folder, is_picture)]
+        strangers += list(walk(folder, lambda file: not is_picture(file)))
     return found, strangers
 
 
-def _notes(found: _Found, folder: Path) -> tuple[str, ...]:
+def _notes(found: _Found, folder: Path, *, by_folder: bool = True) -> tuple[str, ...]:
     def listed(paths: Sequence[Path]) -> str:
         names = [str(path.relative_to(folder)) for path in paths[:_LISTED]]
         return ", ".join(names) + (" and more" if len(paths) > _LISTED else "")
 
+    where = "in no label's folder" if by_folder else "without a label"
     notes = []
-    deeper = [file for file, label, _ in found.pictures if file.parent.name != label]
+    deeper = [file for file, label, _ in found.pictures if by_folder and file.parent.name != label]
     if deeper:
         notes.append(
             f"{plural(len(deeper), 'picture')} in folders inside a label's folder have the outer one's label: "
             f"{listed(deeper)}."
         )
     if found.unlabelled:
-        notes.append(
-            f"{plural(len(found.unlabelled), 'picture')} in no label's folder set aside: {listed(found.unlabelled)}."
-        )
+        notes.append(f"{plural(len(found.unlabelled), 'picture')} {where} set aside: {listed(found.unlabelled)}.")
     if found.strangers:
         notes.append(
             f"{plural(len(found.strangers), 'file')} not used, no picture by its ending: {listed(found.strangers)}."
@@ -153,6 +124,32 @@ def _notes(found: _Found, folder: Path) -> tuple[str, ...]:
     if found.other_folders:
         notes.append(f"{plural(len(found.other_folders), 'folder')} not used: {listed(found.other_folders)}.")
     return tuple(notes)
+
+
+def _find_by_table(folder: Path, table: Table) -> tuple[_Found, tuple[str, ...]]:
+    """The pictures that ``table`` names, with their labels, and its notes. Raises CdkaError with the line."""
+    places = by_name(folder)
+    files, label = file_column(table, places), guess(table, LABEL)
+    if files is None or label is None:
+        raise CdkaError(f"{table.source} must have a column of pictures' files and one of labels.")
+    split = guess(table, SPLIT, {"file": files, "label": label})
+    names = table.columns[split] if split else table.splits
+    splits = [""] * len(table) if names is None else splitting.read_names(names, table.place)
+    words = labels_of(label, table.columns[label], table.place)
+    found = []
+    for row, (name, word, part) in enumerate(zip(table.columns[files], words, splits, strict=True)):
+        path = places.get(str(name).removeprefix("./"))
+        if path is None or word is None:
+            what = f"no picture {str(name)[:60]!r} in {folder.name}" if path is None else "a label is missing"
+            raise CdkaError(f"{table.place(row)}: {what}. Every row names a picture and its label.")
+        found.append((path, word, part))
+    used = {path for path, _, _ in found}
+    others = [path for path in walk(folder, is_picture) if path not in used]
+    strangers = [path for path in loose_files(folder) if path.name != table.source and not is_picture(path)]
+    unused = [name for name in table.names if name not in (files, label, split)]
+    notes = (f"labels are those of {table.source}: column {label!r} for the pictures in {files!r}.", *table.notes)
+    notes += (f"not used: {plural(len(unused), 'column')} ({', '.join(unused[:8])}).",) if unused else ()
+    return _Found(found, strangers, others, []), notes
 
 
 def check_readable(files: Sequence[Path]) -> tuple[str, ...]:
@@ -196,9 +193,10 @@ def prepare_pictures(options: Mapping[str, Any]) -> Pictures:
 @lru_cache(maxsize=4)
 def _prepared(path: Path, settings: str, _stamp: tuple) -> Pictures:
     options = json.loads(settings)
-    found = _find(path)
-    notes = _notes(found, path)
-    words = tuple(sorted({label for _, label, _ in found.pictures}))
+    table = label_table(path)
+    found, notes = (_find(path), ()) if table is None else _find_by_table(path, table)
+    notes += _notes(found, path, by_folder=table is None)
+    words = tuple(in_order(label for _, label, _ in found.pictures))
     if len(words) < 2:
         raise CdkaError(
             f"{str(path)!r} must hold a folder of pictures for each of two or more labels: found "
@@ -215,6 +213,8 @@ def _prepared(path: Path, settings: str, _stamp: tuple) -> Pictures:
     else:
         drawn = split_settings(options)
         parts = splitting.at_random(list(range(len(files))), labels, **drawn)
-        notes += (f"{path.name} has no split folders: split at random with seed {drawn['seed']}.",)
+        without = "split folders" if table is None else "split column"
+        notes += (f"{path.name} has no {without}: split at random with seed {drawn['seed']}.",)
     whole, more = splitting.complete(parts, labels, path.name)
+    more += splitting.label_notes({split: [labels[i] for i in whole[split]] for split in SPLITS}, words)
     return Pictures(path.name, tuple(files), tuple(labels), whole, words, notes + more)

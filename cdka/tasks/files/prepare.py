@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,7 +21,7 @@ from cdka.tasks.files.folder import read_table
 from cdka.tasks.files.instructions import COMPARISONS, read_conversations, read_instructions
 from cdka.tasks.files.table import Table
 from cdka.tasks.files.unpack import unpacked
-from cdka.tasks.files.values import are_numbers, labels_of, numbers_of, texts_of
+from cdka.tasks.files.values import are_numbers, in_order, labels_of, numbers_of, texts_of
 from cdka.tasks.options import check_known, fraction, switch, whole_number
 from cdka.tasks.own_metric import OPTIONS as METRIC_OPTIONS
 from cdka.tasks.rows import SPLITS, Instruction, Labelled, Measured
@@ -35,8 +34,6 @@ OPTIONS = {
 }
 OPTIONS["local-instruct"] += (MESSAGES.option, "template", "compare", "max_new_tokens")
 MAX_LABELS = 1000
-RULING_SHARE = 0.9
-"""From this share of the examples on, one label is said to rule: always giving it looks like success."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def _prepared(task: str, path: Path, settings: str, _stamp: tuple) -> Prepared:
         every = _measured(table, roles)
         keys = [(row.text, row.pair) for row in every]
     elif MESSAGES.option in roles:
-        every, origins, remarks = read_conversations(table, roles[MESSAGES.option], options)
+        every, origins, remarks = read_conversations(table, roles, options)
         table, notes = table.take(origins), (*notes, *remarks)
         keys = [next(turn.content for turn in row.messages if turn.role == "user") for row in every]
     else:
@@ -117,7 +114,9 @@ def _prepared(task: str, path: Path, settings: str, _stamp: tuple) -> Prepared:
         keys = [row.prompt for row in every]
     parts, remarks = _split(table, roles, strata, keys, options)
     rows = {split: [every[row] for row in parts[split]] for split in SPLITS}
-    notes += (*remarks, *_leaks(rows), *_alike(names), *_absent_labels(rows, names), *_ruling_label(rows, names))
+    notes += (*remarks, *_leaks(rows))
+    if names:
+        notes += splitting.label_notes({split: [row.label for row in part] for split, part in rows.items()}, names)
     return Prepared(task, path.name, rows, roles, names, notes, dict(enumerate(table.lines)), tuple(left_out))
 
 
@@ -154,17 +153,32 @@ def _without_missing(
     if not absent:
         return table, ()
     lines = [table.lines[row] for row in absent]
-    where = ", ".join(map(str, lines[:5])) + (" and more" if len(lines) > 5 else "")
+    several = len(set(table.files)) > 1
+    where = ", ".join(table.place(row) if several else str(table.lines[row]) for row in absent[:5])
+    where = ("" if several else "line ") + where + (" and more" if len(lines) > 5 else "")
     if not switch(options, "drop_missing"):
+        _check_files_have(table, needed, roles)
         raise CdkaError(
-            f"{table.source}: {plural(len(lines), 'row')} without a value that is needed (line {where}). Fill in what "
+            f"{table.source}: {plural(len(lines), 'row')} without a value that is needed ({where}). Fill in what "
             "is missing, or leave such rows out with --drop-missing."
         )
     if len(absent) == len(table):
         raise CdkaError(f"{table.source}: every row lacks a value that is needed. Choose other columns.")
     gone = set(absent)
     kept = table.take([row for row in range(len(table)) if row not in gone])
-    return kept, (f"left out: {plural(len(lines), 'row')} without a value (line {where}).",)
+    return kept, (f"left out: {plural(len(lines), 'row')} without a value ({where}).",)
+
+
+def _check_files_have(table: Table, needed: Sequence[str], roles: Mapping[str, str]) -> None:
+    """Raises CdkaError for a file of several in which a needed column is missing or empty throughout."""
+    for file in dict.fromkeys(table.files):
+        rows = [row for row, of in enumerate(table.files) if of == file]
+        empty = [roles[option] for option in needed if all(table.columns[roles[option]][row] is None for row in rows)]
+        if empty and len(rows) < len(table):
+            raise CdkaError(
+                f"{file} has no values in column {empty[0]!r}, which is needed. Give its columns the names that they "
+                "have in the other files, or take the file out."
+            )
 
 
 def _texts(table: Table, roles: Mapping[str, str]) -> list[tuple[str, str | None]]:
@@ -179,7 +193,7 @@ def _labelled(table: Table, roles: Mapping[str, str]) -> tuple[list[Labelled], t
     """(rows, label names): the names sort as numbers where they are numbers, else as words."""
     column, source = roles["label_column"], table.source
     words = labels_of(column, table.columns[column], table.place)
-    names = sorted(set(words), key=lambda word: (0, int(word), "") if word.lstrip("-").isdecimal() else (1, 0, word))
+    names = in_order(words)
     if len(names) < 2:
         raise CdkaError(f"column {column!r} of {source} holds one label only ({names[0]!r}). Two or more are needed.")
     if len(names) > MAX_LABELS or (len(names) > 20 and len(names) > len(words) / 2):
@@ -247,45 +261,6 @@ def _leaks(rows: Mapping[str, list[Any]]) -> tuple[str, ...]:
     shared = sum(key(row) in trained for row in rows["test"])
     return (
         (f"{shared} test examples are in train too, word for word: the test accuracy is flattered.",) if shared else ()
-    )
-
-
-def _absent_labels(rows: Mapping[str, list[Any]], names: Sequence[str]) -> tuple[str, ...]:
-    """A note for each split whose labels no training example has: no model can learn to give them."""
-    if not names:
-        return ()
-    trained = {row.label for row in rows["train"]}
-    notes = []
-    for split in ("validation", "test"):
-        strange = Counter(names[row.label] for row in rows[split] if row.label not in trained)
-        if strange:
-            notes.append(
-                f"{sum(strange.values())} of {len(rows[split])} {split} examples cannot be answered right: no training "
-                f"example has the label {', '.join(strange)}."
-            )
-    return tuple(notes)
-
-
-def _alike(names: Sequence[str]) -> tuple[str, ...]:
-    """A note for labels that differ in case alone: they may be meant as one."""
-    folded: dict[str, list[str]] = {}
-    for name in names:
-        folded.setdefault(name.casefold(), []).append(name)
-    twins = [" and ".join(map(repr, group)) for group in folded.values() if len(group) > 1]
-    return (f"labels that differ in case alone are told apart: {', '.join(twins[:5])}.",) if twins else ()
-
-
-def _ruling_label(rows: Mapping[str, list[Any]], names: Sequence[str]) -> tuple[str, ...]:
-    if not names:
-        return ()
-    counts = Counter(row.label for row in rows["train"])
-    label, number = counts.most_common(1)[0]
-    share = number / len(rows["train"])
-    if share < RULING_SHARE:
-        return ()
-    return (
-        f"{share:.1%} of the training examples are {names[label]!r}: always saying so has about that accuracy. Read "
-        "balanced_accuracy and macro_f1 beside it.",
     )
 
 

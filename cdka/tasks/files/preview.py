@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,10 +16,11 @@ from cdka import childproc
 from cdka.paths import expanded, pasted
 from cdka.tasks.files.columns import suggest
 from cdka.tasks.files.digest import digest
+from cdka.tasks.files.picture_tables import has_texts, holds_pictures
 from cdka.tasks.files.picture_texts import NAME as IMAGE_TEXT
 from cdka.tasks.files.picture_texts import OPTIONS as IMAGE_TEXT_OPTIONS
-from cdka.tasks.files.picture_texts import find_table, read_rows
-from cdka.tasks.files.pictures import holds_labels, holds_pictures, prepare_pictures
+from cdka.tasks.files.picture_texts import read_rows
+from cdka.tasks.files.pictures import prepare_pictures
 from cdka.tasks.files.prepare import COMPARISONS, OPTIONS, Prepared, data_path, load_table, prepare
 from cdka.tasks.files.text import OPTIONS as TEXT_OPTIONS
 from cdka.tasks.files.text import is_text, read_passages, read_text_rows
@@ -74,7 +74,7 @@ def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tu
     place = data_path({"data": path}, task or "local").resolve()
     options["data"] = str(expanded(pasted(path)).resolve())
     options.update(check_metric(options))
-    if place.is_dir() and (task == IMAGE_TEXT or (task is None and _has_texts(place))):
+    if place.is_dir() and (task == IMAGE_TEXT or (task is None and has_texts(place))):
         check_known(options, IMAGE_TEXT_OPTIONS, IMAGE_TEXT)
         read_rows(options)
         return IMAGE_TEXT, {**options, "sha256": digest(place)}
@@ -90,12 +90,6 @@ def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tu
     task = task or suggest(table, options)
     prepared = prepare(task, options)
     return task, {**options, **prepared.roles, "sha256": digest(place)}
-
-
-def _has_texts(folder: Path) -> bool:
-    """True for pictures with a table of texts; beside folders of labels only one called ``metadata`` counts."""
-    table = find_table(folder) if holds_pictures(folder) else None
-    return table is not None and (table.name.split(".")[0] == "metadata" or not holds_labels(folder))
 
 
 def preview(task: str, options: Mapping[str, Any], *, rows: int = 20) -> Preview:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ NAMES = {
 }
 _WORD = re.compile(rf"(?:^|[-._ ])({'|'.join(NAMES)})(?=$|[-._ \d])")
 SEED, VALIDATION, TEST = 0, 0.15, 0.2
+RULING_SHARE = 0.9
+"""From this share of the examples on, one label is said to rule: always giving it looks like success."""
+_LISTED = 5
 
 
 def split_named(name: str) -> str | None:
@@ -33,13 +37,21 @@ def split_named(name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def by_name(names: Sequence[Any], place: Callable[[int], str]) -> dict[str, np.ndarray]:
-    """Row numbers by split, from each row's split name. Raises CdkaError, with the line, for a name that is none."""
-    found: dict[str, list[int]] = {split: [] for split in SPLITS}
+def read_names(names: Sequence[Any], place: Callable[[int], str]) -> list[str]:
+    """The split of each row, from its name. Raises CdkaError, with the line, for a name that is none."""
+    found = []
     for row, name in enumerate(names):
         split = NAMES.get(str(name).strip().casefold())
         if split is None:
             raise CdkaError(f"{place(row)}: split {name!r} must be train, validation or test.")
+        found.append(split)
+    return found
+
+
+def by_name(names: Sequence[Any], place: Callable[[int], str]) -> dict[str, np.ndarray]:
+    """Row numbers by split, from each row's split name. Raises CdkaError as ``read_names``."""
+    found: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for row, split in enumerate(read_names(names, place)):
         found[split].append(row)
     return {split: np.array(rows, dtype=np.int64) for split, rows in found.items()}
 
@@ -112,3 +124,54 @@ def complete(
                 "change validation_fraction and test_fraction."
             )
     return found, tuple(notes)
+
+
+def label_notes(labels: Mapping[str, Sequence[int]], names: Sequence[str]) -> tuple[str, ...]:
+    """What is worth a look in the labels (numbers, by split) called ``names``: likely mistakes, and what misleads."""
+    return (*_doubtful(labels, names), *_absent(labels, names), *_ruling(labels["train"], names))
+
+
+def _doubtful(labels: Mapping[str, Sequence[int]], names: Sequence[str]) -> list[str]:
+    """Notes on labels that differ in case alone, that stand for none, and that only one example has."""
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), []).append(name)
+    twins = [" and ".join(map(repr, group)) for group in folded.values() if len(group) > 1]
+    notes = [f"labels that differ in case alone are told apart: {', '.join(twins[:_LISTED])}."] if twins else []
+    counts = Counter(names[label] for part in labels.values() for label in part)
+    if "-1" in counts and "0" in counts:
+        notes.append(
+            f"{counts['-1']} of {sum(counts.values())} examples have the label -1, a class like any other here. Where "
+            "it means that a label is missing, take these rows out."
+        )
+    single = [name for name in names if counts[name] == 1]
+    if single and len(single) < len(names):
+        more = " and more" if len(single) > _LISTED else ""
+        listed = ", ".join(map(repr, single[:_LISTED]))
+        notes.append(f"only one example has the label {listed}{more}: a typing error, or too few to learn from.")
+    return notes
+
+
+def _absent(labels: Mapping[str, Sequence[int]], names: Sequence[str]) -> list[str]:
+    """A note for each split whose labels no training example has: no model can learn to give them."""
+    trained = set(labels["train"])
+    notes = []
+    for split in ("validation", "test"):
+        strange = Counter(names[label] for label in labels[split] if label not in trained)
+        if strange:
+            notes.append(
+                f"{sum(strange.values())} of {len(labels[split])} {split} examples cannot be answered right: no "
+                f"training example has the label {', '.join(strange)}."
+            )
+    return notes
+
+
+def _ruling(trained: Sequence[int], names: Sequence[str]) -> list[str]:
+    label, number = Counter(trained).most_common(1)[0]
+    share = number / len(trained)
+    if share < RULING_SHARE:
+        return []
+    return [
+        f"{share:.1%} of the training examples are {names[label]!r}: always saying so has about that accuracy. Read "
+        "balanced_accuracy and macro_f1 beside it."
+    ]

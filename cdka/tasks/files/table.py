@@ -115,7 +115,7 @@ def read_file(path: Path, source: str = "") -> Table:
         "JSON": read_json,
     }.get(kind)
     if read is not None:
-        records = read(name, _text(path, name))
+        records = read(name, text_of(path, name))
     else:
         records = (read_parquet if kind == "Parquet" else read_arrow)(name, path)
     return _table(name, records)
@@ -140,8 +140,11 @@ def _table(name: str, records: Records) -> Table:
     return Table(name, columns, records.lines, [name] * len(records.lines), records.splits, records.notes)
 
 
-def _text(path: Path, name: str) -> str:
-    """The file's text. A byte order mark names UTF-8 or UTF-16; without one it is UTF-8."""
+def text_of(path: Path, name: str) -> str:
+    """The text of a file, unpacked where it is a .gz. A byte order mark names UTF-8 or UTF-16; without one it is UTF-8.
+
+    Raises CdkaError, with the line, for what is no text.
+    """
     content = path.read_bytes()
     if path.suffix.lower() == ".gz":
         try:

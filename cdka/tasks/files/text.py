@@ -11,6 +11,7 @@ from cdka.tasks.files.columns import TEXT, guess
 from cdka.tasks.files.digest import check_unchanged, data_files
 from cdka.tasks.files.folder import holds_tables
 from cdka.tasks.files.prepare import data_path, load_table, split_settings
+from cdka.tasks.files.table import text_of
 from cdka.tasks.files.values import texts_of
 from cdka.tasks.options import check_known
 from cdka.tasks.rows import SPLITS, TextRows
@@ -54,14 +55,9 @@ def read_passages(path: Path, options: Mapping[str, Any] | None = None) -> list[
     files = [file for file in data_files(path) if file.suffix.lower() in SUFFIXES] if path.is_dir() else [path]
     passages = []
     for file in files:
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except FileNotFoundError:
-            raise CdkaError(
-                f"a text file must exist: got {str(file)!r}. Give the path of a .txt or .md file."
-            ) from None
-        except UnicodeDecodeError:
-            raise CdkaError(f"{file.name}: not UTF-8 text. Save the file as UTF-8.") from None
+        if not file.is_file():
+            raise CdkaError(f"a text file must exist: got {str(file)!r}. Give the path of a .txt or .md file.")
+        text = text_of(file, file.name)
         passages += [part.strip() for part in text.replace("\r\n", "\n").split("\n\n") if part.strip()]
     if not passages:
         raise CdkaError(f"{path.name} holds no text. Give a file with text.")
@@ -83,7 +79,8 @@ def _in_order(passages: Sequence[str], options: Mapping[str, Any], source: str) 
     train = len(passages) - sum(counts.values())
     if train < 1:
         raise CdkaError(
-            f"{source} must hold at least three passages, with empty lines between them: got {len(passages)}."
+            f"{source} must hold at least three passages, with empty lines between them: got {len(passages)}. If it "
+            "is a table, let its name end in .csv or .tsv."
         )
     ends = (train, train + counts["validation"], len(passages))
     return dict(zip(SPLITS, (list(passages[a:b]) for a, b in zip((0, *ends), ends, strict=False)), strict=True))

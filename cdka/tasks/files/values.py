@@ -135,6 +135,12 @@ def labels_of(column: str, values: Sequence[Any], place: Place) -> list[str | No
     return found
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """The different label names, in the order of numbers where they are whole numbers, then of words."""
+    numbered = lambda name: re.fullmatch(r"-?\d+", name)  # noqa: E731
+    return sorted(set(names), key=lambda name: (0, int(name), "") if numbered(name) else (1, 0, name))
+
+
 def _whole_number(value: Any) -> str:
     text = str(value).strip()
     return str(int(text)) if re.fullmatch(r"[-+]?\d+", text) else str(int(float(text)))

@@ -13,7 +13,7 @@ from app import widgets
 from app.finetune.feed import Track
 from app.finetune.race_curves import colour_of
 from cdka import formatting
-from cdka.runs.metrics import TEST_ACCURACY
+from cdka.runs.metrics import TEST_ACCURACY, words_of
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
 from cdka.stats.intervals import interval
@@ -225,6 +225,10 @@ def _states(runs: Sequence[Run]) -> str:
     return f'<span class="cdka-quiet">{seeds}</span> {states}'
 
 
+_FURTHER = ("test/balanced_accuracy", "test/macro_f1", "test/majority_accuracy", "test/mse", "test/mean_mse")
+"""Metrics shown beside a classification's accuracy or a regression's correlation: an overlooked label shows in them."""
+
+
 def _score(runs: Sequence[Run], tracks: Mapping[str, Track]) -> str:
     """The mean of the test accuracy once runs are kept, else of the last validation accuracies, else of the losses.
 
@@ -235,17 +239,31 @@ def _score(runs: Sequence[Run], tracks: Mapping[str, Track]) -> str:
     lasts = [tracks[run.run_id].accuracies[-1] for run in runs if tracks[run.run_id].accuracies]
     accuracies = [value for value in lasts if value is not None]
     facts = []
+    if ranks := _values(runs, "test/spearman"):
+        facts.append(f"{_estimate(ranks, 1.0, least=-1.0)} test Spearman")
     if not accuracies and (known := [loss for loss in losses if loss is not None]):
         facts.append(f"{_estimate(known, math.inf)} validation loss")
     if tests:
         facts.append(f"{_estimate(tests, 1.0)} test accuracy{_on_some(runs)}")
     elif accuracies:
         facts.append(f"{_estimate(accuracies, 1.0)} validation accuracy")
+    if facts and (further := _further(runs)):
+        facts.append(f'<span class="cdka-quiet">{further}</span>')
     return " · ".join(facts) or '<span class="cdka-quiet">no evaluation yet</span>'
 
 
-def _estimate(values: Sequence[float], most: float) -> str:
-    found = interval(values, bounds=(0.0, most))
+def _values(runs: Sequence[Run], metric: str) -> list[float]:
+    return [run.metrics[metric] for run in runs if run.metrics.get(metric) is not None]
+
+
+def _further(runs: Sequence[Run]) -> str:
+    """The means of the further metrics that all runs have."""
+    found = {words_of(name).removeprefix("test "): _values(runs, name) for name in _FURTHER}
+    return ", ".join(f"{name} {sum(v) / len(v):.3g}" for name, v in found.items() if len(v) == len(runs))
+
+
+def _estimate(values: Sequence[float], most: float, *, least: float = 0.0) -> str:
+    found = interval(values, bounds=(least, most))
     return f"<b>{formatting.estimate(found.mean, found.low, found.high, found.n)}</b>"
 
 

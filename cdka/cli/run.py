@@ -9,7 +9,7 @@ from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, spec_settings, task_and_options
 from cdka.cli.progress import exit_code, follow, print_failures
 from cdka.errors import CdkaError
-from cdka.runs.metrics import TEST_ACCURACY, TEST_LOSS
+from cdka.runs.metrics import TEST_ACCURACY, TEST_LOSS, words_of
 from cdka.runs.resolve import resolve_run, spec_for
 from cdka.runs.run import Run, judged, retained
 from cdka.runs.store import Store
@@ -70,6 +70,9 @@ def _report(run: Run) -> list[str]:
     measured = "no accuracy" if accuracy is None else f"test accuracy {accuracy:.3f}{subset}"
     loss = "" if metrics.get(TEST_LOSS) is None else f", test loss {metrics[TEST_LOSS]:.3f}"
     lines = [f"{run.status}: {measured}{loss}, {run.num_params:,} parameters, {run.seconds:.1f} s"]
+    further = {name: value for name, value in metrics.items() if name.startswith("test/") and isinstance(value, float)}
+    if beside := [f"{words_of(n)} {v:.3f}" for n, v in further.items() if n not in (TEST_ACCURACY, TEST_LOSS)]:
+        lines.append(f"beside it: {', '.join(beside)}")
     if run.spec.retain:
         name = "accuracy" if kept["after"]["accuracy"] is not None and "/" not in run.spec.retain else "loss"
         before, after = kept["before"][name], kept["after"][name]

@@ -24,8 +24,8 @@ from cdka.stats.intervals import SHARE, UNBOUNDED
 
 FINAL, BEST, STEP = "final", "best", "step"
 AGGREGATIONS = (FINAL, BEST, STEP)
-_LOWER = ("loss", "perplexity", "seconds", "num_params", "bytes", "error", "elapsed")
-_FIRST = (TEST_ACCURACY, EVAL_ACCURACY, EVAL_LOSS, TEST_LOSS, TRAIN_LOSS)
+_LOWER = ("loss", "perplexity", "mse", "mae", "seconds", "num_params", "bytes", "error", "elapsed")
+_FIRST = (TEST_ACCURACY, "test/spearman", EVAL_ACCURACY, EVAL_LOSS, TEST_LOSS, TRAIN_LOSS)
 _NOT_METRICS = frozenset(
     (
         *SETTINGS,

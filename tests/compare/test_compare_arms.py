@@ -14,7 +14,7 @@ from compare_synthetic import FakeSource, grid
 from cdka.compare.arms import arms, identify
 from cdka.compare.budget import budgets, diff, equal_budget
 from cdka.compare.comparison import compare, find_arm
-from cdka.compare.measure import Measure
+from cdka.compare.measure import Measure, usual_metric
 from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
 from cdka.stats.mcnemar import mcnemar
@@ -231,3 +231,10 @@ def test_comparing_needs_neither_plotly_nor_torch_nor_streamlit():
     heavy = ["torch", "plotly", "streamlit", "transformers", "peft", "datasets"]
     out = subprocess.run([sys.executable, "-c", probe % heavy], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_errors_of_a_regression_are_better_when_lower_and_its_correlation_comes_first():
+    names = ("test/mse", "test/mae", "test/spearman", "eval/loss", "test/mean_squared_error", "test/macro_f1")
+    assert [Measure(name).higher_is_better for name in names] == [False, False, True, False, False, True]
+    frame = pd.DataFrame({"eval/loss": [0.5], "test/mse": [0.3], "test/spearman": [0.8]})
+    assert usual_metric(frame) == "test/spearman"

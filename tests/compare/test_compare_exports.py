@@ -145,24 +145,14 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path):
     """Two real runs are trained, stored and exported: script and notebook train them again to the same digits."""
     pytest.importorskip("torch")
     from cdka.compare.anatomy import read_adapter
-    from cdka.runs import job_queue
-    from cdka.runs.job_queue import Batch
-    from cdka.runs.resolve import resolve_runs, spec_for
-    from cdka.train.loop import train
+    from cdka.runs.resolve import spec_for
 
     store = Store(tmp_path / "home")
     specs: list[RunSpec] = [
         spec_for("digits-vit", "digits-flip", components="2,8,1", steps=4, eval_every=4, seed=1, device="cpu"),
         spec_for("digits-vit", "digits-flip", method="lora", rank=2, steps=4, eval_every=4, seed=1, device="cpu"),
     ]
-    sweep_id = store.create_sweep("real", {}, specs)
-    for spec in specs:
-        job = job_queue.reserve(store.database, lambda _: "cpu:0")
-        ((run_id, attempt),) = job.runs
-        job_queue.claim(store.database, run_id, attempt, (1, "0", "test"))
-        sent = [event for _, event in train(resolve_runs([spec]), [store.run(run_id).directory])]
-        job_queue.record_events(store.database, [Batch(run_id, attempt, 0, sent)])
-    source = StoreSource(store, [sweep_id], name="real")
+    source = StoreSource(store, [trained(store, specs)], name="real")
     comparison = compare(source)
     recorded = comparison.frame["value"].to_list()
     assert len(recorded) == 2
@@ -183,6 +173,64 @@ def test_script_and_notebook_reproduce_a_real_comparison(tmp_path):
     again = Store(tmp_path / "elsewhere").runs()
     assert [run.status for run in again] == ["done", "done"]
     assert all((run.adapter_dir / "adapter_model.safetensors").is_file() for run in again)
+
+
+def trained(store, specs):
+    """The sweep of these runs, each trained here; its id."""
+    from cdka.runs import job_queue
+    from cdka.runs.job_queue import Batch
+    from cdka.runs.resolve import resolve_runs
+    from cdka.train.loop import train
+
+    sweep_id = store.create_sweep("real", {}, specs)
+    for spec in specs:
+        job = job_queue.reserve(store.database, lambda _: "cpu:0")
+        ((run_id, attempt),) = job.runs
+        job_queue.claim(store.database, run_id, attempt, (1, "0", "test"))
+        sent = [event for _, event in train(resolve_runs([spec]), [store.run(run_id).directory])]
+        job_queue.record_events(store.database, [Batch(run_id, attempt, 0, sent)])
+    return sweep_id
+
+
+@pytest.mark.parametrize("task", ["local-instruct", "local-regress"])
+def test_runs_on_data_of_ones_own_are_exported_and_trained_again(task, tmp_path):
+    """Every export takes them; the reproduction names the file, its columns and digest, and refuses another file."""
+    pytest.importorskip("torch")
+    from cdka.compare.bundle import open_bundle
+    from cdka.runs.resolve import resolve_runs, spec_for
+    from cdka.tasks.files.preview import task_for
+    from cdka.train.loop import train
+
+    path = tmp_path / "mine.csv"
+    rows = "".join(f"{i % 10}+{i // 10}=,{i % 10 + i // 10},{i}.5\n" for i in range(60))
+    path.write_text("prompt,answer,score\n" + rows)
+    given = {"text_column": "prompt", "number_column": "score"} if task == "local-regress" else {}
+    found, options = task_for(str(path), given, task)
+    assert found == task
+    store = Store(tmp_path / "home")
+    settings = {"steps": 2, "eval_every": 2, "batch_size": 4, "device": "cpu", "max_length": 64}
+    specs = [spec_for("math-lm", task, components=c, task_options=options, **settings) for c in ("2,2,1", "1,2,1")]
+    source = StoreSource(store, [trained(store, specs)], name="mine")
+    comparison = compare(source)
+    assert comparison.frame["value"].notna().all()
+    assert comparison.measure.metric == ("test/spearman" if task == "local-regress" else "test/accuracy")
+    for suffix in (".csv", ".parquet", ".py", ".ipynb", ".zip"):
+        assert exports.export(comparison, source, tmp_path / f"out{suffix}").stat().st_size > 100
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert not any("mine.csv" in name for name in archive.namelist()), "the data themselves stay at home"
+    bundle = open_bundle(tmp_path / "out.zip")
+    assert compare(bundle, comparison.measure).frame["value"].to_list() == comparison.frame["value"].to_list()
+    claim = read_claim(tmp_path / "out.json")
+    again = specs_of(claim)
+    assert {spec.task_options["data"] for spec in again} == {str(path)}
+    ends = [
+        [event for _, event in train(resolve_runs([spec]), [tmp_path / f"again-{i}"])][-1]
+        for i, spec in enumerate(again)
+    ]
+    assert [end.metrics[comparison.measure.metric] for end in ends] == [run["value"] for run in claim["runs"]]
+    path.write_text(path.read_text() + "1+1=,2,9.5\n")
+    with pytest.raises(CdkaError, match="has changed since this run was planned"):
+        list(train(resolve_runs(again[:1]), [tmp_path / "changed"]))
 
 
 @pytest.mark.slow

@@ -362,13 +362,13 @@ def test_a_system_prompt_in_its_own_column_goes_before_the_turns(tmp_path):
 
 
 def test_an_answer_of_weight_zero_is_context_alone(tmp_path):
-    said = [
-        *({"role": "user", "content": "q1"}, {"role": "assistant", "content": "a1", "weight": 0}),
+    said = lambda i: [  # noqa: E731
+        *({"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a1", "weight": 0}),
         *({"role": "user", "content": "q2"}, {"role": "assistant", "content": "a2", "weight": 1}),
     ]
-    _, rows, _ = rows_of(jsonl(tmp_path / "w.jsonl", [{"messages": said}] * N))
-    assert {row.answer for row in rows} == {"a2"}
-    assert [turn.content for turn in rows[0].messages] == ["q1", "a1", "q2"]
+    _, rows, _ = rows_of(jsonl(tmp_path / "w.jsonl", [{"messages": said(i)} for i in range(N)]))
+    assert [row.answer for row in rows] == ["a2"] * N
+    assert [turn.content for turn in rows[0].messages] == ["q0", "a1", "q2"]
 
 
 def test_chosen_conversations_are_read_where_no_column_asks(tmp_path):

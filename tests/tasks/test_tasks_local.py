@@ -342,23 +342,20 @@ def test_a_table_gives_pictures_their_labels(name, row, tmp_path):
 
 
 def test_a_table_in_each_splits_folder_gives_labels_or_texts(tmp_path):
+    """As the Hub's imagefolder has them: a split's pictures and its metadata.csv lie in one folder."""
     for column in ("label", "text"):
         for split in ("train", "test"):
             folder = tmp_path / column / split
-            named_by_a_table(folder, list)
-            lines = [f"images/{i}.png,{'ab'[i % 2]}" for i in range(12)]
+            for file in named_by_a_table(folder, list):
+                (folder / "images" / file).rename(folder / file)
+            lines = [f"{i}.png,{'ab'[i % 2]}" for i in range(12)]
             write(folder / "metadata.csv", f"file_name,{column}\n" + "\n".join(lines) + "\n")
-    # pictures that lie in the split's own folder, as imagefolder has them
-    for place in tmp_path.glob("*/*"):
-        for picture in place.glob("images/*"):
-            picture.rename(place / picture.name)
-        write(place / "metadata.csv", (place / "metadata.csv").read_bytes().replace(b"images/", b""))
     task, options = task_for(str(tmp_path / "label"), {})
     assert (task, prepare_pictures(options).label_names) == ("local-images", ("a", "b"))
     assert len(prepare_pictures(options).parts["test"]) == 12
     task, options = task_for(str(tmp_path / "text"), {})
     assert task == "local-image-text"
-    assert preview(task, options).examples["test"] == 1  # the names are the same pictures, seen in train
+    assert preview(task, options).examples["test"] == 12
 
 
 def test_labels_of_pictures_are_looked_at_as_those_of_texts_are(tmp_path):

@@ -127,7 +127,7 @@ def complete(
 
 
 def label_notes(labels: Mapping[str, Sequence[int]], names: Sequence[str]) -> tuple[str, ...]:
-    """What is worth a look in the labels (numbers, by split) called ``names``: likely mistakes, and what misleads."""
+    """Notes on the labels (numbers, by split) called ``names``: likely mistakes, and what makes a score mislead."""
     return (*_doubtful(labels, names), *_absent(labels, names), *_ruling(labels["train"], names))
 
 

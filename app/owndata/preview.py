@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +19,7 @@ from cdka.runs.spec import RunSpec
 from cdka.tasks.files.preview import Preview, histogram, preview, token_preview
 from cdka.tasks.rows import SPLITS
 
-ROWS = 50
+ROWS, SHOWN_CHARACTERS = 50, 300
 ENDS = 40
 """Tokens shown at either end of a long stretch."""
 
@@ -36,6 +37,8 @@ def show_data(model: str, task: str, options: dict[str, Any], max_length: int | 
             names.append("Tokens and loss mask")
         drawn = st.tabs(names)
         with drawn[0]:
+            if seen.first:
+                widgets.html_block(_first_example(seen.first))
             st.dataframe(seen.head.astype(str), hide_index=True, height=230)
         with drawn[1]:
             if len(seen.labels):
@@ -45,6 +48,16 @@ def show_data(model: str, task: str, options: dict[str, Any], max_length: int | 
         if task != "local-images":
             with drawn[2]:
                 _tokens(spec_for(model, task, max_length=max_length, task_options=options))
+
+
+def _first_example(fields: Mapping[str, str]) -> str:
+    """The fields of an example as a model gets them, each shortened."""
+    lines = [
+        f'<div><span class="cdka-quiet">{html.escape(name)}:</span> '
+        f"{html.escape(textwrap.shorten(text, SHOWN_CHARACTERS, placeholder=' …'))}</div>"
+        for name, text in fields.items()
+    ]
+    return f'<div class="cdka-quiet">The first training example, as the model gets it</div>{"".join(lines)}'
 
 
 @st.cache_data(show_spinner=False, max_entries=16)

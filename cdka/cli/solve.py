@@ -8,6 +8,7 @@ from cdka.components import INDIVISIBLE
 from cdka.errors import CdkaError
 from cdka.formatting import count
 from cdka.machine import Device, detect_device
+from cdka.models.targets import notes_on
 from cdka.notebook.options import Listing, columns_of, rows_of
 from cdka.solver import MEASURES, Option, Setting, advise, explore, parse_weights, pattern, resources, usual_setting
 from cdka.solver.default_option import Advice, sentence
@@ -93,6 +94,8 @@ def run(args: argparse.Namespace) -> None:
         f"{solution.num_modules} modules ({', '.join(solution.target_names)}); the first {min(top, len(solution))} and "
         "the guidelines are listed."
     )
+    for note in notes_on(solution.shapes):
+        print_message(f"note: {note}")
     if note := fitted_in_words(advice.option, solution):
         print_message(note)
     for goal, option in advice.others.items():
@@ -123,6 +126,7 @@ def _document(solution: Solution, advice: Advice, args: argparse.Namespace) -> d
         option["memory_bytes"] = None if memory is None else int(memory[row])
         option["fits"] = None if able is None else bool(able[row])
     chosen = solution.row(advice.option.components)
+    document["notes"] = list(notes_on(solution.shapes))
     return {**document, "advice": {**advice.to_dict(), "fits": None if able is None else bool(able[chosen])}}
 
 

@@ -141,6 +141,12 @@ def _count_matching(pattern: re.Pattern[str], linear: LinearShape) -> int:
     return sum(any(pattern.fullmatch(path) for path in variants) for variants in paths_of(linear))
 
 
+def notes_on(shapes: ModelShapes) -> tuple[str, ...]:
+    """Notes on what no adapter of this model reaches: the experts of a mixture that are no linear layers."""
+    experts = dict(shapes.details).get("expert_params")
+    return (experts_note(experts, shapes.base_params),) if experts else ()
+
+
 def experts_note(expert_params: int, base_params: int) -> str:
     """The sentence that says which part of a mixture of experts an adapter does not reach."""
     return (

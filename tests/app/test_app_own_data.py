@@ -40,6 +40,7 @@ def test_data_are_named_mapped_previewed_and_ordered(room, sums):
     by_label(app, "selectbox", "Answer").set_value("says").run()
     assert not app.exception
     assert "Your data: 52 train, 12 validation, 16 test" in said(app)
+    assert "The first training example, as the model gets it" in said(app)
     assert "split at random with seed 0" in said(app)
     app.number_input(key="data-seed").set_value(5).run()
     assert "split at random with seed 5" in said(app)

@@ -90,3 +90,29 @@ def test_an_upload_its_columns_and_the_settings_outlive_rooms_reloads_and_restar
         used = Store(tmp_path / "studio").runs()[0].spec
         assert (used.task_options["answer_column"], used.task_options["split_seed"], used.steps) == ("short", 5, 33)
     context.close()
+
+
+@pytest.mark.slow
+def test_an_uploaded_plan_file_outlives_rooms_and_reloads(chromium, serve, settled, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'name = "mine"\nmodel = "digits-vit"\ntask = "digits-flip"\nseeds = 2\n\n[grid]\nr1 = [1, 2]\nr2 = 4\nr = 1\n'
+    )
+    _, url = serve()
+    context = chromium.new_context(viewport={"width": 1440, "height": 1100})
+    page = visit(context, settled, f"{url}/sweeps?arms=Plan+file")
+    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(str(file))
+
+    def kept(where: str) -> None:
+        page.get_by_text("Launch 4 runs").wait_for()
+        assert page.get_by_label("or paste one").input_value() == file.read_text(), where
+
+    kept("at once")
+    page.get_by_role("link", name="Design", exact=True).first.click()
+    page.locator("h1", has_text="Design").wait_for()
+    settled(page)
+    page.get_by_role("link", name="Sweeps", exact=True).first.click()
+    kept("after a visit to Design")
+    page.reload()
+    kept("after a reload")
+    context.close()

@@ -111,6 +111,8 @@ def test_a_family_is_counted_trained_saved_loaded_merged_and_exported(family, re
     run = resolve_run(RunSpec(model=model, task=task, task_options={"data": data}, **settings))
     events = [event for _, event in train([run], [tmp_path / "run"])]
     assert events[-1].kind == "final", events[-1]
+    told = [event.text for event in events if event.kind == "note" and "expert" in event.text]
+    assert bool(told) == (family == "mixtral"), "experts that no adapter reaches are told"
     adapter = tmp_path / "run" / "adapter"
     laid_out = load_task(run.task, run.spec)
     loaded = load_model(

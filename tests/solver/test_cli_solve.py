@@ -97,3 +97,12 @@ def test_indivisible_counts_and_names_what_each_module_gets(capsys):
         main(["solve", "qwen2.5-0.5b", "--budget", "lora:8", "--per-module", "balanced", "--indivisible", "skip"]) == 2
     )
     assert "--per-module gives each module components that divide it" in capsys.readouterr().err
+
+
+def test_experts_that_no_adapter_reaches_are_told(capsys):
+    assert main(["solve", "mixtral-8x7b", "--budget", "lora:4", "--top", "1"]) == 0
+    assert "note: the experts are not adapted: 97% of the weights lie in fused expert layers" in capsys.readouterr().err
+    assert main(["solve", "mixtral-8x7b", "--budget", "lora:4", "--top", "1", "--json"]) == 0
+    assert "the experts are not adapted" in json.loads(capsys.readouterr().out)["notes"][0]
+    assert main(["solve", "digits-vit", "--budget", "lora:4", "--top", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []

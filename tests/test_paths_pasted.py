@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from cdka.errors import CdkaError
 from cdka.paths import pasted
 from cdka.runs.spec import RunSpec
+from cdka.tasks.files.preview import task_for
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,8 @@ def test_separators_are_turned_only_where_that_names_something(tmp_path, monkeyp
 
 def test_a_run_knows_its_model_by_the_clean_name():
     assert RunSpec(model='"digits-vit"', task="digits-flip").model == "digits-vit"
+
+
+def test_data_on_the_web_are_asked_for_on_this_machine():
+    with pytest.raises(CdkaError, match="data must lie on this machine: got 'https://huggingface.co/datasets/a/b'"):
+        task_for(" https://huggingface.co/datasets/a/b", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -54,10 +55,19 @@ class Prepared:
 
 
 def data_path(options: Mapping[str, Any], task: str) -> Path:
-    """The file or folder that the options name, an archive unpacked. Raises CdkaError where they name none."""
+    """The file or folder that the options name, an archive unpacked.
+
+    Raises CdkaError where they name none, or an address of the web.
+    """
     if not options.get("data"):
         raise CdkaError(f"task {task!r} needs your data. Use --data FILE (a CSV, JSONL or Parquet file, or a folder).")
-    return unpacked(expanded(pasted(str(options["data"]))))
+    text = str(options["data"])
+    if re.match(r"\W*https?://", text):
+        raise CdkaError(
+            f"data must lie on this machine: got {text.strip()[:80]!r}. Download them, and give the path of the file or "
+            "folder."
+        )
+    return unpacked(expanded(pasted(text)))
 
 
 def load_table(path: Path) -> Table:

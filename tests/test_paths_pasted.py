@@ -43,5 +43,5 @@ def test_a_run_knows_its_model_by_the_clean_name():
 
 
 def test_data_on_the_web_are_asked_for_on_this_machine():
-    with pytest.raises(CdkaError, match="data must lie on this machine: got 'https://huggingface.co/datasets/a/b'"):
+    with pytest.raises(CdkaError, match=r"data must lie on this machine: got 'https://huggingface\.co/datasets/a/b'"):
         task_for(" https://huggingface.co/datasets/a/b", {})

@@ -64,8 +64,8 @@ def data_path(options: Mapping[str, Any], task: str) -> Path:
     text = str(options["data"])
     if re.match(r"\W*https?://", text):
         raise CdkaError(
-            f"data must lie on this machine: got {text.strip()[:80]!r}. Download them, and give the path of the file or "
-            "folder."
+            f"data must lie on this machine: got {text.strip()[:80]!r}. Download them, and give the path of the "
+            "file or folder."
         )
     return unpacked(expanded(pasted(text)))
 

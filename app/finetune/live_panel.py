@@ -20,7 +20,7 @@ from cdka.cost.time import time_left_s
 from cdka.engine.local import ensure_dispatcher
 from cdka.runs.metrics import TEST_ACCURACY
 from cdka.runs.run import Run
-from cdka.runs.states import LIVE, RunState
+from cdka.runs.states import FINISHED, LIVE, RunState
 from cdka.runs.store import Store
 from cdka.tasks.catalogue import TASKS
 
@@ -29,27 +29,33 @@ MAX_ROWS = 8
 MAX_LINKED = 60
 """Rows that light up their lines when pointed at."""
 MAX_RUNS = 100
-"""Runs of a page of all runs."""
+"""Runs of a page."""
+UNFINISHED = (*LIVE, RunState.QUEUED)
 SHOW, SEARCH, PAGE = "tune-show", "tune-search", "tune-page-of-runs"
 
 
 def chosen_runs(store: Store, show: str) -> list[Run]:
     """The runs that ``show`` names: ``now`` is all at work and waiting, else the newest sweep; ``all``; or a sweep.
 
-    Of all runs (that match what is searched for) it is one page, the newest ones first.
+    Of more than ``MAX_RUNS`` it is one page: of all runs (that match what is searched for) the newest ones first.
     """
+    first = (int(st.session_state.get(PAGE, 1)) - 1) * MAX_RUNS
     if show == "all":
-        first = (int(st.session_state.get(PAGE, 1)) - 1) * MAX_RUNS
-        found = store.runs(text=_wanted(), newest_first=True, limit=MAX_RUNS, offset=first)
-        return found[::-1]
-    if show != "now":
-        return store.runs(sweep_id=show)
-    active = store.runs(status=(*LIVE, RunState.QUEUED))
+        return store.runs(text=_wanted(), newest_first=True, limit=MAX_RUNS, offset=first)[::-1]
+    loose, sweep_ids = _now(store) if show == "now" else ([], [show])
+    return [*loose, *(store.runs(sweep_id=sweep_ids, limit=MAX_RUNS, offset=first) if sweep_ids else ())]
+
+
+def _now(store: Store) -> tuple[list[Run], list[str]]:
+    """(runs of no sweep, sweeps) at work or waiting; else the newest sweep, or the newest runs where there is none."""
+    active = store.runs(status=UNFINISHED, limit=MAX_RUNS)
     if active:
-        sweeps = {run.sweep_id for run in active}
-        return [run for sweep in sweeps for run in (store.runs(sweep_id=sweep) if sweep else active)]
+        sweep_ids = dict.fromkeys(run.sweep_id for run in active if run.sweep_id is not None)
+        return [run for run in active if run.sweep_id is None], list(sweep_ids)
     newest = store.sweeps(limit=1)
-    return store.runs(sweep_id=newest[0].sweep_id) if newest else store.runs(newest_first=True, limit=MAX_ROWS)[::-1]
+    if newest:
+        return [], [newest[0].sweep_id]
+    return store.runs(newest_first=True, limit=MAX_ROWS)[::-1], []
 
 
 def _wanted() -> str:
@@ -58,7 +64,8 @@ def _wanted() -> str:
 
 def picker(store: Store, asked: str) -> str:
     """Asks which runs to show; ``asked`` is what the URL says."""
-    sweeps = {sweep.sweep_id: sweep for sweep in store.sweeps(limit=200)}
+    offered = [*store.sweeps(limit=200), *store.sweeps(ids=[asked])]
+    sweeps = {sweep.sweep_id: sweep for sweep in offered}
     options = ["now", *sweeps, "all"]
     if state.changed_in_url("show", asked):
         st.session_state[SHOW] = asked
@@ -81,20 +88,26 @@ def picker(store: Store, asked: str) -> str:
             label_visibility="collapsed",
             placeholder="Search: configuration, model, task, state, seed, id or date (2026-11-28)",
         )
-        _page(store.count(text=_wanted()))
+        number = store.count(text=_wanted())
+        if not number and _wanted():
+            widgets.remark("No run here matches.")
+        _page(number, 1, ", the newest first")
+    else:
+        sweep_ids = _now(store)[1] if shown == "now" else [shown]
+        ended = store.count(sweep_id=sweep_ids, status=FINISHED)
+        number = store.count(sweep_id=sweep_ids)
+        _page(number, 1 if ended == number else 1 + ended // MAX_RUNS)
     return shown
 
 
-def _page(number: int) -> None:
-    """Asks for the page of the runs that match, where they are more than one page."""
-    if not number and _wanted():
-        widgets.remark("No run here matches.")
+def _page(number: int, usual: int, order: str = "") -> None:
+    """Asks for the page of ``number`` runs, where they are more than one page; the page ``usual`` at first."""
     if number <= MAX_RUNS:
         st.session_state.pop(PAGE, None)
         return
     pages = -(-number // MAX_RUNS)
-    st.session_state[PAGE] = min(st.session_state.get(PAGE, 1), pages)
-    st.number_input(f"Page, of {pages}: {number:,} runs, the newest first", 1, pages, key=PAGE, width=300)
+    st.session_state[PAGE] = min(st.session_state.get(PAGE, usual), pages)
+    st.number_input(f"Page, of {pages}: {number:,} runs{order}", 1, pages, key=PAGE, width=300)
 
 
 def searched(show: str) -> bool:
@@ -103,12 +116,14 @@ def searched(show: str) -> bool:
 
 
 def _shown() -> None:
+    st.session_state.pop(PAGE, None)
     state.put("show", st.session_state[SHOW])
 
 
 def show(sweep_id: str) -> None:
     """Show this sweep; from a callback."""
     st.session_state[SHOW] = sweep_id
+    st.session_state.pop(PAGE, None)
     state.put("show", sweep_id)
 
 
@@ -232,6 +247,8 @@ def _headline(store: Store, runs: Sequence[Run]) -> None:
     if len(sweeps) != 1 or None in sweeps or not any(run.status.is_kept() for run in runs):
         return
     (sweep_id,) = sweeps
+    if store.count(sweep_id=sweep_id, status=UNFINISHED):  # on another page
+        return
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="tune-headline"):
         mark = tuple((run.run_id, run.status, run.attempt) for run in runs)
         found, metric = _found(store, str(sweep_id), mark)

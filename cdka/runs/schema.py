@@ -170,7 +170,7 @@ def _found(column: str, text: str) -> tuple[list[str], list[Any]]:
 def runs_where(
     *,
     status: str | Iterable[str] | None = None,
-    sweep_id: str | None = None,
+    sweep_id: str | Iterable[str] | None = None,
     ids: Iterable[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     text: str | None = None,

@@ -143,7 +143,7 @@ class Store:
         self,
         *,
         status: str | Iterable[str] | None = None,
-        sweep_id: str | None = None,
+        sweep_id: str | Iterable[str] | None = None,
         ids: Iterable[str] | None = None,
         settings: Mapping[str, Any] | None = None,
         text: str | None = None,
@@ -168,7 +168,7 @@ class Store:
         self,
         *,
         status: str | Iterable[str] | None = None,
-        sweep_id: str | None = None,
+        sweep_id: str | Iterable[str] | None = None,
         settings: Mapping[str, Any] | None = None,
         text: str | None = None,
     ) -> int:

@@ -21,6 +21,7 @@ from cdka.errors import CdkaError
 from cdka.runs import events
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
 from cdka.runs.resolve import spec_for
+from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
 from cdka.sweep.plan import plan
@@ -314,6 +315,32 @@ def test_all_runs_shown_are_stopped_with_one_click(room, idle):
     app.button(key="all-waiting").click().run()
     assert {store.run(run_id).status for run_id in run_ids} == {RunState.CANCELLED}
     assert not app.exception
+
+
+def test_many_runs_are_shown_in_pages_and_found_by_words(room, idle, monkeypatch):
+    monkeypatch.setattr("app.finetune.live_panel.MAX_RUNS", 3)
+    store = Store()
+    specs = [RunSpec("digits-vit", "digits-flip", components="2,8,1", seed=seed) for seed in range(7)]
+    sweep_id = store.create_sweep("seven", {"kind": "grid"}, specs)
+
+    def summary(app):
+        return next(element.value for element in app.markdown if " waiting" in element.value)
+
+    def page(app):
+        return next(box for box in app.number_input if box.label.startswith("Page, of"))
+
+    app = room("finetune", show=sweep_id)
+    assert page(app).label == "Page, of 3: 7 runs"
+    assert "3 runs" in summary(app)
+    page(app).set_value(3).run()
+    assert "1 run:" in summary(app)
+    app = room("finetune", show="all")
+    assert page(app).label == "Page, of 3: 7 runs, the newest first"
+    app.text_input(key="tune-search").set_value("seed 5 waiting").run()
+    assert "1 run:" in summary(app)
+    assert not [box for box in app.number_input if box.label.startswith("Page, of")]
+    app.text_input(key="tune-search").set_value("seed 99").run()
+    assert "No run here matches." in " ".join(element.value for element in app.markdown)
 
 
 def test_the_menu_shows_the_stored_settings_the_log_and_each_attempt(room, idle):

@@ -56,7 +56,7 @@ OURS = {
     ),
     "app/finetune/actions.py": ("label", "help"),
     "app/finetune/launch_preview.py": ("one.label", "minutes", "state.default('on')"),
-    "app/finetune/live_panel.py": ("pages", "list(range(pages))"),
+    "app/finetune/live_panel.py": ("pages", "list(range(pages))", "order"),
     "app/finetune/run_menu.py": ("label", "run.run_id", "list(names)"),  # ids are checked, seeds are numbers
     "app/finetune/try_panel.py": ("words",),
     "app/learn/controls.py": ("label", "help_", "control.label", "control.options"),

@@ -196,6 +196,7 @@ TOO_WIDE = """() => {
         .filter((beyond) => beyond > 1);
 }"""
 """Pixels by which parts of a formula stand out of their column."""
+BOTTOMS = "(parts) => parts.map((part) => part.getBoundingClientRect().bottom)"
 WITH_FORMULA = [(c.number, n) for c in CHAPTERS for n, page in enumerate(c.pages, start=1) if page.equation is not None]
 
 
@@ -209,6 +210,8 @@ def test_a_formula_wraps_in_a_narrow_column(visit, settled, chapter, number, num
         page.set_viewport_size({"width": width, "height": 844})
         page.wait_for_timeout(300)
         assert page.evaluate(TOO_WIDE) == [], f"at {width} px"
+        ends = page.locator(".st-key-learn-equation .base").evaluate_all(BOTTOMS)
+        assert max(ends) <= page.locator(".st-key-numbers").bounding_box()["y"] + 1, "the switch stands on the formula"
     assert page.locator(".katex-display").count() == 0, "a displayed formula scrolls, out of the keyboard's reach"
 
 

@@ -327,10 +327,11 @@ def test_what_was_a_traceback_once_is_one_line(argv, quiet, capsys):
     [
         ("runs >&-", {}, 0),
         ("runs 2>&-", {}, 0),
+        ("try r-22222222 <&-", {}, 2),
         ("tasks", {"PYTHONIOENCODING": "ascii"}, 0),
         ("runs", {"CDKA_HOME": "~nobodyx/y"}, 2),
     ],
-    ids=["closed stdout", "closed stderr", "ascii", "unknown user"],
+    ids=["closed stdout", "closed stderr", "closed stdin", "ascii", "unknown user"],
 )
 def test_no_terminal_and_no_home_breaks_a_command(home, command, environment, code):
     variables = {**os.environ, "CDKA_HOME": str(home), **environment}

@@ -22,8 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="one JSON document on stdout")
 
 
+def _from_stdin() -> str:
+    """The text on stdin; empty where it is closed or cannot be read as text."""
+    try:
+        return "" if sys.stdin is None else sys.stdin.read().strip()
+    except (OSError, ValueError):
+        return ""
+
+
 def run(args: argparse.Namespace) -> None:
-    prompt = args.prompt if args.prompt is not None else sys.stdin.read().strip()
+    prompt = args.prompt if args.prompt is not None else _from_stdin()
     if not prompt:
         raise CdkaError("a question must be asked: got none. Use --prompt TEXT.")
     if args.max_new_tokens is not None and args.max_new_tokens < 1:

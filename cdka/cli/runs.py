@@ -11,6 +11,7 @@ from typing import Any
 from cdka.engine import local
 from cdka.errors import CdkaError, unknown
 from cdka.formatting import clock
+from cdka.runs.job_queue import live_jobs
 from cdka.runs.metrics import EVAL_ACCURACY, TEST_ACCURACY
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
@@ -209,5 +210,6 @@ def run(args: argparse.Namespace) -> None:
     store = Store()
     for trouble in local.troubles(store):
         print_message(f"note: {trouble}")
+    local.conclude_orphans(store, live_jobs(store.database))  # a script that was killed left no report
     _ACTIONS[args.action](store, args)
     local.ensure_dispatcher(store)  # what was retried must start, and what died unseen must be seen

@@ -63,8 +63,9 @@ def capture_map(factors: LayerFactors) -> pd.DataFrame:
 
     ``kept`` is the cosine between delta W and its nearest, for the largest r that costs no more than the adapter itself
     (at least 1). It says what could be kept of this delta W, not what training such components would reach: on
-    ``digits-flip`` a full fine-tune of ``digits-vit@2602`` scores 0.945, its nearest (2, 8, 4) 0.29, and (2, 8, 4)
-    trained itself 0.941 (one seed; ours). Raises CdkaError for layers above ``MAX_CAPTURE_WEIGHTS`` weights.
+    ``digits-flip`` a full fine-tune of ``digits-vit`` at a rate of 1e-3 scores 0.970, its nearest (2, 8, 4) 0.630, and
+    (2, 8, 4) trained itself by the recipe 0.963 (test accuracy, seed 0 alone; ours). Raises CdkaError for layers above
+    ``MAX_CAPTURE_WEIGHTS`` weights.
     """
     out_features, in_features = factors.shape
     if out_features * in_features > MAX_CAPTURE_WEIGHTS:

@@ -146,8 +146,8 @@ def follow_figure(store: Store, run_ids: Sequence[str], y: str | None, theme: st
         display(widget)
         redraw: Callable[[Figure], None] = lambda new: _update_widget(widget, new)  # noqa: E731
     else:
-        handle = display(figure, display_id=True)
-        redraw = handle.update
+        handle = display(_drawn(figure), raw=True, display_id=True)
+        redraw = lambda new: handle.update(_drawn(new), raw=True)  # noqa: E731
 
     def follow() -> None:
         version = None
@@ -163,6 +163,11 @@ def follow_figure(store: Store, run_ids: Sequence[str], y: str | None, theme: st
 
     local.ensure_dispatcher(store)
     threading.Thread(target=follow, name="cdka-curve", daemon=True).start()
+
+
+def _drawn(figure: Figure) -> dict[str, Any]:
+    """The figure as Plotly's renderer has it: shown as itself, each update would draw it once more."""
+    return dict(figure._repr_mimebundle_())
 
 
 def _update_widget(widget: Any, new: Figure) -> None:

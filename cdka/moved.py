@@ -112,7 +112,7 @@ class _Finder:
         home = home_of(name) if name.startswith(("cdka.", "app.")) else None
         if home is None or find_spec(home) is None:
             return None
-        return spec_from_loader(name, _Loader(name, home))
+        return spec_from_loader(name, _Loader(name, home))  # type: ignore[arg-type]
 
 
 class _Loader:
@@ -137,4 +137,4 @@ class _Loader:
 def install() -> None:
     """Have Python find the modules of 0.1.0."""
     if _Finder not in sys.meta_path:
-        sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Finder)

@@ -10,7 +10,6 @@ from typing import Any
 
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.formatting import configuration_name
 from cdka.runs.spec import METHODS
 
 EXAMPLE = "Examples: 2,8,4 or lora 8 or full."
@@ -40,11 +39,6 @@ def label(entry: str) -> str:
     if "components" in found:
         return f"cdka {found['components']}"
     return found["method"] + (f" {found['rank']}" if "rank" in found else "")
-
-
-def pretty(entry: str) -> str:
-    """An entry as people read it: ``r1 2 · r2 8 · r 4``, ``LoRA 8``; text that is no entry is left as typed."""
-    return configuration_name(label(entry))
 
 
 def check(entries: Iterable[str]) -> None:

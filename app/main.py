@@ -30,6 +30,7 @@ def main() -> None:
     with widgets.errors_shown():
         page.run()
         state.remember()
+        theme.follow_system()
 
 
 main()

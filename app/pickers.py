@@ -1,6 +1,10 @@
-"""The questions that several rooms ask alike: which model, and which data: a task of the catalogue or your own file."""
+"""The questions that several rooms ask alike: which model, which data, and which of all the runs or sweeps."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -13,6 +17,8 @@ from cdka.tasks.info import TaskInfo
 from cdka.tasks.suitable import suitable_tasks
 
 CATALOGUE, OWN = "Catalogue", "Your own file"
+ANY = {"model": "any model", "task": "any task", "state": "any state", "date": "any date"}
+DAYS = {ANY["date"]: None, "last 24 hours": 1, "last 7 days": 7, "last 30 days": 30}
 
 
 def model_picker(name: str, *, help: str, width: int | str = "stretch") -> ModelShapes:
@@ -79,3 +85,48 @@ def task_picker(name: str, shapes: ModelShapes, *, width: int | str = "stretch")
 
 def _choose_first(name: str, first: dict[str, str]) -> None:
     st.session_state[name] = first[st.session_state[f"{name}-data"]]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A choice among runs or sweeps: words, and one model, task and state, None where any will do.
+
+    ``since`` is a moment in Unix seconds, None for any.
+    """
+
+    text: str = ""
+    model: str | None = None
+    task: str | None = None
+    state: str | None = None
+    since: float | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """True where something is left out."""
+        return self != Filter()
+
+
+def filter_form(
+    name: str, models: Iterable[str], tasks: Iterable[str], states: Iterable[str], *, placeholder: str
+) -> Filter:
+    """The choice among the runs or sweeps of a list, asked for in one line of fields; ``name`` is the list's own."""
+    offered = {"model": models, "task": tasks, "state": states, "date": [day for day in DAYS if day != ANY["date"]]}
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"{name}-filter"):
+        st.text_input("Search", key=f"{name}-search", persist_state="session", placeholder=placeholder, width=300)
+        for field, values in offered.items():
+            key, options = f"{name}-{field}", [ANY[field], *values]
+            if st.session_state.get(key) not in options:
+                st.session_state[key] = ANY[field]
+            st.selectbox(field.capitalize(), options, key=key, persist_state="session", width=150)
+    return filter_of(name)
+
+
+def filter_of(name: str) -> Filter:
+    """The choice that ``filter_form`` of this list holds."""
+    held = {field: st.session_state.get(f"{name}-{field}", word) for field, word in ANY.items()}
+    days = DAYS.get(held.pop("date"))
+    return Filter(
+        text=str(st.session_state.get(f"{name}-search") or "").strip(),
+        since=None if days is None else time.time() - 86_400 * days,
+        **{field: None if value == ANY[field] else value for field, value in held.items()},
+    )

@@ -16,6 +16,16 @@ VIRIDIS = palette.SEQUENTIAL
 __all__ = ["COMPONENT_COLOURS", "DIVERGING", "LOKR", "LORA", "R1", "R2", "VIRIDIS", "R"]
 
 _CSS = Path(__file__).with_name("studio.css")
+_SYSTEM = st.components.v2.component(
+    "cdka_system_theme",
+    js="""export default function ({ setTriggerValue }) {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const tell = () => setTimeout(() => setTriggerValue("changed", dark.matches), 200); // the app learns of it first
+  dark.addEventListener("change", tell);
+  return () => dark.removeEventListener("change", tell);
+}""",
+)
+"""Runs the page again when the reader's system changes its theme: figures are drawn in colours of the server."""
 
 
 def is_dark() -> bool:
@@ -45,5 +55,10 @@ def accent() -> str:
 
 def apply() -> None:
     """Put the style sheets on the page; call once per run."""
-    sheet = palette.css_variables() + (palette.dark_css_variables() if is_dark() else "")
-    st.html(f"<style>{sheet}{_CSS.read_text(encoding='utf-8')}</style>")
+    st.html(f"<style>{palette.css_variables()}{_CSS.read_text(encoding='utf-8')}</style>")
+
+
+def follow_system() -> None:
+    """Listen to the reader's system, at the end of the page, where it moves nothing."""
+    with st.container(key="system-theme"):
+        _SYSTEM(key="system-theme-change", on_changed_change=lambda: None)

@@ -15,13 +15,12 @@ from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.notebook.display import baseline_chip_html, chip_html, hover_attribute, letter_html
 from cdka.paths import assets_dir
-from cdka.runs.spec import RunSpec
+from cdka.runs.spec import METHODS, RunSpec
 
 __all__ = [
     "baseline_chip_html",
     "caption",
     "chip_html",
-    "components_text",
     "configuration_hover",
     "count_html",
     "empty_state",
@@ -48,11 +47,6 @@ def method_chip_html(spec: RunSpec, hover: str = "") -> str:
     if spec.components is not None:
         return chip_html(spec.components, hover)
     return baseline_chip_html(spec.method, spec.rank, hover)
-
-
-def components_text(components: Components) -> str:
-    """``r1 2 · r2 8 · r 4``, where no chip can stand (a button, an option of a menu)."""
-    return f"r1 {components.r1} · r2 {components.r2} · r {components.r}"
 
 
 def configuration_hover(
@@ -113,10 +107,13 @@ def caption(text: str) -> None:
     html_block(f'<div class="cdka-caption">{link_terms(text)}</div>')
 
 
+_NAMES = ("r", "lr", "alpha", *(method for method in METHODS if method != "full"))
+
+
 def sentence_case(text: str) -> str:
     """A refusal of the library as a sentence: the first word with a capital, unless it is a name."""
     first = text.split(" ", 1)[0]
-    return text[:1].upper() + text[1:] if first.isalpha() and first not in ("r", "lr", "alpha", "cdka") else text
+    return text[:1].upper() + text[1:] if first.isalpha() and first not in _NAMES else text
 
 
 def error(text: str) -> None:

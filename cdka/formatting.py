@@ -129,6 +129,10 @@ def places(half_width: float) -> int:
     return max(0, -exponent + (half_width / 10**exponent < 1.95))
 
 
+PLUS_MINUS = "± half of the 95 % interval"
+"""The words for the ± of every table, map and list of results."""
+
+
 def estimate(mean: float | None, low: float | None, high: float | None, seeds: int) -> str:
     """``0.912 ± 0.006 (5 seeds)``: the mean and half of its 95 % interval, no more digits than the interval supports;
     ``0.98, 0.91 to 1.00 (3 seeds)`` where the interval is cut off at a bound.
@@ -161,18 +165,3 @@ def interval(low: float, high: float, digits: int | None = None) -> str:
 def plural(n: int, one: str, many: str | None = None) -> str:
     """``1 run``, ``3 runs``, ``1,200 runs``."""
     return f"{int(n):,} {one if n == 1 else many or one + 's'}"
-
-
-def configuration_name(label: str) -> str:
-    """A run's label as a figure names it: ``r1 2 · r2 8 · r 1`` for ``cdka 2,8,1``, ``LoRA 8`` for ``lora 8``.
-
-    What stands behind a configuration (`` · lr 0.01``) stays.
-    """
-    head, separator, rest = label.partition(" · ")
-    words = head.split()
-    if words[:1] == ["cdka"] and len(words) == 2 and words[1].count(",") == 2:
-        r1, r2, r = words[1].split(",")
-        head = f"r1 {r1} · r2 {r2} · r {r}"
-    elif words and words[0] in METHOD_NAMES:
-        head = " ".join([METHOD_NAMES[words[0]], *words[1:]])
-    return head + separator + rest

@@ -150,18 +150,18 @@ def theme(dark: bool) -> Theme:
 def css_variables() -> str:
     """A style sheet that defines every colour as a variable: ``--ink`` follows the theme, ``--mark-r1`` is the same.
 
-    Popovers hang outside the app, where its colour scheme does not reach: ``dark_css_variables`` is for them.
+    Popovers hang outside the app, where its colour scheme does not reach: there the reader's system decides, as it
+    does for the app.
     """
     pairs = {name: f"light-dark({light}, {dark})" for (name, light), (_, dark) in zip(*map(_tones, (LIGHT, DARK)))}  # noqa: B905
     marks = {f"mark-{name}": value for name, value in (FACTORS | METHODS).items()}
     marks |= {f"state-{name}": value for name, value in STATES.items()}
     marks |= {"white": WHITE, "neutral": NEUTRAL, "curve": SEQUENTIAL[2], "highlight": HIGHLIGHT}
-    return f":root {{ {_declared(dict(_tones(LIGHT)) | marks)} }}\n.stApp {{ {_declared(pairs)} }}\n"
-
-
-def dark_css_variables() -> str:
-    """The variables of ``css_variables`` for a page that is dark throughout."""
-    return f":root {{ color-scheme: dark; {_declared(dict(_tones(DARK)))} }}\n"
+    dark = f":root {{ color-scheme: dark; {_declared(dict(_tones(DARK)))} }}"
+    return (
+        f":root {{ {_declared(dict(_tones(LIGHT)) | marks)} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ {dark} }}\n.stApp {{ {_declared(pairs)} }}\n"
+    )
 
 
 def _tones(one: Theme) -> list[tuple[str, str]]:

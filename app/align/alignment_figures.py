@@ -5,6 +5,7 @@ from __future__ import annotations
 import altair as alt
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from app import charts, theme
 from app.align import alignment_tables
@@ -15,7 +16,7 @@ from cdka.components import Components
 
 KINDS = {"predicted": "Predicted", "measured": "Measured", "best": "Best possible"}
 TITLES = {
-    "predicted": "What does theory predict? sqrt(r r2 / (r1 in))",
+    "predicted": "What does theory predict? √(r · r2 / (r1 · in_features))",
     "measured": "Measured on a real gradient",
     "best": "How much could any A capture? Upper bound from the SVD",
 }
@@ -103,7 +104,7 @@ def _contours(lines: pd.DataFrame, across: alt.Scale, down: alt.Scale, width: in
     x, y = alt.X("x:Q", scale=across), alt.Y("y:Q", scale=down)
     drawn = (
         alt.Chart(lines)
-        .mark_line(color=palette.WHITE, opacity=0.5, strokeWidth=1.1)
+        .mark_line(color=palette.WHITE, opacity=0.28, strokeWidth=1.1)
         .encode(x=x, y=y, detail=["level:N", "branch:N"], order="y:Q")
     )
     ends = lines[lines["branch"] == "wide"].sort_values("y").groupby("level").head(1)
@@ -187,16 +188,28 @@ def by_layer(rows: pd.DataFrame, chosen: Components) -> alt.LayerChart:
             ),
         ]
     c = chosen
-    title = f"Which layers align at r1 {c.r1} · r2 {c.r2} · r {c.r}?"
+    title = f"Which layers align at cdka {c}?"
     return charts.altair(alt.layer(*layers), title, height=round(75 + len(rows) * max(13, min(24, 290 / len(rows)))))
+
+
+def _apart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Heights for names beside points, lifted where those of one x would overlap."""
+    heights, gap = y.astype(float), 0.06 * max(float(np.ptp(y)), 1e-9)
+    order = np.argsort(y)
+    for place, i in enumerate(order):
+        below = [heights[j] for j in order[:place] if abs(x[j] - x[i]) <= 0.05 * np.ptp(x)]
+        heights[i] = max([heights[i], *(height + gap for height in below)])
+    return heights
 
 
 def prediction(points: pd.DataFrame, predictor: str, metric: str) -> alt.LayerChart:
     """Final metric of finished configurations against a predictor; hollow where there is one seed."""
+    half = points["sd"] * special.stdtrit(points["seeds"] - 1, 0.975) / np.sqrt(points["seeds"])
     labelled = points.assign(
-        low=points["mean"] - points["sd"],
-        high=points["mean"] + points["sd"],
-        name=[f"{r1},{r2},{r}" for r1, r2, r in zip(points["r1"], points["r2"], points["r"], strict=True)],
+        low=points["mean"] - half,
+        high=points["mean"] + half,
+        name=[f"cdka {r1},{r2},{r}" for r1, r2, r in zip(points["r1"], points["r2"], points["r"], strict=True)],
+        name_at=_apart(points["predictor"].to_numpy(), points["mean"].to_numpy()),
     )
     base = alt.Chart(labelled).encode(
         x=alt.X("predictor:Q", title=predictor, scale=alt.Scale(zero=False, padding=20), axis=alt.Axis(tickCount=7))
@@ -209,7 +222,7 @@ def prediction(points: pd.DataFrame, predictor: str, metric: str) -> alt.LayerCh
         fill=alt.condition("datum.seeds > 1", alt.value(theme.accent()), alt.value("transparent")),
         tooltip=["name:N", "predictor:Q", "mean:Q", "sd:Q", "seeds:Q"],
     )
-    names = base.mark_text(dx=8, align="left", fontSize=10.5, color=theme.ink()).encode(y="mean:Q", text="name:N")
+    names = base.mark_text(dx=8, align="left", fontSize=10.5, color=theme.ink()).encode(y="name_at:Q", text="name:N")
     return charts.altair(alt.layer(bars, dots, names), "Does it predict the final result?", height=HEIGHT)
 
 

@@ -51,6 +51,6 @@ def show(request: AlignRequest, record: AlignRecord | None) -> None:
             "explain as much."
         )
     widgets.caption(
-        f"{verdict.sentence()}{beside} After {first['steps']:,} steps at learning rate "
+        f"Bars: 95 % intervals. {verdict.sentence()}{beside} After {first['steps']:,} steps at learning rate "
         f"{first['lr']:g}, alpha {first['alpha']:g}: another recipe may answer otherwise."
     )

@@ -12,6 +12,7 @@ from cdka import align, formatting
 from cdka.align import AlignRequest, Status
 from cdka.align.verdict import MIN_CONFIGURATIONS
 from cdka.components import Components
+from cdka.models.catalogue import find_model
 from cdka.models.targets import ROLE_TARGETS, target_names
 
 LAYERS = "All layers"
@@ -102,6 +103,9 @@ def measure(request: AlignRequest) -> Status:
     if now.state == "failed":
         widgets.error(f"The measurement failed: {now.cause}")
     if now.state in ("absent", "failed"):
+        shapes = find_model(request.model)
+        if not shapes.embedded:
+            widgets.remark(f"It loads the model, {formatting.size(4 * shapes.base_params)} in float32, into memory.")
         st.button(
             "Measure on a real gradient",
             type="primary",
@@ -114,7 +118,7 @@ def measure(request: AlignRequest) -> Status:
     elif now.state == "running":
         st.fragment(_progress, run_every=0.7, key="align-progress")(request)
     else:
-        widgets.remark("Measured; asking again costs nothing.")
+        widgets.remark("Measured, and kept: it is shown at once next time.")
     return now
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import streamlit as st
 
-from app import widgets
+from app import data, widgets
 from app.compare import controls, figure_panels, sources
 from cdka import formatting
 from cdka.compare import bundle, exports
 from cdka.compare.comparison import Comparison
 from cdka.compare.exports import figures
-from cdka.compare.exports.adapters import write_adapters
+from cdka.compare.exports.adapters import zip_adapters
 from cdka.compare.exports.script import write_reproduction
 from cdka.compare.exports.tensorboard import write_tensorboard
 from cdka.compare.report import methods_paragraph
@@ -28,6 +28,9 @@ _CLAIM = (
     "table again. Always the whole comparison, whatever is hidden here."
 )
 
+POLL_S = 0.4
+_GATHERED = "compare-gathered"
+
 
 def _name(comparison: Comparison) -> str:
     return re.sub(r"[^\w-]+", "-", comparison.name).strip("-")[:60] or "comparison"
@@ -36,10 +39,6 @@ def _name(comparison: Comparison) -> str:
 def _bundle(comparison: Comparison, source) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         return bundle.write_bundle(comparison, source, Path(folder) / "claim.zip").read_bytes()
-
-
-def _adapters(comparison: Comparison, source, shown: list[str], lora: bool) -> bytes:
-    return exports.zipped(lambda folder: write_adapters(folder, comparison, source, shown, lora=lora))
 
 
 def panel(chosen: sources.Chosen, comparison: Comparison, shown: list[str]) -> None:
@@ -59,10 +58,7 @@ def panel(chosen: sources.Chosen, comparison: Comparison, shown: list[str]) -> N
                 _download(f"{what}, CSV", partial(exports.csv, frame), f"{stem}.csv")
                 _download(f"{what}, Parquet", partial(exports.parquet, frame), f"{stem}.parquet")
         st.markdown("**Adapters** of the shown runs")
-        with st.container(horizontal=True):
-            for lora, title in ((False, "PEFT format"), (True, "As exact LoRA")):
-                kind = "lora" if lora else "adapters"
-                _download(title, partial(_adapters, comparison, source, shown, lora), f"{name}-{kind}.zip")
+        _adapters(comparison, source, shown, name)
     with second:
         st.markdown("**Make it again**")
         _download(
@@ -91,6 +87,46 @@ def panel(chosen: sources.Chosen, comparison: Comparison, shown: list[str]) -> N
                 _import(file)
     st.markdown("**Methods**, written from the runs")
     st.code(methods_paragraph(comparison, source), language=None, wrap_lines=True)
+
+
+def _adapters(comparison: Comparison, source, shown: list[str], name: str) -> None:
+    """Buttons that gather the adapters, the progress of it, and the zip once it is made."""
+    with st.container(horizontal=True):
+        for lora, title in ((False, "PEFT format"), (True, "As exact LoRA")):
+            asked = (source, tuple(shown), f"{name}-{'lora' if lora else 'adapters'}.zip")
+            work = partial(zip_adapters, comparison, source, shown, lora=lora)
+            st.button(title, on_click=_gather, args=(asked, work), key=f"gather-{title}")
+    now = st.session_state.get(_GATHERED)
+    if now is not None and now["asked"][:2] == (source, tuple(shown)):
+        done = now["stream"].done
+        st.fragment(_gathered, run_every=None if done else POLL_S, key="compare-gathering")(now, done)
+
+
+def _gather(asked: tuple, work: Callable[[], Any]) -> None:
+    """Gather adapters; from a callback. What was being gathered before is given up."""
+    _stop_gathering()
+    st.session_state[_GATHERED] = {"asked": asked, "stream": data.Stream(work())}
+
+
+def _stop_gathering() -> None:
+    if (before := st.session_state.pop(_GATHERED, None)) is not None:
+        before["stream"].stop()
+
+
+def _gathered(now: dict[str, Any], done: bool) -> None:
+    stream, file = now["stream"], now["asked"][2]
+    if stream.error:
+        widgets.error(stream.error)
+    elif stream.result is not None:
+        label = f"Save {widgets.literal(file)}, {formatting.size(len(stream.result))}"
+        st.download_button(label, stream.result, file, type="primary", on_click="ignore")
+    else:
+        part = stream.parts.get("", {"done": 0, "of": 1})
+        share = part["done"] / part["of"]
+        st.progress(share, text=f"{part['done']:,} of {formatting.plural(part['of'], 'adapter')}")
+        st.button("Cancel", key="gather-cancel", on_click=_stop_gathering)
+    if stream.done and not done:
+        st.rerun()  # the whole page, which stops the clock
 
 
 def _download(label: str, make: Callable[[], bytes | str], name: str, **more: Any) -> None:

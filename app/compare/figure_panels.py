@@ -116,7 +116,7 @@ def map_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
         pure(heatmap_figure, comparison, shown, cells),
         "map",
         "Map of r1 by r2 per r with the metric and its interval",
-        caption=f"Colour: mean; in the cell, half of the 95 % interval. Hollow: one seed. {hatched} Dotted: equal "
+        caption=f"Colour: mean, {formatting.PLUS_MINUS}. Hollow: one seed. {hatched} Dotted: equal "
         f"parameters. {refusal or ''}",
         source=provenance(comparison, shown),
         comparison=comparison,

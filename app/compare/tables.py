@@ -13,7 +13,7 @@ from cdka import formatting
 from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
 from cdka.compare.comparison import Comparison
 from cdka.compare.report import arm_table, estimate_header
-from cdka.formatting import estimate, signed
+from cdka.formatting import PLUS_MINUS, estimate, signed
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT
 from cdka.stats.paired import UNRESOLVED, needs
@@ -29,7 +29,7 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 18) -> No
     rows = arm_table(comparison, shown)
     listed = rows["arm"].to_list()
     widgets.html_block(arm_links.legend_html(comparison, listed[: arm_links.MAX_LINKED]))
-    chosen = arm_links.lit(comparison)
+    chosen, measured = arm_links.lit(comparison), estimate_header(comparison)
     st.session_state[_ARMS] = {
         "selection": {"rows": [listed.index(chosen)] if chosen in listed else [], "columns": [], "cells": []}
     }
@@ -38,7 +38,7 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 18) -> No
             {
                 "Arm": rows["label"],
                 "Parameters": rows["num_params"],
-                estimate_header(comparison): rows["estimate"],
+                measured: rows["estimate"],
                 "Front": rows["front"],
                 **({"Kept": rows["kept"]} if rows["kept"].any() else {}),
             }
@@ -52,11 +52,13 @@ def arms(comparison: Comparison, shown: list[str], *, most_rows: int = 18) -> No
         height="content" if len(rows) <= most_rows else 33 * (most_rows + 1) + 3,
         column_config={
             "Parameters": st.column_config.NumberColumn(format="localized", width="small"),
+            measured: st.column_config.TextColumn(f"{comparison.measure.header}, ±", help=PLUS_MINUS),
             "Front": st.column_config.TextColumn(width="small", help=_FRONT),
             "Kept": st.column_config.TextColumn(width="small", help=_KEPT),
         },
         alt=f"Arms with {comparison.measure.header}, mean and 95 % interval over seeds",
     )
+    widgets.caption(f"{PLUS_MINUS} over seeds.")
 
 
 def _chosen(listed: list[str]) -> None:
@@ -127,7 +129,7 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
                 "Method": rows["family"],
                 "Arm": rows["arm_label"],
                 "Parameters": rows["num_params"],
-                comparison.measure.header: _estimates(rows),
+                f"{comparison.measure.header} {PLUS_MINUS}": _estimates(rows),
                 "Tried": rows["tried"],
                 "Against the reference": [
                     "reference" if arm in comparison.references else verdict[arm]["verdict"] if arm in verdict else ""

@@ -11,7 +11,7 @@ from app.design import inspect_option
 from cdka import formatting
 from cdka.components import Components
 from cdka.solver import Option, Solution
-from cdka.solver.default_option import Advice
+from cdka.solver.default_option import Advice, too_much
 
 _TAKEN = "design-taken"
 
@@ -34,7 +34,7 @@ def show_advice(advice: Advice, solution: Solution) -> None:
                 widgets.html_block('<span class="cdka-quiet">For another wish:</span>')
                 for wish, other in advice.others.items():
                     st.button(
-                        f"{wish}: {widgets.components_text(other.components)}",
+                        f"{wish}: cdka {other.components}",
                         key=f"take-{wish.replace(' ', '-')}",
                         on_click=inspect_option.pick,
                         args=(other.components,),
@@ -93,4 +93,4 @@ def _memory(advice: Advice) -> str:
         return memory + "."
     if advice.fits:
         return f"{memory}: it fits {advice.device.name}."
-    return f"{memory}: more than {advice.device.name} has free. No option fits; this one needs least."
+    return f"{memory}: {too_much(advice.device)}. No option is sure to fit."

@@ -74,7 +74,7 @@ def steppers(solution: Solution, default: Components) -> Option:
         components = st.session_state.get(_LAST, default)
         if _stuck(solution, components):
             components = default
-        widgets.remark(f"Showing {widgets.components_text(components)} meanwhile.")
+        widgets.html_block(f'<div class="cdka-quiet">Showing {widgets.chip_html(components)} meanwhile.</div>')
     st.session_state[_LAST] = components
     option = solution.find(components) or evaluate(
         solution.shapes,
@@ -89,8 +89,7 @@ def steppers(solution: Solution, default: Components) -> Option:
             f"Over the budget: {option.num_params:,} parameters, {formatting.times(option.budget_used)} the "
             f"{solution.budget_params:,} allowed."
         )
-        c = default
-        st.button(f"Take r1 {c.r1} · r2 {c.r2} · r {c.r}, which fits", on_click=pick, args=(c,), key="take-fitting")
+        st.button(f"Take cdka {default}, which fits", on_click=pick, args=(default,), key="take-fitting")
     return option
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import configurations, data, state, widgets
+from app import data, state, widgets
 from app.data import launcher
 from app.finetune import live_panel, run_form, run_request
 from app.finetune.run_request import RunRequest
@@ -175,13 +175,13 @@ def _prices(plan: Plan) -> list[str]:
     for arm in plan.arms:
         if arm.matched is not None and arm.spec.method != "full":
             equal = [
-                configurations.pretty(other.spec.label)
+                other.spec.label
                 for other in plan.arms
                 if other.matched is None and 0 <= other.num_params / arm.matched.budget - 1 <= SAME_PRICE
             ]
             gap = arm.matched.mismatch
             near = "costs as much as" if abs(gap) <= SAME_PRICE else f"comes nearest ({gap:+.0%}) to"
-            lines.append(f"{configurations.pretty(arm.spec.label)} {near} {', '.join(equal)}.")
+            lines.append(f"{arm.spec.label} {near} {', '.join(equal)}.")
     return lines if len(plan.arms) > 2 else []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import streamlit as st
 
@@ -12,6 +13,7 @@ from app.compare.headline_card import headline_html
 from app.finetune import actions, race_curves, run_menu, run_rows
 from app.finetune.feed import Feed
 from app.finetune.run_rows import ArmRuns
+from app.pickers import filter_form, filter_of
 from cdka import formatting
 from cdka.compare.comparison import compare
 from cdka.compare.headline import Headline, headline
@@ -31,7 +33,11 @@ MAX_LINKED = 60
 MAX_RUNS = 100
 """Runs of a page."""
 UNFINISHED = (*LIVE, RunState.QUEUED)
-SHOW, SEARCH, PAGE = "tune-show", "tune-search", "tune-page-of-runs"
+SHOW, LIST, PAGE = "tune-show", "tune-list", "tune-list-page"
+STATES = {"waiting": (RunState.QUEUED,), "at work": LIVE} | {
+    run_rows.WORDS[status][0]: (status,) for status in RunState if status.is_finished()
+}
+"""The states by which runs are picked."""
 
 
 def chosen_runs(store: Store, show: str) -> list[Run]:
@@ -41,7 +47,7 @@ def chosen_runs(store: Store, show: str) -> list[Run]:
     """
     first = (int(st.session_state.get(PAGE, 1)) - 1) * MAX_RUNS
     if show == "all":
-        return store.runs(text=_wanted(), newest_first=True, limit=MAX_RUNS, offset=first)[::-1]
+        return store.runs(**_asked(), newest_first=True, limit=MAX_RUNS, offset=first)[::-1]
     loose, sweep_ids = _now(store) if show == "now" else ([], [show])
     return [*loose, *(store.runs(sweep_id=sweep_ids, limit=MAX_RUNS, offset=first) if sweep_ids else ())]
 
@@ -58,8 +64,16 @@ def _now(store: Store) -> tuple[list[Run], list[str]]:
     return store.runs(newest_first=True, limit=MAX_ROWS)[::-1], []
 
 
-def _wanted() -> str:
-    return st.session_state.get(SEARCH, "").strip()
+def _asked() -> dict[str, Any]:
+    """The question to the store that the fields of the list of all runs ask."""
+    wanted = filter_of(LIST)
+    settings = {"model": wanted.model, "task": wanted.task}
+    return {
+        "settings": settings,
+        "status": STATES.get(wanted.state or ""),
+        "text": wanted.text,
+        "since": wanted.since,
+    }
 
 
 def picker(store: Store, asked: str) -> str:
@@ -75,21 +89,16 @@ def picker(store: Store, asked: str) -> str:
     shown = st.selectbox(
         "Shown",
         options,
-        format_func=lambda key: names.get(key) or f"{sweeps[key].name} ({key})",
+        format_func=lambda key: names.get(key) or f"{sweeps[key].name} · {formatting.date(sweeps[key].created_at)}",
         **form_memory.kept(SHOW),
         label_visibility="collapsed",
         on_change=_shown,
     )
     if shown == "all":
-        st.text_input(
-            "Search",
-            key=SEARCH,
-            persist_state="session",
-            label_visibility="collapsed",
-            placeholder="Search: configuration, model, task, state, seed, id or date (2026-11-28)",
-        )
-        number = store.count(text=_wanted())
-        if not number and _wanted():
+        models, tasks = store.values_of("model"), store.values_of("task")
+        filter_form(LIST, models, tasks, STATES, placeholder="configuration, seed, id or day")
+        number = store.count(**_asked())
+        if not number and searched(shown):
             widgets.remark("No run here matches.")
         _page(number, 1, ", the newest first")
     else:
@@ -111,8 +120,8 @@ def _page(number: int, usual: int, order: str = "") -> None:
 
 
 def searched(show: str) -> bool:
-    """True where the reader looks for runs by words."""
-    return show == "all" and bool(_wanted())
+    """True where the reader looks for some of all the runs."""
+    return show == "all" and filter_of(LIST).is_set
 
 
 def _shown() -> None:
@@ -197,8 +206,9 @@ def _curves(feed: Feed, arms: Sequence[ArmRuns]) -> None:
         alt="Training loss by step, raw and smoothed, one line per run",
     )
     widgets.caption(
-        "Bold: mean over seeds; band: its 95 % interval, from two seeds on; thin: single runs. Point at a line or "
-        "a row to light it up. Drag to move, Shift and the wheel to zoom, double-click for the whole."
+        f"Bold: mean over seeds; band: its 95 % interval, from two seeds on; {formatting.PLUS_MINUS}; thin: single "
+        "runs. Point at a line or a row to light it up. Drag to move, Shift and the wheel to zoom, double-click for "
+        "the whole."
     )
 
 

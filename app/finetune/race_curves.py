@@ -26,6 +26,8 @@ MAX_NAMES = 11
 """More configurations than fit along the axis are named on hover; the best are named at their lines."""
 _GREY = palette.NEUTRAL
 _POINTS = alt.Data(name="points")
+_AS_TEXT = "(test(/^[0-9]/, datum.label) ? 'cdka ' : '') + datum.label"
+"""A configuration's label as text has it everywhere: ``cdka 2,8,1`` for ``2,8,1``."""
 _DASHES = {"solid": [1, 0], "dash": [6, 3], "dashdot": [6, 2, 2, 2], "longdash": [10, 3], "dot": [2, 2]}
 
 
@@ -78,6 +80,7 @@ def _specification(layers: list[alt.Chart], title: str) -> dict[str, Any]:
     first, *others = layers
     chart = charts.altair(alt.layer(first.add_params(zoom), *others, data=_POINTS), title, height=HEIGHT)
     specification = chart.to_dict()
+    specification["transform"] = [{"calculate": _AS_TEXT, "as": "configuration"}]
     specification.pop("data"), specification.pop("datasets", None)
     return specification | {"usermeta": {"embedOptions": {"renderer": "svg"}}}
 
@@ -111,7 +114,7 @@ def validation(
 
     base = alt.Chart().encode(x=x, color=colour, description="label:N")
     tooltip = [
-        alt.Tooltip("label:N", title="configuration"),
+        alt.Tooltip("configuration:N"),
         alt.Tooltip("seeds:Q"),
         alt.Tooltip("step:Q"),
         alt.Tooltip("score:Q", title=f"mean {measure}", format=".3f"),
@@ -159,7 +162,7 @@ def training(labels: tuple[str, ...], shown: tuple[str, ...], total_steps: int, 
         y=alt.Y("smoothed:Q", title="training loss (nats)", scale=scale, axis=axis),
         strokeDash=_dash(labels),
         tooltip=[
-            alt.Tooltip("label:N", title="configuration"),
+            alt.Tooltip("configuration:N"),
             alt.Tooltip("seed:Q"),
             alt.Tooltip("step:Q"),
             alt.Tooltip("smoothed:Q", title="smoothed loss", format=".3f"),

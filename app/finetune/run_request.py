@@ -85,7 +85,7 @@ def carried_pattern(model: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     if not kept or kept["model"] != model:
         return "", ()
     modules = ", ".join(f"{path} {components}" for path, components in kept["pattern"])
-    widgets.remark(f"{kept['default']} has other components in some modules: {modules}")
+    widgets.remark(f"cdka {kept['default']} has other components in some modules: {modules}")
     if st.button("The same everywhere", key="tune-drop-pattern", type="tertiary", on_click=_drop, args=(_PATTERN,)):
         return "", ()
     return kept["default"], kept["pattern"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import configurations, data, widgets
+from app import data, widgets
 from cdka import formatting
 from cdka.engine.tryout import BASE, ask
 from cdka.runs.run import Run
@@ -174,7 +174,7 @@ def _who(run: Run) -> str:
 
 
 def _title(run: Run) -> str:
-    return f"{configurations.pretty(run.spec.label)}, seed {run.spec.seed}"
+    return f"{run.spec.label}, seed {run.spec.seed}"
 
 
 def _first_of_each_method(runs: Sequence[Run]) -> list[str]:

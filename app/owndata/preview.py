@@ -14,6 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, theme, widgets
+from cdka.formatting import plural
 from cdka.runs.resolve import spec_for
 from cdka.runs.spec import RunSpec
 from cdka.tasks.files.preview import Preview, histogram, preview, token_preview
@@ -83,7 +84,7 @@ def _tokens(spec: RunSpec) -> None:
         longer = sum(view["longer"].values())
         if longer:
             widgets.error(
-                f"{longer:,} examples are longer than {view['max_length']:,} tokens and are cut: "
+                f"Longer than {view['max_length']:,} tokens, and cut: {plural(longer, 'example')}, "
                 + ", ".join(f"{number:,} {split}" for split, number in view["longer"].items() if number)
                 + ". Raise the longest sequence in the form, or shorten them."
             )
@@ -123,11 +124,12 @@ def _lengths(lengths: Sequence[int], unit: str, limit: int | None) -> alt.LayerC
     bins["end"] = bins["to"] + 1
     layers = [
         alt.Chart(bins)
-        .mark_bar(color=theme.accent())
+        .mark_rect(color=theme.accent(), stroke=None)  # a bar over a range of x would lie down, 5 pixels thin
         .encode(
             x=alt.X("from:Q", title=unit, scale=alt.Scale(zero=False)),
             x2="end:Q",
             y=alt.Y("examples:Q"),
+            y2=alt.datum(0),
             tooltip=[alt.Tooltip("from:Q"), alt.Tooltip("to:Q"), alt.Tooltip("examples:Q")],
         )
     ]

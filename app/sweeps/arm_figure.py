@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app import charts, configurations, theme
+from app import charts, theme
 from cdka import formatting
 from cdka.components import Components
 from cdka.cost.adapter import fitted_components
@@ -67,11 +67,11 @@ def _rate(arm: Arm) -> str:
 
 
 def _label(spec: RunSpec, varied: Sequence[str]) -> str:
-    pieces = [configurations.pretty(spec.label)]
+    pieces = [spec.label]
     if spec.method == "lora" and spec.scaling_rule == "r":
         pieces.append("plain")
     pieces += [f"{name} {getattr(spec, name):g}" for name in varied]
-    return ", ".join(pieces)
+    return " · ".join(pieces)
 
 
 def _alignment(spec: RunSpec) -> float:
@@ -123,7 +123,9 @@ def chart(rows: pd.DataFrame, budget: int | None, word: str = "budget") -> Any:
     )
     layers = [marks]
     if named:
-        layers.append(base.mark_text(align="left", dx=9, fontSize=11, color=theme.ink()).encode(text="said:N"))
+        beside = {"align": "left", "dx": 9, "fontSize": 11}
+        halo = base.mark_text(**beside, stroke=theme.current().paper, strokeWidth=4).encode(text="said:N")
+        layers += [halo, base.mark_text(**beside, color=theme.ink()).encode(text="said:N")]
     if budget is not None:
         line = alt.Chart(pd.DataFrame({"num_params": [budget], "said": [f"{word} {formatting.count(budget)}"]}))
         layers.insert(0, line.mark_rule(strokeDash=[5, 4], color=theme.accent()).encode(x="num_params:Q"))

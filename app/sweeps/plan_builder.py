@@ -24,7 +24,7 @@ from cdka.models.targets import select
 from cdka.solver import obstacles
 from cdka.solver.budget import Budget
 from cdka.solver.feasible import common_values
-from cdka.sweep.match import NEAR, iso_options
+from cdka.sweep.match import EACH, NEAR, iso_options
 from cdka.sweep.planfile import EXAMPLE
 from cdka.tasks.catalogue import TaskInfo
 
@@ -45,10 +45,8 @@ LARGEST = 128
 
 
 def questions(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] | None:
-    """Draws the questions and returns the plan's arguments, None where an axis is empty, which is told at its field.
-
-    Raises CdkaError for what cannot be meant.
-    """
+    """Draws the questions and returns the plan's arguments; None where one has no answer that can be meant, which is
+    told at its field."""
     _fill_recipe(task)
     layers = select(shapes, "all-linear")
     if way == EQUAL:
@@ -75,27 +73,41 @@ def questions(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] |
             help="The nearest a baseline's rank can come to: 50000, 0.5%, lora:8, 4MB. each: one baseline for every "
             "price among the arms, so that none is compared with a richer one.",
         ).strip()
+        _check_budget(budget)
     alphas, seeds, steps, batch = _numbers()
-    many = {} if fair or len(rates) == 1 else {"lr": rates}
-    many |= {} if len(alphas) == 1 else {"alpha": alphas}
-    settings = {"steps": steps, "batch_size": batch}
+    meant = all(axes.values()) and bool(rates) and bool(alphas) and _is_budget(budget)
+    varied = {"lr": [] if fair else rates, "alpha": alphas}
+    many = {name: values for name, values in varied.items() if len(values) > 1}
+    usual = f"equal budget {budget}" if way == EQUAL else grid_text(axes | many) if meant else "named after its grid"
+    typed = st.text_input("Name", **form_memory.kept("sweep-name"), placeholder=f"{usual} on {task.name}")
+    if not meant:
+        return None
+    settings: dict[str, Any] = {"steps": steps, "batch_size": batch}
     settings |= {} if "lr" in many else {"lr": rates[0]}
     settings |= {} if "alpha" in many else {"alpha": alphas[0]}
-    arguments: dict[str, Any] = {"name": "", "model": shapes.name, "task": task.name, "seeds": seeds}
+    arguments: dict[str, Any] = {"name": typed.strip() or f"{usual} on {task.name}"}
+    arguments |= {"model": shapes.name, "task": task.name, "seeds": seeds}
     arguments |= {"baselines": list(baselines)} if baselines else {}
     arguments |= {"budget": budget} if budget else {}
     arguments |= {"tune_lr": rates} if fair and len(rates) > 1 else {}
     arguments["settings"] = settings
     if way == EQUAL:
-        arguments |= {"arms": _matched(shapes, layers, budget, count, many)} if many else {"options": count}
-        usual = f"equal budget {budget} on {task.name}"
-    else:
-        arguments["grid"] = axes | many
-        usual = f"{grid_text(axes | many)} on {task.name}" if all(axes.values()) else "named after its grid"
-    typed = st.text_input("Name", **form_memory.kept("sweep-name"), placeholder=usual)
-    if not all(axes.values()):
-        return None
-    return arguments | {"name": typed.strip() or usual}
+        return arguments | ({"arms": _matched(shapes, layers, budget, count, many)} if many else {"options": count})
+    return arguments | {"grid": axes | many}
+
+
+def _is_budget(text: str) -> bool:
+    try:
+        return text in ("", EACH) or Budget.parse(text) is not None
+    except CdkaError:
+        return False
+
+
+def _check_budget(text: str) -> None:
+    """Tell, at the field just drawn, what is wrong with a budget."""
+    with widgets.errors_shown():
+        if text not in ("", EACH):
+            Budget.parse(text)
 
 
 def _equal() -> tuple[str, int]:
@@ -115,7 +127,10 @@ def _equal() -> tuple[str, int]:
         help="From the highest predicted alignment to the lowest, all using at least "
         f"{formatting.percent(NEAR)} of the budget.",
     )
-    return budget.strip() or state.default("plan_budget"), int(count)
+    asked = budget.strip() or state.default("plan_budget")
+    with left:
+        _check_budget(asked)
+    return asked, int(count)
 
 
 def _matched(
@@ -128,7 +143,7 @@ def _matched(
     return [{"components": list(option.components.as_tuple()), **cell} for option in best for cell in cells]
 
 
-def _axes(layers: Sequence[LinearShape]) -> dict[str, list[Any]]:
+def _axes(layers: Sequence[LinearShape]) -> dict[str, list[int]]:
     r1_values, r2_values = ([v for v in values if v <= LARGEST] for values in common_values(layers))
     return {
         "r1": _axis("r1", "divides every out_features", r1_values, layers),
@@ -137,12 +152,9 @@ def _axes(layers: Sequence[LinearShape]) -> dict[str, list[Any]]:
     }
 
 
-def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[LinearShape]) -> list[Any]:
-    """The values of one axis, in rising order; none where the field is empty, which is told there.
-
-    What is no number is handed on for the library to refuse. Values that divide no layer's dimension are told in place
-    with their neighbours that do.
-    """
+def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[LinearShape]) -> list[int]:
+    """The values of one axis, in rising order; none where the field is empty or holds what is no positive integer,
+    which is told there, as are values that divide no layer's dimension, with their neighbours that do."""
     fitting = ", ".join(str(value) for value in values)
     chosen = _typed(
         st.text_input(
@@ -152,20 +164,21 @@ def _axis(name: str, meaning: str, values: Sequence[int], layers: Sequence[Linea
             help=f"{meaning}: {fitting}. Values with commas between; 1 alone leaves it as it is in LoRA.",
         )
     )
-    if not chosen:
-        widgets.error(
-            f"{name} needs at least one value: got none. Examples: 1 or {', '.join(fitting.split(', ')[:3])}."
-        )
-    for value in (int(text) for text in chosen if text.isdecimal() and int(text) > 0):
+    odd = [text for text in chosen if not (text.isdecimal() and int(text) > 0)]
+    if not chosen or odd:
+        rule = f"{name} must be a positive integer: got {odd[0]!r}" if odd else f"{name} needs a value: got none"
+        widgets.error(f"{rule}. Examples: 1 or {', '.join(fitting.split(', ')[:3])}.")
+        return []
+    for value in map(int, chosen):
         for obstacle in obstacles(layers, Components(**{"r1": 1, "r2": 1, "r": 1, name: value})):
             near = " or ".join(map(str, obstacle.nearest))
             note = f"{name} = {value} does not divide {obstacle.axis}: left out. Nearest that fit: {near}."
             widgets.html_block(f'<div class="cdka-quiet" title="{html.escape(str(obstacle), quote=True)}">{note}</div>')
-    return sorted((int(v) if v.isdecimal() else v for v in chosen), key=lambda v: (isinstance(v, str), v))
+    return sorted(map(int, chosen))
 
 
 def _rates() -> tuple[list[float], bool]:
-    rates = _floats("sweep-lr", "Learning rates", "lr", ["1e-3", "3e-3", "1e-2"], "Peak learning rate.")
+    rates = _floats("sweep-lr", "Learning rates", "learning rate", ["1e-3", "3e-3", "1e-2"], "Peak learning rate.")
     if len(rates) == 1:
         return rates, False
     fair = st.toggle(
@@ -198,12 +211,15 @@ def _numbers() -> tuple[list[float], int, int, int]:
 
 
 def _floats(key: str, label: str, name: str, offered: list[str], hint: str) -> list[float]:
+    """The values of a field, in rising order; none where one cannot be meant, which is told at the field."""
     texts = _typed(
         st.text_input(label, **form_memory.kept(key), help=f"{hint} Several with commas: {', '.join(offered)}.")
     )
-    if not texts:
-        raise CdkaError(f"{name} needs at least one value: got none. Example: {offered[0]}.")
-    return sorted({_number(name, text, offered[0]) for text in texts})
+    with widgets.errors_shown():
+        if not texts:
+            raise CdkaError(f"it takes one {name} at least: got none. Example: {offered[0]}.")
+        return sorted({_number(name, text, offered[0]) for text in texts})
+    return []
 
 
 def _typed(text: str) -> list[str]:
@@ -217,7 +233,7 @@ def _number(name: str, text: str, example: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise CdkaError(f"{name} must be a positive number: got {text!r}. Example: {example}.")
+        raise CdkaError(f"the {name} must be a positive number: got {text!r}. Example: {example}.")
     return value
 
 

@@ -6,10 +6,12 @@ import html
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import streamlit as st
 
-from app import data, form_memory, widgets
+from app import data, widgets
+from app.pickers import filter_form
 from app.sweeps import sweep_card
 from app.sweeps.sweep_card import progress, progress_html
 from cdka import formatting
@@ -18,27 +20,30 @@ from cdka.runs.store import Store
 from cdka.sweep.launch import repeat
 
 PAGE = 8
-STATES = ("all", "under way", "finished")
+STATES = {"under way": False, "finished": True}
 
 
 def page() -> None:
     """Draws the list; polls while one of the shown sweeps is under way."""
     store = data.store()
-    with st.container(horizontal=True, vertical_alignment="bottom", key="sweep-list-head"):
-        wanted = st.text_input(
-            "Search",
-            **form_memory.kept("sweep-search"),
-            placeholder="name, model, task, tag, note or date",
-            width=360,
-        )
-        state = st.segmented_control(
-            "State", STATES, default=STATES[0], required=True, key="sweep-state", label_visibility="collapsed"
-        )
-    asked = {"text": wanted, "finished": None if state in (None, STATES[0]) else state == "finished"}
+    if not store.count_sweeps():
+        return widgets.remark("No sweep yet: build one, or run a study.")
+    wanted = filter_form(
+        "sweep-list",
+        store.values_of("model"),
+        store.values_of("task"),
+        STATES,
+        placeholder="name, tag, note or day (2026-11-28)",
+    )
+    asked: dict[str, Any] = {
+        "settings": {"model": wanted.model, "task": wanted.task},
+        "text": wanted.text,
+        "since": wanted.since,
+    }
+    asked["finished"] = STATES.get(wanted.state or "")
     number_found = store.count_sweeps(**asked)
     if not number_found:
-        widgets.remark("No sweep here matches." if store.count_sweeps() else "No sweep yet: build one, or run a study.")
-        return
+        return widgets.remark("No sweep here matches.")
     first = 0
     if number_found > PAGE:
         pages = -(-number_found // PAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import streamlit as st
@@ -15,6 +16,24 @@ from cdka.compare.figures.alignment import agreement_figure
 state.arrive("align")
 widgets.heading("Align", "How closely does the first step follow full fine-tuning's?")
 MAP = "align-map"
+BARGAIN = "What parameters buy"
+VIEWS = ("Predicted against measured", BARGAIN)
+
+
+def _switch(label: str, titles: Mapping[str, str], first: int, *, key: str) -> str:
+    """Asks for one of several figures by its title."""
+    names = list(titles)
+    chosen = st.segmented_control(
+        label,
+        names,
+        default=names[first],
+        required=True,
+        format_func=titles.get,
+        key=key,
+        label_visibility="collapsed",
+    )
+    return chosen or names[first]
+
 
 with st.container(key="align-body"):
     left, middle, right = st.columns([1.0, 2.05, 1.95], gap="medium")
@@ -34,7 +53,7 @@ with left, widgets.errors_shown():
             state.go("design", model=asked.model, r1=chosen.r1, r2=chosen.r2, r=chosen.r)
         if st.button("Compare this option", width="stretch", key="align-add", help="Carried to Fine-tune"):
             comparison_list.add(str(chosen))
-            st.toast(f"{configurations.pretty(str(chosen))} will be compared.")
+            st.toast(f"{configurations.label(str(chosen))} will be compared.")
         request = asked
 
 if request is not None and request.task_options:
@@ -49,16 +68,7 @@ if request is not None:
     else:
         rows = alignment_tables.layer_rows(record, path)
     with middle, widgets.errors_shown():
-        kinds = list(alignment_figures.KINDS) if record is not None else ["predicted"]
-        kind = st.segmented_control(
-            "Shown",
-            kinds,
-            default=kinds[min(1, len(kinds) - 1)],
-            required=True,
-            format_func=alignment_figures.KINDS.get,
-            key=f"align-kind-{len(kinds)}",
-            label_visibility="collapsed",
-        )
+        kind = "predicted" if record is None else _switch("Shown", alignment_figures.KINDS, 1, key="align-kind")
         top = 1.0 if kind == "best" else float(rows[["predicted", "measured"]].max().max())
         st.altair_chart(
             alignment_figures.map_of(rows, kind, request, chosen, top),
@@ -74,16 +84,8 @@ if request is not None:
         st.altair_chart(alignment_figures.by_layer(layers, chosen), key="align-layers", alt="Alignment of each layer")
         widgets.caption(alignment_figures.layers_caption(record, layers))
     with right, widgets.errors_shown():
-        views = ["Predicted against measured", "What parameters buy"][record is None :]
-        view = st.segmented_control(
-            "Figure",
-            views,
-            default=views[0],
-            required=True,
-            key=f"align-view-{len(views)}",
-            label_visibility="collapsed",
-        )
-        if view == views[-1]:
+        view = BARGAIN if record is None else _switch("Figure", {name: name for name in VIEWS}, 0, key="align-view")
+        if view == BARGAIN:
             bought = alignment_figures.bargain(rows, alignment_tables.lora(request, rows), chosen)
             st.altair_chart(bought, key="align-cost", alt="Alignment against parameters by r")
             widgets.caption(

@@ -11,7 +11,7 @@ from cdka.solver import advise
 state.arrive("design")
 widgets.heading("Design", "Which adapter for this model and this budget?")
 
-advised = st.container()  # above all else: the questions below it decide what it says
+advised = st.container(key="design-advised")  # above all else: the questions below it decide what it says
 with st.container(key="design-body"):
     ask, see, detail = st.columns([1.05, 2.3, 1.55], gap="medium")
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import html
+from pathlib import Path
+
 import streamlit as st
 
+import cdka
 from app import state, widgets
 from cdka.components import Components
 
@@ -30,11 +34,12 @@ with race, st.container(border=True, key="start-race", height="stretch"):
     widgets.link_button("views/finetune.py", label="Open Fine-tune")
 with learn, st.container(border=True, key="start-learn", height="stretch"):
     st.markdown("##### Touch a Kronecker product")
-    st.markdown("Six short chapters with figures that answer: drag a number, predict, check, keep the notebook.")
+    st.markdown("Short chapters with figures that answer: drag a number, predict, check, keep the notebook.")
     widgets.link_button("views/learn.py", label="Open Learn")
 widgets.html_block(
     '<p class="cdka-quiet">Then: <b>Align</b> measures how closely the first step follows full fine-tuning, '
     "<b>Sweeps</b> trains many configurations and the paper's claims, <b>Compare</b> says what the runs showed, with "
     "intervals. "
-    f'The paper: <a href="{PAPER}" target="_blank" rel="noopener">arXiv 2602.01267</a>.</p>'
+    f'The paper: <a href="{PAPER}" target="_blank" rel="noopener">arXiv 2602.01267</a>. '
+    f"The code: <code>{html.escape(str(Path(cdka.__file__).parent))}</code>.</p>"
 )

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     if jupyter is not None:
         subprocess.run([*jupyter, str(target)], check=False)
     elif not args.no_open:
-        print_message("Jupyter is not installed here: pip install 'cdka-studio[notebook]', or open it in VS Code.")
+        print_message("Jupyter is not installed here: pip install jupyterlab anywidget, or open it in VS Code.")
     return None
 
 

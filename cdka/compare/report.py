@@ -11,7 +11,7 @@ import pandas as pd
 from cdka.compare.arms import kept_words
 from cdka.compare.comparison import Comparison
 from cdka.compare.source import Source
-from cdka.formatting import estimate, plural
+from cdka.formatting import PLUS_MINUS, estimate, plural
 from cdka.runs.states import KEPT
 from cdka.stats.paired import UNRESOLVED, needs
 from cdka.stats.paired import sentence as verdict_sentence
@@ -133,7 +133,7 @@ def arm_table(comparison: Comparison, shown: Sequence[str] | None = None) -> pd.
 
 def estimate_header(comparison: Comparison) -> str:
     """The head of ``arm_table``'s column estimate."""
-    return f"{comparison.measure.header} ± half of the 95 % interval"
+    return f"{comparison.measure.header} {PLUS_MINUS}"
 
 
 def provenance(comparison: Comparison, shown: Sequence[str], most: int = 3) -> str:
@@ -180,7 +180,8 @@ def methods_paragraph(comparison: Comparison, source: Source) -> str:
         "same for all seeds."
         + (" Learning rates were chosen per configuration on validation data." if comparison.chosen_lr else ""),
         f"We report {comparison.measure.header} as mean and sample standard deviation over seeds with 95 % Student t "
-        f"intervals, and compare {against} with paired t-tests over shared seeds at a family-wise error of 5 % (Holm).",
+        f"intervals ({PLUS_MINUS}), and compare {against} with paired t-tests over shared seeds at a family-wise error "
+        "of 5 % (Holm).",
         *comparison.scope()[:2],
     ]
     if versions:

@@ -58,8 +58,7 @@ def convert(file: Path) -> Converting:
         return folder
     if find_spec("gguf") is None:
         raise CdkaError(
-            f"a GGUF model needs the package gguf, which is not installed: got {file.name}. Run: pip install "
-            "'cdka-studio[gguf]'"
+            f"a GGUF model needs the package gguf, which is not installed: got {file.name}. Run: pip install gguf"
         )
     folder.parent.mkdir(exist_ok=True)
     yield {"phase": "converting", "done": 0, "of": None}

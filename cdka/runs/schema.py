@@ -174,6 +174,7 @@ def runs_where(
     ids: Iterable[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     text: str | None = None,
+    since: float | None = None,
 ) -> tuple[str, list[Any]]:
     """The condition on rows of ``runs``, empty or beginning with WHERE, and its values. See ``Store.runs``."""
     where, values = [], []
@@ -185,6 +186,9 @@ def runs_where(
     asked += [(_NUMBERED[name.lower()], int(number)) for name, number in _ASKED.findall(text or "")]
     where += ["json_valid(spec) AND json_extract(spec, ?) = ?"] * len(asked)
     values += [part for pair in asked for part in pair]
+    if since is not None:
+        where.append("created_at >= ?")
+        values.append(since)
     rest = _ASKED.sub(lambda asked: "lora" if asked[1].lower() == "lora" else "", text or "")
     conditions, patterns = _found(f"({_OF_A_RUN})", rest)
     return _joined([*where, *conditions]), [*values, *patterns]
@@ -194,8 +198,10 @@ def sweeps_where(
     *,
     ids: Iterable[str] | None = None,
     plan: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     text: str | None = None,
     finished: bool | None = None,
+    since: float | None = None,
 ) -> tuple[str, list[Any]]:
     """The condition on rows of ``sweeps``, empty or beginning with WHERE, and its values. See ``Store.sweeps``."""
     where, values = _found(f"({_OF_A_SWEEP})", text or "")
@@ -205,6 +211,13 @@ def sweeps_where(
     for name, value in (plan or {}).items():
         where.append("json_valid(plan) AND json_extract(plan, ?) = ?")
         values += [f"$.{name}", value]
+    if since is not None:
+        where.append("created_at >= ?")
+        values.append(since)
+    if settings := {name: value for name, value in (settings or {}).items() if value is not None}:
+        condition, asked = runs_where(settings=settings)
+        where.append(f"EXISTS (SELECT 1 FROM runs{condition} AND runs.sweep_id = sweeps.sweep_id)")
+        values += asked
     if finished is not None:
         busy = ", ".join(f"'{state}'" for state in (RunState.QUEUED, *LIVE))
         some = f"EXISTS (SELECT 1 FROM runs WHERE runs.sweep_id = sweeps.sweep_id AND status IN ({busy}))"

@@ -147,6 +147,7 @@ class Store:
         ids: Iterable[str] | None = None,
         settings: Mapping[str, Any] | None = None,
         text: str | None = None,
+        since: float | None = None,
         newest_first: bool = False,
         limit: int | None = None,
         offset: int = 0,
@@ -155,10 +156,11 @@ class Store:
 
         ``settings`` maps names of settings to the text or number that they have. Each word of ``text`` is found in the
         id, the sweep, the state, the settings, the cause of a failure or the date, in any case; a number behind
-        ``seed``, ``r1``, ``r2``, ``r``, ``rank`` or ``lora`` is that setting. ``limit`` and ``offset`` cut a page out
-        of the matches: ask ``count`` for their number. Rows that are damaged are left out, and ``damaged`` names them.
+        ``seed``, ``r1``, ``r2``, ``r``, ``rank`` or ``lora`` is that setting. ``since`` is the Unix time before
+        which a run was not submitted. ``limit`` and ``offset`` cut a page out of the matches: ask ``count`` for their
+        number. Rows that are damaged are left out, and ``damaged`` names them.
         """
-        where, values = runs_where(status=status, sweep_id=sweep_id, ids=ids, settings=settings, text=text)
+        where, values = runs_where(status=status, sweep_id=sweep_id, ids=ids, settings=settings, text=text, since=since)
         query = f"SELECT * FROM runs{where} ORDER BY n {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
         with self.database.read() as sql:
             rows = sql.execute(query, [*values, -1 if limit is None else limit, offset]).fetchall()
@@ -171,11 +173,21 @@ class Store:
         sweep_id: str | Iterable[str] | None = None,
         settings: Mapping[str, Any] | None = None,
         text: str | None = None,
+        since: float | None = None,
     ) -> int:
         """The number of runs that ``runs`` gives for the same question, without reading them."""
-        where, values = runs_where(status=status, sweep_id=sweep_id, settings=settings, text=text)
+        where, values = runs_where(status=status, sweep_id=sweep_id, settings=settings, text=text, since=since)
         with self.database.read() as sql:
             return sql.execute(f"SELECT count(*) FROM runs{where}", values).fetchone()[0]
+
+    def values_of(self, setting: str) -> list[str]:
+        """The texts that runs have in one setting (``model``, ``task``), the newest first."""
+        query = (
+            "SELECT json_extract(spec, ?) AS value FROM runs WHERE json_valid(spec) AND json_type(spec, ?) = 'text'"
+            " GROUP BY value ORDER BY max(n) DESC"
+        )
+        with self.database.read() as sql:
+            return [row["value"] for row in sql.execute(query, [f"$.{setting}"] * 2)]
 
     def _readable(self, row: sqlite3.Row) -> Run | None:
         """The run of a row; None, and noted in ``damaged``, where the row means nothing."""
@@ -228,26 +240,36 @@ class Store:
         *,
         ids: Iterable[str] | None = None,
         plan: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
         text: str | None = None,
         finished: bool | None = None,
+        since: float | None = None,
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Sweep]:
         """The sweeps that match, newest first; every one where nothing is asked.
 
-        ``plan`` maps names in their plans to what stands there. Each word of ``text`` is found in the name, model,
-        task, tags, note, id or date, in any case; ``finished`` asks for those of which no run is queued or at work, or
-        for the others. ``limit`` and ``offset`` cut a page out.
+        ``plan`` maps names in their plans to what stands there, ``settings`` those of one of their runs. Each word of
+        ``text`` is found in the name, model, task, tags, note, id or date, in any case; ``finished`` asks for those of
+        which no run is queued or at work, or for the others; ``since`` is the Unix time before which a sweep was not
+        made. ``limit`` and ``offset`` cut a page out.
         """
-        where, values = sweeps_where(ids=ids, plan=plan, text=text, finished=finished)
+        where, values = sweeps_where(ids=ids, plan=plan, settings=settings, text=text, finished=finished, since=since)
         with self.database.read() as sql:
             query = f"SELECT * FROM sweeps{where} ORDER BY created_at DESC, rowid DESC LIMIT ? OFFSET ?"
             rows = sql.execute(query, [*values, -1 if limit is None else limit, offset]).fetchall()
             return self._sweeps(sql, rows)
 
-    def count_sweeps(self, *, text: str | None = None, finished: bool | None = None) -> int:
+    def count_sweeps(
+        self,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        text: str | None = None,
+        finished: bool | None = None,
+        since: float | None = None,
+    ) -> int:
         """The number of sweeps that ``sweeps`` gives for the same question, without reading them."""
-        where, values = sweeps_where(text=text, finished=finished)
+        where, values = sweeps_where(settings=settings, text=text, finished=finished, since=since)
         with self.database.read() as sql:
             return sql.execute(f"SELECT count(*) FROM sweeps{where}", values).fetchone()[0]
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from cdka.cost.memory import TOLERANCE
 from cdka.errors import CdkaError
 from cdka.formatting import count, percent, size
 from cdka.machine import Device
@@ -109,12 +110,11 @@ def advise(
     memory, able = fitting_rows(solution, setting, device)
     roomy = rows if able is None else rows[able[rows]]
     row = _choose(solution, roomy) if len(roomy) else int(rows[np.argmin(columns.flops_per_token[rows])])
-    among = roomy if len(roomy) else rows
     option, lora = solution.at([row])[0], solution.preset("lora")
     as_good = lora is not None and lora.alignment >= NEAR * option.alignment
     picked = Advice(
         option=option,
-        why=_reason(solution, option, lora, among, as_good),
+        why=_reason(solution, option, lora, roomy, as_good) if len(roomy) else "it needs the least memory of all.",
         lora=lora,
         lora_is_as_good=as_good,
         setting=setting,
@@ -123,7 +123,7 @@ def advise(
         fits=None if able is None else bool(able[row]),
         others={},
     )
-    return _with_others(picked, solution, among)
+    return _with_others(picked, solution, roomy) if len(roomy) else picked
 
 
 def _near(solution: Solution, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -185,12 +185,17 @@ def _reason(solution: Solution, option: Option, lora: Option | None, rows: np.nd
     )
 
 
+def too_much(device: Device) -> str:
+    """The words for a memory that a device is not sure to hold."""
+    return f"give or take {percent(TOLERANCE)} more than {device.name} has free"
+
+
 def sentence(advice: Advice, solution: Solution) -> str:
     """The advice as one sentence, for a terminal."""
     option = advice.option
     memory = ""
     if advice.memory_bytes is not None:
-        where = "" if advice.device is None or advice.fits else f", more than {advice.device.name} has free"
+        where = "" if advice.device is None or advice.fits else f", {too_much(advice.device)}"
         memory = f" Training takes about {size(advice.memory_bytes)} at {advice.setting}{where}."
     return (
         f"For {count(solution.budget_params)} parameters on {solution.shapes.name} take {option.components}: "

@@ -147,9 +147,7 @@ def _from_evaluate(name: str) -> Metric:
 
 def _from_sklearn(name: str) -> Metric:
     if find_spec("sklearn") is None:
-        raise CdkaError(
-            f"--metric {name} is scikit-learn's, which is not installed. Run: pip install 'cdka-studio[metrics]'"
-        )
+        raise CdkaError(f"--metric {name} is scikit-learn's, which is not installed. Run: pip install scikit-learn")
     import sklearn.metrics
 
     known = [one for one in sklearn.metrics.__all__ if _KINDS.search(one)]

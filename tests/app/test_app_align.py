@@ -62,7 +62,7 @@ def test_the_prediction_is_the_solvers_number():
 
 def test_a_measurement_on_the_shelf_is_shown_at_once(room, measured):
     app = room("align", align_r="4")
-    assert "Measured; asking again costs nothing." in texts(app)
+    assert "Measured, and kept: it is shown at once next time." in texts(app)
     assert app.select_slider(key="align_r").value == 4
     assert "Measured on a real gradient" in shown(app)
     app.selectbox(key="align-layer").set_value("vit.layers.0.mlp.fc1").run()
@@ -102,7 +102,7 @@ def test_along_a_contour_the_parameters_are_those_of_lora(model, r):
 def test_the_map_picks_an_option_and_design_takes_it_over(room, measured):
     app = room("align", align_r1="4", align_r2="16", align_r="2")
     assert [app.select_slider(key=f"align_{name}").value for name in ("r1", "r2", "r")] == [4, 16, 2]
-    assert "Which layers align at r1 4 " in shown(app)
+    assert "Which layers align at cdka 4," in shown(app)
     app.button(key="align-design").click().run()
     assert [app.number_input(key=name).value for name in ("r1", "r2", "r")] == [4, 16, 2]
 

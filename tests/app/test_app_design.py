@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from app import configurations
+from app import configurations, widgets
 from app.design import budget_form
 from app.design.factor_drawing import THINNEST, option_svg, scale_of
 from cdka import formatting
@@ -120,7 +120,7 @@ def test_a_wrong_value_keeps_the_page_and_all_errors_are_told_at_once(room):
     told = texts(app)
     assert "r1 must divide out_features" in told
     assert "r2 must divide in_features" in told
-    assert "Showing r1 2 · r2 4 · r 3 meanwhile" in told
+    assert f"Showing {widgets.chip_html((2, 4, 3))} meanwhile" in told
     assert len(app.code) == 2, "the numbers and the code of an option stay in sight"
 
 

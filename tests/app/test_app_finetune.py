@@ -59,8 +59,8 @@ def test_the_preview_tells_runs_and_parameters_before_the_click(room, idle):
     app = room("finetune", basket=["2,8,1", "4,8,1"])
     app.number_input(key="tune-seeds").set_value(3).run()
     assert "12 runs" in texts(app), "two configurations of two prices, a LoRA for each"
-    assert "LoRA 2 costs as much as r1 2 · r2 8 · r 1." in texts(app)
-    assert "LoRA 1 comes nearest (-20%) to r1 4 · r2 8 · r 1." in texts(app)
+    assert "lora 2 costs as much as cdka 2,8,1." in texts(app)
+    assert "lora 1 comes nearest (-20%) to cdka 4,8,1." in texts(app)
     assert "4 configurations × 3 seeds, 200 steps each" in texts(app)
     assert 'title="15,232' in texts(app)
     assert app.button(key="launch").label == "Launch 12 runs"
@@ -140,6 +140,32 @@ def test_the_url_names_the_sweep_that_is_shown(room, idle):
     assert app.selectbox(key=live_panel.SHOW).value == first.sweep_id
     assert "1 run: 1 waiting" in texts(app)
     assert room("finetune", show="s-gone").selectbox(key=live_panel.SHOW).value == "now"
+
+
+def test_all_runs_are_narrowed_by_pick_lists_and_words_and_come_page_by_page(room, idle, monkeypatch):
+    monkeypatch.setattr(live_panel, "MAX_RUNS", 2)
+    store = Store()
+    first, *_, last = store.submit([SPEC.with_(seed=seed) for seed in range(4)])
+    store.submit(spec_for("math-lm", "math-chain", components=(1, 4, 1)))
+    store.request_stop(first, keep=False)
+    app = room("finetune", show="all")
+    assert app.number_input(key="tune-list-page").label == "Page, of 3: 5 runs, the newest first"
+    assert "2 runs: 2 waiting" in texts(app)
+    app.number_input(key="tune-list-page").set_value(3).run()
+    assert "1 run: 1 cancelled" in texts(app)
+    app.selectbox(key="tune-list-model").set_value("math-lm").run()
+    assert "1 run: 1 waiting" in texts(app), "a page that there is no longer is left"
+    app.selectbox(key="tune-list-model").set_value("any model").run()
+    app.selectbox(key="tune-list-state").set_value("cancelled").run()
+    assert "1 run: 1 cancelled" in texts(app)
+    app.text_input(key="tune-list-search").set_value("r1 2 seed 0").run()
+    assert "1 run: 1 cancelled" in texts(app)
+    app.text_input(key="tune-list-search").set_value(last).run()
+    assert "No run here matches." in texts(app)
+    app.selectbox(key="tune-list-state").set_value("waiting").run()
+    app.selectbox(key="tune-list-date").set_value("last 24 hours").run()
+    assert "1 run: 1 waiting" in texts(app)
+    assert not app.exception
 
 
 def test_the_feed_keeps_the_whole_history_and_draws_at_most_300_points():

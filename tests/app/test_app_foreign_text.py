@@ -34,7 +34,7 @@ READ_MARKDOWN = frozenset(_CALLS.split())
 """What Streamlit reads as Markdown in: labels and texts, helps; of those in ``OPTIONS`` the options too."""
 OPTIONS = frozenset(("pills", "radio", "segmented_control", "tabs"))
 NOT_STREAMLIT = ("html", "widgets", "align", "re", "exports", "figures")
-MAKES_PLAIN = ("widgets.literal", "literal", "widgets.components_text", "formatting.", "_span", "len", "min", "max")
+MAKES_PLAIN = ("widgets.literal", "literal", "formatting.", "_span", "len", "min", "max")
 """The functions whose texts may stand in Markdown: numbers in words, and ``literal``."""
 OF_OTHERS = frozenset(_TEXTS.split())
 """The attributes and columns that hold texts of others, in what has them."""
@@ -43,11 +43,11 @@ OUR_PROSE = ("to_html(", "'\\n'.join(", "'\\n\\n'.join(")
 OURS = {
     "app/align/request_form.py": ("name", "told"),
     "app/compare/controls.py": ("title",),
-    "app/compare/export_panel.py": ("label",),
+    "app/compare/export_panel.py": ("label", "title", "share"),
     "app/compare/figure_panels.py": ("kind.upper()",),
     "app/comparison_list.py": ("label",),
-    "app/design/advice_card.py": ("wish",),
-    "app/design/inspect_option.py": ("name", "obstacle.name", "value", "c.r1", "c.r2", "c.r"),
+    "app/design/advice_card.py": ("wish", "other.components"),
+    "app/design/inspect_option.py": ("name", "obstacle.name", "value", "default"),
     "app/design/memory.py": ("what",),
     "app/design/option_list.py": (
         "objective.meaning",
@@ -66,11 +66,11 @@ OURS = {
     "app/learn/shell.py": ("label", "points", "page.title", "settings.label", "whose", "MAX_POINTS * len(CHAPTERS)"),
     "app/owndata/picker.py": ("what", "role.title"),
     "app/owndata/preview.py": ("names", "sizes"),
-    "app/pickers.py": ("label", "help"),
+    "app/pickers.py": ("label", "help", "field.capitalize()"),
     "app/sweeps/plan_builder.py": ("name", "label", "meaning", "fitting", "hint", "', '.join(offered)"),
     "app/sweeps/shipped_studies.py": ("pieces[0]", "after", "alt"),
     "app/sweeps/sweep_list.py": ("pages", "key"),
-    "app/views/align.py": ("kinds", "views", "configurations.pretty(str(chosen))"),
+    "app/views/align.py": ("label", "names", "configurations.label(str(chosen))"),
     "app/widgets.py": ("title", "text", "button", "label", "view", "_BLANK_LINES.sub(chr(10), body)"),
 }
 """What stands in Markdown besides: words, numbers and ids of this program, looked at one by one."""

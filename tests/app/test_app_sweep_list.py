@@ -62,6 +62,41 @@ def test_sweeps_are_found_by_name_model_task_tag_note_and_date():
     assert [sweep.sweep_id for sweep in store.sweeps(ids=[first, "s-none"])] == [first]
 
 
+def test_sweeps_are_picked_by_model_task_state_and_date():
+    store = Store()
+    first, second = made("ranks"), made("rates")
+    store.request_stops([run.run_id for run in store.runs(sweep_id=second)], keep=False)
+    at = store.sweep(second).created_at
+    for asked, found in (
+        ({"settings": {"model": "digits-vit", "task": "digits-flip"}}, {first, second}),
+        ({"settings": {"model": None, "task": None}}, {first, second}),
+        ({"settings": {"model": "math-lm"}}, set()),
+        ({"settings": {"task": "math-chain"}}, set()),
+        ({"finished": False}, {first}),
+        ({"since": at}, {second}),
+        ({"text": "ranks", "since": at, "settings": {"model": "digits-vit"}, "finished": True}, set()),
+    ):
+        assert {sweep.sweep_id for sweep in store.sweeps(**asked)} == found, asked
+        assert store.count_sweeps(**asked) == len(found)
+
+
+def test_the_pick_lists_of_the_page_narrow_it(room):
+    first, second = made("ranks"), made("rates")
+    Store().request_stops([run.run_id for run in Store().runs(sweep_id=second)], keep=False)
+    app = room("sweeps", part="Your sweeps")
+    assert app.selectbox(key="sweep-list-model").options == ["any model", "digits-vit"]
+    app.selectbox(key="sweep-list-state").set_value("finished").run()
+    shown = " ".join(element.value for element in app.markdown)
+    assert ("rates" in shown, "ranks" in shown) == (True, False)
+    app.selectbox(key="sweep-list-task").set_value("digits-flip").run()
+    app.selectbox(key="sweep-list-date").set_value("last 7 days").run()
+    assert "1 sweep, newest first." in " ".join(element.value for element in app.markdown)
+    app.text_input(key="sweep-list-search").set_value("ranks").run()
+    assert "No sweep here matches." in " ".join(element.value for element in app.markdown)
+    assert first != second
+    assert not app.exception
+
+
 def test_a_sweep_is_stopped_then_repeated_and_deleted_for_good(room):
     store, sweep_id = Store(), made()
     with pytest.raises(CdkaError, match="2 of 2 runs have not ended"):

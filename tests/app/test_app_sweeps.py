@@ -146,12 +146,12 @@ def test_the_table_shows_the_mismatch_of_every_arm():
     if len(set(inputs)) == 1:
         assert rows.loc["cdka", "alignment"] == pytest.approx(math.sqrt(8 / (2 * inputs[0])))
     assert arm_figure.budget_of(made) == 9000
-    assert rows.loc["cdka", "arm"] == "r1 2 · r2 8 · r 1"
+    assert rows.loc["cdka", "arm"] == "cdka 2,8,1"
 
 
 def test_what_varies_is_in_the_label_and_nothing_else():
     made = plan("digits-vit", "digits-flip", grid="r1=1,2;r2=4;r=1;alpha=8,16", seeds=1)
-    assert arm_figure.table(made)["arm"].tolist()[:2] == ["r1 1 · r2 4 · r 1, alpha 8", "r1 1 · r2 4 · r 1, alpha 16"]
+    assert arm_figure.table(made)["arm"].tolist()[:2] == ["cdka 1,4,1 · alpha 8", "cdka 1,4,1 · alpha 16"]
     assert arm_figure.table(made)["arm"].is_unique
 
 
@@ -211,24 +211,57 @@ def test_a_grid_without_a_feasible_cell_says_which_constraint_kills_it(room, idl
 
 @pytest.mark.parametrize(
     ("query", "told"),
-    [({"axis_r1": "many"}, "takes integers: got"), ({"axis_r": "0"}, "r must be a positive integer")],
+    [
+        ({"axis_r1": "2, many"}, "r1 must be a positive integer: got 'many'. Examples: 1 or 1, 2, 4."),
+        ({"axis_r": "0"}, "r must be a positive integer: got '0'."),
+    ],
 )
 def test_values_that_are_no_dimensions_are_refused_in_place(room, idle, query, told):
-    assert told in texts(room("sweeps", **query))
+    app = room("sweeps", **query)
+    assert told in texts(app)
+    assert app.number_input(key="sweep-seeds").value == 3, "the questions below it stay"
+    assert not [button for button in app.button if button.key == "sweep-launch"]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "told"),
+    [
+        ("sweep-lr", "fast", "The learning rate must be a positive number: got 'fast'"),
+        ("sweep-lr", "", "It takes one learning rate at least: got none"),
+        ("sweep-alpha", "-1", "The alpha must be a positive number: got '-1'"),
+        ("sweep-budget", "ten", "A budget must be a number"),
+    ],
+)
+def test_an_error_stands_at_its_field_and_the_form_stays(room, idle, key, text, told):
+    app = room("sweeps")
+    app.text_input(key=key).set_value(text).run()
+    labels = [html.unescape(getattr(e, "label", "") or str(getattr(e, "value", ""))) for e in app.main]
+    place = next(i for i, label in enumerate(labels) if told in label)
+    field = app.text_input(key=key).label
+    assert labels[place - 1] == field, labels[place - 3 : place + 1]
+    assert app.text_input(key="sweep-name").value == ""
+    assert not [button for button in app.button if button.key == "sweep-launch"]
+    app.text_input(key=key).set_value("0.01" if key == "sweep-lr" else "8").run()
+    assert [button for button in app.button if button.key == "sweep-launch"]
 
 
 def test_an_empty_axis_is_refused_at_its_field_and_the_form_stays(room, idle):
     app = room("sweeps", axis_r1="2", axis_r2="4", axis_r="3")
     app.text_input(key="axis_r").set_value(" ").run()
-    assert "r needs at least one value: got none. Examples: 1 or 1, 2, 3." in texts(app)
+    assert "r needs a value: got none. Examples: 1 or 1, 2, 3." in texts(app)
     assert app.number_input(key="sweep-seeds").value == 3, "the questions below it stay"
     assert not [button for button in app.button if button.key == "sweep-launch"]
+
+
+def test_a_refusal_of_a_grid_names_the_arm_that_was_asked_for(room, idle):
+    app = room("sweeps", axis_r1="1", axis_r2="1", axis_r="1, 512")
+    assert "parameters for cdka 1,1,512" in texts(app), "not the LoRA that would be matched to it"
 
 
 def test_an_axis_holds_exactly_what_was_typed(room, idle):
     app = room("sweeps", axis_r1="2", axis_r2="4")
     app.text_input(key="axis_r1").set_value("1").run()
-    assert app.dataframe[0].value["arm"].tolist()[0] == "r1 1 · r2 4 · r 1"
+    assert app.dataframe[0].value["arm"].tolist()[0] == "cdka 1,4,1"
     app.text_input(key="axis_r1").set_value("2;4 8,").run()
     assert app.button(key="sweep-launch").label == "Launch 12 runs", "three arms and LoRA, three seeds"
 

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from cdka import palette
+
 pytestmark = pytest.mark.browser
 
 HEADER, ROW = 36, 29
@@ -94,6 +96,18 @@ def test_the_answer_is_in_sight_without_scrolling(visit):
     assert page.get_by_text(re.compile(r"take this one|take", re.IGNORECASE)).first.bounding_box()["y"] < 300
     page.wait_for_selector(".js-plotly-plot .point")
     assert table(page)[1] + HEADER + 5 * ROW < 900, "five rows of options"
+
+
+def test_figures_and_popovers_follow_the_systems_theme(visit):
+    page = visit("design")
+    page.wait_for_selector(".js-plotly-plot .xtitle")
+    seen = """() => [getComputedStyle(document.querySelector('.js-plotly-plot .xtitle')).fill,
+        getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()]"""
+    assert page.evaluate(seen)[1] == palette.LIGHT.ink
+    light = page.evaluate(seen)[0]
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"light => ({seen})()[0] !== light", arg=light, timeout=20_000)
+    assert page.evaluate(seen)[1] == palette.DARK.ink
 
 
 def test_a_click_on_a_point_looks_closer(visit, settled):

@@ -256,16 +256,26 @@ def test_a_notebook_is_nbformat_4():
 
 
 def test_adapters_come_one_folder_per_run(source):
-    from cdka.compare.exports.adapters import write_adapters
+    from cdka.compare.exports.adapters import zip_adapters
+
+    def zipped(arms):
+        steps = []
+        work = zip_adapters(comparison, source, arms, lora=True)
+        while True:
+            try:
+                steps.append(next(work))
+            except StopIteration as end:
+                return end.value, steps
 
     comparison = compare(source)
     shown = comparison.arms["arm"].to_list()
-    body = exports.zipped(lambda folder: write_adapters(folder, comparison, source, shown))
+    body, steps = zipped(shown)
+    assert steps == [{"done": done, "of": 4} for done in (1, 2, 3, 4)]
     names = zipfile.ZipFile(io.BytesIO(body)).namelist()
     assert len(names) == 8
     assert sum(name.endswith("adapter_model.safetensors") for name in names) == 4
     with pytest.raises(CdkaError, match="none of the shown runs has an adapter"):
-        exports.zipped(lambda folder: write_adapters(folder, comparison, source, []))
+        zipped([])
 
 
 def test_methods_paragraph_says_what_was_done_from_the_runs(source):

@@ -137,5 +137,5 @@ def test_without_the_package_gguf_the_next_step_is_told(tmp_path, monkeypatch):
     file.write_bytes(b"GGUF")
     monkeypatch.setenv("CDKA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(gguf, "find_spec", lambda name: None)
-    with pytest.raises(CdkaError, match=r"pip install 'cdka-studio\[gguf\]'"):
+    with pytest.raises(CdkaError, match=r"pip install gguf"):
         gguf.converted(file)

@@ -39,6 +39,22 @@ def test_a_page_is_cut_out_in_sql(store):
     assert store.sweeps(plan={"kind": "study"}) == []
 
 
+def test_runs_are_found_by_the_moment_of_their_submission_and_settings_are_listed_once(store):
+    (late,) = store.submit(SPEC.with_(model="math-lm", task="math-chain"))
+    at = store.run(late).created_at
+    assert [run.run_id for run in store.runs(since=at)] == [late]
+    assert (store.count(since=at), store.count(since=at, settings={"task": "digits-flip"}), store.count(since=0)) == (
+        1,
+        0,
+        101,
+    )
+    with store.database.write() as sql:
+        sql.execute("UPDATE runs SET spec = '{' WHERE n = 1")
+        sql.execute("UPDATE runs SET spec = '{\"model\": 3}' WHERE n = 2")
+    assert store.values_of("model") == ["math-lm", "digits-vit"]
+    assert store.values_of("task") == ["math-chain", "digits-flip"]
+
+
 def test_a_text_is_found_as_it_stands(store):
     (odd,) = store.submit(SPEC.with_(seed=77_123))
     assert [run.run_id for run in store.runs(text="77123")] == [odd]

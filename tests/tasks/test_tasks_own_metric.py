@@ -40,7 +40,7 @@ def missing(monkeypatch, package):
         (
             "f1_score",
             "sklearn",
-            r"is scikit-learn's, which is not installed\. Run: pip install 'cdka-studio\[metrics\]'",
+            r"is scikit-learn's, which is not installed\. Run: pip install scikit-learn",
         ),
         ("evaluate/rouge", "evaluate", r"of the package evaluate, which is not installed\. Run: pip install evaluate"),
     ],

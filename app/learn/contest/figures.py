@@ -23,6 +23,7 @@ from cdka.errors import CdkaError
 from cdka.runs.metrics import EVAL_ACCURACY
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
+from cdka.stats.intervals import Interval, interval
 from cdka.tasks import digits
 
 INKS = {MINE: theme.R, TWIN: theme.R1, LORA: theme.LORA}
@@ -178,7 +179,7 @@ def leaderboard(budget: str, mine: Components) -> None:
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         groups.setdefault((run.spec.method, run.spec.components, run.spec.rank, run.spec.lr), []).append(run)
-    ranked = sorted(groups.values(), key=lambda group: -_mean(group))
+    ranked = sorted(groups.values(), key=lambda group: -_score(group).mean)
     rows = "".join(
         _place(place, group, mine)
         for place, group in enumerate(ranked, start=1)
@@ -186,7 +187,8 @@ def leaderboard(budget: str, mine: Components) -> None:
     )
     widgets.html_block(
         '<div class="learn-question"><table><caption>What was tried within this budget, best first</caption><thead>'
-        "<tr><th>place</th><th>setting</th><th>rate</th><th>parameters</th><th>seeds</th><th>test accuracy</th></tr>"
+        "<tr><th>place</th><th>setting</th><th>rate</th><th>parameters</th><th>seeds</th>"
+        f"<th>test accuracy {formatting.PLUS_MINUS}</th></tr>"
         f"</thead><tbody>{rows}</tbody></table></div>"
     )
     widgets.caption(
@@ -196,18 +198,20 @@ def leaderboard(budget: str, mine: Components) -> None:
     )
 
 
-def _mean(group: Sequence[Run]) -> float:
-    return float(np.mean([test_accuracy(run) for run in group]))
+def _score(group: Sequence[Run]) -> Interval:
+    return interval([test_accuracy(run) for run in group], bounds=(0, 1))
 
 
 def _place(place: int, group: Sequence[Run], mine: Components) -> str:
-    run, accuracy = group[0], _mean(group)
+    run, score = group[0], _score(group)
     now = " ◂ your present design" if run.spec.components == mine else ""
-    spread = f" ± {np.std([test_accuracy(r) for r in group], ddof=1):.3f}" if len(group) > 1 else " (one seed)"
+    told = formatting.estimate(score.mean, score.low, score.high, score.n)
+    mean = told.split(maxsplit=1)[0].rstrip(",")
     return (
         f"<tr><td>{place}</td><td>{widgets.method_chip_html(run.spec)}{now}</td><td>{run.spec.lr:g}</td>"
         f"<td>{run.num_params:,}</td><td>{len(group)}</td>"
-        f'<td class="learn-score"><b>{accuracy:.3f}</b>{spread}<i style="width:{6 * accuracy:.2f}rem"></i></td></tr>'
+        f'<td class="learn-score"><b>{mean}</b>{told.removeprefix(mean)}'
+        f'<i style="width:{6 * score.mean:.2f}rem"></i></td></tr>'
     )
 
 

@@ -362,10 +362,10 @@ def test_many_runs_are_shown_in_pages_and_found_by_words(room, idle, monkeypatch
     assert "1 run:" in summary(app)
     app = room("finetune", show="all")
     assert page(app).label == "Page, of 3: 7 runs, the newest first"
-    app.text_input(key="tune-search").set_value("seed 5 waiting").run()
+    app.text_input(key="tune-list-search").set_value("seed 5 waiting").run()
     assert "1 run:" in summary(app)
     assert not [box for box in app.number_input if box.label.startswith("Page, of")]
-    app.text_input(key="tune-search").set_value("seed 99").run()
+    app.text_input(key="tune-list-search").set_value("seed 99").run()
     assert "No run here matches." in " ".join(element.value for element in app.markdown)
 
 

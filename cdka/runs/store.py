@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cdka.errors import CdkaError, unknown
 from cdka.paths import LOG_TAIL_BYTES, expanded, home_dir, log_tail, make_private
 from cdka.plain_json import dump
-from cdka.runs import control
+from cdka.runs import stop_and_retry
 from cdka.runs.database import FILE_NAME, Database
 from cdka.runs.run import Poll, Run, Sweep, check_id, new_id, run_directory
 from cdka.runs.schema import events_of, marks, run_of, runs_where, sweeps_where
@@ -405,14 +405,14 @@ class Store:
         A run that no worker has taken up yet is cancelled at once (there is nothing to keep). A cancel overrides
         an earlier stop-and-keep, never the other way round. A finished run is left as it is.
         """
-        return control.request_stop(self.database, self.find_id(run_id), keep)
+        return stop_and_retry.request_stop(self.database, self.find_id(run_id), keep)
 
     def request_stops(self, run_ids: Iterable[str], keep: bool) -> dict[str, RunState]:
         """The state of each run after asking it to stop, as ``request_stop`` does, in one transaction.
 
         Runs that are not there (any more) are left out.
         """
-        return control.request_stops(self.database, run_ids, keep)
+        return stop_and_retry.request_stops(self.database, run_ids, keep)
 
     def retry(self, run_ids: str | Iterable[str]) -> None:
         """Queue finished runs again, each as a new attempt with a fresh stream of events, at the end of the queue.
@@ -421,11 +421,11 @@ class Store:
         is not finished or is done.
         """
         wanted = [run_ids] if isinstance(run_ids, str) else list(run_ids)
-        control.retry(self.database, self.home, [self.find_id(run_id) for run_id in wanted])
+        stop_and_retry.retry(self.database, self.home, [self.find_id(run_id) for run_id in wanted])
 
     def prioritise(self, run_ids: str | Iterable[str]) -> None:
         """Move queued runs to the front of the queue, keeping their order among themselves."""
-        control.prioritise(self.database, [run_ids] if isinstance(run_ids, str) else list(run_ids))
+        stop_and_retry.prioritise(self.database, [run_ids] if isinstance(run_ids, str) else list(run_ids))
 
     def remove(self, run_id: str) -> None:
         """Forget a run for good: its record, events, log and adapter. Raises CdkaError while a process is at work."""

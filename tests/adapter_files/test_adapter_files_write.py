@@ -99,11 +99,9 @@ def check_in_stock_peft(folder: Path, expected: np.ndarray) -> None:
 
 
 def check_in_lycoris(place: Path, expected: np.ndarray) -> None:
-    """LyCORIS' functional code has this delta W in float64; where it is not installed, nothing is checked."""
-    try:
-        from lycoris import functional
-    except ImportError:
-        return
+    """LyCORIS' functional code has this delta W in float64."""
+    from lycoris import functional
+
     (path,) = place.rglob("*.safetensors") if place.is_dir() else (place,)
     found = {name.rpartition(".")[2]: tensor for name, tensor in load_torch(path).items()}
     w1, w2, alpha = found["lokr_w1"], found["lokr_w2"], float(found["alpha"])

@@ -13,7 +13,7 @@ from cdka.stats.intervals import band
 from cdka.stats.paired import compare_pairs, needs, reference_pairs, sentence, verdicts
 
 
-def test_interval_is_scipys_studeninterval():
+def test_interval_is_scipys_student_interval():
     values = [0.91, 0.88, 0.93, 0.90, 0.86]
     ours = interval(values)
     theirs = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))

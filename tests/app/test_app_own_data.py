@@ -75,7 +75,7 @@ def test_the_tokens_and_the_mask_are_shown_on_demand_with_what_is_cut(room, sums
     app.button(key="data-show-tokens").click().run()
     assert not app.exception
     assert "&lt;bos&gt;1&lt;<b>2</b>" in said(app)
-    assert "3 examples are longer than 3 tokens and are cut: 2 train, 1 test" in said(app)
+    assert "Longer than 3 tokens, and cut: 3 examples, 2 train, 1 test" in said(app)
     assert "unknown to it" in said(app)
 
 

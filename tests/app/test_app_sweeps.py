@@ -166,7 +166,7 @@ def test_opens_with_a_plan_and_tells_what_it_costs(room, idle):
     assert app.button(key="sweep-launch").label == "Launch 15 runs"
     shown = app.dataframe[0].value.set_index("arm")["num_params"]
     counted = plan("digits-vit", "digits-flip", grid="r1=1,2,4,8;r2=4;r=1").arms
-    assert [shown[f"r1 {r1} · r2 4 · r 1"] for r1 in (1, 2, 4, 8)] == [arm.num_params for arm in counted]
+    assert [shown[f"cdka {r1},4,1"] for r1 in (1, 2, 4, 8)] == [arm.num_params for arm in counted]
     codes = [code.value for code in app.code]
     assert any(code.startswith("cdka sweep --model digits-vit") for code in codes)
     assert any("[grid]" in code for code in codes)
@@ -284,7 +284,7 @@ def test_rates_are_searched_fairly_or_become_arms(room, idle):
 def test_equal_budget_arms_stay_within_it_and_show_the_rest(room, idle):
     app = room("sweeps", arms="Equal budget", plan_budget="lora:4")
     table = app.dataframe[0].value
-    cdka = table[table["arm"].str.startswith("r1")]
+    cdka = table[table["arm"].str.startswith("cdka")]
     assert len(cdka) == 4
     assert cdka["mismatch"].between(-10, 0).all()
     assert (table["mismatch"].abs() <= 10).all(), "in percent"

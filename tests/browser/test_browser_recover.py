@@ -29,7 +29,7 @@ def launch(page, settled, steps: int = 40) -> None:
     """JobSpec the default comparison, short."""
     page.get_by_label("Steps", exact=True).fill(str(steps))
     page.keyboard.press("Enter")
-    page.get_by_text(f"{steps} steps each").wait_for()
+    page.get_by_text(f"{steps} steps each").first.wait_for()
     settled(page)
     page.get_by_role("button", name="Launch 2 runs").click()
 

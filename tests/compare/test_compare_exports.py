@@ -204,7 +204,9 @@ def test_runs_on_data_of_ones_own_are_exported_and_trained_again(task, tmp_path)
     path = tmp_path / "mine.csv"
     rows = "".join(f"{i % 10}+{i // 10}=,{i % 10 + i // 10},{i}.5\n" for i in range(60))
     path.write_text("prompt,answer,score\n" + rows)
-    given = {"text_column": "prompt", "number_column": "score"} if task == "local-regress" else {}
+    given = {"template": "{prompt}"}  # the model has 64 positions
+    if task == "local-regress":
+        given = {"text_column": "prompt", "number_column": "score"}
     found, options = task_for(str(path), given, task)
     assert found == task
     store = Store(tmp_path / "home")

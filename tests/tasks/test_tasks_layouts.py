@@ -400,10 +400,10 @@ def test_a_file_that_lacks_a_needed_column_is_named(tmp_path):
 
 def test_a_folder_of_several_sets_asks_for_one(tmp_path):
     for name in ("cola", "sst2"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "train.csv").write_text("text,label\na,1\nb,0\n")
+        (tmp_path / "glue" / name).mkdir(parents=True)
+        (tmp_path / "glue" / name / "train.csv").write_text("text,label\na,1\nb,0\n")
     with pytest.raises(CdkaError, match=r"holds several data sets: cola, sst2\. Name the folder of one"):
-        task_for(str(tmp_path), {})
+        task_for(str(tmp_path / "glue"), {})
 
 
 def test_commas_of_prose_do_not_separate_columns(tmp_path):

@@ -105,7 +105,7 @@ def test_an_uploaded_plan_file_outlives_rooms_and_reloads(chromium, serve, settl
 
     def kept(where: str) -> None:
         page.get_by_text("Launch 4 runs").wait_for()
-        assert page.get_by_label("or paste one").input_value() == file.read_text(), where
+        assert page.get_by_role("textbox", name="or paste one").input_value() == file.read_text(), where
 
     kept("at once")
     page.get_by_role("link", name="Design", exact=True).first.click()

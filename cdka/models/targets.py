@@ -57,7 +57,8 @@ def peft_targets(shapes: ModelShapes, target_modules: str | Iterable[str] = "all
     """PEFT's ``target_modules`` for exactly the selected layers.
 
     A list of name endings where they tell the selected layers from all others, else one regular expression over
-    full paths (for BERT, whose pooler is called ``dense`` like the layers of its MLP).
+    full paths (for BERT, whose pooler is called ``dense`` like the layers of its MLP, and for Swin V2, which has layers
+    called by a number).
     """
     chosen = {linear.path for linear in select(shapes, target_modules)}
     whole = _whole(chosen)
@@ -70,7 +71,7 @@ def peft_targets(shapes: ModelShapes, target_modules: str | Iterable[str] = "all
         either = "|".join(f"(?:{name})" for name in expressions)
         return rf"(?=(?:{either})$){whole}"  # linear layers only, whatever else an expression matches
     endings = dict.fromkeys(linear.name for linear in shapes.linears if linear.path in chosen)
-    if all(linear.path in chosen for linear in shapes.linears if linear.name in endings):
+    if "*" not in endings and all(linear.path in chosen for linear in shapes.linears if linear.name in endings):
         return list(endings)
     return whole
 

@@ -140,3 +140,14 @@ def test_a_model_without_linear_layers_is_refused():
     only_head = ModelShapes("head", None, "", "other", 10, (LinearShape("score", 4, 6, 1, "head"),))
     with pytest.raises(CdkaError, match="all-linear"):
         select(only_head)
+
+
+def test_layers_that_are_called_by_a_number_are_adapted_as_they_are_counted():
+    """Swin V2 computes its position bias by two linear layers of a Sequential."""
+    paths = ("layers.*.bias_mlp.*", "layers.*.query")
+    linears = tuple(LinearShape(path, 8, 8, 2, "attention") for path in paths)
+    shapes = ModelShapes("swin-v2", None, "swinv2", "image-classification", 1000, linears)
+    targets = peft_targets(shapes)
+    assert isinstance(targets, str)
+    assert matched_by_peft(targets, "base.layers.0.bias_mlp.2")
+    assert matched_by_peft(targets, "layers.1.query")

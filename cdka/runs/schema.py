@@ -177,7 +177,8 @@ def runs_where(
     since: float | None = None,
 ) -> tuple[str, list[Any]]:
     """The condition on rows of ``runs``, empty or beginning with WHERE, and its values. See ``Store.runs``."""
-    where, values = [], []
+    where: list[str] = []
+    values: list[Any] = []
     for column, wanted in (("status", status), ("sweep_id", sweep_id), ("run_id", ids)):
         if wanted is not None:  # as one value: SQLite allows some thousands of placeholders
             where.append(f"{column} IN (SELECT value FROM json_each(?))")

@@ -1,4 +1,4 @@
-"""The modules of version 0.1.0 under the names that they had: scripts written then still run, and are told.
+"""The modules of version 0.1.0 under the names that they had: scripts written then still run, with a warning.
 
 No module of today has one of these names. Nothing is imported before one is asked for.
 """
@@ -37,7 +37,7 @@ HOMES: Mapping[str, str] = {
     "cdka.memory": "cdka.cost.memory",
     "cdka.models.introspect": "cdka.train.read_shapes",
     "cdka.models.loading": "cdka.train.load_model",
-    "cdka.models.obtain": "cdka.models.hub",
+    "cdka.models.obtain": "cdka.models.locate",
     "cdka.models.reader": "cdka.train.tokenizer",
     "cdka.studies": "cdka.claims",
     "cdka.sweep.baselines": "cdka.sweep.match",

@@ -32,6 +32,21 @@ def test_a_module_is_the_same_under_both_names(monkeypatch):
     assert new.__spec__.name == new.__name__ == "cdka.tasks.files.prepare"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("old", "names"),
+    [
+        ("cdka.models.obtain", ("locate", "hub_id_of")),
+        ("cdka.finetune.spec", ("RunSpec",)),
+        ("cdka.compare.verdicts", ("verdicts",)),
+        ("cdka.memory", ("training_memory",)),
+    ],
+)
+def test_what_a_module_had_is_found_by_its_old_name(old, names):
+    module = import_module(old)
+    assert [name for name in names if not hasattr(module, name)] == []
+
+
 def test_names_that_never_were_are_no_modules():
     assert home_of("cdka.tasks.files") is None
     for name in ("cdka.finetune.nothing", "cdka.engines.nothing.at_all", "cdka.nothing"):

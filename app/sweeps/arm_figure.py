@@ -86,7 +86,7 @@ def _alignment(spec: RunSpec) -> float:
 def chart(rows: pd.DataFrame, budget: int | None, word: str = "budget") -> Any:
     """Parameters of every arm on a log axis, the budget as a line; colour and shape tell the method."""
     rows = rows.sort_values(["num_params", "arm"], kind="stable").reset_index(drop=True)
-    rows = rows.assign(place=rows.index.astype(str), said=rows["num_params"].map(formatting.count))
+    rows = rows.assign(place=rows.index.astype(str), label=rows["num_params"].map(formatting.count))
     named = len(rows) <= MAX_ROWS
     order = rows["place"].tolist()
     methods = list(dict.fromkeys(rows["method"]))
@@ -124,14 +124,14 @@ def chart(rows: pd.DataFrame, budget: int | None, word: str = "budget") -> Any:
     layers = [marks]
     if named:
         beside = {"align": "left", "dx": 9, "fontSize": 11}
-        halo = base.mark_text(**beside, stroke=theme.current().paper, strokeWidth=4).encode(text="said:N")
-        layers += [halo, base.mark_text(**beside, color=theme.ink()).encode(text="said:N")]
+        halo = base.mark_text(**beside, stroke=theme.current().paper, strokeWidth=4).encode(text="label:N")
+        layers += [halo, base.mark_text(**beside, color=theme.ink()).encode(text="label:N")]
     if budget is not None:
-        line = alt.Chart(pd.DataFrame({"num_params": [budget], "said": [f"{word} {formatting.count(budget)}"]}))
+        line = alt.Chart(pd.DataFrame({"num_params": [budget], "label": [f"{word} {formatting.count(budget)}"]}))
         layers.insert(0, line.mark_rule(strokeDash=[5, 4], color=theme.accent()).encode(x="num_params:Q"))
         layers.append(
             line.mark_text(baseline="bottom", dy=-3, color=theme.accent()).encode(
-                x="num_params:Q", y=alt.value(0), text="said:N"
+                x="num_params:Q", y=alt.value(0), text="label:N"
             )
         )
     height = FRAME + (ROW * len(rows) if named else 200)

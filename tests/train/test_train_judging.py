@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from cdka.cost.judging import CHEAP_S, SHARE, Costs
+from cdka.cost.judging import CHEAP_S, SHARE, Costs, Judging
 from cdka.runs.resolve import resolve_runs, spec_for
 from cdka.tasks.catalogue import find_task
 from cdka.train import judging
 from cdka.train.data.load import load_task
 from cdka.train.loop import train
 from cdka.train.member import data_order, length_grouped
+from cdka.train.pack import Pack, PhaseClock
 
 AUTO = dict.fromkeys(("eval_examples", "generate_examples", "test_examples"), "auto")
 
@@ -123,3 +127,27 @@ def test_batches_of_similar_length_hold_the_same_rows_and_less_padding():
     other = length_grouped(data_order(640, 8, 7), lengths)
     spread = [abs(float(lengths[next(other)].float().mean()) - float(lengths[rows].float().mean())) for rows in after]
     assert sum(spread) / len(spread) < 40, "runs of a pack meet short and long batches together"
+
+
+def test_the_time_left_counts_the_answers_that_the_test_will_generate():
+    """Explicit counts measure nothing in the run: the time of the answers is that of an earlier measurement."""
+    spec = spec_for("math-lm", "math-chain", steps=10, eval_every=10)
+    costs = Costs(step_s=1.0, example_s=0.5, answer_s=1.0, decode_s=20.0, answer_rows=16)
+    pack = Pack(
+        model=torch.nn.Identity(),
+        data=SimpleNamespace(objective=SimpleNamespace(generation=object())),
+        device=torch.device("cpu"),
+        members=[SimpleNamespace(spec=spec, step=10, last_good_step=10)],
+        control=lambda index: None,
+        schedule=None,
+        clock=PhaseClock(),
+        judging=Judging(eval=16, generate=0, test=8, eval_of=16, test_of=8, costs=costs),
+        answer_rows=torch.empty(0),
+    )
+    pack.clock.seconds.update(train=30.0, evaluate=16.0)
+    pack.judged_losses = 32
+    assert pack.eta_s() == 8 * 0.5 + 20.0 + 8 * 1.0
+    pack.answers_left_s = 12.3
+    assert pack.eta_s() == 12.3, "while they are generated, at the speed at which they come"
+    pack.answers_left_s, pack.judging = None, replace(pack.judging, costs=None)
+    assert pack.eta_s() == 8 * 0.5

@@ -12,6 +12,7 @@ from typing import Any
 
 import streamlit as st
 
+from cdka.align.gradient_pattern import measure_pattern
 from cdka.errors import CdkaError
 from cdka.models.shapes import ModelShapes
 from cdka.paths import home_dir
@@ -66,6 +67,28 @@ def pattern(
 ) -> Pattern:
     """The best different components per module under a budget, answered from memory the second time."""
     return best_pattern(explore(shapes, budget, target_modules=target_modules, **dict(limits)), measure)
+
+
+@lru_cache(maxsize=16)
+def gradient_pattern(
+    model: str,
+    task: str,
+    budget: str,
+    target_modules: str | tuple[str, ...],
+    measure: str,
+    limits: tuple[tuple[str, int], ...],
+    task_options: tuple[tuple[str, Any], ...],
+) -> Pattern:
+    """The components per module that capture most of a gradient measured on the task; from memory the second time."""
+    return measure_pattern(
+        model,
+        task,
+        budget,
+        measure=measure,
+        target_modules=target_modules,
+        limits=dict(limits),
+        task_options=dict(task_options),
+    )
 
 
 class Stream:

@@ -29,7 +29,7 @@ HOMES: Mapping[str, str] = {
     "cdka.engines.launch": "cdka.engine.spawn",
     "cdka.engines.zygote": "cdka.engine.forkserver",
     "cdka.finetune": "cdka.train",
-    "cdka.finetune.counts": "cdka.cost.params",
+    "cdka.finetune.counts": "cdka.cost.adapter",
     "cdka.finetune.lanes": "cdka.train.member",
     "cdka.finetune.pace": "cdka.train.pack_schedule",
     "cdka.finetune.spec": "cdka.runs.spec",

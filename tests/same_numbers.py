@@ -35,7 +35,7 @@ NAMES = {
     "train": ("cdka.train.loop:train", "cdka.finetune.loop:train"),
     "spec_for": ("cdka.runs.resolve:spec_for", "cdka.runs.spec:resolve", "cdka.finetune.spec:resolve"),
     "resolve_run": ("cdka.runs.resolve:resolve_run",),
-    "count_params": ("cdka.cost.params:count_params", "cdka.finetune.counts:count_params"),
+    "count_params": ("cdka.cost.adapter:count_params", "cdka.finetune.counts:count_params"),
     "find_model": ("cdka.models.catalogue:find_model",),
     "select": ("cdka.models.targets:select",),
     "training_memory": ("cdka.cost.memory:training_memory", "cdka.memory:training_memory"),

@@ -10,12 +10,17 @@ import streamlit as st
 from app import comparison_list, data, state, widgets
 from app.design import inspect_option, snippets
 from app.finetune.run_request import carry_pattern
+from app.owndata import picker
+from app.pickers import task_picker
 from cdka.components import Components
 from cdka.cost import adapter as cost
+from cdka.models.targets import paths_of
 from cdka.solver import MEASURES, PRESETS, Option, Pattern, Solution, obstacles, spend_residual
 
 HEIGHT = 340
-_FROM_NOTHING = "nothing"
+_FROM_NOTHING, _FROM_DATA = "nothing", "your data"
+_MEASURED = "pattern-measured"
+"""The requests whose gradient the reader asked to measure."""
 
 
 def guidelines(solution: Solution) -> None:
@@ -51,11 +56,14 @@ def modules(solution: Solution, option: Option | None, target_modules: snippets.
         st.session_state.setdefault("pattern-start", _FROM_NOTHING)
         start = right.segmented_control(
             "Start from",
-            [_FROM_NOTHING, inspect_option.FROM_OPTION],
+            [_FROM_NOTHING, inspect_option.FROM_OPTION, _FROM_DATA],
             required=True,
             key="pattern-start",
-            help="From nothing: the best mixture. From the selected option: what it leaves buys more components.",
+            help="From nothing: the best mixture. From the selected option: what it leaves buys more components. From "
+            "your data: what captures most of a gradient measured on a task.",
         )
+        if start == _FROM_DATA:
+            return _of_data(solution, target_modules, measure)
         if start == _FROM_NOTHING:
             found = data.pattern(solution.shapes, solution.budget, target_modules, measure, solution.given_limits)
         elif able:
@@ -66,10 +74,45 @@ def modules(solution: Solution, option: Option | None, target_modules: snippets.
         _show(found, solution, target_modules)
 
 
-def _show(found: Pattern, solution: Solution, target_modules: snippets.Targets) -> None:
+def _of_data(solution: Solution, target_modules: snippets.Targets, measure: str) -> None:
+    """The mixture that captures most of a gradient: the task, a button that measures, the result and its limits."""
+    task = task_picker("task", solution.shapes)
+    options = picker.data_form(task.name) if task.is_own_data else {}
+    if options is None:
+        return
+    targets = target_modules if isinstance(target_modules, str) else tuple(target_modules)
+    asked = (
+        solution.shapes.name,
+        task.name,
+        str(solution.budget).replace(",", "").replace(" ", ""),
+        targets,
+        measure,
+        solution.given_limits,
+        tuple(sorted(options.items())),
+    )
+    if st.session_state.get(_MEASURED) != asked and not st.button(
+        "Measure the gradient",
+        key="pattern-gradient",
+        type="primary",
+        help="Loads the model and backpropagates it on eight batches, in a process of its own; seconds for an embedded "
+        "one.",
+    ):
+        return
+    with st.spinner("Measuring"):
+        found = data.gradient_pattern(*asked)
+    st.session_state[_MEASURED] = asked
+    _show(found, solution, target_modules, task=options.get("data", task.name))
+    widgets.remark(
+        "This is what the best start captures of the first gradient, not what training reaches: the study "
+        "from-gradients holds such mixtures against the advised option and LoRA."
+    )
+
+
+def _show(found: Pattern, solution: Solution, target_modules: snippets.Targets, task: str = "") -> None:
     gain = found.value / found.uniform_value - 1
+    where = f" with the first gradient on {html.escape(task)}, from the best start," if task else ""
     widgets.html_block(
-        f"{found.measure.capitalize()} alignment <b>{found.value:.3f}</b> against {found.uniform_value:.3f} for "
+        f"{found.measure.capitalize()} alignment{where} <b>{found.value:.3f}</b> against {found.uniform_value:.3f} for "
         f"{widgets.chip_html(found.uniform.components)} everywhere: {gain:+.1%} with "
         f"{widgets.count_html(found.num_params, 'parameters')}, {found.residual:,} left."
     )
@@ -90,7 +133,7 @@ def _show(found: Pattern, solution: Solution, target_modules: snippets.Targets) 
         _fine_tune(solution, target_modules, default, pattern)
     budget_text = str(solution.budget)
     st.code(
-        snippets.command_lines(solution.shapes, target_modules, budget_text, default, pattern),
+        snippets.command_lines(solution.shapes, target_modules, budget_text, default, pattern, measured_on=task),
         language="bash",
         wrap_lines=True,
     )
@@ -110,8 +153,13 @@ def _fine_tune(
     )
 
 
-def _params(solution: Solution, path: str, components) -> int:
-    return cost.num_params([linear for linear in solution.linears if linear.path == path], components)
+def _params(solution: Solution, path: str, components: Components) -> int:
+    """Parameters of all modules of a path with an index left open, or of the one module of a whole path."""
+    kinds = [linear for linear in solution.linears if linear.path == path]
+    if kinds:
+        return cost.num_params(kinds, components)
+    linear = next(s for s in solution.linears if any(path in variants for variants in paths_of(s)))
+    return components.num_params(linear.out_features, linear.in_features)
 
 
 def _hover(option: Option) -> str:

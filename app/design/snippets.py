@@ -73,8 +73,12 @@ def command_lines(
     components: Components,
     pattern: Mapping[str, Components] | None = None,
     indivisible: str = "error",
+    measured_on: str = "",
 ) -> str:
-    """The same search, and a run of this option under the recipe of a task that fits, as command lines."""
+    """The same search, and a run of this option under the recipe of a task that fits, as command lines.
+
+    ``measured_on`` names the task whose gradient was measured, and which is then the one to run on.
+    """
     named = target_modules
     if not isinstance(named, str):
         mixed = any(is_expression(name) for name in named)
@@ -82,8 +86,9 @@ def command_lines(
     modules = "" if named == "all-linear" else f" --target-modules {shlex.quote(named)}"
     modules += "" if indivisible == "error" else f" --indivisible {indivisible}"
     name = shlex.quote(shapes.name)
-    lines = [f"cdka solve {name} --budget {budget.replace(',', '').replace(' ', '')}{modules}"]
-    task = task_for(shapes)
+    search = f" --from-gradients --task {shlex.quote(measured_on)}" if measured_on else ""
+    lines = [f"cdka solve {name} --budget {budget.replace(',', '').replace(' ', '')}{modules}{search}"]
+    task = measured_on or task_for(shapes)
     if task is not None:
         other = "".join(f" --pattern {shlex.quote(f'{key}={value}')}" for key, value in (pattern or {}).items())
         lines.append(f"cdka run --model {name} --task {task} --components {components}{modules}{other}")

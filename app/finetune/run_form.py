@@ -12,6 +12,8 @@ from app.finetune import run_request
 from app.finetune.run_request import RunRequest
 from app.owndata import picker
 from app.pickers import model_picker, task_picker
+from cdka.runs.learning_rate import recommended
+from cdka.runs.spec import AUTO, RunSpec
 from cdka.tasks.catalogue import TaskInfo
 
 KNOBS = {"steps": 200, "lr": 1e-3, "alpha": 64.0, "batch_size": 64, "max_length": 512}
@@ -89,7 +91,13 @@ def request_form() -> RunRequest | None:
             help="scaling = alpha / sqrt(r r2) for CDKA, alpha / sqrt(rank) for LoRA",
         )
     with right:
-        rate = _rate(st.text_input("Learning rate", **state.bound("tune-lr"), help="peak; for example 3e-3"))
+        rate = _rate(
+            st.text_input(
+                "Learning rate",
+                **state.bound("tune-lr"),
+                help="peak; for example 3e-3, or auto: the best that a study measured per method, else the recipe's",
+            )
+        )
         seeds = st.number_input(
             "Seeds",
             1,
@@ -115,6 +123,8 @@ def request_form() -> RunRequest | None:
     first_seed = more.pop("seed", 0)
     if rate is None:
         return None
+    if rate == AUTO:
+        _tell_rates(model, task, float(alpha), {"cdka", *baselines})
     settings = (("steps", int(steps)), ("lr", rate), ("alpha", float(alpha)), ("batch_size", int(batch)))
     if targets != ALL:
         settings = (*settings, ("target_modules", targets))
@@ -154,14 +164,23 @@ def _set_knob(knob: str, value: float) -> None:
     st.session_state[f"tune-{knob}"] = f"{value:g}" if knob == "lr" else value
 
 
-def _rate(text: str) -> float | None:
-    """The learning rate that ``text`` stands for; None, with the refusal at the field, where it stands for none."""
+def _tell_rates(model: str, task: TaskInfo, alpha: float, methods: set[str]) -> None:
+    """The rate that each method takes, and its source."""
+    for method in sorted(methods):
+        spec = RunSpec(model, task.name, method=method, lr=task.recipe.get("lr", KNOBS["lr"]), alpha=alpha)
+        widgets.remark(f"{method}: {recommended(spec)}")
+
+
+def _rate(text: str) -> float | str | None:
+    """The learning rate that ``text`` stands for, or ``auto``; None, with the refusal at the field, where for none."""
+    if text.strip().casefold() == AUTO:
+        return AUTO
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        widgets.error(f"the learning rate must be a positive number: got {text!r}. Example: 3e-3.")
+        widgets.error(f"the learning rate must be a positive number, or auto: got {text!r}. Example: 3e-3.")
         return None
     if value > HIGHEST_USUAL_RATE:
         widgets.remark(f"{value:g} is far above what trains adapters, 1e-4 to 3e-2: expect it to blow up.")

@@ -20,12 +20,14 @@ import plotly.graph_objects as go
 from app import charts, theme
 from app.learn.live import spread
 from app.sweeps.shipped_studies import documents
+from cdka.claims.catalogue import SHORT_LOW
 from cdka.claims.judge import Finding
 from cdka.formatting import plural
 from cdka.paths import assets_dir
 
-EARLY = "early"
-"""The regime of short training at a low rate; every other one trains longer or searches its rates."""
+EARLY = ("early", SHORT_LOW)
+"""The regime of short training at a low rate, as reports of 0.1.0 and later ones name it; every other one trains
+longer or searches its rates."""
 ACCURACY = ("accuracy", "gain in accuracy")
 """Beginning of the measure of a finding whose effect is in accuracy."""
 

@@ -25,6 +25,7 @@ from cdka.solver import obstacles
 from cdka.solver.budget import Budget
 from cdka.solver.feasible import common_values
 from cdka.sweep.match import EACH, NEAR, iso_options
+from cdka.sweep.plan import MANY_ARMS_SEEDS
 from cdka.sweep.planfile import EXAMPLE
 from cdka.tasks.catalogue import TaskInfo
 
@@ -199,7 +200,7 @@ def _numbers() -> tuple[list[float], int, int, int]:
             1,
             1000,
             **form_memory.kept("sweep-seeds"),
-            help="Each fixes data order and initialisation. Three or more give an interval.",
+            help="Each fixes data order and initialisation. Three resolve almost nothing between more than three arms.",
         )
         alphas = _floats("sweep-alpha", "alpha", "alpha", ["8", "16", "32", "64"], "scaling = alpha / sqrt(r r2).")
     with right:
@@ -243,7 +244,7 @@ def _fill_recipe(task: TaskInfo) -> None:
     if st.session_state.get("sweep-filled") == task.name:
         return
     st.session_state["sweep-filled"] = task.name
-    st.session_state.setdefault("sweep-seeds", 3)
+    st.session_state.setdefault("sweep-seeds", MANY_ARMS_SEEDS)
     for knob, usual in KNOBS.items():
         value = task.recipe.get(knob, usual)
         st.session_state[f"sweep-{knob}"] = f"{value:g}" if knob in ("lr", "alpha") else value

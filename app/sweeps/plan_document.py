@@ -17,7 +17,7 @@ from typing import Any
 from cdka.errors import CdkaError
 from cdka.sweep.grid import check_grid, parse_grid
 from cdka.sweep.launch import check_runs
-from cdka.sweep.plan import MANY_RUNS, Plan, plan
+from cdka.sweep.plan import MANY_ARMS_SEEDS, MANY_RUNS, Plan, plan
 from cdka.sweep.planfile import parse_plan
 
 Arguments = Mapping[str, Any]
@@ -51,7 +51,7 @@ def most_runs(arguments: Arguments) -> int:
     grid = arguments.get("grid")
     axes = {} if grid is None else parse_grid(grid) if isinstance(grid, str) else check_grid(grid)
     cells = math.prod(len(values) for values in axes.values()) if axes else 0
-    seeds = arguments.get("seeds", 3)
+    seeds = arguments.get("seeds", MANY_ARMS_SEEDS)
     each = (seeds if isinstance(seeds, int) else len(seeds)) * max(1, len(arguments.get("tune_lr", ())))
     arms = cells + arguments.get("options", 0) + len(arguments.get("arms", ())) + len(arguments.get("baselines", ()))
     return arms * max(1, each)
@@ -79,7 +79,7 @@ def command(arguments: Arguments) -> str:
     lines = [["cdka", "sweep", "--model", arguments["model"], "--task", arguments["task"]]]
     if arguments.get("grid"):
         lines.append(["--grid", grid_text(arguments["grid"])])
-    seeds = arguments.get("seeds", 3)
+    seeds = arguments.get("seeds", MANY_ARMS_SEEDS)
     lines.append(["--seeds", _flag(seeds)])
     for key in ("baselines", "tune_lr"):
         if arguments.get(key):

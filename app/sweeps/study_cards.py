@@ -218,7 +218,9 @@ def start(ask: Ask, names: tuple[str, ...]) -> None:
     """Launch these studies; a second click within moments launches nothing more."""
     with widgets.errors_shown():
         for name in names:
-            launcher().launch(data.store(), plan_of(name, ask), f"{name}: {ask}")
+            with st.spinner("Planning"):
+                planned = plan_of(name, ask, preview=False)
+            launcher().launch(data.store(), planned, f"{name}: {ask}")
 
 
 def newest(ask: Ask) -> dict[str, Sweep]:
@@ -240,9 +242,10 @@ def _kept(sweep: Sweep) -> bool:
 
 
 @lru_cache(maxsize=64)
-def plan_of(name: str, ask: Ask) -> Plan:
-    """The plan of a study. Raises CdkaError where this model or task cannot do it."""
-    planned = plan_study(STUDIES[name], ask.model, ask.task, seeds=ask.seeds, settings=ask.settings)
+def plan_of(name: str, ask: Ask, preview: bool = True) -> Plan:
+    """The plan of a study, or a preview of it without measuring. Raises CdkaError where this model or task cannot do
+    it."""
+    planned = plan_study(STUDIES[name], ask.model, ask.task, seeds=ask.seeds, settings=ask.settings, preview=preview)
     check_runs(planned.runs[:1])
     return planned
 

@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 import torch
 
-from cdka.cost.params import count_params
+from cdka.cost.adapter import count_params
 from cdka.errors import CdkaError
 from cdka.runs import events
 from cdka.runs.metrics import EVAL_ACCURACY, TEST_ACCURACY

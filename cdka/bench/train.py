@@ -26,7 +26,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cdka.bench.tracing import peak_bytes, torch_versions
-from cdka.cost.params import count_params
+from cdka.cost.adapter import count_params
 from cdka.models.locate import locate
 from cdka.runs.resolve import ResolvedRun, adapted_layers
 from cdka.runs.spec import RunSpec

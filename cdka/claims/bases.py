@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cdka.claims.designs import pairs
 from cdka.claims.evidence import Case, Evidence
 from cdka.components import Components
-from cdka.cost.adapter import num_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, list_models
 from cdka.models.targets import select
-from cdka.solver import default, solve
 
 if TYPE_CHECKING:
     from cdka.compare import Comparison
 
 FAMILIES = {"digits-vit": ("digits-vit", "digits-vit@12", "digits-vit@13", "digits-vit@14", "digits-vit@15")}
 """Base models of one architecture, trained alike from other seeds and data."""
-FAMILY_ORDER = {name: i for family in FAMILIES.values() for i, name in enumerate(family)}
 MIN_BASES = 3
 
 EXCHANGED = ((Components(4, 16, 3), Components(16, 4, 3)), (Components(4, 8, 6), Components(8, 4, 6)))
@@ -36,8 +34,6 @@ EQUAL_COST = (Components(2, 4, 1), Components(8, 4, 1))
 AT_LORA_8, AT_LORA_1 = Components(4, 8, 6), Components(16, 16, 1)
 LORA_8, LORA_1 = Components(1, 1, 8), Components(1, 1, 1)
 """LoRA with rsLoRA scaling, as the configuration of CDKA that it is: so it trains in the same packs."""
-BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Ranks of LoRA whose parameters are the budgets that the advice is tried at."""
 
 
 def bases_of(model: str) -> tuple[str, ...]:
@@ -61,57 +57,41 @@ def exchanged_and_equal_cost(bases: Sequence[str]) -> list[dict[str, Any]]:
     return [{"model": base, "components": one} for base in bases for one in components]
 
 
+def budget_pairs(bases: Sequence[str]) -> list[dict[str, Any]]:
+    """The exchanged pairs of budgets from 5 to 25 % of the adapted weights, on every base."""
+    return [{"model": base, "components": one} for base in bases for pair in _budget_pairs((base,)) for one in pair]
+
+
+def _budget_pairs(bases: Sequence[str]) -> list[tuple[Components, Components]]:
+    """The exchanged pairs, smallest budget first; bases of one architecture share them."""
+    return pairs(list(select(find_model(bases[0]))))
+
+
 def beside_lora(bases: Sequence[str]) -> list[dict[str, Any]]:
     """CDKA and LoRA at the parameters of LoRA rank 8 and of rank 1, on every base."""
     components = (AT_LORA_8, LORA_8, AT_LORA_1, LORA_1)
     return [{"model": base, "components": one} for base in bases for one in components]
 
 
-def advised(bases: Sequence[str]) -> list[dict[str, Any]]:
-    """At every budget on every base: the option that is advised, LoRA of equal cost, and a random option of that."""
-    return [
-        {"model": base, "components": one}
-        for i, base in enumerate(sorted(bases))
-        for row in advice_rows(base, FAMILY_ORDER.get(base, i))
-        for one in dict.fromkeys(row)
-    ]
-
-
-def advice_rows(base: str, draw: int) -> list[tuple[Components, Components, Components]]:
-    """(advised, LoRA, random) for each budget of ``BUDGETS`` on a base; ``draw`` seeds the random option.
-
-    The random option is neither of the others and uses at least four fifths of the budget.
-    """
-    layers = list(select(find_model(base)))
-    rows = []
-    for rank in BUDGETS:
-        best = default(layers, f"lora:{rank}").components
-        lora = Components(1, 1, rank)
-        budget = num_params(layers, lora)
-        others = [o.components for o in solve(layers, budget) if o.num_params >= 0.8 * budget]
-        others = sorted(one for one in others if one not in (best, lora) and one.r1 * one.r2 > 1 and one.r2 <= 64)
-        rows.append((best, lora, others[np.random.default_rng([draw, rank]).integers(len(others))]))
-    return rows
-
-
 def by_base(found: Comparison, a: Components, b: Components) -> pd.Series:
     """Per base, the mean over shared seeds of the score of ``a`` minus that of ``b``; NaN without a shared seed."""
     out = {}
     for model in dict.fromkeys(found.arms["model"]):
-        left, right = _arm(found, model, a), _arm(found, model, b)
+        left, right = arm_of(found, model, a), arm_of(found, model, b)
         if left is not None and right is not None:
             out[model] = float((found.table.loc[left] - found.table.loc[right]).mean())
     return pd.Series(out, dtype=float)
 
 
-def _arm(found: Comparison, model: str, components: Components) -> str | None:
+def arm_of(found: Comparison, model: str, components: Components) -> str | None:
     """The arm of a configuration on a base; None where it was not run."""
     arms = found.arms[found.arms["model"] == model]
     same = np.all([arms[name] == getattr(components, name) for name in ("r1", "r2", "r")], axis=0)
     return next(iter(arms[same]["arm"]), None)
 
 
-def _evidence(case: Case, values: pd.Series, what: str, shift: float = 0.0, remark: str = "") -> Evidence:
+def evidence_over_bases(case: Case, values: pd.Series, what: str, shift: float = 0.0, remark: str = "") -> Evidence:
+    """The evidence of one number per base, listed base by base."""
     listed = ", ".join(f"{name} {value:+.3f}" for name, value in values.items())
     sentence = f" Base by base: {listed}." if listed else ""
     return Evidence(values.to_numpy() + shift, what, 1.0, shift, remark + sentence, counted="base model")
@@ -123,16 +103,37 @@ def pairs_over_bases(case: Case) -> Evidence:
     each = {f"({a}) over ({b})": by_base(found, a, b) for a, b in EXCHANGED}
     values = pd.DataFrame(each).mean(axis=1, skipna=False)
     listed = ", ".join(f"{name} {column.mean():+.3f}" for name, column in each.items())
-    return _evidence(
+    return evidence_over_bases(
         case, values, f"{case.measure} of r2 > r1 over the same exchanged", remark=f" Pair by pair: {listed}."
     )
+
+
+def _over_budgets(case: Case, number: Callable[[pd.DataFrame], pd.Series], what: str) -> Evidence:
+    """``number`` of the differences by base (rows) and pair (columns, smallest budget first)."""
+    found = case.compared()
+    each = {f"({a}) over ({b})": by_base(found, a, b) for a, b in _budget_pairs(list(found.arms["model"])[:1])}
+    differences = pd.DataFrame(each)
+    listed = ", ".join(f"{name} {column.mean():+.3f}" for name, column in each.items())
+    return evidence_over_bases(case, number(differences), what, remark=f" Budget by budget: {listed}.")
+
+
+def budgets(case: Case) -> Evidence:
+    """Per base, the mean over budgets of r2 > r1 minus the exchanged option."""
+    what = f"{case.measure} of r2 > r1 over the same exchanged, mean over budgets"
+    return _over_budgets(case, lambda differences: differences.mean(axis=1, skipna=False), what)
+
+
+def budgets_differ(case: Case) -> Evidence:
+    """Per base, that difference at the smallest budget minus the one at the largest."""
+    what = f"{case.measure} of r2 > r1 over the same exchanged, smallest budget minus largest"
+    return _over_budgets(case, lambda differences: differences.iloc[:, 0] - differences.iloc[:, -1], what)
 
 
 def small_r1_over_bases(case: Case) -> Evidence:
     """Per base, r1 = 2 minus r1 = 8 at equal cost."""
     small, large = EQUAL_COST
     values = by_base(case.compared(), small, large)
-    return _evidence(case, values, f"{case.measure} of ({small}) over ({large}), equal parameters")
+    return evidence_over_bases(case, values, f"{case.measure} of ({small}) over ({large}), equal parameters")
 
 
 def _over_lora(components: Components, lora: Components, margin: float = 0.0) -> Callable[[Case], Evidence]:
@@ -141,7 +142,7 @@ def _over_lora(components: Components, lora: Components, margin: float = 0.0) ->
         values = by_base(found, components, lora)
         remark = f" Supported where the whole interval is above -{margin:g}." if margin else ""
         what = f"{case.measure} of CDKA ({components}) over LoRA rank {lora.r}"
-        return _evidence(case, values, what, margin, remark + _rates(case, found, components, lora))
+        return evidence_over_bases(case, values, what, margin, remark + _rates(case, found, components, lora))
 
     return rule
 
@@ -151,7 +152,7 @@ def _rates(case: Case, found: Comparison, components: Components, lora: Componen
     tried = sorted({run.spec.lr for run in case.runs})
     rates = []
     for name, one in ((f"CDKA {components}", components), (f"LoRA {lora.r}", lora)):
-        arms = [_arm(found, model, one) for model in dict.fromkeys(found.arms["model"])]
+        arms = [arm_of(found, model, one) for model in dict.fromkeys(found.arms["model"])]
         chosen = sorted(float(found.settings[arm]["lr"]) for arm in arms if arm is not None)
         edge = sum(rate in (tried[0], tried[-1]) for rate in chosen)
         at_edge = f", {edge} of {len(chosen)} at the edge of the search" if edge and len(tried) > 1 else ""
@@ -159,34 +160,13 @@ def _rates(case: Case, found: Comparison, components: Components, lora: Componen
     return f" Rates chosen on validation: {'; '.join(rates)}."
 
 
-def _advice_over(opponent: int, name: str) -> Callable[[Case], Evidence]:
-    """Per base, the mean over budgets of the advised option minus another one, and how often it wins."""
-
-    def rule(case: Case) -> Evidence:
-        found, values, won, played = case.compared(), {}, 0, 0
-        for i, base in enumerate(sorted(set(found.arms["model"]))):
-            gains = []
-            for row in advice_rows(base, FAMILY_ORDER.get(base, i)):
-                arms = [_arm(found, base, row[0]), _arm(found, base, row[opponent])]
-                if row[0] != row[opponent] and all(arms):
-                    gains.append(float((found.table.loc[arms[0]] - found.table.loc[arms[1]]).mean()))
-            if gains and np.isfinite(gains).all():
-                values[base] = float(np.mean(gains))
-                won, played = won + sum(gain > 0 for gain in gains), played + len(gains)
-        remark = f" It wins {won} of {played}, budgets and bases together." if played else ""
-        what = f"{case.measure} of the advised option over {name}, mean over budgets"
-        return _evidence(case, pd.Series(values, dtype=float), what, remark=remark)
-
-    return rule
-
-
 RULES: dict[str, Callable[[Case], Evidence]] = {
     "pairs_over_bases": pairs_over_bases,
     "small_r1_over_bases": small_r1_over_bases,
+    "budgets": budgets,
+    "budgets_differ": budgets_differ,
     "over_lora_8": _over_lora(AT_LORA_8, LORA_8),
     "over_lora_1": _over_lora(AT_LORA_1, LORA_1),
     "near_lora_8": _over_lora(AT_LORA_1, LORA_8, 0.01),
-    "advice_over_lora": _advice_over(1, "LoRA of equal cost"),
-    "advice_over_random": _advice_over(2, "a random option of equal cost"),
 }
 """By the name that a claim gives."""

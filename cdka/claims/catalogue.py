@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from cdka.claims import bases, designs, rates
+from cdka.claims import advice, bases, designs, lokr, rates
 from cdka.errors import unknown
 from cdka.models.shapes import LinearShape
 
 DEFAULT_SEEDS = 5
 """Three resolve almost nothing once there are more than three arms."""
+SHORT_LOW, RECIPE = "short low-rate low-alpha", "recipe"
+"""The two regimes without a search, named by all that the first changes of the second."""
 Arms = Callable[[Sequence[LinearShape], int], list[dict[str, Any]]]
 
 
@@ -38,14 +40,17 @@ class Study:
     source: str
     design: str
     arms: Arms | None = None
-    regimes: tuple[str, ...] = ("early", "tuned")
+    regimes: tuple[str, ...] = (SHORT_LOW, RECIPE)
     baselines: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     seeds: int = DEFAULT_SEEDS
-    over_bases: Callable[[Sequence[str]], list[dict[str, Any]]] | None = None
+    over_bases: Callable[..., list[dict[str, Any]]] | None = None
     """The arms on several base models, for a study whose unit is the base model; None where it is the seed."""
+    may_diverge: bool = False
+    """True where runs that diverge are part of the result, not a failure of the study."""
     needs: str = ""
-    """Needs of the model beyond linear layers: ``"context"`` for more than 8,192 positions, ``"images"``."""
+    """Needs beyond linear layers: ``"context"`` for more than 8,192 positions, ``"images"``, or ``"gradients"``, which
+    are measured on the task before the arms are known."""
 
     @property
     def claim(self) -> str:
@@ -67,7 +72,7 @@ _ALL = (
         "bases.",
         over_bases=bases.exchanged_and_equal_cost,
         seeds=2,
-        regimes=("early",),
+        regimes=(SHORT_LOW,),
     ),
     Study(
         "bases-lora",
@@ -87,6 +92,20 @@ _ALL = (
         regimes=("short search",),
     ),
     Study(
+        "bases-budget",
+        "Do exchanged pairs differ on base models that were not chosen for it, from 5 to 25 % of the weights?",
+        (
+            Claim("At equal parameters r2 above r1 beats the same two exchanged, mean over budgets.", "budgets"),
+            Claim("They differ more at the smallest budget than at the largest.", "budgets_differ"),
+        ),
+        "paper, key results; budgets from 5 to 25 % are ours; unit: the base model",
+        "At 5, 10, 15, 20 and 25 % of the adapted weights, the best-aligned option with r2 > r1 that uses at least "
+        "80 % of the budget, and the same with r1 and r2 exchanged, on five base models. Each base gives one number, "
+        "the mean over its seeds; the interval is over bases.",
+        over_bases=bases.budget_pairs,
+        seeds=2,
+    ),
+    Study(
         "rates",
         "Does one learning rate fit all sizes?",
         (
@@ -101,6 +120,26 @@ _ALL = (
         over_bases=rates.sizes_under_both_rules,
         seeds=1,
         regimes=("eight rates",),
+        may_diverge=True,
+    ),
+    Study(
+        "lokr",
+        "LoKr's published gain: design, rate or size?",
+        (
+            Claim("Of the gain of all three changes, the design (1,4,r) adds a part.", "lokr_design"),
+            Claim("Of the gain of all three changes, the 32 times higher rate adds a part.", "lokr_rate"),
+            Claim("Of the gain of all three changes, eight times the parameters add a part.", "lokr_size"),
+            Claim("At its best rate (1,4,r) beats LoKr's near-square design of equal parameters.", "lokr_best_rates"),
+        ),
+        "ours, after a benchmark of PEFT's LoKr that changed all three at once; unit: the base model",
+        "Both designs, LoKr's (16,16,r) and (1,4,r), at two sizes a factor of eight apart and equal parameters within "
+        "6 %, at six rates a factor of two apart, on five base models. The lowest and the highest rate make the eight "
+        "combinations; what a change adds is averaged over the six orders of the three. Each base gives one number; "
+        "the interval is over bases.",
+        over_bases=lokr.factorial,
+        seeds=2,
+        regimes=("six rates",),
+        may_diverge=True,
     ),
     Study(
         "advice",
@@ -114,9 +153,31 @@ _ALL = (
         "LoRA of equal cost, and a random option that uses at least four fifths of the budget, each at three rates a "
         "factor of two apart, chosen on that base's validation data. Each base gives one number, the mean over "
         "budgets where the two differ; the interval is over bases.",
-        over_bases=bases.advised,
+        over_bases=advice.advised,
         seeds=1,
         regimes=("three rates",),
+    ),
+    Study(
+        "from-gradients",
+        "Do components per module from the gradient help?",
+        (
+            Claim(
+                "The pattern of the gradient reaches a higher accuracy than the advised option.", "pattern_over_advised"
+            ),
+            Claim("It reaches a higher accuracy than LoRA everywhere.", "pattern_over_lora"),
+            Claim("It reaches a higher accuracy than a random pattern.", "pattern_over_random"),
+            Claim("Both started from the gradient, it beats LoRA everywhere.", "started_pattern_over_lora"),
+        ),
+        "ours: cdka solve --from-gradients; unit: the base model",
+        "At the parameters of LoRA rank 4 on five base models: the components per module that capture most of the "
+        "gradient of eight training batches, a random pattern of the same cost, the advised option and LoRA "
+        "everywhere; the pattern and LoRA also started from the gradient; each at three rates a factor of two apart, "
+        "chosen on that base's validation data. Each base gives one number, the mean over its seeds; the interval is "
+        "over bases.",
+        over_bases=advice.by_gradient,
+        seeds=2,
+        regimes=("three rates",),
+        needs="gradients",
     ),
     Study(
         "r1",
@@ -130,18 +191,22 @@ _ALL = (
     Study(
         "r2",
         "Does a larger r2 help?",
-        (Claim("Increasing r2 improves performance, r1 and r held fixed.", "rises"),),
+        (
+            Claim("Increasing r2 improves performance, r1 and r held fixed.", "rises"),
+            Claim("A doubling of r2 gains more than one of r1, which costs the same.", "r2_beyond_r1"),
+        ),
         "paper, key results; r2 from 4 to 64 is our range",
         "One component, r1 = 4, and r2 doubling from 4 to 64 as far as the model's dimensions allow. The parameters "
-        "grow along the way, as they do with r1.",
-        designs.vary_r2,
+        "grow along the way; so the same levels of r1 at r2 = 4 are run beside them, which cost the same where a "
+        "model's matrices are square or come both ways. Only what r2 gains beyond r1 is r2's own.",
+        designs.vary_r2_beside_r1,
     ),
     Study(
         "r",
         "Does r have diminishing returns?",
         (
             Claim("Increasing the number of components helps.", "rises_with_r"),
-            Claim("Each doubling of r helps less than the one before.", "diminishes"),
+            Claim("The first doubling of r gains more than the last.", "diminishes"),
         ),
         "paper, key results; r from 1 to 8 is our range",
         "Components of (2, 4) and r = 1, 2, 4, 8: does the metric rise, and does the first doubling gain more than the "
@@ -150,12 +215,13 @@ _ALL = (
     ),
     Study(
         "budget",
-        "Do the principles hold at every budget?",
+        "Do exchanged pairs differ, from 5 to 25 % of the weights?",
         (Claim("At equal parameters a small r1 with a large r2 beats the same two exchanged.", "pairs"),),
         "paper, key results; budgets from 5 to 25 % are ours",
         "At 5, 10, 15, 20 and 25 % of the adapted weights, the best-aligned option with r2 > r1 that uses at least "
         "80 % of the budget, against the same option with r1 and r2 exchanged: equal rank and, where the model's "
-        "matrices are square or come both ways, equal parameters; what differs is the alignment.",
+        "matrices are square or come both ways, equal parameters. Exchanging them changes the alignment, the factor "
+        "1/sqrt(r r2) and the scale of A's initialisation at once. The verdict is on the mean over budgets.",
         designs.budget_pairs,
     ),
     Study(
@@ -164,8 +230,8 @@ _ALL = (
         (Claim("At the parameters of LoRA rank 8, CDKA reaches a higher accuracy than LoRA.", "beats_lora"),),
         "paper, key results",
         "The solver's best-aligned option that is not LoRA itself, and the paper's default where it fits, against LoRA "
-        "(rsLoRA scaling and plain), LoKr and full fine-tuning; every arm at the same four learning rates. Rates, and "
-        "the scaling of LoRA, are chosen on validation.",
+        "(rsLoRA scaling and plain), LoKr and full fine-tuning; every arm at the same seven learning rates, a factor "
+        "of 1.5 apart. Rates, and the scaling of LoRA, are chosen on validation.",
         designs.lora_8,
         regimes=("searched",),
         baselines=("lora:8", "lora-plain:8", "lokr", "full"),
@@ -173,25 +239,35 @@ _ALL = (
     Study(
         "eighth",
         "Is an eighth of LoRA's parameters enough?",
-        (Claim("CDKA with 12.5 % of the parameters of LoRA rank 8 comes within one point of it.", "close_to_lora"),),
+        (
+            Claim("CDKA with 12.5 % of the parameters of LoRA rank 8 comes within one point of it.", "close_to_lora_8"),
+            Claim("It reaches a higher accuracy than LoRA rank 1, which costs the same.", "beats_lora_1"),
+        ),
         "paper, key results (natural language understanding at 12.5 %)",
         "The solver's best option other than LoRA for an eighth of the parameters of LoRA rank 8, against LoRA rank 8 "
-        "itself; every arm at the same four learning rates, chosen on validation. Margin: 0.01.",
+        "itself, margin 0.01, and against LoRA rank 1, its control of equal cost; every arm at the same seven learning "
+        "rates, a factor of 1.5 apart, chosen on validation.",
         designs.an_eighth,
         regimes=("searched",),
-        baselines=("lora:8",),
+        baselines=("lora:8", "lora:1"),
     ),
     Study(
         "stabilisation",
-        "Does the scaling rule stabilise training?",
-        (Claim("Large components train unstably without the factor 1/sqrt(r r2), and stably with it.", "stabilises"),),
+        "What does the scaling rule change, once each has its own rate?",
+        (
+            Claim("Small and large components have closer best rates with 1/sqrt(r r2) than with no factor.", "nearer"),
+            Claim("At the best rate of each, large components train less smoothly without the factor.", "rougher"),
+        ),
         "paper, training stabilisation",
-        "Large components under four scaling rules at one alpha: 1/sqrt(r r2), 1/sqrt(r), 1/r and none; small ones "
-        "under the first and the last. Instability (ours): how much the training loss, averaged over five steps, rises "
-        "for what it falls: 0 is a smooth descent, 1 leads nowhere. A run that diverges counts as 1, and its accuracy "
-        "as missing, never as zero.",
+        "Large components under four scaling rules at one alpha, 1/sqrt(r r2), 1/sqrt(r), 1/r and none, and small ones "
+        "under the first and the last, each at eight rates a factor of two apart: at one rate the rules differ in the "
+        "effective step alone. The best rate is the vertex of the parabola through the highest validation accuracy and "
+        "its neighbours. Instability (ours): how much the training loss, averaged over five steps, rises for what it "
+        "falls: 0 is a smooth descent, 1 leads nowhere. A run that diverges counts as 1, and its accuracy as 0 where "
+        "rates are chosen, else as missing.",
         designs.scaling_rules,
-        regimes=("tuned",),
+        regimes=("eight rates",),
+        may_diverge=True,
     ),
     Study(
         "alignment",
@@ -218,7 +294,7 @@ _ALL = (
         "r2 doubling at fixed r1 and r on sequences of up to 12,288 tokens, with activations recomputed, and LoRA at "
         "the parameters of the largest. Give a task whose texts are that long.",
         designs.vary_r2,
-        regimes=("tuned",),
+        regimes=(RECIPE,),
         baselines=("lora",),
         needs="context",
         settings=MappingProxyType({"max_length": 12_288, "gradient_checkpointing": True, "batch_size": 1}),

@@ -46,6 +46,19 @@ def vary_r2(layers: Layers, base_params: int) -> list[dict[str, Any]]:
     return [{"components": Components(4, r2, 1)} for r2 in _levels(layers, "in_features", "r2")]
 
 
+def vary_r2_beside_r1(layers: Layers, base_params: int) -> list[dict[str, Any]]:
+    """r2 from 4 to 64 at r1 = 4, and its control of equal cost: the same levels of r1 at r2 = 4."""
+    levels = [arm["components"] for arm in vary_r2(layers, base_params)]
+    control = [Components(c.r2, c.r1, c.r) for c in levels if all(not _cannot(layer, c) for layer in layers)]
+    return [{"components": one} for one in dict.fromkeys([*levels, *control])]
+
+
+def _cannot(layer: LinearShape, components: Components) -> bool:
+    """True where r1 and r2 of ``components``, exchanged, do not divide a layer."""
+    turned = Components(components.r2, components.r1, components.r)
+    return bool(turned.problems(layer.out_features, layer.in_features))
+
+
 def vary_r(layers: Layers, base_params: int) -> list[dict[str, Any]]:
     """r from 1 to 8 at (2, 4)."""
     return [{"components": Components(2, 4, r)} for r in (1, 2, 4, 8)]
@@ -63,7 +76,7 @@ def pairs(layers: Layers) -> list[tuple[Components, Components]]:
     """At each share of the adapted weights, the best aligned option with r2 > r1, and the same with the two exchanged.
 
     Exchanging r1 and r2 leaves r and, where a model's matrices are square or come both ways, the parameters and the
-    bound on the rank as they are: what differs is the alignment.
+    bound on the rank as they are. The alignment changes, and with it the factor 1/sqrt(r r2) and the scale of A.
     """
     found = []
     for share in SHARES:
@@ -108,7 +121,7 @@ def an_eighth(layers: Layers, base_params: int) -> list[dict[str, Any]]:
 
 
 def scaling_rules(layers: Layers, base_params: int) -> list[dict[str, Any]]:
-    """Large components under every scaling rule; small ones with the paper's and with none, to show what size does."""
+    """Large components under every scaling rule; small ones with the paper's and with none, at r = 1 also 1/r."""
     r2 = max(_levels(layers, "in_features", "r2"))
     large = [{"components": Components(4, r2, 4), "scaling_rule": rule} for rule in SCALING_RULES]
     return large + [{"components": Components(4, 4, 1), "scaling_rule": rule} for rule in ("sqrt_r_r2", "none")]

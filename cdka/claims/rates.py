@@ -17,6 +17,7 @@ from cdka.claims.evidence import Case, Evidence
 from cdka.components import Components
 from cdka.runs.metrics import EVAL_ACCURACY
 from cdka.runs.states import KEPT, RunState
+from cdka.stats import interval
 
 RULES_TRIED = ("sqrt_r_r2", "none")
 LORA_2, LIKE_LORA_2 = Components(1, 1, 2), Components(8, 8, 2)
@@ -36,14 +37,14 @@ def sizes_under_both_rules(bases: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def scores(case: Case) -> pd.DataFrame:
+def scores(case: Case, unit: str = "model") -> pd.DataFrame:
     """Validation accuracy by (base, size, rule) and rate, the mean over seeds; a diverged run counts as 0, not as good.
 
-    NaN where a run has not ended.
+    With ``unit="seed"`` by (seed, size, rule), under the name base too. NaN where a run has not ended.
     """
     rows = [
         {
-            "base": run.spec.model,
+            "base": getattr(run.spec, unit),
             "size": str(run.spec.components),
             "rule": run.spec.scaling_rule,
             "lr": run.spec.lr,
@@ -88,9 +89,9 @@ def _by_base(case: Case, number: Callable[[pd.DataFrame], float]) -> pd.Series:
     return pd.Series(out, dtype=float)
 
 
-def _spread(own: pd.DataFrame, rule: str) -> float:
+def _spread(own: pd.DataFrame, rule: str, sizes: Sequence[Components] = SIZES) -> float:
     """The largest minus the smallest best rate over the sizes, in doublings."""
-    return float(np.ptp([best_rate(own.loc[(str(size), rule)]) for size in SIZES]))
+    return float(np.ptp([best_rate(own.loc[(str(size), rule)]) for size in sizes]))
 
 
 def _listed(values: pd.Series) -> str:
@@ -131,6 +132,44 @@ def wider_than_lora(case: Case) -> Evidence:
     unit = f"doublings of the rate that work with CDKA ({LIKE_LORA_2}) beyond those with LoRA rank 2"
     remark = f" Base by base: {_listed(values)}." if len(values) else ""
     return Evidence(values.to_numpy(), unit, remark=remark, counted="base model")
+
+
+def recommended(case: Case) -> list[dict[str, Any]]:
+    """The best rate of CDKA and of LoRA under 1/sqrt(r r2), for ``cdka.runs.learning_rate``.
+
+    Per base, the mean over sizes of log2 of the best rate; the interval is the t interval over bases. Empty below two
+    complete bases.
+    """
+    out = []
+    for method, is_own in (("cdka", False), ("lora", True)):
+        sizes = [size for size in SIZES if (size.r1 == size.r2 == 1) == is_own]
+        best = _by_base(case, partial(_best_of, sizes=sizes))
+        apart = _by_base(case, partial(_spread, rule="sqrt_r_r2", sizes=sizes))
+        found = interval(best.to_numpy())
+        if found.n < 2:
+            return []
+        ends = (found.low, found.high) if np.isfinite(found.low) else (found.mean, found.mean)
+        lr, low, high = (float(f"{2**value:.3g}") for value in (found.mean, *ends))
+        spec = case.runs[0].spec
+        out.append(
+            {
+                "method": method,
+                "models": sorted(best.index),
+                "lr": lr,
+                "low": low,
+                "high": high,
+                "alpha": spec.alpha,
+                "steps": spec.steps,
+                "sizes": [str(size) for size in sizes],
+                "apart": round(float(apart.mean()), 2),
+            }
+        )
+    return out
+
+
+def _best_of(own: pd.DataFrame, sizes: Sequence[Components]) -> float:
+    """The mean over sizes of log2 of the best rate under 1/sqrt(r r2)."""
+    return float(np.mean([best_rate(own.loc[(str(size), "sqrt_r_r2")]) for size in sizes]))
 
 
 RULES: dict[str, Callable[[Case], Evidence]] = {"one_rate_fits": one_rate_fits, "wider_than_lora": wider_than_lora}

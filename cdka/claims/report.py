@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 
 from cdka import __version__
+from cdka.claims import rates
 from cdka.claims.catalogue import STUDIES
+from cdka.claims.evidence import Case
 from cdka.claims.factor_curve import FactorCurve, factor_curves, factor_svg
 from cdka.claims.judge import Finding, judge, runs_by_regime, signed
 from cdka.claims.plan import SEARCHES
@@ -75,10 +77,19 @@ def report(store: Store, sweeps: Sequence[Sweep], metric: str = TEST_ACCURACY, n
             "regimes": sweep.plan["regimes"],
             "findings": [finding.to_dict() for finding in findings[sweep.sweep_id]],
             "results": results(store, sweep, metric),
+            **_recommended(store, sweep, metric),
         }
         for sweep in sweeps
     ]
     return Report(text, figures, {"format": FORMAT, "name": name, "metric": metric, **facts, "studies": studies})
+
+
+def _recommended(store: Store, sweep: Sweep, metric: str) -> dict[str, Any]:
+    """The rates that a study of rates recommends; nothing for another study."""
+    if sweep.plan["study"] != "rates":
+        return {}
+    (runs,) = runs_by_regime(store, sweep).values()
+    return {"recommended": rates.recommended(Case(store, runs, metric, searched=True))}
 
 
 def results(store: Store, sweep: Sweep, metric: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cdka.align.verdict import spearman
-from cdka.claims import bases, rates
+from cdka.claims import advice, bases, lokr, rates
 from cdka.claims.designs import pairs
 from cdka.claims.evidence import Case, Evidence
 from cdka.compare import Comparison
@@ -43,6 +43,19 @@ def _slope(factor: str, sign: float) -> Callable[[Case], Evidence]:
         return Evidence(sign * values, f"{case.measure} per doubling of {factor}", sign, 0.0, remark)
 
     return rule
+
+
+def _beyond_control(case: Case) -> Evidence:
+    """Per seed, the slope over r2 minus the slope over r1 of the series that costs the same."""
+    found, slope = case.compared(), {}
+    for factor in ("r2", "r1"):
+        series = [one for one in find_series(found.arms, factor, found.settings) if len(one) > 2]
+        levels = {row.arm: int(getattr(row, factor)) for row in found.arms[found.arms["method"] == "cdka"].itertuples()}
+        slope[factor] = slopes(found.table, series, levels) if series else pd.Series(dtype=float)
+    unit = f"{case.measure} per doubling of r2 over that per doubling of r1, equal parameters"
+    means = ", ".join(f"{factor} {values.mean():+.3f}" for factor, values in slope.items() if len(values))
+    remark = f" Per doubling: {means}." if means else ""
+    return Evidence((slope["r2"] - slope["r1"]).to_numpy(dtype=float), unit, remark=remark)
 
 
 def _course(found: Comparison, series: list[list[str]], levels: dict[str, int], factor: str) -> str:
@@ -103,13 +116,16 @@ def _pairs(case: Case) -> Evidence:
     return Evidence(values, unit, remark=f" Budget by budget: {listed}.")
 
 
-def _against_lora(margin: float, opponent: str = "first") -> Callable[[Case], Evidence]:
-    """CDKA minus LoRA plus a margin. The design names the CDKA arm before anything ran: its first or its largest."""
+def _against_lora(margin: float, opponent: str = "first", rank: int | None = None) -> Callable[[Case], Evidence]:
+    """CDKA minus LoRA plus a margin. The design names the CDKA arm before anything ran: its first or its largest.
+
+    ``rank`` names LoRA's; without it the better of several LoRA arms is taken, by validation.
+    """
 
     def rule(case: Case) -> Evidence:
         found = case.compared()
         rows = found.arms[found.arms["n"] > 0]
-        lora = rows[rows["method"] == "lora"]["arm"].to_list()
+        lora = rows[(rows["method"] == "lora") & (rank is None or rows["rank"] == rank)]["arm"].to_list()
         own = rows[rows["method"] == "cdka"]
         named = own["arm"].to_list()
         if opponent == "largest":
@@ -146,29 +162,68 @@ def _on_validation(found: Comparison, arm: str) -> float:
     return score if np.isfinite(score) else -np.inf
 
 
-def _stabilises(case: Case) -> Evidence:
-    """Instability without any factor minus instability with the paper's, of the large components."""
-    unit = "instability (rise of the loss per fall) without any factor over that with 1/sqrt(r r2)"
-    runs = [run for run in case.runs if run.spec.components is not None]
-    ended = [run for run in runs if run.status in (*KEPT, RunState.FAILED)]
-    if not ended:
+def _two_sizes(case: Case) -> tuple[pd.DataFrame, Components | None, Components | None]:
+    """Validation scores by (seed, size, rule) and rate, the large components and the small ones."""
+    found = rates.scores(case, "seed")
+    own = sorted({run.spec.components for run in case.runs}, key=lambda c: c.r * c.r2)
+    return (found, own[-1], own[0]) if len(found) and len(own) > 1 else (found, None, None)
+
+
+def _best_rates(found: pd.DataFrame, seed: int) -> dict[tuple[str, str], float]:
+    """log2 of the best rate by (size, rule) of one seed, where every rate has ended."""
+    own = found.loc[seed]
+    return {key: rates.best_rate(row) for key, row in own.iterrows() if row.notna().all()}
+
+
+def _nearer(case: Case) -> Evidence:
+    """Per seed, the distance of the best rates of large and small components with no factor minus that with 1/sqrt(r
+    r2), in doublings.
+    """
+    unit = "doublings by which the best rates of large and small components lie further apart without the factor"
+    found, large, small = _two_sizes(case)
+    if large is None:
         return Evidence(np.empty(0), unit)
-    share = instability(case.store, ended)
-    large = max((run.spec.components for run in runs), key=lambda c: c.r2 * c.r)
-    remarks, by_rule = [], {}
-    for size in (large, *sorted({run.spec.components for run in runs} - {large})):
-        for rule in ("sqrt_r_r2", "sqrt_r", "r", "none"):
-            own = [run for run in ended if run.spec.components == size and run.spec.scaling_rule == rule]
-            if not own:
-                continue
-            if size == large:
-                by_rule[rule] = {run.spec.seed: share[run.run_id] for run in own}
-            lost = sum(run.status == RunState.FAILED for run in own)
-            mean = np.nanmean([share[run.run_id] for run in own])
-            remarks.append(f"{size} {rule} {mean:.2f}" + (f" ({lost} of {len(own)} diverged)" if lost else ""))
-    with_, without = by_rule.get("sqrt_r_r2", {}), by_rule.get("none", {})
+    values, each = [], []
+    for seed in found.index.get_level_values("base").unique():
+        best = _best_rates(found, seed)
+        each.append(best)
+        apart = [
+            abs(best.get((str(large), rule), np.nan) - best.get((str(small), rule), np.nan))
+            for rule in ("none", "sqrt_r_r2")
+        ]
+        values.append(apart[0] - apart[1])
+    rows = [(size, rule) for size, rule in dict.fromkeys(key for best in each for key in best)]
+    listed = ", ".join(
+        f"{size} {rule} {2 ** np.mean([best[size, rule] for best in each if (size, rule) in best]):.2g}"
+        for size, rule in rows
+    )
+    return Evidence(np.array(values), unit, remark=f" Best rates: {listed}." if listed else "")
+
+
+def _rougher(case: Case) -> Evidence:
+    """Per seed, the instability of large components at their best rate with no factor minus that with 1/sqrt(r r2)."""
+    unit = "instability (rise of the loss per fall) at the best rate without any factor over that with 1/sqrt(r r2)"
+    found, large, _ = _two_sizes(case)
+    if large is None:
+        return Evidence(np.empty(0), unit)
+    at = {(run.spec.seed, run.spec.scaling_rule, run.spec.lr): run for run in case.runs if run.spec.components == large}
+    chosen: dict[str, dict[int, Run]] = {}
+    for seed, size, rule in found.index:
+        row = found.loc[seed, size, rule]
+        if size == str(large) and row.notna().all():
+            chosen.setdefault(rule, {})[seed] = at[seed, rule, float(row.idxmax())]
+    share = instability(case.store, [run for own in chosen.values() for run in own.values()])
+    with_, without = (
+        {seed: share[run.run_id] for seed, run in chosen.get(rule, {}).items()} for rule in ("sqrt_r_r2", "none")
+    )
     values = np.array([without[seed] - with_[seed] for seed in sorted(with_.keys() & without.keys())])
-    return Evidence(values, unit, remark=f" Instability: {', '.join(remarks)}.")
+    remarks = []
+    for rule, own in chosen.items():
+        every = [run for (_, kind, _), run in at.items() if kind == rule]
+        lost = sum(run.status == RunState.FAILED for run in every)
+        mean = np.nanmean([share[run.run_id] for run in own.values()])
+        remarks.append(f"{large} {rule} {mean:.2f}" + (f" ({lost} of {len(every)} runs diverged)" if lost else ""))
+    return Evidence(values, unit, remark=f" Instability: {', '.join(remarks)}." if remarks else "")
 
 
 def instability(store: Store, runs: list[Run]) -> dict[str, float]:
@@ -229,14 +284,20 @@ def _components(found: Comparison, arm: str) -> Components:
 RULES: dict[str, Callable[[Case], Evidence]] = {
     "falls": _slope("r1", -1.0),
     "rises": _slope("r2", 1.0),
+    "r2_beyond_r1": _beyond_control,
     "rises_with_r": _slope("r", 1.0),
     "diminishes": _diminishes,
     "pairs": _pairs,
     "beats_lora": _against_lora(0.0),
+    "beats_lora_1": _against_lora(0.0, rank=1),
     "close_to_lora": _against_lora(MARGIN, "largest"),
-    "stabilises": _stabilises,
+    "close_to_lora_8": _against_lora(MARGIN, "largest", rank=8),
+    "nearer": _nearer,
+    "rougher": _rougher,
     "correlates": _correlates,
     **bases.RULES,
+    **advice.RULES,
     **rates.RULES,
+    **lokr.RULES,
 }
 """By the name that a claim gives."""

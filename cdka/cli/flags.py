@@ -26,13 +26,13 @@ def add_spec_arguments(parser: argparse.ArgumentParser, *, without: Sequence[str
         if one.name in (*_NOT_FLAGS, *without):
             continue
         facts = one.metadata
-        known = ", ".join(filter(None, (*facts.get("choices", ()), *facts.get("words", ()))))
+        known = ", ".join(filter(None, (*facts.get("choices", ()), *facts.get("words", ()), *facts.get("asks", ()))))
         text = facts["help"] + (f": {known}" if known else "")
         parser.add_argument(
             f"--{facts.get('flag', one.name.replace('_', '-'))}",
             dest=one.name,
             help=text.replace("%", "%%"),
-            **_how_given(str(one.type), facts.get("metavar")),
+            **_how_given(f"{one.type} | str" if "asks" in facts else str(one.type), facts.get("metavar")),
         )
     parser.add_argument("--epochs", type=float, metavar="N", help="passes over the training data, in place of --steps")
 
@@ -43,6 +43,8 @@ def _how_given(kind: str, metavar: str | None) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction, "default": None}
     if kind == "int | str":
         return {"type": _number_or_word, "metavar": metavar or "N"}
+    if kind == "float | str":
+        return {"type": _rate_or_word, "metavar": metavar or "N"}
     if kind.startswith("Mapping"):
         return {"action": "append", "metavar": metavar}
     if kind.startswith(("int", "float")):
@@ -52,6 +54,13 @@ def _how_given(kind: str, metavar: str | None) -> dict[str, Any]:
 
 def _number_or_word(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdecimal() else text
+
+
+def _rate_or_word(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def spec_settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from cdka.cli.estimate import add_estimate_arguments, fitted, show_estimate
 from cdka.cli.flags import add_data_arguments, add_spec_arguments, spec_settings, task_and_options
 from cdka.cli.progress import exit_code, follow, print_failures
 from cdka.errors import CdkaError
+from cdka.runs.learning_rate import is_auto, recommended
 from cdka.runs.metrics import TEST_ACCURACY, TEST_LOSS, words_of
 from cdka.runs.resolve import resolve_run, spec_for
 from cdka.runs.run import Run, judged, retained
@@ -37,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     settings = spec_settings(args)
     settings["task_options"] = {**options, **settings.get("task_options", {})}
     spec = spec_for(args.model, task, **settings)
+    if is_auto(settings):
+        print_message(f"learning rate {recommended(spec)}")
     store = Store()
     if args.time:
         open_batch = args.batch_size is None

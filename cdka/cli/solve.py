@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
+from cdka.align.gradient_pattern import measure_pattern
 from cdka.components import INDIVISIBLE
 from cdka.errors import CdkaError
 from cdka.formatting import count
@@ -15,6 +17,8 @@ from cdka.solver.default_option import Advice, sentence
 from cdka.solver.explain import fitted_in_words
 from cdka.solver.resources import fitting_rows
 from cdka.solver.search import Solution
+from cdka.tasks.catalogue import TASKS
+from cdka.tasks.files.table import looks_like_data
 from cdka.terminal import print_json, print_message, print_table
 
 HELP = "List the component options (r1, r2, r) that fit a parameter budget, with exact counts."
@@ -43,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alpha", type=float, default=64.0, help="alpha, for the scaling column (default 64)")
     parser.add_argument("--weights", help="order by weighted objectives, for example alignment=2,rank=1,flops=1")
     parser.add_argument("--per-module", choices=MEASURES, help="also pick components per module, maximising this")
+    parser.add_argument(
+        "--from-gradients",
+        action="store_true",
+        help="also pick components per module that capture most of the gradient measured on --task",
+    )
+    parser.add_argument("--task", help="the task, or a data file, whose gradient --from-gradients measures")
+    parser.add_argument("--batches", type=int, default=8, metavar="N", help="training batches measured (default 8)")
     parser.add_argument("--batch-size", type=int, help="with --length: estimate the memory that training takes")
     parser.add_argument("--length", type=int, help="tokens per example (vision models know theirs)")
     parser.add_argument("--dtype", default="auto", help="of the frozen base: bfloat16 on a GPU, float32 on a CPU")
@@ -59,6 +70,13 @@ def run(args: argparse.Namespace) -> None:
         raise CdkaError(
             "--per-module gives each module components that divide it: got --indivisible "
             f"{args.indivisible} too. Leave one out."
+        )
+    if args.from_gradients and args.task is None:
+        raise CdkaError("--from-gradients measures the gradient on a task: got none. Use --task NAME or --task FILE.")
+    if args.from_gradients and args.indivisible != "error":
+        raise CdkaError(
+            f"--from-gradients gives each module components that divide it: got --indivisible {args.indivisible} too. "
+            "Leave one out."
         )
     solution = explore(
         args.model,
@@ -77,7 +95,9 @@ def run(args: argparse.Namespace) -> None:
     extra = {}
     if args.per_module:
         extra["pattern"] = pattern(solution, args.per_module).to_dict()
-    if args.batch_size is not None:
+    if args.from_gradients:
+        extra["from_gradients"] = _from_gradients(args)
+    if args.batch_size is not None and not args.from_gradients:
         extra["resources"] = resources(
             solution, advice.option, batch_size=args.batch_size, length=args.length, dtype=args.dtype, device=device
         )
@@ -103,8 +123,47 @@ def run(args: argparse.Namespace) -> None:
         print_message(f"For {goal}: {kind}.")
     if "pattern" in extra:
         _print_pattern(extra["pattern"])
+    if "from_gradients" in extra:
+        _print_gradient_pattern(extra["from_gradients"], solution)
     if "resources" in extra:
         _print_resources(extra["resources"])
+
+
+def _from_gradients(args: argparse.Namespace) -> dict:
+    """The pattern of the measured gradient, and the command that trains it."""
+    task, options = args.task, {}
+    if task not in TASKS and looks_like_data(task):
+        from cdka.tasks.files.preview import task_for
+
+        task, options = task_for(task, {}, None)
+    limits = {name: getattr(args, name) for name in ("max_r1", "max_r2", "max_r") if getattr(args, name) is not None}
+    targets = args.target_modules
+    found = measure_pattern(
+        args.model,
+        task,
+        args.budget,
+        measure=args.per_module or "overall",
+        batches=args.batches,
+        batch_size=args.batch_size or 64,
+        target_modules=targets.split(",") if "," in targets else targets,
+        limits=limits,
+        task_options=options,
+    )
+    words = ["cdka", "run", "--model", args.model, "--task", args.task, "--components", str(found.default)]
+    words += [] if targets == "all-linear" else ["--target-modules", targets]
+    for key, components in found.component_pattern().items():
+        words += ["--pattern", f"{key}={components}"]
+    return {**found.to_dict(), "task": task, "run": shlex.join(words)}
+
+
+def _print_gradient_pattern(document: dict, solution: Solution) -> None:
+    print_message(
+        f"From the gradient on {document['task']}, {document['measure']}: the best start could align "
+        f"{document['value']:.4f} with {document['num_params']:,} parameters of {solution.budget_params:,}, instead of "
+        f"{document['uniform_value']:.4f} with {','.join(map(str, document['uniform']))} everywhere:"
+    )
+    print_table(["module", "r1,r2,r"], [[path, ",".join(map(str, c))] for path, c in document["choices"].items()])
+    print_message(document["run"])
 
 
 def _gpu(gigabytes: float) -> Device:

@@ -83,8 +83,7 @@ def run(args: argparse.Namespace) -> int:
         print_message(f"{one.name}: {len(one.specs)} runs{about}")
         sweep_ids.append(launch(one, store))
     runs = follow(store, [run.run_id for sweep_id in sweep_ids for run in store.runs(sweep_id=sweep_id)])
-    # A study of instability expects runs that diverge: they are part of its result, not of its failure.
-    expected = {one for one in sweep_ids if store.sweep(one).plan["study"] == "stabilisation"}
+    expected = {one for one in sweep_ids if find_study(store.sweep(one).plan["study"]).may_diverge}
     others = [run for run in runs if run.sweep_id not in expected]
     print_failures(store, others)
     sweeps = [store.sweep(sweep_id) for sweep_id in sweep_ids]

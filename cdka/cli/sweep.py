@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", help="a catalogue name, a Hub id or a local directory")
     add("--task", help="a task's name (cdka tasks), or a data file of your own, as --data takes it")
     add("--grid", metavar="AXES", help="axis=value,value;... over r1, r2, r, rank, method, lr, alpha, steps, ...")
-    add("--seeds", metavar="N", help="a number of seeds, or a list: 0,1,7 (default 3)")
+    add("--seeds", metavar="N", help="a number of seeds, or a list: 0,1,7 (default 5, 3 up to three arms)")
     add("--baselines", metavar="NAMES", help="lora, lora-plain, lokr, dora, full; lora:4 fixes the rank")
     add(
         "--budget",

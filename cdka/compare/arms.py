@@ -21,6 +21,8 @@ COLUMN_SETTINGS = ("model", "task", "method", "r1", "r2", "r", "rank", "alpha", 
 """The settings that ``Store.frame`` shows; the whole specification is used where it is given."""
 _NOT_SETTINGS = ("seed", "device", "checkpoint_every")
 """Settings in which two runs of one arm may differ: none of them changes the configuration tried."""
+MAX_PATTERN_SHOWN = 3
+"""Modules with components of their own that a label lists; of more it gives the number and a digest."""
 _SHORT = {"batch_size": "batch", "target_modules": "modules", "init_weights": "init"}
 
 
@@ -85,6 +87,9 @@ def _labels(arms: Mapping[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def _setting(key: str, value: Any) -> str:
+    if key == "component_pattern" and len(value or ()) > MAX_PATTERN_SHOWN:
+        digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:4]
+        return f"{len(value)} modules by pattern {digest}"
     if isinstance(value, list | dict):
         value = json.dumps(value, separators=(",", ":")).replace('"', "")
     if key in ("model", "task"):

@@ -86,7 +86,7 @@ def run_sweep(
     *,
     grid: str | Mapping[str, Any] | None = None,
     arms: Iterable[Mapping[str, Any] | Given] = (),
-    seeds: int | Sequence[int] = 3,
+    seeds: int | Sequence[int] | None = None,
     baselines: Sequence[str] | str = (),
     budget: int | float | str | None = None,
     options: int = 0,

@@ -16,6 +16,7 @@ from cdka.models.catalogue import find_model, list_models
 from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import paths_of, select
 from cdka.paths import expanded
+from cdka.runs.learning_rate import is_auto, recommended
 from cdka.runs.spec import RunSpec
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.info import TaskInfo, recipe_of
@@ -53,14 +54,18 @@ class ResolvedRun:
 def spec_for(model: str, task: str, *, epochs: float | None = None, **settings: Any) -> RunSpec:
     """The full spec of a run: the given settings, then the task's recipe, then the general defaults.
 
-    A setting of None counts as not given. ``epochs`` stands for the steps that pass so often over the training data.
+    A setting of None counts as not given, ``lr="auto"`` is the rate of ``learning_rate.recommended``. ``epochs`` stands
+    for the steps that pass so often over the training data.
     Raises CdkaError for an unknown task or setting, and for both epochs and steps.
     """
     given = {key: value for key, value in settings.items() if value is not None}
     recipe = recipe_of(find_task(task), model)
     if given.get("method", "cdka") != "cdka":
         recipe.pop("components", None)
+    auto = is_auto(given) and bool(given.pop("lr"))
     spec = RunSpec.from_dict({**recipe, **given, "model": model, "task": task})
+    if auto:
+        spec = spec.with_(lr=recommended(spec).lr)
     if epochs is None:
         return spec
     if "steps" in given:

@@ -55,8 +55,8 @@ def setting(default: Any, help: str, **facts: Any) -> Any:
     """A field of RunSpec: its default (a factory where it is callable), help text, and allowed values.
 
     ``facts`` are ``choices``, ``least``, ``above`` and ``below`` for its values, ``words`` that stand in place of a
-    number; ``flag`` and ``metavar`` where the command line does not take the field's own name and NAME or N. Flags,
-    plan files and checks are derived from them.
+    number; ``flag`` and ``metavar`` where the command line does not take the field's own name and NAME or N; ``asks``
+    words that ``resolve.spec_for`` turns into a value. Flags, plan files and checks are derived from them.
     """
     start = {"default_factory": default} if callable(default) else {"default": default}
     return field(**start, metadata={"help": help, **facts})
@@ -103,7 +103,7 @@ class RunSpec:
     )
     indivisible: str = setting("error", "what becomes of a module that r1 or r2 does not divide", choices=INDIVISIBLE)
     init_weights: str = setting("kaiming", "how the factors of cdka start", choices=INIT_WEIGHTS)
-    lr: float = setting(1e-3, "peak learning rate", above=0)
+    lr: float = setting(1e-3, "peak learning rate", above=0, asks=(AUTO,))
     steps: int = setting(200, "optimiser steps", least=1)
     batch_size: int = setting(64, "samples per step", least=1)
     seed: int = setting(0, "fixes the data order and the initialisation", least=0)

@@ -83,8 +83,8 @@ class Pattern:
 
 
 @dataclass(frozen=True)
-class _Group:
-    """The layers of one path with the cheapest configuration of each (cost, value); sorted by cost, value rising."""
+class Choices:
+    """The configurations worth having for the layers of one path: cost and value, both rising."""
 
     path: str
     linears: tuple[LinearShape, ...]
@@ -104,10 +104,26 @@ def pattern(solution: Solution, measure: str = "balanced") -> Pattern:
         raise unknown("measure", measure, MEASURES)
     groups = [_group(path, linears, solution, measure) for path, linears in _by_path(solution.linears).items()]
     uniform, uniform_value = best_uniform(solution, measure)
-    starts = [_greedy(groups, solution.budget_params), _like(groups, uniform.components)]
-    best = max((_fill(groups, start, solution.budget_params) for start in starts), key=lambda s: _total(groups, s))
-    chosen = [group.components[index] for group, index in zip(groups, best, strict=True)]
+    chosen = allocate(groups, solution.budget_params, uniform.components)
     return _finish(solution, groups, chosen, measure, uniform, uniform_value)
+
+
+def allocate(groups: Sequence[Choices], budget: int, uniform: Components) -> list[Components]:
+    """One configuration per group, of the largest total value found within ``budget``: at least that of ``uniform``."""
+    starts = [_greedy(groups, budget), _like(groups, uniform)]
+    best = max((_fill(groups, start, budget) for start in starts), key=lambda s: _total(groups, s))
+    return [group.components[index] for group, index in zip(groups, best, strict=True)]
+
+
+def worth_having(
+    path: str, linears: tuple[LinearShape, ...], cost: np.ndarray, value: np.ndarray, components: Sequence[Components]
+) -> Choices:
+    """The configurations of one path that no cheaper one equals, in order of their cost."""
+    order = np.lexsort((-value, cost))
+    value = value[order]
+    worth = np.r_[True, value[1:] > np.maximum.accumulate(value)[:-1]]
+    rows = order[worth]
+    return Choices(path, linears, cost[rows], value[worth], tuple(components[i] for i in rows))
 
 
 def spend_residual(solution: Solution, option: Option, measure: str = "balanced") -> Pattern:
@@ -136,7 +152,7 @@ def spend_residual(solution: Solution, option: Option, measure: str = "balanced"
         c = chosen[best]
         chosen[best] = Components(c.r1, c.r2, c.r + 1)
         left -= _params(by_path[best], Components(c.r1, c.r2, 1))
-    groups = [_Group(path, linears, np.empty(0), np.empty(0), ()) for path, linears in by_path.items()]
+    groups = [Choices(path, linears, np.empty(0), np.empty(0), ()) for path, linears in by_path.items()]
     modules = solution.num_modules
     value = sum(_value(linears, option.components, measure) for linears in by_path.values())
     return _finish(solution, groups, list(chosen.values()), measure, option, _as_alignment(value, modules, measure))
@@ -188,7 +204,7 @@ def _value(linears: Sequence[LinearShape], components: Components, measure: str)
     return sum(count * (math.log(cos) if measure == "balanced" else cos**2) for count, cos in cosines)
 
 
-def _group(path: str, linears: tuple[LinearShape, ...], solution: Solution, measure: str) -> _Group:
+def _group(path: str, linears: tuple[LinearShape, ...], solution: Solution, measure: str) -> Choices:
     """Every configuration worth having for one path.
 
     Cost and alignment depend on r2/r1 and r only, so of the pairs with one ratio the r1 nearest to the paper's is
@@ -203,9 +219,9 @@ def _group(path: str, linears: tuple[LinearShape, ...], solution: Solution, meas
             ratio, unit = Fraction(r2, r1), Components(r1, r2, 1)
             if ratio not in ratios or _distance(unit) < _distance(ratios[ratio]):
                 ratios[ratio] = unit
-    costs, values, kinds, counts = [], [], [], []
+    costs, values, found = [], [], []
     inner = max(s.in_features for s in linears)
-    for kind, unit in enumerate(ratios.values()):
+    for unit in ratios.values():
         one = _params(linears, unit)
         useful = math.ceil(inner * unit.r1 / unit.r2)  # alignment is complete there
         most = int(min(solution.budget_params // one, limits["max_r"], useful))
@@ -213,16 +229,8 @@ def _group(path: str, linears: tuple[LinearShape, ...], solution: Solution, meas
         squares = [(s.count, np.minimum(1.0, r * unit.r2 / (unit.r1 * s.in_features))) for s in linears]
         costs.append(one * r)
         values.append(sum(n * (np.log(q) / 2 if measure == "balanced" else q) for n, q in squares))
-        kinds.append(np.full(len(r), kind))
-        counts.append(r)
-    cost, value, kinds_of, r_of = (np.concatenate(parts) for parts in (costs, values, kinds, counts))
-    order = np.lexsort((-value, cost))
-    value = value[order]
-    worth = np.r_[True, value[1:] > np.maximum.accumulate(value)[:-1]]
-    rows = order[worth]
-    units = list(ratios.values())
-    components = tuple(Components(units[kinds_of[i]].r1, units[kinds_of[i]].r2, int(r_of[i])) for i in rows)
-    return _Group(path, linears, cost[rows], value[worth], components)
+        found += [Components(unit.r1, unit.r2, int(count)) for count in r]
+    return worth_having(path, linears, np.concatenate(costs), np.concatenate(values), found)
 
 
 def _distance(unit: Components) -> float:
@@ -242,7 +250,7 @@ def _hull(cost: np.ndarray, value: np.ndarray) -> list[int]:
     return kept
 
 
-def _greedy(groups: Sequence[_Group], budget: int) -> list[int]:
+def _greedy(groups: Sequence[Choices], budget: int) -> list[int]:
     """Climb all groups' envelopes at once, steepest step first, while the budget lasts."""
     state = [0] * len(groups)
     spent = sum(int(group.cost[0]) for group in groups)
@@ -261,12 +269,12 @@ def _greedy(groups: Sequence[_Group], budget: int) -> list[int]:
     return state
 
 
-def _like(groups: Sequence[_Group], components: Components) -> list[int]:
+def _like(groups: Sequence[Choices], components: Components) -> list[int]:
     """The state nearest to a uniform choice that costs no more: at least as good in every group."""
     return [int(np.searchsorted(g.cost, _params(g.linears, components), side="right")) - 1 for g in groups]
 
 
-def _fill(groups: Sequence[_Group], state: list[int], budget: int) -> list[int]:
+def _fill(groups: Sequence[Choices], state: list[int], budget: int) -> list[int]:
     """Spend what is left: again and again the affordable change with the largest gain."""
     state = list(state)
     left = budget - sum(int(group.cost[i]) for group, i in zip(groups, state, strict=True))
@@ -284,5 +292,5 @@ def _fill(groups: Sequence[_Group], state: list[int], budget: int) -> list[int]:
         state[g] = index
 
 
-def _total(groups: Sequence[_Group], state: Sequence[int]) -> float:
+def _total(groups: Sequence[Choices], state: Sequence[int]) -> float:
     return sum(float(group.value[i]) for group, i in zip(groups, state, strict=True))

@@ -13,6 +13,7 @@ from cdka.runs.spec import FIELD_NAMES, METHODS, RunSpec
 
 COMPONENT_AXES = ("r1", "r2", "r")
 _TYPES = {one.name: str(one.type) for one in fields(RunSpec)}
+_ASKS = {one.name: one.metadata["asks"] for one in fields(RunSpec) if "asks" in one.metadata}
 INTEGERS = (
     *COMPONENT_AXES,
     *(name for name, kind in _TYPES.items() if kind in ("int", "int | None") and name != "seed"),
@@ -30,6 +31,8 @@ def typed(name: str, value: Any, what: str = "setting", next_step: str = "") -> 
         raise CdkaError("seeds belong to the plan, not to a setting: got 'seed'. Write seeds = 3 or seeds = [0, 1, 2].")
     if name not in SETTINGS:
         raise unknown(what, name, SETTINGS, next_step=next_step)
+    if value in _ASKS.get(name, ()):
+        return value
     kind = int if name in INTEGERS else float if name in NUMBERS else str if name in WORDS else None
     if kind is not None and not (name == "target_modules" and isinstance(value, list | tuple)):
         value = _as(kind, name, value, what, next_step)

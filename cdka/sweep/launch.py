@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cdka.cost.adapter import count_params
 from cdka.cost.memory import job_bytes
-from cdka.cost.params import count_params
 from cdka.engine import local
 from cdka.engine.slots import check_device, detect
 from cdka.errors import CdkaError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cdka.components import divisors
-from cdka.cost.params import count_params, lokr_factors
+from cdka.cost.adapter import count_params, lokr_factors
 from cdka.errors import CdkaError, unknown
 from cdka.models.shapes import ModelShapes
 from cdka.models.targets import select

@@ -11,8 +11,7 @@ from torch import nn
 
 from cdka.adapter import CdkaConfig, Linear, delta_weight, kron_linear
 from cdka.adapter.forms import FORMS
-from cdka.adapter.init import initialise
-from cdka.adapter.ops import Group, adapted_linear, add_groups
+from cdka.adapter.ops import Group, adapted_linear, add_groups, initialise
 from cdka.components import Components
 from cdka.cost.kernels import form_of
 

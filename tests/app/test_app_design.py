@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from app import configurations, widgets
+from app import configurations, data, widgets
 from app.design import budget_form
 from app.design.factor_drawing import THINNEST, option_svg, scale_of
 from cdka import formatting
@@ -17,7 +17,7 @@ from cdka.compare.figures import options
 from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
-from cdka.solver import evaluate, explore, pattern, spend_residual
+from cdka.solver import Pattern, evaluate, explore, pattern, spend_residual
 from cdka.solver.budget import Budget
 from cdka.solver.resources import training_bytes, usual_setting
 
@@ -299,6 +299,33 @@ def test_different_components_per_module_are_never_worse_than_uniform(room):
     app.button_group(key="pattern-start").set_value("this option").run()
     assert not app.exception
     assert "13,440 left" not in texts(app), "the residual of 2,8,1 was spent"
+
+
+def test_a_mixture_from_a_measured_gradient_says_what_it_is_and_is_handed_on(room, monkeypatch):
+    solution = explore("digits-vit", "lora:4")
+    asked = []
+
+    def measured(*request, **settings):
+        asked.append((request, settings))
+        choices = (
+            ("vit.layers.0.attention.q_proj", Components(1, 2, 3)),
+            ("vit.layers.*.mlp.fc1", Components(1, 1, 2)),
+        )
+        return Pattern(choices, "overall", 0.75, solution.options[0], 0.5, 20_000, 28_672, 0.1)
+
+    monkeypatch.setattr(data, "measure_pattern", measured)
+    app = room("design")
+    app.button_group(key="list").set_value("Per module").run()
+    app.button_group(key="pattern-start").set_value("your data").run()
+    assert not asked, "nothing is loaded before the reader asks"
+    app.button(key="pattern-gradient").click().run()
+    assert not app.exception
+    assert "with the first gradient on digits-flip, from the best start, <b>0.750</b> against 0.500" in texts(app)
+    assert "not what training reaches" in texts(app)
+    assert [code.value for code in app.code if "--from-gradients --task digits-flip" in code.value]
+    ((request, settings),) = asked
+    assert request == ("digits-vit", "digits-flip", "lora:4")
+    assert settings["measure"] == "balanced"
 
 
 def test_use_the_rest_spends_what_the_option_leaves(room):

@@ -160,10 +160,10 @@ def test_what_varies_is_in_the_label_and_nothing_else():
 
 def test_opens_with_a_plan_and_tells_what_it_costs(room, idle):
     app = room("sweeps")
-    assert "15 runs" in texts(app)
-    assert "5 arms × 3 seeds, 200 steps each" in texts(app)
+    assert "25 runs" in texts(app)
+    assert "5 arms × 5 seeds, 200 steps each" in texts(app)
     assert "about" in texts(app)
-    assert app.button(key="sweep-launch").label == "Launch 15 runs"
+    assert app.button(key="sweep-launch").label == "Launch 25 runs"
     shown = app.dataframe[0].value.set_index("arm")["num_params"]
     counted = plan("digits-vit", "digits-flip", grid="r1=1,2,4,8;r2=4;r=1").arms
     assert [shown[f"cdka {r1},4,1"] for r1 in (1, 2, 4, 8)] == [arm.num_params for arm in counted]
@@ -219,7 +219,7 @@ def test_a_grid_without_a_feasible_cell_says_which_constraint_kills_it(room, idl
 def test_values_that_are_no_dimensions_are_refused_in_place(room, idle, query, told):
     app = room("sweeps", **query)
     assert told in texts(app)
-    assert app.number_input(key="sweep-seeds").value == 3, "the questions below it stay"
+    assert app.number_input(key="sweep-seeds").value == 5, "the questions below it stay"
     assert not [button for button in app.button if button.key == "sweep-launch"]
 
 
@@ -249,7 +249,7 @@ def test_an_empty_axis_is_refused_at_its_field_and_the_form_stays(room, idle):
     app = room("sweeps", axis_r1="2", axis_r2="4", axis_r="3")
     app.text_input(key="axis_r").set_value(" ").run()
     assert "r needs a value: got none. Examples: 1 or 1, 2, 3." in texts(app)
-    assert app.number_input(key="sweep-seeds").value == 3, "the questions below it stay"
+    assert app.number_input(key="sweep-seeds").value == 5, "the questions below it stay"
     assert not [button for button in app.button if button.key == "sweep-launch"]
 
 
@@ -263,7 +263,7 @@ def test_an_axis_holds_exactly_what_was_typed(room, idle):
     app.text_input(key="axis_r1").set_value("1").run()
     assert app.dataframe[0].value["arm"].tolist()[0] == "cdka 1,4,1"
     app.text_input(key="axis_r1").set_value("2;4 8,").run()
-    assert app.button(key="sweep-launch").label == "Launch 12 runs", "three arms and LoRA, three seeds"
+    assert app.button(key="sweep-launch").label == "Launch 20 runs", "three arms and LoRA, five seeds"
 
 
 def test_equal_cells_are_merged_and_said(room, idle):
@@ -274,10 +274,10 @@ def test_equal_cells_are_merged_and_said(room, idle):
 def test_rates_are_searched_fairly_or_become_arms(room, idle):
     app = room("sweeps", axis_r1="2")
     app.text_input(key="sweep-lr").set_value("0.003, 1e-3").run()
-    assert "2 arms × 3 seeds × 2 learning rates" in texts(app)
+    assert "2 arms × 5 seeds × 2 learning rates" in texts(app)
     assert app.button(key="sweep-launch").label == "Launch 12 runs"
     app.toggle(key="sweep-fair").set_value(False).run()
-    assert "3 arms × 3 seeds" in texts(app)
+    assert "3 arms × 5 seeds" in texts(app)
     assert "baselines train at 0.003 only" in texts(app)
 
 
@@ -306,7 +306,7 @@ def test_a_bad_budget_is_told_and_nothing_can_be_launched(room, idle):
 def test_a_pasted_plan_is_planned_and_its_errors_are_told(room, idle):
     app = room("sweeps", arms="Plan file")
     assert app.text_area(key="sweep-pasted").value == EXAMPLE
-    assert app.button(key="sweep-launch").label == "Launch 15 runs"
+    assert app.button(key="sweep-launch").label == "Launch 25 runs"
     app.text_area(key="sweep-pasted").set_value(EXAMPLE.replace("seeds", "sede")).run()
     assert "Unknown key in the plan file: plan.toml, line 4, key 'sede'" in texts(app)
     assert not [button for button in app.button if button.key == "sweep-launch"]

@@ -7,38 +7,28 @@ import zlib
 
 import numpy as np
 import pytest
+from finished_study import finished
 from scipy import stats
 
 from cdka.claims import GROUPS, STUDIES, judge, plan_study
-from cdka.claims.bases import FAMILIES, advice_rows, bases_of
+from cdka.claims.advice import advice_rows, random_pattern
+from cdka.claims.bases import FAMILIES, bases_of
 from cdka.claims.judge import SUPPORTED, UNRESOLVED
 from cdka.claims.report import report
+from cdka.components import Components
 from cdka.cost.adapter import num_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model, name_today
 from cdka.models.targets import select
 from cdka.paths import assets_dir
+from cdka.runs.resolve import resolve_run, spec_for
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
+from cdka.solver import Pattern, solve
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.digits import pretraining_split, read, split_table, table
 
 FAMILY = FAMILIES["digits-vit"]
-
-
-def finished(store, name, accuracy, seeds=2):
-    """A study whose runs ended as ``accuracy(spec)`` says, without any training."""
-    planned = plan_study(STUDIES[name], seeds=seeds)
-    sweep_id = store.create_sweep(planned.name, planned.document, planned.specs)
-    with store.database.write() as sql:
-        for run in store.runs(sweep_id=sweep_id):
-            value = accuracy(run.spec)
-            metrics = {"test/accuracy": value, "eval/best_accuracy": value, "eval/accuracy": value}
-            sql.execute(
-                "UPDATE runs SET status='done', metrics=?, started_at=0, finished_at=1, num_params=9 WHERE run_id=?",
-                (json.dumps(metrics), run.run_id),
-            )
-    return store.sweep(sweep_id)
 
 
 def noise(*parts, size=0.01):
@@ -72,7 +62,7 @@ def test_the_interval_is_over_bases_not_over_seeds(home):
         c = spec.components
         return 0.8 + (by_base[spec.model] if c.r2 > c.r1 else 0.0) + noise(spec.seed, str(c), size=1e-4)
 
-    exchanged, _ = judge(store, finished(store, "bases-design", accuracy))
+    exchanged, _ = judge(store, finished(store, "bases-design", accuracy, seeds=2))
     assert (exchanged.n, exchanged.counted, exchanged.verdict) == (5, "base model", SUPPORTED)
     assert exchanged.effect == pytest.approx(0.028, abs=2e-4)
     theirs = stats.ttest_1samp(list(by_base.values()), 0)
@@ -91,7 +81,7 @@ def test_one_base_that_differs_resolves_nothing(home):
         c = spec.components
         return 0.8 + (effect[spec.model] if c.r1 == 2 else 0.0) + noise(spec.model, str(c), size=0.003)
 
-    _, small_r1 = judge(store, finished(store, "bases-design", accuracy))
+    _, small_r1 = judge(store, finished(store, "bases-design", accuracy, seeds=2))
     assert small_r1.verdict == UNRESOLVED
     assert small_r1.ci_low < 0 < small_r1.ci_high
 
@@ -109,7 +99,7 @@ def test_each_base_has_its_own_rate_and_a_win_at_the_edge_is_told(home):
             + noise(spec.model, spec.seed, is_lora, size=0.002)
         )
 
-    over, _, _ = judge(store, finished(store, "bases-lora", accuracy))
+    over, _, _ = judge(store, finished(store, "bases-lora", accuracy, seeds=2))
     assert (over.n, over.verdict) == (5, SUPPORTED)
     assert over.effect == pytest.approx(0.01, abs=0.004)
     assert "CDKA 4,8,6 0.003; LoRA 8 0.00133, 5 of 5 at the edge of the search" in over.sentence
@@ -117,7 +107,7 @@ def test_each_base_has_its_own_rate_and_a_win_at_the_edge_is_told(home):
 
 def test_the_report_speaks_of_bases_and_holds_every_run(home, tmp_path):
     store = Store(home)
-    sweep = finished(store, "bases-design", lambda s: 0.8 + noise(s.model, s.seed, str(s.components)))
+    sweep = finished(store, "bases-design", lambda s: 0.8 + noise(s.model, s.seed, str(s.components)), seeds=2)
     found = report(store, [sweep], name="bases")
     assert "interval over bases" in found.text
     assert "5 base models |" in found.text
@@ -209,3 +199,77 @@ def test_the_advice_is_played_against_lora_and_a_random_option_of_equal_cost(hom
     assert (over_lora.verdict, over_random.verdict) == (SUPPORTED, SUPPORTED)
     assert f"wins {differ} of {differ}," in over_lora.sentence
     assert f"wins {len(played)} of {len(played)}," in over_random.sentence
+
+
+def test_budgets_are_judged_over_bases_and_against_each_other(home):
+    """An effect that is there at 5 % and gone at 25 %."""
+    store = Store(home)
+    layers = select(find_model("digits-vit"))
+    whole = sum(layer.count * layer.out_features * layer.in_features for layer in layers)
+
+    def accuracy(spec):
+        c = spec.components
+        share = num_params(layers, c) / whole
+        gain = (0.06 - 0.2 * share) * (1 + 0.1 * FAMILY.index(spec.model)) * (c.r2 > c.r1)
+        return 0.8 + gain + noise(spec.model, spec.seed, str(c), size=0.001)
+
+    first, _, apart, _ = judge(store, finished(store, "bases-budget", accuracy, seeds=2))
+    assert (first.verdict, apart.verdict, first.n, first.counted) == (SUPPORTED, SUPPORTED, 5, "base model")
+    assert "(4,16,3) over (16,4,3) +0.0" in first.sentence
+    assert apart.effect > 0.02
+    planned = plan_study(STUDIES["bases-budget"])
+    assert {run.spec.model for run in planned.runs} == set(FAMILY)
+    sizes = [arm.num_params for arm in planned.arms if arm.spec.model == FAMILY[0] and arm.spec.steps == 120]
+    assert sizes[::2] == sizes[1::2] == sorted(sizes[::2])
+
+
+@pytest.fixture
+def gradient_patterns(monkeypatch):
+    """The pattern of every base's gradient, without measuring: two components on q_proj, one elsewhere."""
+
+    def measured(base, task, budget):
+        option = solve(find_model(base), budget)[0]
+        choices = (
+            ("vit.layers.0.attention.q_proj", Components(2, 2, 2)),
+            ("a", Components(1, 2, 1)),
+            ("b", Components(1, 2, 1)),
+        )
+        return Pattern(choices, "overall", 0.5, option, 0.4, 1000, 1000, 0.1)
+
+    monkeypatch.setattr("cdka.claims.advice.measure_pattern", measured)
+
+
+def test_patterns_are_played_against_uniform_and_random_ones_of_equal_cost(home, gradient_patterns):
+    store = Store(home)
+    layers = list(select(find_model("digits-vit")))
+    budget = num_params(layers, Components(1, 1, 4))
+    drawn = {base: random_pattern(layers, budget, np.random.default_rng(i)) for i, base in enumerate(FAMILY)}
+    assert drawn[FAMILY[0]] != drawn[FAMILY[1]]
+    for default, pattern in drawn.values():
+        run = resolve_run(spec_for("digits-vit", "digits-flip", components=default, component_pattern=pattern))
+        spent = sum(
+            one.count * one.components.num_params(one.linear.out_features, one.linear.in_features) for one in run.layers
+        )
+        assert 0.95 * budget < spent <= budget
+
+    def accuracy(spec):
+        is_random = dict(spec.component_pattern) == drawn[spec.model][1]
+        gain = (
+            -0.02
+            if is_random
+            else 0.03
+            if spec.component_pattern
+            else -0.01 * (spec.components.r1 == 1 == spec.components.r2)
+        )
+        start = 0.05 * (spec.init_weights == "gradient") * bool(spec.component_pattern)
+        return 0.8 + gain + start + noise(spec.model, spec.seed, str(spec.components), size=0.002)
+
+    sweep = finished(store, "from-gradients", accuracy, seeds=2)
+    advised, lora, random, started = judge(store, sweep)
+    assert [f.verdict for f in (advised, lora, random, started)] == [SUPPORTED] * 4
+    assert advised.effect == pytest.approx(0.03, abs=0.003)
+    assert lora.effect == pytest.approx(0.04, abs=0.003)
+    assert random.effect == pytest.approx(0.05, abs=0.003)
+    assert started.effect == pytest.approx(0.09, abs=0.003)
+    assert (advised.n, advised.counted) == (5, "base model")
+    assert "24 modules by pattern" in report(store, [sweep]).text

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
+from finished_study import finished
 
 from cdka.claims import STUDIES, judge, plan_study
 from cdka.claims.bases import FAMILIES
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED
 from cdka.claims.rates import LIKE_LORA_2, LORA_2, RULES_TRIED, SIZES, best_rate, working_width
+from cdka.claims.report import report
 from cdka.cost.adapter import num_params
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
@@ -39,20 +39,6 @@ def test_the_rates_that_work_are_counted():
     assert working_width(pd.Series(0.5, index=RATES)) == len(RATES)
 
 
-def finished(store, accuracy):
-    planned = plan_study(STUDIES["rates"])
-    sweep_id = store.create_sweep(planned.name, planned.document, planned.specs)
-    with store.database.write() as sql:
-        for run in store.runs(sweep_id=sweep_id):
-            value = accuracy(run.spec)
-            metrics = json.dumps({} if value is None else {"eval/accuracy": value, "test/accuracy": value})
-            sql.execute(
-                "UPDATE runs SET status=?, metrics=? WHERE run_id=?",
-                ("failed" if value is None else "done", metrics, run.run_id),
-            )
-    return store.sweep(sweep_id)
-
-
 def shifted(doublings, rule):
     """Accuracies whose best rate falls by ``doublings`` per doubling of r r2 under ``rule``, by base a little more."""
 
@@ -68,12 +54,30 @@ def shifted(doublings, rule):
 @pytest.mark.parametrize(("rule", "verdict"), [("none", SUPPORTED), ("sqrt_r_r2", CONTRADICTED)])
 def test_best_rates_that_move_with_the_size_are_found(home, rule, verdict):
     store = Store(home)
-    transfers, wider = judge(store, finished(store, shifted(0.5, rule)))
+    transfers, wider = judge(store, finished(store, "rates", shifted(0.5, rule), seeds=1))
     assert (transfers.verdict, transfers.n, transfers.counted) == (verdict, len(FAMILY), "base model")
     spread = 0.5 * 1.2 * (np.log2(128) - np.log2(2))  # the mean base
     assert abs(transfers.effect) == pytest.approx(spread, rel=0.05)
     assert "Best rate (median over bases)" in transfers.sentence
     assert wider.verdict == UNRESOLVED or rule == "sqrt_r_r2"
+
+
+def test_the_report_recommends_a_rate_per_method_with_its_interval(home):
+    store = Store(home)
+
+    def accuracy(spec):
+        best = 0.003 if spec.components in SIZES[:2] else 0.012
+        return 0.95 - 0.02 * (np.log2(spec.lr / best) - 0.05 * FAMILY.index(spec.model)) ** 2
+
+    found = report(store, [finished(store, "rates", accuracy, seeds=1)], name="rates")
+    cdka, lora = found.document["studies"][0]["recommended"]
+    assert (cdka["method"], lora["method"]) == ("cdka", "lora")
+    assert cdka["lr"] == pytest.approx(0.012 * 2**0.1, rel=0.02)
+    assert lora["lr"] == pytest.approx(0.003 * 2**0.1, rel=0.02)
+    assert cdka["low"] < cdka["lr"] < cdka["high"] < 1.2 * cdka["lr"]
+    assert (cdka["apart"], cdka["alpha"], cdka["steps"]) == (0.0, 16.0, 120)
+    assert cdka["models"] == sorted(FAMILY)
+    assert lora["sizes"] == ["1,1,2", "1,1,8"]
 
 
 def test_a_diverged_run_is_a_rate_that_does_not_work(home):
@@ -83,7 +87,7 @@ def test_a_diverged_run_is_a_rate_that_does_not_work(home):
         limit = 0.004 if spec.components == LORA_2 else 0.02 + 0.03 * (FAMILY.index(spec.model) > 1)
         return None if spec.lr > limit else 0.95
 
-    _, wider = judge(store, finished(store, accuracy))
+    _, wider = judge(store, finished(store, "rates", accuracy, seeds=1))
     assert (wider.verdict, wider.n) == (SUPPORTED, len(FAMILY))
     assert wider.effect == pytest.approx((2 * 2 + 3 * 4) / 5)
 

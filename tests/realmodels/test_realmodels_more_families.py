@@ -9,7 +9,7 @@ from peft import PeftModel
 from tiny_models import _IDS, _VIT, FAMILIES, tokenizer
 
 from cdka.adapter_files.exchange import export_lora
-from cdka.cost.params import count_params
+from cdka.cost.adapter import count_params
 from cdka.runs.resolve import resolve_run
 from cdka.runs.spec import RunSpec
 from cdka.train.data.load import load_task

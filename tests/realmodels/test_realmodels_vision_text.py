@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from cdka.adapter_files.exchange import export_lora
-from cdka.cost.params import count_params
+from cdka.cost.adapter import count_params
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
 from cdka.runs.resolve import resolve_run, spec_for

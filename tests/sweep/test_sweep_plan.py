@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from cdka.components import Components
+from cdka.cost.adapter import count_params
 from cdka.cost.memory import PROCESS_BYTES, job_bytes
-from cdka.cost.params import count_params
 from cdka.cost.time import estimate_time, timed
 from cdka.engine.slots import Slot
 from cdka.errors import CdkaError
@@ -60,6 +60,14 @@ def test_a_plan_has_every_arm_with_every_seed_and_rate():
     seen = {(s.components, s.seed, s.lr, s.steps) for s in made.specs}
     assert seen == {(Components(r1, 4, 1), seed, lr, 7) for r1 in (1, 2) for seed in (3, 5) for lr in (1e-3, 2e-3)}
     assert len(made.specs) == 8
+
+
+def test_more_than_three_arms_get_five_seeds_unless_others_are_given():
+    """Three seeds find a difference of one SD between eight arms in 3 to 8 of 100 sweeps."""
+    few, many = (plan(*DIGITS, grid=f"r1={levels};r2=4;r=1") for levels in ("1,2,4", "1,2,4,8"))
+    assert (len(few.specs), len(many.specs)) == (3 * 3, 4 * 5)
+    assert plan(*DIGITS, grid="r1=1,2;r2=4;r=1", baselines=["lora", "full"]).document["seeds"] == [0, 1, 2, 3, 4]
+    assert plan(*DIGITS, grid="r1=1,2,4,8;r2=4;r=1", seeds=2).document["seeds"] == [0, 1]
 
 
 def test_cells_that_do_not_fit_are_left_out_with_the_reason_and_duplicates_merged():

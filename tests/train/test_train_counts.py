@@ -6,8 +6,8 @@ import pytest
 import torch
 from peft import get_peft_model
 
+from cdka.cost.adapter import count_params
 from cdka.cost.memory import run_memory
-from cdka.cost.params import count_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.targets import peft_targets

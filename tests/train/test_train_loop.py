@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cdka.cost.params import count_params
+from cdka.cost.adapter import count_params
 from cdka.errors import CdkaError
 from cdka.runs.events import Step
 from cdka.runs.resolve import resolve_run, resolve_runs, spec_for

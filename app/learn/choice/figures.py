@@ -140,8 +140,8 @@ def _row_name(found: Evidence) -> str:
 
 def studies_figure(found: Sequence[Evidence]) -> go.Figure:
     """Every finding in accuracy as a point with its interval under its name: short training first, then the rest."""
-    early = [e for e in found if e.finding.regime == EARLY]
-    late = [e for e in found if e.finding.regime != EARLY]
+    early = [e for e in found if e.finding.regime in EARLY]
+    late = [e for e in found if e.finding.regime not in EARLY]
     data, names = [], []
     for group, rows in (("Short training at a low rate", early), ("Longer training, or rates searched", late)):
         names.append(f"<b>{group}</b>")
@@ -240,7 +240,7 @@ def decision_rows() -> list[Row]:
         ("CDKA", "a high rank at LoRA's price", LINK.format(2, 3, "chapter 2: counted"), "exact"),
         measured_row("a very small budget", "bases-lora", words="rank 1,"),
         rates_row(),
-        measured_row("short training", "bases-design", EARLY, ahead="CDKA, r2 > r1"),
+        measured_row("short training", "bases-design", ahead="CDKA, r2 > r1"),
         ("LoRA", "served as it is, at low rank", f"{LINK.format(2, 5, 'chapter 2')}: {served}", "exact"),
         ("LoRA", "the least arithmetic", f"{LINK.format(3, 4, 'chapter 3')}: {times}", "exact"),
         (

@@ -180,6 +180,26 @@ _ALL = (
         needs="gradients",
     ),
     Study(
+        "forgetting",
+        "What is kept of the old task, at equal accuracy on the new one?",
+        (
+            Claim("CDKA keeps more of the old task than LoRA rank 8, which costs the same.", "keeps_beyond_lora_8"),
+            Claim("(16,16,1) keeps more of it than LoRA rank 1, which costs the same.", "keeps_beyond_lora_1"),
+            Claim("CDKA keeps more of it than full fine-tuning.", "keeps_beyond_full"),
+        ),
+        "ours; unit: the base model",
+        "CDKA (4,8,6) and LoRA rank 8, (16,16,1) and LoRA rank 1, and full fine-tuning on five base models at six "
+        "rates a factor of two apart. After each run the base's own task is judged again on its test data. What two "
+        "methods keep is compared where both first reach, along rising rates, an accuracy on the new task 0.02 below "
+        "the lower of their best; read off linearly between two rates. Each base gives one number; the interval is "
+        "over bases.",
+        over_bases=rates.forgetting,
+        seeds=1,
+        regimes=("six rates",),
+        settings=MappingProxyType({"retain": "digits"}),
+        may_diverge=True,
+    ),
+    Study(
         "r1",
         "Does a larger r1 hurt?",
         (Claim("Increasing r1 degrades performance, r2 and r held fixed.", "falls"),),

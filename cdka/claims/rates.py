@@ -1,7 +1,9 @@
-"""The study of learning rates: whether one rate fits all sizes, and how wide the range of working rates is. (ours)
+"""Studies along learning rates: whether one rate fits all sizes, how many rates work, what is forgotten. (ours)
 
 Every size is trained on every base model at eight rates a factor of two apart, with the paper's scaling rule and with
 none, and judged on validation data. A rate works where its accuracy is within ``CLOSE`` of the best of its own size.
+What is kept of an old task depends on how far training goes; along the rates it is read where two methods have reached
+the same accuracy on the new one.
 """
 
 from __future__ import annotations
@@ -172,5 +174,76 @@ def _best_of(own: pd.DataFrame, sizes: Sequence[Components]) -> float:
     return float(np.mean([best_rate(own.loc[(str(size), "sqrt_r_r2")]) for size in sizes]))
 
 
-RULES: dict[str, Callable[[Case], Evidence]] = {"one_rate_fits": one_rate_fits, "wider_than_lora": wider_than_lora}
+KEEPERS = (Components(4, 8, 6), Components(1, 1, 8), Components(16, 16, 1), Components(1, 1, 1))
+"""CDKA and LoRA (rsLoRA scaling) at the parameters of LoRA rank 8, then at those of rank 1."""
+GOAL = 0.02
+"""Two methods are compared where both are this far below the lower of their best accuracies."""
+
+
+def forgetting(bases: Sequence[str]) -> list[dict[str, Any]]:
+    """The arms: CDKA and LoRA at two prices, and full fine-tuning, on every base."""
+    adapters = [{"model": base, "components": one} for base in bases for one in KEEPERS]
+    return adapters + [{"model": base, "method": "full"} for base in bases]
+
+
+def kept_at(new: np.ndarray, kept: np.ndarray, goal: float) -> float:
+    """What is kept where the new task first reaches ``goal`` along rising rates, linear between two rates.
+
+    NaN where the goal is not reached, or already exceeded at the lowest rate.
+    """
+    above = np.flatnonzero(new >= goal)
+    if not len(above) or above[0] == 0:
+        return float("nan")
+    i = above[0]
+    share = (goal - new[i - 1]) / (new[i] - new[i - 1])
+    return float(kept[i - 1] + share * (kept[i] - kept[i - 1]))
+
+
+def _courses(case: Case) -> dict[tuple[str, str], pd.DataFrame]:
+    """Accuracy on the new task and on the old one along the rates, by base and configuration, the mean over seeds."""
+    rows = [
+        {
+            "key": (run.spec.model, str(run.spec.components or run.spec.method)),
+            "lr": run.spec.lr,
+            "new": (run.metrics or {}).get(case.metric, np.nan),
+            "kept": (run.metrics or {}).get("retained/after_accuracy", np.nan),
+        }
+        for run in case.runs
+        if run.status in KEPT
+    ]
+    if not rows:
+        return {}
+    table = pd.DataFrame(rows)
+    return {key: own.groupby("lr")[["new", "kept"]].mean().dropna() for key, own in table.groupby("key")}
+
+
+def _keeps(mine: str, other: str, name: str) -> Callable[[Case], Evidence]:
+    """Per base, what one keeps of the old task minus what another keeps, at the same accuracy on the new one."""
+
+    def rule(case: Case) -> Evidence:
+        courses, values, goals = _courses(case), {}, []
+        for base in dict.fromkeys(base for base, _ in courses):
+            own = [courses.get((base, one)) for one in (mine, other)]
+            if any(one is None or one.empty for one in own):
+                continue
+            goal = min(one["new"].max() for one in own) - GOAL
+            a, b = (kept_at(one["new"].to_numpy(), one["kept"].to_numpy(), goal) for one in own)
+            values[base] = a - b
+            goals.append(goal)
+        found = pd.Series(values, dtype=float)
+        unit = f"{case.measure} kept on the old task by CDKA ({mine}) over {name}, at equal accuracy on the new one"
+        remark = f" Compared at {min(goals):.3f} to {max(goals):.3f}." if goals else ""
+        remark += f" Base by base: {', '.join(f'{key} {one:+.3f}' for key, one in found.items())}." if goals else ""
+        return Evidence(found.to_numpy(), unit, remark=remark, counted="base model")
+
+    return rule
+
+
+RULES: dict[str, Callable[[Case], Evidence]] = {
+    "one_rate_fits": one_rate_fits,
+    "wider_than_lora": wider_than_lora,
+    "keeps_beyond_lora_8": _keeps(str(KEEPERS[0]), str(KEEPERS[1]), "LoRA rank 8"),
+    "keeps_beyond_lora_1": _keeps(str(KEEPERS[2]), str(KEEPERS[3]), "LoRA rank 1"),
+    "keeps_beyond_full": _keeps(str(KEEPERS[0]), "full", "full fine-tuning"),
+}
 """By the name that a claim gives."""

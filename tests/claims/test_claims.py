@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from finished_study import finished
+from scipy import stats
 
 from cdka.claims import STUDIES, find_study, judge, plan_study
 from cdka.claims.catalogue import RECIPE, SHORT_LOW
@@ -23,6 +24,7 @@ from cdka.errors import CdkaError
 from cdka.paths import assets_dir
 from cdka.runs.events import Step
 from cdka.runs.store import Store
+from tools.claims_table import tables
 
 ON_DIGITS = [name for name in STUDIES if name != "long-context"]
 
@@ -400,7 +402,7 @@ def test_the_shipped_report_is_of_the_tool_as_it_is():
         for one in document["studies"]:
             claims = [claim.text for claim in STUDIES[one["study"]].claims]
             findings = [Finding.from_dict(f) for f in one["findings"]]
-            planned = plan_study(STUDIES[one["study"]], document["model"], document["task"]).document
+            planned = plan_study(STUDIES[one["study"]], document["model"], document["task"], preview=True).document
             if not is_old:
                 assert [f.claim for f in findings] == [c for c in claims for _ in one["regimes"]]
                 assert one["regimes"] == planned["regimes"]
@@ -419,14 +421,53 @@ CLAIMED = {
 }
 """Words of the rows of the table of one base, and of the claims of their reports, which are of 0.1.0."""
 OVER_BASES = {
-    "exchanged": "pairs_over_bases",
+    "over the two exchanged, mean": "mean over budgets",
+    "the same, smallest": "smallest budget",
+    "r2 > r1 beats the two exchanged": "pairs_over_bases",
     "r1 = 2": "small_r1_over_bases",
     "at LoRA rank 8's": "over_lora_8",
     "at LoRA rank 1's": "over_lora_1",
     "an eighth": "near_lora_8",
+    "further apart": "one_rate_fits",
+    "rates that work": "wider_than_lora",
+    "advised option beats LoRA": "advice_over_lora",
+    "advised option beats a random": "advice_over_random",
+    "part of the design": "lokr_design",
+    "part of the rate": "lokr_rate",
+    "part of the size": "lokr_size",
+    "LoKr's design, each": "lokr_best_rates",
+    "gradient's pattern beats the advised": "pattern_over_advised",
+    "gradient's pattern beats LoRA": "pattern_over_lora",
+    "gradient's pattern beats a random": "pattern_over_random",
+    "both started": "started_pattern_over_lora",
+    "beyond LoRA rank 8": "keeps_beyond_lora_8",
+    "beyond LoRA rank 1": "keeps_beyond_lora_1",
+    "beyond full": "keeps_beyond_full",
 }
 """The same for the table over base models."""
 EFFECT = re.compile(r"(supported|contradicted|not resolved)[^|\[]*?([+-][\d.e-]+) \[([+-][\d.e-]+), ([+-][\d.e-]+)\]")
+
+
+HOLM = re.compile(r"Holm ([\d.e-]+)")
+
+
+def holm_of_the_tables():
+    """Holm's p by (report, claim, regime), over every finding that the two tables show, recomputed from the reports."""
+    shown, p = [], []
+    for kind, rules in (("", CLAIMED), (" bases", OVER_BASES)):
+        for (claim, *_), _, name in table_rows(kind):
+            findings, _ = findings_of(name, rules[next(words for words in rules if words in claim)])
+            for one in findings:
+                shown.append((name, one.claim, one.regime))
+                margin = 0.01 if "within one point" in one.claim else 0.0
+                half = (one.ci_high - one.ci_low) / 2
+                t = (one.effect + margin) / (half / stats.t.ppf(0.975, one.n - 1))
+                p.append(2 * stats.t.sf(abs(t), one.n - 1))
+    order, adjusted, worst = np.argsort(p), np.empty(len(p)), 0.0
+    for place, i in enumerate(order):
+        worst = max(worst, min(1.0, p[i] * (len(p) - place)))
+        adjusted[i] = worst
+    return dict(zip(shown, adjusted, strict=True))
 
 
 def table_rows(kind):
@@ -450,25 +491,34 @@ def told_of(finding):
 
 def test_the_table_of_one_base_is_that_of_the_shipped_reports():
     """Every effect and interval of the table in assets/studies is a finding of the report that its row links to."""
-    rows = table_rows("")
+    rows, adjusted = table_rows(""), holm_of_the_tables()
     assert len(rows) == len(CLAIMED)
     for (claim, *cells), seeds, name in rows:
         findings, document = findings_of(name, CLAIMED[next(words for words in CLAIMED if words in claim)])
         for cell, named in zip(cells, (("early",), ("tuned", "searched")), strict=True):
-            told = [tuple(match) for match in EFFECT.findall(cell)]
-            assert told == [told_of(f) for f in findings if f.regime in named], claim
+            own = [f for f in findings if f.regime in named]
+            assert [tuple(match) for match in EFFECT.findall(cell)] == [told_of(f) for f in own], claim
+            told = [float(text) for text in HOLM.findall(cell)]
+            assert told == [pytest.approx(adjusted[name, f.claim, f.regime], rel=0.06) for f in own], claim
         assert seeds == len(document["seeds"])
         assert document["model"] == "digits-vit@2602"
 
 
 def test_the_table_over_bases_is_that_of_its_report():
-    rows = table_rows(" bases")
-    assert len(rows) == len(OVER_BASES)
-    for (claim, cell), bases, name in rows:
-        (finding,), document = findings_of(name, OVER_BASES[next(words for words in OVER_BASES if words in claim)])
+    rows, adjusted = table_rows(" bases"), holm_of_the_tables()
+    assert {name for _, _, name in rows} >= {"bases", "bases-lora"}
+    for (claim, cell, told), bases, name in rows:
+        findings, document = findings_of(name, OVER_BASES[next(words for words in OVER_BASES if words in claim)])
+        finding = next(f for f in findings if len(findings) == 1 or claim.endswith(f", {f.regime}"))
         assert [tuple(match) for match in EFFECT.findall(cell)] == [told_of(finding)], claim
+        assert float(told) == pytest.approx(adjusted[name, finding.claim, finding.regime], rel=0.06), claim
         assert (bases, finding.counted) == (finding.n, "base model")
         assert document["model"] == "digits-vit"
+
+
+def test_the_tables_are_what_the_tool_writes():
+    text = (assets_dir() / "studies" / "README.md").read_text(encoding="utf-8")
+    assert all(table in text for table in tables())
 
 
 def test_only_a_study_has_a_verdict(home):

@@ -10,7 +10,7 @@ from finished_study import finished
 from cdka.claims import STUDIES, judge, plan_study
 from cdka.claims.bases import FAMILIES
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED
-from cdka.claims.rates import LIKE_LORA_2, LORA_2, RULES_TRIED, SIZES, best_rate, working_width
+from cdka.claims.rates import LIKE_LORA_2, LORA_2, RULES_TRIED, SIZES, best_rate, kept_at, working_width
 from cdka.claims.report import report
 from cdka.cost.adapter import num_params
 from cdka.models.catalogue import find_model
@@ -98,3 +98,39 @@ def test_the_two_that_are_compared_cost_the_same():
     planned = plan_study(STUDIES["rates"])
     assert len(planned.runs) == len(FAMILY) * len(SIZES) * len(RULES_TRIED) * len(RATES)
     assert sorted({run.spec.lr for run in planned.runs}) == pytest.approx(RATES)
+
+
+def test_what_is_kept_is_read_where_the_new_task_first_reaches_the_goal():
+    new, kept = np.array([0.2, 0.6, 0.8, 0.9, 0.7]), np.array([0.95, 0.9, 0.7, 0.5, 0.1])
+    assert kept_at(new, kept, 0.8) == pytest.approx(0.7)
+    assert kept_at(new, kept, 0.7) == pytest.approx(0.8)
+    assert np.isnan(kept_at(new, kept, 0.95)), "never reached"
+    assert np.isnan(kept_at(new, kept, 0.1)), "exceeded from the start: at no rate tried was it equal"
+
+
+def test_forgetting_is_compared_at_equal_accuracy_not_at_equal_rate(home):
+    """Both methods lie on one curve of new against kept, LoRA a rate behind: at each rate they differ, at equal
+    accuracy they do not; full fine-tuning keeps 0.1 less."""
+    store = Store(home)
+
+    def doublings(spec):
+        lora = spec.components is not None and spec.components.r1 == spec.components.r2 == 1
+        return np.log2(spec.lr / 0.000375) - lora + 0.1 * FAMILY.index(spec.model)
+
+    def new(spec):
+        return 0.3 + 0.1 * doublings(spec)
+
+    def further(spec):
+        less = 0.1 * (1 + 0.1 * FAMILY.index(spec.model)) if spec.method == "full" else 0.0
+        wobble = 0.001 * (-1) ** (FAMILY.index(spec.model) + (spec.components is not None and spec.components.r == 8))
+        return {"retained/after_accuracy": 0.9 - 0.08 * doublings(spec) - less + wobble}
+
+    sweep = finished(store, "forgetting", new, seeds=1, further=further)
+    assert {run.spec.retain for run in store.runs(sweep_id=sweep.sweep_id)} == {"digits"}
+    lora_8, lora_1, full = judge(store, sweep)
+    assert (lora_8.verdict, lora_8.n) == (UNRESOLVED, len(FAMILY))
+    assert lora_8.effect == pytest.approx(0.0, abs=1e-3)
+    assert (full.verdict, full.counted) == (SUPPORTED, "base model")
+    assert full.effect == pytest.approx(0.12, abs=3e-3)
+    assert "Compared at 0." in full.sentence
+    assert lora_1.n == len(FAMILY)

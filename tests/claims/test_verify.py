@@ -74,3 +74,9 @@ def test_a_report_is_repeated_on_the_command_line(home, tmp_path, capsys):
     path.write_text(json.dumps(true))
     assert main(["study", "verify", str(path), "--tolerance", "0"]) == 0
     assert "1 of 1 run repeated; 1 to the last digit, 1 within 0" in capsys.readouterr().out
+
+
+def test_runs_of_a_shipped_report_come_out_again(home, capsys):
+    """A run of the first report in the README, trained anew: what a reader can do with any of them."""
+    assert main(["study", "verify", str(assets_dir() / "studies" / "bases.json"), "--share", "0.01"]) == 0
+    assert "bases: 1 of 60 runs repeated" in capsys.readouterr().out

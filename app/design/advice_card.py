@@ -11,7 +11,7 @@ from app.design import inspect_option
 from cdka import formatting
 from cdka.components import Components
 from cdka.solver import Option, Solution
-from cdka.solver.default_option import Advice, too_much
+from cdka.solver.default_option import Advice, record, too_much
 
 _TAKEN = "design-taken"
 
@@ -26,6 +26,7 @@ def show_advice(advice: Advice, solution: Solution) -> None:
                 f'<div class="cdka-headline">For {widgets.count_html(solution.budget_params, "parameters")} on '
                 f"<b>{html.escape(solution.shapes.name)}</b> take {_chip(advice)}</div>"
                 f'<div class="cdka-why">{html.escape(_sentence(advice.why))} {html.escape(_memory(advice))}</div>'
+                + (f'<div class="cdka-quiet">{html.escape(record())}</div>' if record() else "")
             )
         with act:
             _act(option, solution)

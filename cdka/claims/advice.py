@@ -1,15 +1,17 @@
-"""Studies of what the product advises: the option to take, and components per module from a gradient. (ours)"""
+"""Studies of what the product advises and goes by: the option to take, components per module, alignment. (ours)"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from math import gcd
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cdka.align.gradient_pattern import measure_pattern
+from cdka.align.verdict import MIN_CONFIGURATIONS, spearman
 from cdka.claims.bases import FAMILIES, arm_of, evidence_over_bases
 from cdka.claims.evidence import Case, Evidence
 from cdka.components import Components, divisors
@@ -22,9 +24,12 @@ from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import KEPT
 from cdka.solver import default, solve
+from cdka.theory.alignment import combine
 
 BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Ranks of LoRA whose parameters are the budgets that the advice is tried at."""
+MAX_TRIED = 64
+"""The largest r1 and r2 of drawn and spread options."""
 GRADIENT_BUDGET = 4
 """The rank of LoRA whose parameters are the budget of components per module."""
 _ORDER = {name: i for family in FAMILIES.values() for i, name in enumerate(family)}
@@ -131,7 +136,8 @@ def random_pattern(
             Components(r1, r2, 1)
             for r1 in divisors(layer.out_features)
             for r2 in divisors(layer.in_features)
-            if r1 <= 64 and r2 <= 64 and Components(r1, r2, 1).num_params(layer.out_features, layer.in_features) <= fair
+            if max(r1, r2) <= MAX_TRIED
+            and Components(r1, r2, 1).num_params(layer.out_features, layer.in_features) <= fair
         ]
         chosen.append(pairs[rng.integers(len(pairs))])
     while True:
@@ -191,12 +197,81 @@ def _pattern_over(opponent: str, start: str = "") -> Callable[[Case], Evidence]:
     return rule
 
 
+NUM_EQUAL, EQUAL_WITHIN = 30, 0.07
+"""Configurations of the study of predictors, and how far their parameters may lie from those of LoRA rank 8."""
+
+
+@lru_cache(maxsize=16)
+def equal_parameters(base: str) -> tuple[Components, ...]:
+    """Thirty configurations of equal parameters on a base, spread evenly over alignment and, within it, over rank."""
+    layers = list(select(find_model(base)))
+    budget = num_params(layers, Components(1, 1, 8))
+    sizes = {axis: gcd(*(getattr(layer, axis) for layer in layers)) for axis in ("out_features", "in_features")}
+    found = []
+    for r1 in divisors(sizes["out_features"]):
+        for r2 in divisors(sizes["in_features"]):
+            one = num_params(layers, Components(r1, r2, 1))
+            r = round(budget / one)
+            if r and max(r1, r2) <= MAX_TRIED and abs(r * one / budget - 1) <= EQUAL_WITHIN:
+                found.append(Components(r1, r2, r))
+    found.sort(key=lambda c: _predictors(layers, c))
+    places = np.linspace(0, len(found) - 1, min(NUM_EQUAL, len(found))).round().astype(int)
+    return tuple(found[i] for i in dict.fromkeys(places.tolist()))
+
+
+def _predictors(layers: Sequence[LinearShape], components: Components) -> tuple[float, float]:
+    """The predicted alignment, and the mean bound on the rank over modules."""
+    modules = [layer for layer in layers for _ in range(layer.count)]
+    ranks = [components.rank_bound(layer.out_features, layer.in_features) for layer in modules]
+    return combine(components.alignment(layer.in_features) for layer in modules), float(np.mean(ranks))
+
+
+def at_equal_parameters(bases: Sequence[str]) -> list[dict[str, Any]]:
+    """The arms: thirty configurations of equal parameters on every base."""
+    return [{"model": base, "components": one} for base in bases for one in equal_parameters(base)]
+
+
+def _ranks(which: str) -> Callable[[Case], Evidence]:
+    """Per base, the rank correlation of a predictor with the outcome over configurations of equal parameters.
+
+    ``difference`` is that of alignment minus that of rank.
+    """
+
+    def rule(case: Case) -> Evidence:
+        found, values, sizes = case.compared(), {}, []
+        for base in dict.fromkeys(found.arms["model"]):
+            layers = list(select(find_model(base)))
+            rows = [
+                (*_predictors(layers, one), float(found.table.loc[arm].mean()))
+                for one in equal_parameters(base)
+                if (arm := arm_of(found, base, one)) is not None
+            ]
+            known = np.array([row for row in rows if np.isfinite(row[-1])])
+            if len(known) < MIN_CONFIGURATIONS:
+                continue
+            alignment, rank = (float(spearman(known[:, i], known[:, 2])) for i in (0, 1))
+            values[base] = {"alignment": alignment, "rank": rank}.get(which, alignment - rank)
+            sizes.append(len(known))
+        what = {
+            "alignment": f"rank correlation of predicted alignment with {case.measure}",
+            "rank": f"rank correlation of the bound on the rank with {case.measure}",
+            "difference": "rank correlation of predicted alignment beyond that of the bound on the rank",
+        }[which]
+        remark = f" Over {min(sizes)} configurations a base." if sizes else ""
+        return evidence_over_bases(case, pd.Series(values, dtype=float), what, remark=remark)
+
+    return rule
+
+
 RULES: dict[str, Callable[[Case], Evidence]] = {
     "advice_over_lora": _advice_over(1, "LoRA of equal cost"),
     "advice_over_random": _advice_over(2, "a random option of equal cost"),
     "pattern_over_advised": _pattern_over("advised option"),
     "pattern_over_lora": _pattern_over("LoRA"),
     "pattern_over_random": _pattern_over("random pattern"),
+    "alignment_ranks": _ranks("alignment"),
+    "rank_ranks": _ranks("rank"),
+    "alignment_beyond_rank": _ranks("difference"),
     "started_pattern_over_lora": _pattern_over("LoRA", " from the gradient"),
 }
 """By the name that a claim gives."""

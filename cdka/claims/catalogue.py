@@ -200,6 +200,24 @@ _ALL = (
         may_diverge=True,
     ),
     Study(
+        "predictors",
+        "Alignment or rank: which predicts the outcome at equal parameters?",
+        (
+            Claim("At equal parameters a better predicted alignment goes with a higher accuracy.", "alignment_ranks"),
+            Claim("At equal parameters a higher bound on the rank goes with a higher accuracy.", "rank_ranks"),
+            Claim("The predicted alignment ranks outcomes better than the bound on the rank.", "alignment_beyond_rank"),
+        ),
+        "ours, from the paper's explanation; unit: the base model",
+        "Thirty configurations whose parameters are within 7 % of LoRA rank 8's, spread over alignment and rank, on "
+        "five base models: at a low rate, and each at the better of two rates a factor of three apart, chosen on that "
+        "base's validation data. Each base gives one rank correlation over its configurations; the interval is over "
+        "bases.",
+        over_bases=advice.at_equal_parameters,
+        seeds=1,
+        regimes=(SHORT_LOW, "two rates"),
+        may_diverge=True,
+    ),
+    Study(
         "r1",
         "Does a larger r1 hurt?",
         (Claim("Increasing r1 degrades performance, r2 and r held fixed.", "falls"),),

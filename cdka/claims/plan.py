@@ -19,6 +19,7 @@ DEFAULT_MODEL, DEFAULT_TASK = "digits-vit", "digits-flip"
 SEARCHES = {
     "searched": tuple(1.5**power for power in range(-3, 4)),
     "short search": tuple(1.5**power for power in (-2, -1, 0, 1, 2)),
+    "two rates": (1.0, 3.0),
     "three rates": (0.5, 1.0, 2.0),
     "six rates": tuple(2.0**power for power in range(-3, 3)),
     "eight rates": tuple(2.0**power for power in range(-3, 5)),
@@ -34,7 +35,7 @@ def regimes(task: str) -> dict[str, dict[str, Any]]:
     ``recipe`` is the task's; ``short low-rate low-alpha`` stops at 60 % of its steps, at two thirds of its rate and
     half its alpha, three changes at once: fixed before the studies over base models were run, but taken from version
     0.1.0, which chose it on one base after looking (ours). ``searched`` is the recipe with a learning-rate search;
-    ``short search``, ``three rates``, ``six rates`` and ``eight rates`` search with 60 % of its steps.
+    ``short search``, ``two rates``, ``three rates``, ``six rates`` and ``eight rates`` search with 60 % of its steps.
     """
     recipe = dict(find_task(task).recipe)
     steps, lr, alpha = recipe.get("steps", 200), recipe.get("lr", 1e-3), recipe.get("alpha", 64.0)

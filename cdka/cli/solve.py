@@ -13,7 +13,7 @@ from cdka.machine import Device, detect_device
 from cdka.models.targets import notes_on
 from cdka.notebook.options import Listing, columns_of, rows_of
 from cdka.solver import MEASURES, Option, Setting, advise, explore, parse_weights, pattern, resources, usual_setting
-from cdka.solver.default_option import Advice, sentence
+from cdka.solver.default_option import Advice, record, sentence
 from cdka.solver.explain import fitted_in_words
 from cdka.solver.resources import fitting_rows
 from cdka.solver.search import Solution
@@ -104,6 +104,8 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         return print_json({**_document(solution, advice, args), **extra})
     print_message(sentence(advice, solution))
+    if told := record():
+        print_message(told)
     top = 20 if args.top is None else args.top
     options = solution.top(top)
     listed = {option.components for option in options}

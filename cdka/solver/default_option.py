@@ -13,8 +13,11 @@ has more rank, one that leaves a module out never.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from cdka.cost.memory import TOLERANCE
 from cdka.errors import CdkaError
 from cdka.formatting import count, percent, size
 from cdka.machine import Device
+from cdka.paths import assets_dir
 from cdka.solver.budget import Budget
 from cdka.solver.feasible import divide_all
 from cdka.solver.option import Option
@@ -31,6 +35,7 @@ from cdka.solver.search import Model, Solution, explore
 
 NEAR = 0.98
 """Alignments of at least this share of the best count as equal to it."""
+_WINS = re.compile(r"wins (\d+) of (\d+)")
 LEAN = 2.0
 """As many times the arithmetic of the leanest may be spent on rank."""
 
@@ -67,6 +72,7 @@ class Advice:
             "fits": self.fits,
             "device": None if self.device is None else self.device.name,
             "lora_is_as_good": self.lora_is_as_good,
+            "record": record(),
             "others": {goal: list(option.components.as_tuple()) for goal, option in self.others.items()},
         }
 
@@ -188,6 +194,25 @@ def _reason(solution: Solution, option: Option, lora: Option | None, rows: np.nd
 def too_much(device: Device) -> str:
     """The words for a memory that a device is not sure to hold."""
     return f"give or take {percent(TOLERANCE)} more than {device.name} has free"
+
+
+@lru_cache(maxsize=1)
+def record() -> str:
+    """How such advice did in the shipped study ``advice``, in one sentence; empty where its report does not ship."""
+    path = assets_dir() / "studies" / "advice.json"
+    if not path.is_file():
+        return ""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    told = []
+    for one in (finding for study in document["studies"] for finding in study["findings"]):
+        against = one["measures"].partition(" over ")[2].partition(",")[0]
+        wins = _WINS.search(one["remark"])
+        ends = "" if one["ci_low"] is None else f" [{one['ci_low']:+.3f}, {one['ci_high']:+.3f}]"
+        count_of = f", wins {wins[1]} of {wins[2]}" if wins else ""
+        told.append(f"against {against} {one['effect']:+.3f}{ends}{count_of}")
+    bases = document["studies"][0]["findings"][0]["n"]
+    where = f"{document['task']}, {bases} base models of {document['model']}"
+    return f"How such advice did in accuracy ({where}; 95 % intervals over bases): {'; '.join(told)}."
 
 
 def sentence(advice: Advice, solution: Solution) -> str:

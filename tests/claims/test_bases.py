@@ -11,9 +11,9 @@ from finished_study import finished
 from scipy import stats
 
 from cdka.claims import GROUPS, STUDIES, judge, plan_study
-from cdka.claims.advice import advice_rows, random_pattern
+from cdka.claims.advice import advice_rows, equal_parameters, random_pattern
 from cdka.claims.bases import FAMILIES, bases_of
-from cdka.claims.judge import SUPPORTED, UNRESOLVED
+from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED
 from cdka.claims.report import report
 from cdka.components import Components
 from cdka.cost.adapter import num_params
@@ -273,3 +273,27 @@ def test_patterns_are_played_against_uniform_and_random_ones_of_equal_cost(home,
     assert started.effect == pytest.approx(0.09, abs=0.003)
     assert (advised.n, advised.counted) == (5, "base model")
     assert "24 modules by pattern" in report(store, [sweep]).text
+
+
+@pytest.mark.parametrize("by", ["alignment", "rank"])
+def test_what_predicts_is_told_at_equal_parameters(home, by):
+    store = Store(home)
+    layers = list(select(find_model("digits-vit")))
+    tried = equal_parameters("digits-vit")
+    sizes = [num_params(layers, one) for one in tried]
+    assert len(tried) == 30
+    assert max(sizes) / min(sizes) < 1.15
+    predictors = np.array([[one.alignment(128), one.rank_bound(128, 128)] for one in tried])
+    assert np.ptp(np.log2(predictors[:, 0])) > 2
+    assert abs(stats.spearmanr(*predictors.T).statistic) < 0.6, "the two can be told apart"
+
+    def accuracy(spec):
+        value = spec.components.alignment(128) if by == "alignment" else spec.components.rank_bound(128, 128) / 128
+        return 0.8 + 0.1 * value + noise(spec.model, str(spec.components), size=0.005)
+
+    alignment, _, rank, _, beyond, _ = judge(store, finished(store, "predictors", accuracy, seeds=1))
+    mine, other = (alignment, rank) if by == "alignment" else (rank, alignment)
+    assert (mine.verdict, mine.n, mine.counted) == (SUPPORTED, 5, "base model")
+    assert mine.effect > 0.8 > other.effect
+    assert beyond.verdict == (SUPPORTED if by == "alignment" else CONTRADICTED)
+    assert "Over 30 configurations a base." in alignment.sentence

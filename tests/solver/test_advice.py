@@ -118,3 +118,34 @@ def test_the_command_line_and_python_say_the_same(capsys):
     assert [o["export_rank"] for o in document["options"]] == [o["r1"] * o["r2"] * o["r"] for o in document["options"]]
     assert all(o["memory_bytes"] > 30 * GB for o in document["options"])
     assert {o["fits"] for o in document["options"]} <= {True, False}
+
+
+def test_how_the_advice_did_is_told_beside_it_where_its_report_ships(monkeypatch, tmp_path):
+    """A loss is told like a win."""
+    from cdka.solver import default_option
+
+    (tmp_path / "studies").mkdir()
+    findings = [
+        {
+            "measures": f"accuracy of the advised option over {rival}, mean over budgets",
+            "effect": effect,
+            "ci_low": effect - 0.01,
+            "ci_high": effect + 0.01,
+            "n": 5,
+            "remark": f"It wins {won} of 40, budgets and bases together. Base by base: ...",
+        }
+        for rival, effect, won in (("LoRA of equal cost", 0.012, 29), ("a random option of equal cost", -0.004, 17))
+    ]
+    document = {"model": "digits-vit", "task": "digits-flip", "studies": [{"findings": findings}]}
+    (tmp_path / "studies" / "advice.json").write_text(json.dumps(document))
+    monkeypatch.setattr(default_option, "assets_dir", lambda: tmp_path)
+    default_option.record.cache_clear()
+    assert default_option.record() == (
+        "How such advice did in accuracy (digits-flip, 5 base models of digits-vit; 95 % intervals over bases): "
+        "against LoRA of equal cost +0.012 [+0.002, +0.022], wins 29 of 40; against a random option of equal cost "
+        "-0.004 [-0.014, +0.006], wins 17 of 40."
+    )
+    (tmp_path / "studies" / "advice.json").unlink()
+    default_option.record.cache_clear()
+    assert default_option.record() == ""
+    default_option.record.cache_clear()

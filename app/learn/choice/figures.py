@@ -16,6 +16,7 @@ from app import charts, theme, widgets
 from app.learn import drawing, evidence
 from app.learn.course import Page, Question
 from app.learn.evidence import EARLY, Evidence, ceiling, counted, effect_html, name_of, signed
+from cdka.claims.catalogue import RECIPE
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
 from cdka.components import Components
 from cdka.theory import measured_alignment, simulated_gradient
@@ -229,6 +230,14 @@ def rates_row() -> Row:
     return method, when, f"{basis}; {LINK.format(5, 6, 'chapter 5')}", sure
 
 
+def budgets_row() -> Row:
+    """The row on the exchanged pairs in longer training: over base models; without that report, that of one base."""
+    when, ahead = "longer training at the recipe's rate", "CDKA, r2 > r1"
+    if evidence.find("bases-budget", RECIPE, "mean over budgets") is not None:
+        return measured_row(when, "bases-budget", RECIPE, "mean over budgets", ahead=ahead)
+    return measured_row(when, "budget", "tuned", ahead=ahead)
+
+
 def decision_rows() -> list[Row]:
     """Method, when, what it rests on (HTML), and how sure that is."""
     design, free = Components(2, 8, 4), Components(1, 1, 8)
@@ -250,7 +259,7 @@ def decision_rows() -> list[Row]:
             "first step only",
         ),
         measured_row("LoRA 8's price, rate searched", "bases-lora", words="rank 8, CDKA"),
-        measured_row("long training at a searched rate", "budget", "tuned", ahead="CDKA, r2 > r1"),
+        budgets_row(),
     ]
     return sorted(rows, key=lambda row: row[0] == "either")
 

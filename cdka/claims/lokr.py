@@ -34,7 +34,7 @@ def factorial(bases: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def shares(cell: Callable[[bool, bool, bool], float]) -> np.ndarray:
-    """What design, rate and size add to ``cell(False, False, False)`` on the way to ``cell(True, True, True)``.
+    """The parts of design, rate and size in the way from ``cell(False, False, False)`` to ``cell(True, True, True)``.
 
     Each is the mean over the six orders of the three changes, so that they add up to the whole.
     """

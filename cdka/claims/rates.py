@@ -187,7 +187,7 @@ def forgetting(bases: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def kept_at(new: np.ndarray, kept: np.ndarray, goal: float) -> float:
-    """What is kept where the new task first reaches ``goal`` along rising rates, linear between two rates.
+    """The accuracy kept where the new task first reaches ``goal`` along rising rates, linear between two rates.
 
     NaN where the goal is not reached, or already exceeded at the lowest rate.
     """

@@ -198,7 +198,7 @@ def too_much(device: Device) -> str:
 
 @lru_cache(maxsize=1)
 def record() -> str:
-    """How such advice did in the shipped study ``advice``, in one sentence; empty where its report does not ship."""
+    """The record of such advice in the shipped study ``advice``, in one sentence; empty where no report ships."""
     path = assets_dir() / "studies" / "advice.json"
     if not path.is_file():
         return ""

@@ -307,7 +307,14 @@ def _seeds(seeds: int | Sequence[int]) -> Sequence[int]:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: list(v.as_tuple()) if isinstance(v, Components) else v for k, v in settings.items()}
+    """Settings as JSON holds them, those of ``component_pattern`` too."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(one) for key, one in value.items()}
+        return list(value.as_tuple()) if isinstance(value, Components) else value
+
+    return {key: plain(value) for key, value in settings.items()}
 
 
 def _title(model: str, task: str, grid: Any, arms: Sequence[Arm]) -> str:

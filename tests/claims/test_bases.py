@@ -275,7 +275,7 @@ def test_patterns_are_played_against_uniform_and_random_ones_of_equal_cost(home,
     assert "24 modules by pattern" in report(store, [sweep]).text
 
 
-@pytest.mark.parametrize("by", ["alignment", "rank"])
+@pytest.mark.parametrize("by", ["alignment", pytest.param("rank", marks=pytest.mark.slow)])
 def test_what_predicts_is_told_at_equal_parameters(home, by):
     store = Store(home)
     layers = list(select(find_model("digits-vit")))

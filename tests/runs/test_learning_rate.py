@@ -63,11 +63,12 @@ def test_every_arm_of_a_sweep_takes_the_rate_of_its_method_and_the_notes_tell_it
     assert [note.split()[3] for note in told] == ["cdka", "lora", "full"]
 
 
-def test_a_word_that_is_no_rate_is_refused_in_one_line(home, capsys):
+def test_a_word_that_is_no_rate_is_refused_in_one_line(home, capsys, monkeypatch):
     run = ["run", "--model", "digits-vit", "--task", "digits-flip", "--lr"]
     assert main([*run, "fast"]) == 2
     assert "lr must be a positive number: got 'fast'" in capsys.readouterr().err
-    assert main([*run, "auto", "--plan", "--json"]) == 0
+    monkeypatch.setattr("cdka.cli.run.show_estimate", lambda runs, *_, **__: int(runs[0].spec.lr == "auto"))
+    assert main([*run, "auto", "--plan"]) == 0
     assert capsys.readouterr().err.startswith("learning rate ")
     assert main(["study", "r1", "--lr", "auto"]) == 2
     assert "a study holds its arms at one learning rate" in capsys.readouterr().err

@@ -69,7 +69,8 @@ def page(model: str, task: TaskInfo) -> None:
             100,
             **form_memory.kept(SEEDS),
             width=150,
-            help="A verdict needs at least two; three resolve almost nothing beyond three arms.",
+            help="A verdict needs at least two; three resolve almost nothing beyond three arms. Studies over several "
+            "base models keep their own number.",
         )
         ask = Ask(model, task.name, int(seeds), json.dumps(options, sort_keys=True))
         st.button(
@@ -245,7 +246,9 @@ def _kept(sweep: Sweep) -> bool:
 def plan_of(name: str, ask: Ask, preview: bool = True) -> Plan:
     """The plan of a study, or a preview of it without measuring. Raises CdkaError where this model or task cannot do
     it."""
-    planned = plan_study(STUDIES[name], ask.model, ask.task, seeds=ask.seeds, settings=ask.settings, preview=preview)
+    study = STUDIES[name]
+    seeds = None if study.over_bases else ask.seeds  # over base models the bases are what is counted
+    planned = plan_study(study, ask.model, ask.task, seeds=seeds, settings=ask.settings, preview=preview)
     check_runs(planned.runs[:1])
     return planned
 

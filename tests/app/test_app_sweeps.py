@@ -199,7 +199,7 @@ def test_values_that_do_not_divide_are_explained_and_left_out(room, idle):
     app = room("sweeps", axis_r1="2, 3", axis_r2="4")
     assert "r1 = 3 does not divide out_features: left out. Nearest that fit: 2 or 4." in texts(app)
     assert "left out 1 cell that does not fit" in texts(app)
-    assert app.button(key="sweep-launch").label == "Launch 6 runs"
+    assert app.button(key="sweep-launch").label == "Launch 10 runs"
 
 
 def test_a_grid_without_a_feasible_cell_says_which_constraint_kills_it(room, idle):
@@ -275,7 +275,7 @@ def test_rates_are_searched_fairly_or_become_arms(room, idle):
     app = room("sweeps", axis_r1="2")
     app.text_input(key="sweep-lr").set_value("0.003, 1e-3").run()
     assert "2 arms × 5 seeds × 2 learning rates" in texts(app)
-    assert app.button(key="sweep-launch").label == "Launch 12 runs"
+    assert app.button(key="sweep-launch").label == "Launch 20 runs"
     app.toggle(key="sweep-fair").set_value(False).run()
     assert "3 arms × 5 seeds" in texts(app)
     assert "baselines train at 0.003 only" in texts(app)
@@ -290,10 +290,10 @@ def test_equal_budget_arms_stay_within_it_and_show_the_rest(room, idle):
     assert (table["mismatch"].abs() <= 10).all(), "in percent"
     assert cdka["alignment"].is_monotonic_decreasing
     assert cdka["alignment"].nunique() == 3, "as many alignments as nearly use the budget, then the next best"
-    assert app.button(key="sweep-launch").label == "Launch 18 runs"
+    assert app.button(key="sweep-launch").label == "Launch 30 runs"
     assert any("--options 4" in code.value and "--budget lora:4" in code.value for code in app.code)
     app.text_input(key="sweep-alpha").set_value("8, 16").run()
-    assert app.button(key="sweep-launch").label == "Launch 30 runs", "each option at each alpha; baselines keep one"
+    assert app.button(key="sweep-launch").label == "Launch 50 runs", "each option at each alpha; baselines keep one"
     assert any(code.value == "cdka sweep plan.toml --wait" for code in app.code)
 
 
@@ -306,7 +306,7 @@ def test_a_bad_budget_is_told_and_nothing_can_be_launched(room, idle):
 def test_a_pasted_plan_is_planned_and_its_errors_are_told(room, idle):
     app = room("sweeps", arms="Plan file")
     assert app.text_area(key="sweep-pasted").value == EXAMPLE
-    assert app.button(key="sweep-launch").label == "Launch 25 runs"
+    assert app.button(key="sweep-launch").label == "Launch 15 runs"
     app.text_area(key="sweep-pasted").set_value(EXAMPLE.replace("seeds", "sede")).run()
     assert "Unknown key in the plan file: plan.toml, line 4, key 'sede'" in texts(app)
     assert not [button for button in app.button if button.key == "sweep-launch"]
@@ -444,7 +444,8 @@ def test_every_study_has_a_card_with_its_claim_and_what_it_costs(room, idle):
     app = room("sweeps", part="Studies")
     for study in STUDIES.values():
         assert study.title.split("?")[0] in texts(app)
-    assert "30 runs in" in texts(app)
+    assert "50 runs in" in texts(app)
+    assert "400 runs in" in texts(app), "studies over base models keep their own number of seeds"
     assert "(120 steps, lr 0.002, alpha 8)" in texts(app)
     assert "Not with this model: study 'long-context' needs a model with more than 8,192 positions" in texts(app)
     assert "Choose another above and a language task." in texts(app)

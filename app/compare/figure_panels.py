@@ -18,8 +18,8 @@ from cdka.compare.comparison import Comparison
 from cdka.compare.exports import figures
 from cdka.compare.figures.curves import CROWDED, X_TITLES, crowded, curve_figure, factors_that_vary
 from cdka.compare.figures.heatmap import heatmap_figure
-from cdka.compare.figures.scatter import COSTS, SHARED, difference_figure, scatter_figure
-from cdka.compare.report import provenance
+from cdka.compare.figures.scatter import COSTS, difference_figure, scatter_figure
+from cdka.compare.report import SHARED, provenance
 from cdka.compare.untried import specs_for, untried_cells
 from cdka.palette import LIGHT, Theme
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS, words_of

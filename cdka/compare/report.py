@@ -17,6 +17,9 @@ from cdka.stats.paired import UNRESOLVED, needs
 from cdka.stats.paired import sentence as verdict_sentence
 from cdka.stats.trend import sentence as trend_sentence
 
+SHARED = "Runs trained in one pack share a process, its time and its memory: compare these among runs trained alone."
+"""The note that belongs to every comparison of time or memory."""
+
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
@@ -98,6 +101,7 @@ def document(comparison: Comparison, cost: str = "num_params") -> dict[str, Any]
             "interval": "95 % Student t over seeds",
             "scope": comparison.scope(),
             "looks": comparison.looks,
+            "seconds_note": SHARED,
             "references": [labels[arm] for arm in comparison.references],
             "all_pairs": comparison.all_pairs,
             "arms": arms,

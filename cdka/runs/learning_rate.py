@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from cdka.formatting import plural
 from cdka.paths import assets_dir
 from cdka.runs.spec import AUTO, RunSpec
 
@@ -80,7 +81,7 @@ def recommended(spec: RunSpec, known: Iterable[Measured] | None = None) -> Recom
         factor = reference / spec.scaling
     moved = "" if abs(factor - 1) < 1e-9 else f", moved from alpha {own.alpha:g} by the size of the first step"
     source = (
-        f"best for {', '.join(own.sizes)} over {len(own.models)} base models at alpha {own.alpha:g} and {own.steps} "
+        f"best for {', '.join(own.sizes)} over {plural(len(own.models), 'base model')} at alpha {own.alpha:g} and {own.steps} "
         f"steps, sizes {own.apart:.1f} doublings apart ({own.report}){moved}"
     )
     lr, low, high = (float(f"{value * factor:.2g}") for value in (own.lr, own.low, own.high))

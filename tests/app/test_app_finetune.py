@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -18,8 +19,9 @@ from app.finetune.run_request import RunRequest
 from cdka.cost.judging import Costs
 from cdka.cost.measurement import Measurement
 from cdka.errors import CdkaError
-from cdka.runs import events
+from cdka.runs import events, learning_rate
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
+from cdka.runs.learning_rate import Measured
 from cdka.runs.resolve import spec_for
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
@@ -87,6 +89,22 @@ def test_bad_knobs_are_told_and_nothing_can_be_launched(room, idle, key, value, 
     assert told in texts(app)
     assert not [button for button in app.button if button.key == "launch"]
     assert Store().runs() == []
+
+
+def test_auto_takes_the_rate_measured_for_each_method_and_tells_its_source(room, idle, monkeypatch):
+    known = [
+        Measured(method, ("digits-vit",), "digits-flip", lr, lr / 2, 2 * lr, 16.0, 120, ("a",), 0.5, "rates.md")
+        for method, lr in (("cdka", 0.008), ("lora", 0.002))
+    ]
+    monkeypatch.setattr(learning_rate, "measured_rates", lambda: known)
+    app = room("finetune", basket=["2,8,1"])
+    app.text_input(key="tune-lr").set_value("auto").run()
+    told = re.sub("<[^>]*>", "", texts(app))
+    assert "cdka: 0.008 (95 % interval 0.004 to 0.016): best for a over 1 base model at alpha 16" in told
+    assert "lora: 0.002 (95 % interval 0.001 to 0.004)" in told
+    app.button(key="launch").click().run()
+    assert not app.exception
+    assert {run.spec.method: run.spec.lr for run in Store().runs()} == {"cdka": 0.008, "lora": 0.002}
 
 
 def test_components_that_do_not_divide_are_refused_before_the_queue(room, idle):

@@ -41,7 +41,8 @@ def makers(
     """
     from cdka.compare.figures.curves import curve_figure, factors_that_vary
     from cdka.compare.figures.heatmap import heatmap_figure
-    from cdka.compare.figures.scatter import COSTS, SHARED, difference_figure, scatter_figure
+    from cdka.compare.figures.scatter import COSTS, difference_figure, scatter_figure
+    from cdka.compare.report import SHARED
 
     shown = comparison.arms["arm"].to_list() if shown is None else list(shown)
     curves = source.curves(comparison.frame["run_id"].to_list())

@@ -24,8 +24,6 @@ COSTS = {
     "seconds": "wall time of the process (s)",
     "peak_bytes": "peak memory of the process",
 }
-SHARED = "Runs trained in one pack share a process, its time and its memory: compare these among runs trained alone."
-"""The note that belongs to every comparison of time or memory."""
 LABELLED = 30
 """Beyond this many arms no mark is named."""
 PLOT_WIDTH, PLOT_HEIGHT = 800, 330

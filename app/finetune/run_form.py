@@ -12,8 +12,7 @@ from app.finetune import run_request
 from app.finetune.run_request import RunRequest
 from app.owndata import picker
 from app.pickers import model_picker, task_picker
-from cdka.runs.learning_rate import recommended
-from cdka.runs.spec import AUTO, RunSpec
+from cdka.runs.spec import AUTO
 from cdka.tasks.catalogue import TaskInfo
 
 KNOBS = {"steps": 200, "lr": 1e-3, "alpha": 64.0, "batch_size": 64, "max_length": 512}
@@ -123,8 +122,6 @@ def request_form() -> RunRequest | None:
     first_seed = more.pop("seed", 0)
     if rate is None:
         return None
-    if rate == AUTO:
-        _tell_rates(model, task, float(alpha), {"cdka", *baselines})
     settings = (("steps", int(steps)), ("lr", rate), ("alpha", float(alpha)), ("batch_size", int(batch)))
     if targets != ALL:
         settings = (*settings, ("target_modules", targets))
@@ -162,13 +159,6 @@ def _set_regime(model: str) -> None:
 
 def _set_knob(knob: str, value: float) -> None:
     st.session_state[f"tune-{knob}"] = f"{value:g}" if knob == "lr" else value
-
-
-def _tell_rates(model: str, task: TaskInfo, alpha: float, methods: set[str]) -> None:
-    """The rate that each method takes, and its source."""
-    for method in sorted(methods):
-        spec = RunSpec(model, task.name, method=method, lr=task.recipe.get("lr", KNOBS["lr"]), alpha=alpha)
-        widgets.remark(f"{method}: {recommended(spec)}")
 
 
 def _rate(text: str) -> float | str | None:

@@ -81,8 +81,8 @@ def recommended(spec: RunSpec, known: Iterable[Measured] | None = None) -> Recom
         factor = reference / spec.scaling
     moved = "" if abs(factor - 1) < 1e-9 else f", moved from alpha {own.alpha:g} by the size of the first step"
     source = (
-        f"best for {', '.join(own.sizes)} over {plural(len(own.models), 'base model')} at alpha {own.alpha:g} and {own.steps} "
-        f"steps, sizes {own.apart:.1f} doublings apart ({own.report}){moved}"
+        f"best for {', '.join(own.sizes)} over {plural(len(own.models), 'base model')} at alpha {own.alpha:g} and "
+        f"{own.steps} steps, sizes {own.apart:.1f} doublings apart ({own.report}){moved}"
     )
     lr, low, high = (float(f"{value * factor:.2g}") for value in (own.lr, own.low, own.high))
     return Recommended(lr, source, low, high)

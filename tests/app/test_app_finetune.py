@@ -100,8 +100,10 @@ def test_auto_takes_the_rate_measured_for_each_method_and_tells_its_source(room,
     app = room("finetune", basket=["2,8,1"])
     app.text_input(key="tune-lr").set_value("auto").run()
     told = re.sub("<[^>]*>", "", texts(app))
-    assert "cdka: 0.008 (95 % interval 0.004 to 0.016): best for a over 1 base model at alpha 16" in told
-    assert "lora: 0.002 (95 % interval 0.001 to 0.004)" in told
+    assert (
+        "Learning rate of cdka 0.008 (95 % interval 0.004 to 0.016): best for a over 1 base model at alpha 16" in told
+    )
+    assert "Learning rate of lora 0.002 (95 % interval 0.001 to 0.004)" in told
     app.button(key="launch").click().run()
     assert not app.exception
     assert {run.spec.method: run.spec.lr for run in Store().runs()} == {"cdka": 0.008, "lora": 0.002}

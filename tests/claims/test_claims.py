@@ -9,6 +9,7 @@ import zlib
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 from finished_study import finished
 from scipy import stats
@@ -517,6 +518,22 @@ def test_the_table_over_bases_is_that_of_its_report():
         assert float(told) == pytest.approx(adjusted[name, finding.claim, finding.regime], rel=0.06), claim
         assert (bases, finding.counted) == (finding.n, "base model")
         assert document["model"] == "digits-vit"
+
+
+def test_the_contrasts_on_a_language_model_are_those_of_its_runs():
+    """Every difference in the report on SmolLM2, recomputed from the looks that ship beside it."""
+    folder = assets_dir() / "studies"
+    looks = pd.read_csv(folder / "smollm2-gsm8k.csv")
+    loss = looks[looks["step"] == 16].pivot(index="arm", columns="seed", values="eval_loss")
+    text = (folder / "smollm2-gsm8k.md").read_text(encoding="utf-8")
+    arm = r"(\(\d,\d,\d\)|LoRA \d)"
+    rows = re.findall(rf"^\|[^|]*?{arm} over {arm}[^|]*\| ([+-][\d.]+) \| (\S+) to (\S+) \|$", text, re.M)
+    assert len(rows) == 3
+    for *pair, difference, low, high in rows:
+        a, b = (loss.loc[name.lower() if "LoRA" in name else f"cdka {name.strip('()')}"] for name in pair)
+        found = stats.ttest_rel(a, b).confidence_interval()
+        told = [float(one) for one in (difference, low, high)]
+        assert told == pytest.approx([(a - b).mean(), found.low, found.high], abs=6e-4), pair
 
 
 def test_the_tables_are_what_the_tool_writes():

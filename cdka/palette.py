@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from types import MappingProxyType
 
 FACTORS = MappingProxyType({"r1": "#D55E00", "r2": "#0072B2", "r": "#009E73"})
@@ -249,6 +250,7 @@ def configuration_colour(
     return _oklch(hue, chroma, _LUMINANCES[0] if method == "full" else spread)
 
 
+@lru_cache(maxsize=4096)
 def _oklch(hue: float, chroma: float, target: float) -> str:
     """The sRGB colour of a hue (degrees) and chroma whose relative luminance is ``target``; chroma gives way first.
 

@@ -26,7 +26,7 @@ NOT_TUNED = " · not tuned"
 """Stands behind the label of an arm that had no part in the learning-rate search of the others."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """The numbers of one comparison. Filters and hiding come after it: they never change what is in here.
 
@@ -53,7 +53,7 @@ class Comparison:
         """The label of each arm."""
         return dict(zip(self.arms["arm"], self.arms["arm_label"], strict=True))
 
-    @property
+    @cached_property
     def groups(self) -> list[pd.DataFrame]:
         """The arms of each model and task: nothing is compared across them."""
         return [group for _, group in self.arms.groupby(["model", "task"], sort=False)]

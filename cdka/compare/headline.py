@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pandas as pd
 
@@ -81,6 +82,7 @@ class Headline:
         return f"Not at equal price: {self.rival.label} has {times(1 / self.price)} its parameters."
 
 
+@lru_cache(maxsize=8)
 def headline(comparison: Comparison) -> Headline | None:
     """The headline of a comparison; None where no CDKA arm has a value, or models and tasks are mixed.
 
@@ -135,6 +137,7 @@ class Exchange:
         return f"{told}, 95 % interval {ends} over {seeds}; better in {self.wins} of {plural(self.pairs, 'pair')}."
 
 
+@lru_cache(maxsize=8)
 def exchange(comparison: Comparison) -> Exchange | None:
     """The paper's question of where parameters are best spent, asked of arms that are each other's mirror image.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cdka import palette
 from cdka.compare.comparison import Comparison
-from cdka.compare.figures.style import METHOD_SYMBOLS, arm_colour, dress, title
+from cdka.compare.figures.style import METHOD_SYMBOLS, arm_colour, axes, drawn, panels
 from cdka.formatting import count, estimate
 from cdka.palette import LIGHT, Theme
 from cdka.stats.paired import BETTER, WORSE, needs
@@ -38,39 +38,46 @@ def scatter_figure(
     On the front: full size with a ring; ambiguous: full size; off: small and pale; one seed: hollow. The front is
     computed from all arms of the comparison, so hiding some moves nobody on or off it.
     """
-    import plotly.graph_objects as go
-
     status = comparison.pareto(cost).copy()
     words = comparison.front_words(cost)
     status[words == "cheapest"] = AMBIGUOUS  # nothing costs less: it beats nobody by being there
     arms = comparison.arms[comparison.arms["arm"].isin(shown) & (comparison.arms["n"] > 0)]
     arms = arms[arms[cost].notna()].sort_values(cost)
-    figure = go.Figure()
-    dress(figure, theme, height=430)
+    what, ticks = comparison.measure.header, _ticks(arms[cost].dropna().astype(float))
+    layout = panels(
+        [""],
+        theme=theme,
+        columns=1,
+        height=430,
+        heading=f"What does {what} cost in {COSTS[cost].split(' (')[0]}?",
+        x={
+            "title": {"text": COSTS[cost]},
+            "type": "log",
+            "tickvals": ticks,
+            "ticktext": [_amount(tick, cost) for tick in ticks],
+        },
+        y={"title": {"text": what}, "range": _within(arms, comparison.measure.is_share)},
+    )
+    traces = []
     for _, front in arms[arms["arm"].map(status) == ON].groupby(["model", "task"], sort=False):
-        if len(front) < 2:
-            continue
-        figure.add_trace(
-            go.Scatter(
-                x=front[cost].astype(float),
-                y=front["mean"],
-                mode="lines",
-                hoverinfo="skip",
-                line={"color": theme.ink, "width": 1, "dash": "dot", "shape": "hv"},
-                name="front",
+        if len(front) > 1:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": front[cost].astype(float).to_list(),
+                    "y": front["mean"].to_list(),
+                    "mode": "lines",
+                    "hoverinfo": "skip",
+                    "line": {"color": theme.ink, "width": 1, "dash": "dot", "shape": "hv"},
+                    "name": "front",
+                }
             )
-        )
     for kind, size, alpha in ((OFF, 7, 0.45), (AMBIGUOUS, 11, 0.85), (ON, 13, 1.0)):
         rows = arms[arms["arm"].map(status) == kind]
         if len(rows):
-            figure.add_trace(_marks(rows, comparison, cost, kind, size, alpha, theme))
-    _label(figure, arms, cost, theme)
-    ticks = _ticks(arms[cost].dropna().astype(float))
-    figure.update_xaxes(title_text=COSTS[cost], type="log", tickvals=ticks, ticktext=[_amount(t, cost) for t in ticks])
-    figure.update_yaxes(title_text=comparison.measure.header, range=_within(arms, comparison.measure.is_share))
-    figure.update_layout(clickmode="event+select")
-    title(figure, f"What does {comparison.measure.header} cost in {COSTS[cost].split(' (')[0]}?")
-    return figure
+            traces.append(_marks(rows, comparison, cost, kind, size, alpha, theme))
+    layout["annotations"] += _labels(arms, cost, theme)
+    return drawn(layout | {"clickmode": "event+select"}, [trace | axes(0) for trace in traces])
 
 
 def _within(arms: pd.DataFrame, share: bool) -> list[float] | None:
@@ -82,10 +89,10 @@ def _within(arms: pd.DataFrame, share: bool) -> list[float] | None:
     return [max(float(low) - pad, -0.02), min(float(high) + pad, 1.02)]
 
 
-def _label(figure: Figure, arms: pd.DataFrame, cost: str, theme: Theme) -> None:
-    """Write each arm beside its mark where it covers no other label or mark; hover tells the rest."""
+def _labels(arms: pd.DataFrame, cost: str, theme: Theme) -> list[dict[str, Any]]:
+    """The name of each arm beside its mark where it covers no other label or mark; hover shows the rest."""
     if not 0 < len(arms) <= LABELLED:
-        return
+        return []
     x = np.log10(arms[cost].to_numpy(dtype=float))
     y = arms["mean"].to_numpy(dtype=float)
     low, high = np.nanmin([arms["ci_low"], arms["mean"]]), np.nanmax([arms["ci_high"], arms["mean"]])
@@ -115,9 +122,7 @@ def _label(figure: Figure, arms: pd.DataFrame, cost: str, theme: Theme) -> None:
                     }
                 )
                 break
-    figure.update_layout(
-        annotations=[*figure.layout.annotations, *labels]
-    )  # at once: one by one they are validated anew
+    return labels
 
 
 def _ticks(values: pd.Series) -> list[float]:
@@ -134,9 +139,10 @@ def _ticks(values: pd.Series) -> list[float]:
     return inside
 
 
-def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, size: int, alpha: float, theme: Theme):
-    import plotly.graph_objects as go
-
+def _marks(
+    rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, size: int, alpha: float, theme: Theme
+) -> dict[str, Any]:
+    """The marks of the arms that stand alike, with their intervals."""
     colours = [arm_colour(row, theme) for row in rows.to_dict("records")]
     fills = [
         theme.paper if n < 2 else palette.faded(colour, alpha) for colour, n in zip(colours, rows["n"], strict=True)
@@ -147,25 +153,38 @@ def _marks(rows: pd.DataFrame, comparison: Comparison, cost: str, kind: str, siz
         f"<br>{_amount(row[cost], cost)}, {COSTS[cost]}<br>{standing[row['arm']]}"
         for row in rows.to_dict("records")
     ]
-    above = (rows["ci_high"] - rows["mean"]).fillna(0).to_numpy()
-    below = (rows["mean"] - rows["ci_low"]).fillna(0).to_numpy()
+    above, below = rows["ci_high"] - rows["mean"], rows["mean"] - rows["ci_low"]
     ring = theme.ink if kind == ON else None
-    return go.Scatter(
-        x=rows[cost].astype(float),
-        y=rows["mean"],
-        mode="markers",
-        text=words,
-        hoverinfo="text",
-        name=_front(kind),
-        customdata=rows["arm"].to_numpy(dtype=object),
-        error_y={"array": above, "arrayminus": below, "color": theme.faint, "thickness": 1.2, "width": 3},
-        marker={
+    return {
+        "type": "scatter",
+        "x": rows[cost].astype(float).to_list(),
+        "y": rows["mean"].to_list(),
+        "mode": "markers",
+        "text": words,
+        "hoverinfo": "text",
+        "name": _front(kind),
+        "customdata": rows["arm"].to_list(),
+        "error_y": _whiskers(above, below, theme, 1.2),
+        "marker": {
             "size": size,
             "color": fills,
             "symbol": [METHOD_SYMBOLS.get(m, "circle") for m in rows["family"]],
             "line": {"width": 2 if ring else 1.5, "color": ring or colours},
         },
-    )
+    }
+
+
+def _whiskers(above: pd.Series, below: pd.Series, theme: Theme, thickness: float) -> dict[str, Any]:
+    """The bars of intervals that reach so far above and below their points; none where they are not known."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": above.fillna(0).to_list(),
+        "arrayminus": below.fillna(0).to_list(),
+        "color": theme.faint,
+        "thickness": thickness,
+        "width": 3,
+    }
 
 
 def _amount(value: float, cost: str) -> str:
@@ -184,12 +203,8 @@ def difference_figure(comparison: Comparison, shown: Sequence[str], *, theme: Th
 
     Filled: resolved after Holm; hollow: not. Arms without a shared seed are left out.
     """
-    import plotly.graph_objects as go
-
     found = comparison.verdicts
     found = found[found["a"].isin(shown) & found["difference"].notna()]
-    figure = go.Figure()
-    dress(figure, theme, height=110 + 22 * max(4, len(found)))
     labels = comparison.labels
     names = [
         f"{labels[a]}" + (f" − {labels[b]}" if comparison.all_pairs else "")
@@ -197,36 +212,35 @@ def difference_figure(comparison: Comparison, shown: Sequence[str], *, theme: Th
     ]
     shade = {BETTER: palette.BETTER, WORSE: palette.WORSE}
     colours = [shade.get(verdict, theme.method("lora")) for verdict in found["verdict"]]
-    notes = [row["verdict"] if row["verdict"] in shade else needs(row) for _, row in found.iterrows()]
-    high = (found["ci_high"] - found["difference"]).fillna(0)
-    low = (found["difference"] - found["ci_low"]).fillna(0)
-    figure.add_vline(x=0, line={"color": theme.ink, "width": 1})
-    figure.add_trace(
-        go.Scatter(
-            x=found["difference"],
-            y=names,
-            mode="markers",
-            text=notes,
-            hovertemplate="%{y}<br>%{x:+.4f}<br>%{text}<extra></extra>",
-            customdata=found["a"].to_numpy(dtype=object),
-            error_x={"array": high, "arrayminus": low, "color": theme.faint, "thickness": 1.5, "width": 3},
-            marker={
-                "size": 10,
-                "line": {"color": colours, "width": 2},
-                "symbol": [
-                    {BETTER: "triangle-right", WORSE: "triangle-left"}.get(v, "circle") for v in found["verdict"]
-                ],
-                "color": [c if v in shade else theme.paper for c, v in zip(colours, found["verdict"], strict=True)],
-            },
-        )
-    )
+    notes = [row["verdict"] if row["verdict"] in shade else needs(row) for row in found.to_dict("records")]
     reference = ", ".join(labels[arm] for arm in comparison.references)
+    against = "" if comparison.all_pairs else f" from {reference}"
     side = "right" if comparison.measure.higher_is_better else "left"
-    figure.update_xaxes(
-        title_text=f"difference in {comparison.measure.header}"
-        + ("" if comparison.all_pairs else f" from {reference}")
-        + f"; {side} is better"
+    layout = panels(
+        [""],
+        theme=theme,
+        columns=1,
+        height=110 + 22 * max(4, len(found)),
+        heading="Which differences do these seeds resolve?",
+        x={"title": {"text": f"difference in {comparison.measure.header}{against}; {side} is better"}},
+        y={"autorange": "reversed", "showgrid": False},
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    title(figure, "Which differences do these seeds resolve?")
-    return figure
+    marks = {
+        "type": "scatter",
+        "x": found["difference"].to_list(),
+        "y": names,
+        "mode": "markers",
+        "text": notes,
+        "hovertemplate": "%{y}<br>%{x:+.4f}<br>%{text}<extra></extra>",
+        "customdata": found["a"].to_list(),
+        "error_x": _whiskers(found["ci_high"] - found["difference"], found["difference"] - found["ci_low"], theme, 1.5),
+        "marker": {
+            "size": 10,
+            "line": {"color": colours, "width": 2},
+            "symbol": [{BETTER: "triangle-right", WORSE: "triangle-left"}.get(v, "circle") for v in found["verdict"]],
+            "color": [c if v in shade else theme.paper for c, v in zip(colours, found["verdict"], strict=True)],
+        },
+    }
+    zero = {"type": "line", "x0": 0, "x1": 0, "xref": "x", "y0": 0, "y1": 1, "yref": "y domain"}
+    layout["shapes"] = [zero | {"line": {"color": theme.ink, "width": 1}}]
+    return drawn(layout, [marks | axes(0)])

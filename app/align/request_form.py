@@ -143,10 +143,10 @@ def _start(request: AlignRequest) -> None:
 
 def _progress(request: AlignRequest) -> None:
     now = align.status(request)
-    told = f"{now.phase or 'starting'}, {formatting.clock(now.elapsed_s)}"
+    text = f"{now.phase or 'starting'}, {formatting.clock(now.elapsed_s)}"
     if now.share > 0.1:
-        told += f", about {formatting.clock(now.elapsed_s * (1 - now.share) / now.share)} left"
-    st.progress(min(1.0, now.share), text=told)
+        text += f", about {formatting.clock(now.elapsed_s * (1 - now.share) / now.share)} left"
+    st.progress(min(1.0, now.share), text=text)
     st.button("Cancel", key="align-cancel", on_click=align.cancel, args=(request,), help="Nothing of it is kept.")
     if now.state != "running":
         st.rerun()

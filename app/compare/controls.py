@@ -33,8 +33,8 @@ def kept(key: str, known: list[str]) -> None:
     value = st.session_state.get(key)
     if value and value not in known:
         st.session_state[key] = state.default(key) if state.default(key) in known else known[0]
-        told = f"This selection has no {key} {value!r}: showing {st.session_state[key] or 'the default'}."
-        st.warning(widgets.literal(told), icon=None)
+        warning = f"This selection has no {key} {value!r}: showing {st.session_state[key] or 'the default'}."
+        st.warning(widgets.literal(warning), icon=None)
 
 
 def measure(frame: pd.DataFrame, steps: Sequence[int], which: DeltaGenerator, where: DeltaGenerator) -> Measure:

@@ -65,8 +65,8 @@ def widget(known: dict[str, str]) -> list[str]:
         st.session_state["compare-sweep"] = [name for name in asked if name in known]
         for name in asked:
             if name not in known:
-                told = unknown("sweep or bundle", name, known, next_step="Showing the others, or the newest.")
-                st.warning(widgets.literal(str(told)))
+                warning = unknown("sweep or bundle", name, known, next_step="Showing the others, or the newest.")
+                st.warning(widgets.literal(str(warning)))
     first = _newest(known)
     chosen = st.multiselect(
         "Sweeps",

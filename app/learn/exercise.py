@@ -36,10 +36,10 @@ def render(
         with text:
             st.markdown(to_html(question.prompt), unsafe_allow_html=True)
             done = _is_done(question, kept, key)
-            if kept is not None and kept.said and (done or "solution" in hide):
+            if kept is not None and kept.answers and (done or "solution" in hide):
                 _verdict(chapter, key, question, hide, kept, values)
             else:
-                if kept is not None and kept.said:
+                if kept is not None and kept.answers:
                     _second_try(key, question, kept)
                 _predict(key, question, hide)
         with st.container(key="learn-stage"):
@@ -48,12 +48,16 @@ def render(
 
 def _is_done(question: Question, kept: Prediction | None, key: Key) -> bool:
     """True once the solution may be shown: right, out of tries, given up, or left to real runs."""
-    if kept is None or not kept.said:
+    if kept is None or not kept.answers:
         return False
-    if kept.points is not None or len(kept.said) >= question.num_tries or key in st.session_state.get(GIVEN_UP, set()):
+    if (
+        kept.points is not None
+        or len(kept.answers) >= question.num_tries
+        or key in st.session_state.get(GIVEN_UP, set())
+    ):
         return True
     answer = question.answer()
-    return answer is not None and is_right(question, kept.said[-1], answer)
+    return answer is not None and is_right(question, kept.answers[-1], answer)
 
 
 def _predict(key: Key, question: Question, hide: frozenset[str]) -> None:
@@ -102,7 +106,7 @@ def _made(key: Key, question: Question, field: str, hidden: bool) -> None:
     st.session_state[MISSING] = key if guess is None else None
     if guess is None or out_of_range(question, guess):
         return
-    progress.update(lambda kept: kept.said(key, guess), progress.learner_name())
+    progress.update(lambda kept: kept.answered(key, guess), progress.learner_name())
     if question.begin is not None and not hidden:
         question.begin()
 
@@ -110,8 +114,8 @@ def _made(key: Key, question: Question, field: str, hidden: bool) -> None:
 def _second_try(key: Key, question: Question, kept: Prediction) -> None:
     """After a first wrong answer: the kind of mistake, and a way to the solution."""
     answer = question.answer()
-    hint = question.hint(kept.said[-1], answer)
-    said = _in_words(question, kept.said[-1])
+    hint = question.hint(kept.answers[-1], answer)
+    said = _in_words(question, kept.answers[-1])
     _status(f"Not yet: you said <b>{said}</b>. Try once more.", missed=True)
     if hint:
         st.markdown(to_html(hint), unsafe_allow_html=True)
@@ -127,7 +131,7 @@ def _give_up(key: Key) -> None:
 def _verdict(
     chapter: Chapter, key: Key, question: Question, hide: frozenset[str], kept: Prediction, values: dict[str, Any]
 ) -> None:
-    last = kept.said[-1]
+    last = kept.answers[-1]
     said = _in_words(question, last)
     if "solution" in hide:
         st.markdown(f"Your prediction is kept: **{said}**. Your teacher has hidden the solution.")
@@ -136,7 +140,7 @@ def _verdict(
     if answer is None:
         _status(f"You predicted <b>{said}</b>. The runs will decide.")
         return
-    result = score(question, last, answer, tries=len(kept.said))
+    result = score(question, last, answer, tries=len(kept.answers))
     if kept.points is None:
         progress.update(lambda known: known.scored(key, result.points, answer), progress.learner_name())
     points = result.points if kept.points is None else kept.points

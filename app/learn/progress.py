@@ -39,7 +39,7 @@ class Record:
 class Prediction:
     """The answers given to one question, in order; ``points`` once it is scored; ``answer`` as it was then."""
 
-    said: tuple[float | str, ...]
+    answers: tuple[float | str, ...]
     points: int | None = None
     answer: float | str | None = None
 
@@ -64,10 +64,10 @@ class Progress:
         now = self.of(chapter)
         return self._with(chapter, replace(now, pages=now.pages | {page}))
 
-    def said(self, key: Key, value: float | str) -> Progress:
+    def answered(self, key: Key, value: float | str) -> Progress:
         """With one more answer to a question."""
         kept = self.predictions.get(key, Prediction(()))
-        return self._predicted(key, replace(kept, said=(*kept.said, value)))
+        return self._predicted(key, replace(kept, answers=(*kept.answers, value)))
 
     def scored(self, key: Key, points: int, answer: float | str) -> Progress:
         """With the score of a question, which counts once."""
@@ -167,7 +167,7 @@ def _written(kept: Progress) -> dict[str, Any]:
                 "chapter": key[0],
                 "seed": key[1],
                 "name": key[2],
-                "said": list(one.said),
+                "said": list(one.answers),
                 "points": one.points,
                 "answer": one.answer,
             }

@@ -69,7 +69,7 @@ class Line:
 
     learner: str
     question: str
-    said: float | str
+    predicted: float | str
     answer: float | str | None
     points: int | None
 
@@ -77,16 +77,16 @@ class Line:
 def scoreboard_entries(chapter: int) -> list[Line]:
     """All predictions of a chapter, most points first, then the nearest; those still open last."""
     found = [
-        Line(name or "(no name)", key[2], kept.said[-1], kept.answer, kept.points)
+        Line(name or "(no name)", key[2], kept.answers[-1], kept.answer, kept.points)
         for name, learner in progress.everybody().items()
         for key, kept in learner.predictions.items()
-        if key[0] == chapter and kept.said
+        if key[0] == chapter and kept.answers
     ]
 
     def rank(line: Line) -> tuple[bool, int, float]:
         off = 0.0
-        if not isinstance(line.said, str) and line.answer is not None and not isinstance(line.answer, str):
-            off = abs(line.said - line.answer)
+        if not isinstance(line.predicted, str) and line.answer is not None and not isinstance(line.answer, str):
+            off = abs(line.predicted - line.answer)
         return line.points is None, -(line.points or 0), off
 
     return sorted(found, key=rank)
@@ -98,7 +98,7 @@ def draw_scoreboard(chapter: int) -> None:
     if not found:
         return
     rows = "".join(
-        f"<tr><td>{html.escape(line.learner)}</td><td>{_question(line.question)}</td><td>{_number(line.said)}</td>"
+        f"<tr><td>{html.escape(line.learner)}</td><td>{_question(line.question)}</td><td>{_number(line.predicted)}</td>"
         f"<td>{'running' if line.answer is None else _number(line.answer)}</td>"
         f"<td>{'' if line.points is None else f'{line.points} of {MAX_POINTS}'}</td></tr>"
         for line in found

@@ -77,8 +77,8 @@ def _chapter_in_url() -> str:
     text = st.query_params.get("chapter", CHOICES[0])
     if text in CHOICES:
         return text
-    told = unknown("chapter", text, CHOICES)
-    st.warning(f"Part of this link could not be used: {widgets.literal(str(told))} Showing the first.", icon=None)
+    warning = unknown("chapter", text, CHOICES)
+    st.warning(f"Part of this link could not be used: {widgets.literal(str(warning))} Showing the first.", icon=None)
     return CHOICES[0]
 
 

@@ -35,7 +35,7 @@ PEFT_TYPE = getattr(PeftType, "CDKA", CdkaPeftType.CDKA)
 
 
 def register(config_cls: type, model_cls: type) -> bool:
-    """Tells PEFT the classes of CDKA; returns False, changing nothing, where PEFT knows the method already."""
+    """Registers the classes of CDKA with PEFT; returns False, changing nothing, where PEFT knows the method already."""
     if PEFT_TYPE in PEFT_TYPE_TO_TUNER_MAPPING:
         return False
     PEFT_TYPE_TO_CONFIG_MAPPING[PEFT_TYPE] = config_cls
@@ -69,7 +69,7 @@ class CdkaConfig(PeftConfig):
         rank_pattern: the same for r alone, ``{"q_proj": 8}``, as every tuner of PEFT has it; applied last.
         alpha_pattern: the same for alpha.
         indivisible: a layer that r1 or r2 does not divide is an ``error``, is left out (``skip``), or gets the
-            ``nearest`` components that fit it; what happened is told in a warning.
+            ``nearest`` components that fit it; a warning names the change.
         module_dropout: probability with which a layer's adapter sits out a training step.
         init_weights: True or ``kaiming`` (delta W starts at zero), False or ``random`` (it does not; for tests), or
             ``gradient``

@@ -65,7 +65,7 @@ def packed(model: nn.Module, adapter_names: Sequence[str]) -> Iterator[None]:
 
 
 class PackRouter:
-    """``packed`` for a training loop: the model is searched once, and ``route`` only says whose turn it is.
+    """``packed`` for a training loop: the model is searched once, and ``route`` only names the adapter in turn.
 
     All adapters must already be marked as trainable, and names are not checked.
     """

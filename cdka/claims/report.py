@@ -56,7 +56,7 @@ class Report:
 
 
 def check_target(path: Path) -> None:
-    """Raises CdkaError unless a report can be written to ``path``: said before hours of work, not after."""
+    """Raises CdkaError unless a report can be written to ``path``: checked before hours of work, not after."""
     if path.suffix != ".md":
         raise CdkaError(f"a report is a Markdown file: got {str(path)!r}. Name it {path.stem or 'report'}.md.")
     if not path.resolve().parent.is_dir():

@@ -99,10 +99,10 @@ def convert_model(name: str) -> None:
     file = gguf.gguf_file(pasted(name))
     if file is None:
         return
-    told = -math.inf
+    printed_at = -math.inf
     for progress in gguf.convert(file):
-        if time.monotonic() - told >= _PLAIN_LINE_S:
-            told = time.monotonic()
+        if time.monotonic() - printed_at >= _PLAIN_LINE_S:
+            printed_at = time.monotonic()
             share = f": {progress['done']}/{progress['of']} tensors" if progress.get("of") else ", once"
             print_message(f"converting {file.name} to safetensors{share}")
 

@@ -61,7 +61,7 @@ class Headline:
     def conclusion(self) -> str:
         """The difference with its interval, whether these seeds resolve it, and the price."""
         if self.difference is None:
-            return "They share no seed: no difference can be told."
+            return "They share no seed: no difference can be computed."
         price = "" if self.equal_price or self.price is None else f" {self._price()}"
         seeds = plural(min(self.best.seeds, self.rival.seeds if self.rival else 0), "seed")
         if self.ci_low is None or self.ci_high is None:
@@ -128,13 +128,13 @@ class Exchange:
     def sentence(self, metric: str) -> str:
         """The gain in words, and in how many pairs it is one."""
         seeds = plural(self.gain.n, "seed")
-        told = f"At equal parameters, r2 above r1 against the same two exchanged: {self.gain.mean:+.3f} {metric}"
+        sentence = f"At equal parameters, r2 above r1 against the same two exchanged: {self.gain.mean:+.3f} {metric}"
         if is_missing(self.gain.low):
-            return f"{told} over {plural(self.pairs, 'pair')} ({seeds}, no interval)."
+            return f"{sentence} over {plural(self.pairs, 'pair')} ({seeds}, no interval)."
         digits = places((self.gain.high - self.gain.low) / 2)
         ends = interval(self.gain.low, self.gain.high, digits)
-        told = told.replace(f"{self.gain.mean:+.3f}", f"{self.gain.mean:+.{digits}f}")
-        return f"{told}, 95 % interval {ends} over {seeds}; better in {self.wins} of {plural(self.pairs, 'pair')}."
+        sentence = sentence.replace(f"{self.gain.mean:+.3f}", f"{self.gain.mean:+.{digits}f}")
+        return f"{sentence}, 95 % interval {ends} over {seeds}; better in {self.wins} of {plural(self.pairs, 'pair')}."
 
 
 @lru_cache(maxsize=8)

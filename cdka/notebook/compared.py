@@ -31,7 +31,7 @@ class ComparedRuns(Result):
 
     @cached_property
     def headline(self) -> Headline | None:
-        """The best CDKA arm against LoRA at equal price; None where nothing can be told."""
+        """The best CDKA arm against LoRA at equal price; None where nothing can be compared."""
         return headline(self.comparison)
 
     @cached_property
@@ -66,8 +66,8 @@ class ComparedRuns(Result):
     def notes(self) -> list[str]:
         """Every verdict and trend in a sentence, what is missing, and what the intervals are about."""
         found = self._document
-        told = [item["text"] for item in (*found["verdicts"][:8], *found["trends"][:6])]
-        return [*told, *found["missing"], *found["scope"]]
+        lines = [item["text"] for item in (*found["verdicts"][:8], *found["trends"][:6])]
+        return [*lines, *found["missing"], *found["scope"]]
 
     def frame(self) -> pd.DataFrame:
         """One row per arm: settings, parameters, mean, interval, seeds."""

@@ -147,8 +147,8 @@ class LoggedRun:
         if not self._open:
             return
         best = {} if self._best is None else {"eval/best_accuracy": self._best[0], "best_step": self._best[1]}
-        told = {**self._last, **best, **_named("test", {**(metrics or {}), **scores}), "steps_done": self._done}
-        self._end(Final(metrics={**told, "training_s": time.monotonic() - self._started}, stopped=stopped))
+        metrics_now = {**self._last, **best, **_named("test", {**(metrics or {}), **scores}), "steps_done": self._done}
+        self._end(Final(metrics={**metrics_now, "training_s": time.monotonic() - self._started}, stopped=stopped))
 
     def fail(self, cause: str) -> None:
         """End the run as failed, for one reason in one line."""

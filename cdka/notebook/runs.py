@@ -269,8 +269,8 @@ class SweepHandle(Result):
             known = {**run.last_eval, **run.metrics}
             scores = [known.get(name) for name in (EVAL_ACCURACY, "test/accuracy")]
             params = "" if run.num_params is None else f"{run.num_params:,}"
-            told = ["" if score is None else f"{score:.3f}" for score in scores]
-            rows.append([run.run_id, run.spec.label, run.spec.seed, params, str(run.status), *told])
+            cells = ["" if score is None else f"{score:.3f}" for score in scores]
+            rows.append([run.run_id, run.spec.label, run.spec.seed, params, str(run.status), *cells])
         return ["run", "configuration", "seed", "parameters", "state", "validation", "test"], rows
 
 
@@ -298,8 +298,8 @@ class Reproduction(SweepHandle):
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """One row per run: the recorded value and the new one."""
-        told = self.values().fillna("").to_numpy(dtype=object).tolist()
-        return ["run", "configuration", "seed", "recorded", "reproduced"], told
+        cells = self.values().fillna("").to_numpy(dtype=object).tolist()
+        return ["run", "configuration", "seed", "recorded", "reproduced"], cells
 
 
 def run_here(store: Store, spec: RunSpec) -> RunHandle:

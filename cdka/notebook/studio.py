@@ -126,13 +126,13 @@ def _start(port: int, base_url: str) -> tuple[subprocess.Popen[str], str]:
         env=python_environment(),
     )
     atexit.register(process.terminate)
-    told: list[str] = []
-    threading.Thread(target=lambda: told.extend(process.stderr or ()), daemon=True).start()
+    printed: list[str] = []
+    threading.Thread(target=lambda: printed.extend(process.stderr or ()), daemon=True).start()
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
-        link = next((line.split(": ", 1)[1].strip() for line in told if line.startswith("CDKA Studio: ")), None)
+        link = next((line.split(": ", 1)[1].strip() for line in printed if line.startswith("CDKA Studio: ")), None)
         if process.poll() is not None:
-            cause = told[-1].strip().removeprefix("cdka: ") if told else f"exit code {process.returncode}"
+            cause = printed[-1].strip().removeprefix("cdka: ") if printed else f"exit code {process.returncode}"
             raise CdkaError(f"the Studio did not start: {cause}")
         if link is not None and _answers(port, urlsplit(base_url).path.strip("/")):
             return process, link

@@ -12,7 +12,7 @@ from cdka.solver.search import Solution
 from cdka.theory.alignment import ADAM_SHARE, combine, expected_step_alignment
 
 SAME = 0.02
-"""Alignments closer than this, as a share, are told as equal."""
+"""Alignments closer than this, as a share, count as equal."""
 
 
 def why_this(option: Option, solution: Solution) -> str:

@@ -23,7 +23,7 @@ def learning_rates(values: Sequence[float]) -> list[float]:
 
 
 def with_search(arms: Sequence[Arm], base: Mapping[str, Any], notes: list[str]) -> list[Arm]:
-    """The arms, each told whether it takes part in the search. Raises CdkaError where no validation data are left."""
+    """The arms, each marked as part of the search or not. Raises CdkaError where no validation data are left."""
     for task in dict.fromkeys(arm.spec.task for arm in arms):
         known = find_task(task).examples
         given = base.get("task_options") or {}

@@ -42,7 +42,7 @@ _ANY_BLOCK = re.compile(r"```[^\n]*\n.*?```", re.DOTALL)
 
 
 def check_consent(options: Mapping[str, Any]) -> None:
-    """Raises CdkaError unless the user has said that code which the model writes may run here."""
+    """Raises CdkaError unless the user allowed code that the model writes to run here."""
     if not _is_forced(options) and not switch(options, CONSENT):
         raise CdkaError(
             "this task runs Python code that the model writes, on this machine, in a sandbox that guards against "

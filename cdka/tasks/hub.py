@@ -103,7 +103,7 @@ def _files(source: Source, folder: Path, split: str) -> list[Path]:
 
 
 def _split_of(file: Path) -> str | None:
-    """``train`` for ``train-00000-of-00002.parquet`` and ``train.parquet``; None where the name tells no split."""
+    """``train`` for ``train-00000-of-00002.parquet`` and ``train.parquet``; None where the name has no split."""
     stem = file.name.split(".", 1)[0]
     found = re.fullmatch(r"(train|validation|valid|test|prompt)(_\w+)?(-\d+-of-\d+)?", stem)
     return None if found is None else found[1] + (found[2] or "")

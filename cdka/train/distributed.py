@@ -177,7 +177,7 @@ def lead(
         if not ended:
             raise
         raise CdkaError(
-            f"process {ended[0] + 1} of {len(found)} ended with code {others[ended[0] - 1].poll()}; the log tells "
+            f"process {ended[0] + 1} of {len(found)} ended with code {others[ended[0] - 1].poll()}; the log has "
             "why. Retry, or use num_processes=1."
         ) from error
     finally:

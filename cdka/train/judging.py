@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -198,21 +200,23 @@ def _answer_costs(
     number = max(1, min(len(split), at_once, PROBE_ROWS))
     model.eval()
 
-    def decoded_s(rows: int, tokens: int) -> float:
-        batch, short = split.take(subset(len(split), rows)), replace(how, max_new_tokens=tokens)
-        return _seconds(lambda: _drain(decode(model, [member], batch, device, short)), device)
+    def timed(rows: int) -> tuple[float, float]:
+        """(seconds until the first token of every row, median seconds of each further one)."""
+        batch, short = split.take(subset(len(split), rows)), replace(how, max_new_tokens=some)
+        times = [time.perf_counter()]
+        times.extend(time.perf_counter() for _ in decode(model, [member], batch, device, short))
+        steps = [after - before for before, after in pairwise(times)]
+        return steps[0], median(steps[1:] or steps)
 
     some = min(PROBE_TOKENS, how.max_new_tokens)
-    prompt_s = decoded_s(number, 1)
-    if prompt_s < QUICK_S:  # of a fast model a few rows measure little but noise
-        number = min(len(split), at_once, MANY_ROWS)
-        prompt_s = decoded_s(number, 1)
-    several_s = decoded_s(number, some)
+    _, of_one = timed(1)  # first, as its first token pays for the warm-up
     yield Progress("measure", 3, 4, "trials")
-    one_s = decoded_s(1, some) - prompt_s / number
+    prompt_s, per_token = timed(number)
+    if prompt_s < QUICK_S and number < (many := min(len(split), at_once, MANY_ROWS)):
+        number = many  # of a fast model a few rows measure little but noise
+        prompt_s, per_token = timed(number)
     yield Progress("measure", 4, 4, "trials")
-    per_token = max(0.0, several_s - prompt_s) / max(1, some - 1)  # of the whole batch
-    of_one = min(per_token, max(0.0, one_s) / max(1, some - 1))
+    of_one = min(per_token, of_one)
     per_row = (per_token - of_one) / max(1, number - 1)
     more = how.max_new_tokens - 1
     return {

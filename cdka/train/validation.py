@@ -42,7 +42,7 @@ def untouched(group: Sequence[Member]) -> Sequence[Member]:
 
 
 def note(pack: Pack, member: Member, result: Evaluation) -> Events:
-    """Remember a result of the validation split, tell it, and keep the adapter where it is the best so far."""
+    """Store and report a result of the validation split, and keep the adapter where it is the best so far."""
     member.remember(result)
     yield (
         member.index,

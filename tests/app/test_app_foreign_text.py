@@ -41,7 +41,7 @@ OF_OTHERS = frozenset(_TEXTS.split())
 OUR_PROSE = ("to_html(", "'\\n'.join(", "'\\n\\n'.join(")
 """The course's own texts, marked up, and its list of sources."""
 OURS = {
-    "app/align/request_form.py": ("name", "told"),
+    "app/align/request_form.py": ("name", "text"),
     "app/compare/controls.py": ("title",),
     "app/compare/export_panel.py": ("label", "title", "share"),
     "app/compare/figure_panels.py": ("kind.upper()",),

@@ -205,12 +205,12 @@ def _score(group: Sequence[Run]) -> Interval:
 def _place(place: int, group: Sequence[Run], mine: Components) -> str:
     run, score = group[0], _score(group)
     now = " ◂ your present design" if run.spec.components == mine else ""
-    told = formatting.estimate(score.mean, score.low, score.high, score.n)
-    mean = told.split(maxsplit=1)[0].rstrip(",")
+    words = formatting.estimate(score.mean, score.low, score.high, score.n)
+    mean = words.split(maxsplit=1)[0].rstrip(",")
     return (
         f"<tr><td>{place}</td><td>{widgets.method_chip_html(run.spec)}{now}</td><td>{run.spec.lr:g}</td>"
         f"<td>{run.num_params:,}</td><td>{len(group)}</td>"
-        f'<td class="learn-score"><b>{mean}</b>{told.removeprefix(mean)}'
+        f'<td class="learn-score"><b>{mean}</b>{words.removeprefix(mean)}'
         f'<i style="width:{6 * score.mean:.2f}rem"></i></td></tr>'
     )
 

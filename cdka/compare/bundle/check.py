@@ -101,7 +101,7 @@ def refuse(file: str, field: str, rule: str) -> CdkaError:
 
 
 def _short(text: str, most: int = 240) -> str:
-    """One line of bounded length, whatever the bundle says."""
+    """One line of bounded length, whatever the bundle holds."""
     line = "".join(character if character.isprintable() else " " for character in text)
     return line if len(line) <= most else line[: most - 1] + "…"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MEASURES = {"alignment": "predicted alignment (cosine)", "rank_bound": "rank bound of ΔW"}
 MAX_POINTS, MAX_LORA = 1200, 60
-TOLD = 4
+MAX_NAMED = 4
 """Number of options at one place that are named."""
 
 
@@ -54,7 +54,7 @@ def places(solution: Solution, measure: str) -> list[Place]:
     kept = np.sort(np.r_[front, rest]).astype(np.int64)
     found = []
     for option, start, end in zip(solution.at(rows[starts[kept]]), starts[kept], ends[kept], strict=True):
-        more = rows[start + 1 : min(end, start + 1 + TOLD)]
+        more = rows[start + 1 : min(end, start + 1 + MAX_NAMED)]
         others = tuple(Components(int(c.r1[i]), int(c.r2[i]), int(c.r[i])) for i in more)
         found.append(Place(option, others, int(end - start - 1)))
     return found
@@ -68,7 +68,7 @@ def _lora(solution: Solution, measure: str, drawn: Sequence[Place]) -> list[Plac
     for option in solution.at(rows[thin(len(rows), MAX_LORA)]):
         place = there.get((option.num_params, getattr(option, measure)))
         others = () if place is None else (place.option.components, *place.others)
-        others = tuple(c for c in others if c != option.components)[:TOLD]
+        others = tuple(c for c in others if c != option.components)[:MAX_NAMED]
         found.append(Place(option, others, 0 if place is None else place.number))
     return found
 
@@ -220,7 +220,7 @@ def _hover(place: Place) -> str:
 
 
 def log_axis(figure: go.Figure, axis: str, values: Sequence[float]) -> go.Figure:
-    """A logarithmic x or y axis around ``values`` with ticks at 1, 2, 5 times powers of ten, told in short."""
+    """A logarithmic x or y axis around ``values`` with ticks at 1, 2, 5 times powers of ten in short form."""
     low, high = math.log10(min(values)), math.log10(max(values))
     margin = max(0.06, 0.05 * (high - low))
     ticks = [m * 10**e for e in range(math.floor(low) - 1, math.ceil(high) + 1) for m in (1, 2, 5)]

@@ -1,4 +1,4 @@
-"""The tasks that train on your own data; which file, and which columns, is said in the task's options."""
+"""The tasks that train on your own data; the task's options name the file and its columns."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def suggest(table: Table, given: Mapping[str, Any] | None = None) -> str:
             return "local-regress"
     alone = "" if text is None else "; to learn the text itself, --task local-text"
     raise CdkaError(
-        "the columns must be told: none that can be used are called text and label, prompt and answer, or messages; "
+        "the columns must be named: none that can be used are called text and label, prompt and answer, or messages; "
         f"the file has {_described(table)}. Use --text-column and --label-column (or --number-column), or "
         f"--prompt-column and --answer-column{alone}."
     )
@@ -223,7 +223,7 @@ def find_columns(table: Table, task: str, options: Mapping[str, Any]) -> dict[st
             found[role.option] = column
         elif not role.optional:
             raise CdkaError(
-                f"the {role.noun} column must be told: {table.source} has {', '.join(table.names)}. {_flag(role)}"
+                f"the {role.noun} column must be named: {table.source} has {', '.join(table.names)}. {_flag(role)}"
             )
     return found
 

@@ -92,7 +92,7 @@ def _roles(table: Table, options: Mapping[str, Any]) -> dict[str, str]:
             found[role.option] = column
         elif not role.optional:
             raise CdkaError(
-                f"the {role.noun} column must be told: {table.source} has {', '.join(table.names)}. Usual names: "
+                f"the {role.noun} column must be named: {table.source} has {', '.join(table.names)}. Usual names: "
                 f"{', '.join(role.usual)}."
             )
     return found

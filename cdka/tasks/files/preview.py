@@ -68,7 +68,7 @@ def task_for(path: str, given: Mapping[str, Any], task: str | None = None) -> tu
     """(task name, task options) for ``path`` and the options that the user has given, the rest guessed.
 
     The options hold everything that repeating the run takes, the digest of the data included. ``task`` is the
-    user's choice where one was made. Raises CdkaError where the columns cannot be told, or the data cannot be read.
+    user's choice where one was made. Raises CdkaError where the columns are not clear, or the data cannot be read.
     """
     options = {key: value for key, value in given.items() if value is not None}
     place = data_path({"data": path}, task or "local").resolve()

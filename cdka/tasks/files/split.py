@@ -1,4 +1,4 @@
-"""Split examples into train, validation and test: as the file says, else at random by a seed."""
+"""Split examples into train, validation and test: by the file's own split, else at random by a seed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = {
 _WORD = re.compile(rf"(?:^|[-._ ])({'|'.join(NAMES)})(?=$|[-._ \d])")
 SEED, VALIDATION, TEST = 0, 0.15, 0.2
 RULING_SHARE = 0.9
-"""From this share of the examples on, one label is said to rule: always giving it looks like success."""
+"""From this share of the examples on, one label dominates: always predicting it looks like success."""
 _LISTED = 5
 
 

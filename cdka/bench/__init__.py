@@ -9,6 +9,7 @@ bench's own number) and ``device`` ("auto", "cpu", "cuda:0"). ``timing`` and ``t
 from __future__ import annotations
 
 BENCHES = {
+    "steps": "whole training steps by method, interleaved: digits-vit, math-lm, an encoder, and the model named",
     "layer": "one adapted linear layer: time, kernels, copies and memory against frozen, LoRA and LoKr",
     "pack": "several runs in one process against one after the other",
     "solver": "the component solver",

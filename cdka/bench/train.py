@@ -17,6 +17,7 @@ import math
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ from cdka.runs.spec import RunSpec
 from cdka.sweep.match import match
 from cdka.tasks.catalogue import find_task
 from cdka.terminal import print_message
-from cdka.train.data.objectives import NextToken
-from cdka.train.data.splits import Ragged, TextSplit
+from cdka.train.data.objectives import NextToken, Objective
+from cdka.train.data.splits import AnySplit, Ragged, TextSplit
 from cdka.train.device import peak_memory_bytes, resolve_device, resolve_dtype
 from cdka.train.forward import forward, precision, routing
 from cdka.train.load_model import Loaded, load_model
@@ -73,13 +74,13 @@ REPORT_EVERY_S = 2.0
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The document: one row per arm, the sweep of 8 in one process last."""
     device = resolve_device(args.device)
-    model = _Model(getattr(args, "model", None), device)
+    model = BenchModel(getattr(args, "model", None), device)
     quick, slow = args.quick and device.type == "cpu", device.type == "cpu" and model.name is not None
     rounds = args.rounds or (5 if args.quick else 20)
     limit_s = math.inf if args.rounds or not slow else ARM_LIMIT_S
     length = min(64 if quick else CPU_LENGTH if slow else LENGTH, model.max_positions)
     size = 2 if slow else SWEEP
-    specs = _specs(model, device, length)
+    specs = matched_specs(next_token_run(model, device, length), ARMS)
     arms = {name: [spec] for name, spec in specs.items()}
     arms[f"{size} runs of CDKA 2,8,4, packed"] = [specs["CDKA 2,8,4"].with_(seed=seed) for seed in range(size)]
     rows = []
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-class _Model:
+class BenchModel:
     """The model that every arm gets afresh: a saved one, or random weights in the sizes for the device."""
 
     def __init__(self, name: str | None, device: torch.device) -> None:
@@ -137,9 +138,9 @@ class _Model:
         return LlamaForCausalLM(self._config).to(self._device, dtype)
 
 
-def _specs(model: _Model, device: torch.device, length: int) -> dict[str, RunSpec]:
-    """The arms, LoRA and LoKr matched to the parameters of CDKA."""
-    base = RunSpec(
+def next_token_run(model: BenchModel, device: torch.device, length: int) -> ResolvedRun:
+    """A run of CDKA on random tokens."""
+    spec = RunSpec(
         "random-llama",
         "math",
         components=COMPONENTS,
@@ -150,30 +151,34 @@ def _specs(model: _Model, device: torch.device, length: int) -> dict[str, RunSpe
         device=str(device),
         steps=1000,
     )
-    resolved = ResolvedRun(base, model.shapes, find_task(base.task), adapted_layers(base, model.shapes))
-    budget = count_params(resolved)
-    found = {}
-    for name, method in ARMS.items():
-        settings = {} if method == "cdka" else match(method, budget, resolved).settings
-        found[name] = base if method == "cdka" else base.with_(**{"components": None, **settings})
-    return found
+    return ResolvedRun(spec, model.shapes, find_task(spec.task), adapted_layers(spec, model.shapes))
 
 
-def _data(length: int, vocab_size: int) -> TextSplit:
-    """Random tokens, all judged but the first."""
+def matched_specs(run: ResolvedRun, methods: Mapping[str, str]) -> dict[str, RunSpec]:
+    """The specs by the names of their methods, matched to the parameters of CDKA in ``run``."""
+    budget = count_params(run)
+    return {
+        name: run.spec if method == "cdka" else run.spec.with_(components=None, **match(method, budget, run).settings)
+        for name, method in methods.items()
+    }
+
+
+def random_tokens(length: int, vocab_size: int) -> tuple[TextSplit, NextToken]:
+    """(64 examples of random tokens, all judged but the first, their objective)."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(4, vocab_size - 4, (64, length), generator=generator).tolist()
-    return TextSplit(
+    data = TextSplit(
         kind="causal-lm",
         source=Ragged.of([row[:1] for row in tokens]),
         target=Ragged.of([row[1:] for row in tokens]),
         ids=np.arange(64),
         pad_id=0,
     )
+    return data, NextToken(1)
 
 
 def _measure(
-    source: _Model,
+    source: BenchModel,
     specs: list[RunSpec],
     device: torch.device,
     rounds: int,
@@ -191,7 +196,7 @@ def _measure(
     dtype = torch.float32 if specs[0].method == "full" else half
     model = attach(Loaded(source.fresh(dtype), ()), specs).to(device)
     model.train()
-    data, objective = _data(length, source.vocab_size), NextToken(1)
+    data, objective = random_tokens(length, source.vocab_size)
     with tempfile.TemporaryDirectory() as folder:
         members = []
         for index, spec in enumerate(specs):
@@ -199,7 +204,7 @@ def _measure(
             members.append(Member.start(index, spec, Path(folder), name, trainable(model, spec, name), data))
     print_message(f"{title}: warming up")
     for _ in range(WARM_UP if math.isinf(limit_s) else 1):
-        _step(model, members, data, objective, device)
+        step(model, members, data, objective, device)
     seconds, now = [], time.perf_counter if device.type == "cuda" else time.process_time
     began = reported_at = time.monotonic()
     for done in range(rounds):
@@ -210,13 +215,13 @@ def _measure(
             print_message(f"{title}: step {done}/{rounds}, {statistics.median(seconds or [0.0]):.2f} s each")
         _wait(device)
         start = now()
-        _step(model, members, data, objective, device)
+        step(model, members, data, objective, device)
         _wait(device)
         seconds.append(now() - start)
     if device.type == "cuda":
         peak = peak_memory_bytes(device)
     else:
-        peak = _held_bytes(model, members) + peak_bytes(lambda: _step(model, members, data, objective, device))
+        peak = _held_bytes(model, members) + peak_bytes(lambda: step(model, members, data, objective, device))
     tokens = len(specs) * BATCH_SIZE * length
     return {
         "num_params": sum(p.numel() for p in members[0].parameters.values()),
@@ -227,7 +232,8 @@ def _measure(
     }
 
 
-def _step(model: nn.Module, members: list[Member], data: TextSplit, objective: NextToken, device: torch.device) -> None:
+def step(model: nn.Module, members: list[Member], data: AnySplit, objective: Objective, device: torch.device) -> None:
+    """One update of every member, each on its next batch of ``data``."""
     batches = [data.take(next(member.order)) for member in members]
     with routing(model, members), precision(members[0], device):
         outputs = forward(model, members, batches, device, objective)

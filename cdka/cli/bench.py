@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="timed rounds per cell (default: the bench's own, at least 20)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0 (default: auto)")
     parser.add_argument(
-        "--model", metavar="FOLDER", help="with train and peft-comparison: the model to measure on (folder or name)"
+        "--model", metavar="FOLDER", help=f"with {', '.join(MODEL_BENCHES)}: the model to measure on (folder or name)"
     )
     for flag, settings in PEFT_COMPARISON.items():
         parser.add_argument(flag, **settings)
@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
+MODEL_BENCHES = ("steps", "train", "peft-comparison")
+"""The benches that measure a given model."""
 PEFT_COMPARISON: dict[str, dict[str, Any]] = {
     "--task": {"metavar": "TASK", "help": "with peft-comparison: the task to train on (default: math-chain)"},
     "--retain": {"metavar": "TASK|FILE", "help": "with peft-comparison: what forgetting is measured on"},
@@ -63,8 +65,10 @@ def run(args: argparse.Namespace) -> None:
     bench = find_bench(args.bench)
     if args.markdown and not hasattr(bench, "markdown"):
         raise CdkaError(f"--markdown goes with a bench that has targets, such as layer: got {args.bench!r}.")
-    if args.model is not None and args.bench not in ("train", "peft-comparison"):
-        raise CdkaError(f"--model goes with the benches train and peft-comparison: got {args.bench!r}. Leave it out.")
+    if args.model is not None and args.bench not in MODEL_BENCHES:
+        raise CdkaError(
+            f"--model goes with the benches {', '.join(MODEL_BENCHES)}: got {args.bench!r}. Leave it out."
+        )
     for flag in PEFT_COMPARISON:
         if getattr(args, flag.removeprefix("--")) is not None and args.bench != "peft-comparison":
             raise CdkaError(f"{flag} goes with the bench peft-comparison: got {args.bench!r}. Leave it out.")

@@ -249,13 +249,15 @@ class CdkaLayer(BaseTunerLayer):
 
     def _factor(self, part: str, names: tuple[str, ...]) -> Tensor:
         stored = self.cdka_A if part == "A" else self.cdka_B
-        factors = [stored[name] for name in names]
-        if part == "B" and self.training and any(self.module_dropout[name] for name in names):
-            factors = [
-                B * (torch.rand((), device=B.device) >= self.module_dropout[name])
-                for B, name in zip(factors, names, strict=True)
-            ]
+        if part == "A" or not self.training:
+            factors = [stored[name] for name in names]
+        else:
+            factors = [self._dropped(stored[name], self.module_dropout[name]) for name in names]
         return factors[0] if len(factors) == 1 else torch.stack(factors)
+
+    @staticmethod
+    def _dropped(B: Tensor, probability: float) -> Tensor:
+        return B * (torch.rand((), device=B.device) >= probability) if probability else B
 
 
 class AdaptedModule(nn.Module, CdkaLayer):

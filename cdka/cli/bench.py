@@ -66,9 +66,7 @@ def run(args: argparse.Namespace) -> None:
     if args.markdown and not hasattr(bench, "markdown"):
         raise CdkaError(f"--markdown goes with a bench that has targets, such as layer: got {args.bench!r}.")
     if args.model is not None and args.bench not in MODEL_BENCHES:
-        raise CdkaError(
-            f"--model goes with the benches {', '.join(MODEL_BENCHES)}: got {args.bench!r}. Leave it out."
-        )
+        raise CdkaError(f"--model goes with the benches {', '.join(MODEL_BENCHES)}: got {args.bench!r}. Leave it out.")
     for flag in PEFT_COMPARISON:
         if getattr(args, flag.removeprefix("--")) is not None and args.bench != "peft-comparison":
             raise CdkaError(f"{flag} goes with the bench peft-comparison: got {args.bench!r}. Leave it out.")

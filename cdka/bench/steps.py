@@ -51,9 +51,9 @@ from cdka.train.read_shapes import shapes_of
 
 CDKA, LORA, LOKR, FULL, FROZEN = "CDKA 2,8,4", "LoRA", "LoKr", "full", "frozen"
 METHODS = {CDKA: "cdka", LORA: "lora", LOKR: "lokr", FULL: "full"}
-LIMIT_S, QUICK_LIMIT_S = 30.0, 4.0
+LIMIT_S, QUICK_LIMIT_S = 25.0, 4.0
 """Rounds of one model altogether, unless their number is given."""
-MIN_ROUNDS, MAX_ROUNDS, WARM_UP = 5, 200, 2
+MIN_ROUNDS, MAX_ROUNDS = 3, 200
 REPORT_EVERY_S = 5.0
 MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 MINILM_BATCH, MINILM_LENGTH, MINILM_LABELS = 16, 64, 4
@@ -161,8 +161,9 @@ def _measure(
         ) from None
     walls: dict[str, list[float]] = {name: [] for name in steps}
     wait = torch.cuda.synchronize if device.type == "cuda" else None
-    for _ in range(WARM_UP):
-        one_round_s = sum(interleaved(steps, rounds=1, warmup=0, synchronise=wait)[name][0] for name in steps)
+    print_message(f"{title}: warming up")
+    warm_up = interleaved(steps, rounds=1, warmup=0, synchronise=wait)
+    one_round_s = sum(seconds[0] for seconds in warm_up.values())
     planned = rounds or max(MIN_ROUNDS, min(MAX_ROUNDS, int(limit_s / one_round_s)))
     reports = _Reports(title, planned)
     timed = {name: _walled(one, walls[name], wait, reports if name == CDKA else None) for name, one in steps.items()}

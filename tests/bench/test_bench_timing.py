@@ -90,7 +90,7 @@ def test_bad_input_is_one_line_and_exit_code_two(argv, message, capsys):
 def test_a_bench_that_is_not_installed_is_one_line(monkeypatch, capsys):
     monkeypatch.setitem(__import__("cdka.bench").bench.BENCHES, "nosuch", "a bench that does not exist")
     assert cli.main(["bench", "nosuch"]) == 2
-    assert "the bench 'nosuch' is not part of this installation. Available: layer" in capsys.readouterr().err
+    assert "the bench 'nosuch' is not part of this installation. Available: steps, layer" in capsys.readouterr().err
 
 
 def test_the_command_dispatches_to_the_module_of_that_name(monkeypatch, capsys):

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from cdka.claims.judge import CONTRADICTED, SUPPORTED, UNRESOLVED, Finding
-from cdka.formatting import interval
+from cdka.formatting import interval, plural
 
 SYMBOLS = {SUPPORTED: ("▲", "good"), CONTRADICTED: ("▼", "bad"), UNRESOLVED: ("○", "open")}
 """Symbol and tone of each verdict: the word and the symbol carry the meaning, the colour helps."""
@@ -47,11 +47,11 @@ def effect_text(finding: Finding) -> str:
     if finding.effect is None:
         return html.escape(finding.sentence.split("regime: ", 1)[-1])
     if finding.ci_low is None or finding.ci_high is None:
-        return f"{measures} {finding.effect:+.2g} (1 seed, no interval)"
+        return f"{measures} {finding.effect:+.2g} ({plural(finding.n, finding.counted)}, no interval)"
     ends = interval(finding.ci_low, finding.ci_high)
     digits = len(ends.partition(" to ")[0].partition(".")[2])  # the mean with as many places as its ends
     mean = f"{round(finding.effect, digits) + 0.0:+.{digits}f}"  # adding zero leaves no minus before a zero
-    return f"{measures}: <b>{mean}</b>, 95\u00a0% interval {ends}, {finding.n} seeds"
+    return f"{measures}: <b>{mean}</b>, 95\u00a0% interval {ends}, {plural(finding.n, finding.counted)}"
 
 
 def interval_svg(finding: Finding, reach: float) -> str:

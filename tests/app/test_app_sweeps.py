@@ -409,6 +409,8 @@ def test_an_end_of_an_interval_that_decides_is_not_rounded_to_zero():
             replace(FOUND, verdict=UNRESOLVED, effect=0.01, ci_low=None, ci_high=None, n=1),
             ("○ not resolved", "(1 seed, no interval)"),
         ),
+        (replace(FOUND, n=5, counted="base model"), ("interval -0.041 to -0.021, 5 base models",)),
+        (replace(FOUND, ci_low=None, ci_high=None), ("(3 seeds, no interval)",)),
         (
             replace(
                 FOUND,

@@ -77,6 +77,7 @@ def plan_study(
         )
         model = bases[0]
     else:
+        bases = ()
         shapes = find_model(model)
         _check_needs(study, shapes)
         layers = select(shapes, given.get("target_modules", "all-linear"))
@@ -104,6 +105,7 @@ def plan_study(
         "regimes": own,
         "claim": study.claim,
         "given": dict(settings or {}),
+        **({"bases": list(bases)} if bases else {}),
     }
     notes = tuple(dict.fromkeys(note for one in plans for note in one.notes))
     arms_planned = tuple(arm for one in plans for arm in one.arms)

@@ -20,6 +20,7 @@ import pandas as pd
 
 from cdka import __version__
 from cdka.claims import rates
+from cdka.claims.bases import FAMILIES
 from cdka.claims.catalogue import STUDIES
 from cdka.claims.evidence import Case
 from cdka.claims.factor_curve import FactorCurve, factor_curves, factor_svg
@@ -135,7 +136,9 @@ def _head(sweeps: Sequence[Sweep], facts: dict[str, Any], metric: str, findings:
     shown = ("cdka-studio", "torch", "peft", "commit")
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in shown if name in facts["versions"])
     time = "" if facts["seconds"] is None else f", {facts['seconds']:.0f} s from the first start to the last end"
-    command = _command(names, facts, sweeps[0].plan.get("given", {}))
+    bases = tuple(sweeps[0].plan.get("bases", ()))
+    named = facts["model"] if bases in ((), FAMILIES.get(facts["model"])) else ",".join(bases)
+    command = _command(names, {**facts, "model": named}, sweeps[0].plan.get("given", {}))
     regimes: dict[str, str] = {}
     for sweep in sweeps:
         for regime, settings in sweep.plan["regimes"].items():

@@ -119,6 +119,14 @@ def test_the_report_speaks_of_bases_and_holds_every_run(home, tmp_path):
     assert again == pytest.approx(by_spec)
 
 
+def test_the_report_repeats_the_bases_that_were_named(home):
+    store = Store(home)
+    for model, told in (("digits-vit", "digits-vit"), (three := ",".join(FAMILY[1:4]), three)):
+        planned = plan_study(STUDIES["bases-design"], model, seeds=[3])
+        sweep = store.sweep(store.create_sweep(planned.name, planned.document, planned.specs))
+        assert f"cdka study bases-design --model {told} --task digits-flip --seeds 3," in report(store, [sweep]).text
+
+
 def test_a_family_or_a_list_but_not_one_base():
     assert bases_of("digits-vit") == FAMILY
     assert bases_of("a, b,c") == ("a", "b", "c")

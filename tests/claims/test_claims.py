@@ -457,11 +457,13 @@ HOLM = re.compile(r"Holm ([\d.e-]+)")
 
 def holm_of_the_tables():
     """Holm's p by (report, claim, regime), over every finding that the two tables show, recomputed from the reports."""
-    shown, p = [], []
+    shown, p = [], []  # a claim in two regimes has two rows, each of which finds both
     for kind, rules in (("", CLAIMED), (" bases", OVER_BASES)):
         for (claim, *_), _, name in table_rows(kind):
             findings, _ = findings_of(name, rules[next(words for words in rules if words in claim)])
             for one in findings:
+                if (name, one.claim, one.regime) in shown:
+                    continue
                 shown.append((name, one.claim, one.regime))
                 margin = 0.01 if "within one point" in one.claim else 0.0
                 half = (one.ci_high - one.ci_low) / 2

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 
 import cdka.adapter  # noqa: F401  (stock PEFT then knows the method)
 from cdka.adapter.pack import cached_factors
@@ -127,17 +127,22 @@ class _Answerer:
     """One base model with the adapters that were asked so far."""
 
     def __init__(self, base: str, first: Path, device: torch.device) -> None:
-        self.base, self.device = base, device
+        self.base, self.device, self._first = base, device, first
         self.tokenizer: ModelTokenizer = load_tokenizer(base)
-        labels = _head_size(first)
-        config = load_config(locate(base))
+        self.model = self._plain()
+        self.names: dict[Path, str] = {}
+
+    def _plain(self) -> torch.nn.Module:
+        """The base without any adapter, with a head of as many labels as the adapters have."""
+        labels = _head_size(self._first)
+        config = load_config(locate(self.base))
         if labels:
             config.num_labels = labels
-        maker = getattr(transformers, AUTO_CLASSES[self.kind(first)])
+        maker = getattr(transformers, AUTO_CLASSES[self.kind(self._first)])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(HEAD_SEED)
-            self.model = maker.from_pretrained(
-                locate(base),
+            model = maker.from_pretrained(
+                locate(self.base),
                 config=config,
                 dtype=torch.float32,
                 trust_remote_code=False,
@@ -145,8 +150,7 @@ class _Answerer:
                 local_files_only=True,
                 ignore_mismatched_sizes=bool(labels),
             )
-        self.model.to(device).eval()
-        self.names: dict[Path, str] = {}
+        return model.to(self.device).eval()
 
     def kind(self, folder: Path) -> str:
         """The kind of the model: that of the adapter's training, where its configuration names it."""
@@ -159,6 +163,11 @@ class _Answerer:
         if adapter is None:
             return self.model.disable_adapter() if isinstance(self.model, PeftModel) else nullcontext()
         if adapter not in self.names:
+            known = {config.peft_type for config in getattr(self.model, "peft_config", {}).values()}
+            if known - {PeftConfig.from_pretrained(str(adapter)).peft_type}:
+                # PEFT holds adapters of one type at a time, and taking them out would leave their head in the base
+                del self.model  # one base at a time in memory
+                self.model, self.names = self._plain(), {}
             name = f"adapter{len(self.names)}"
             if isinstance(self.model, PeftModel):
                 self.model.load_adapter(str(adapter), adapter_name=name)

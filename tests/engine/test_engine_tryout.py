@@ -1,0 +1,50 @@
+"""Trained adapters of every kind answer one question side by side, each as it answers alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import cdka
+from cdka.engine.tryout import BASE, ask, finished
+
+METHODS = {
+    "cdka": {"components": (2, 8, 1)},
+    "lora": {"method": "lora", "rank": 2},
+    "lokr": {"method": "lokr", "rank": 2},
+    "full": {"method": "full"},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    store = cdka.Store(tmp_path_factory.mktemp("home"))
+    settings = {"steps": 30, "eval_every": 30, "in_process": True, "home": store.home}
+    return store, {
+        name: cdka.fine_tune("digits-vit", "digits-flip", **method, **settings).run_id
+        for name, method in METHODS.items()
+    }
+
+
+def texts(answers):
+    return {one["who"].split()[0]: one["text"] for one in answers}
+
+
+def test_adapters_of_different_kinds_answer_together_as_they_do_alone(trained):
+    store, runs = trained
+    pixels = np.random.default_rng(0).random((8, 8)).round(2).tolist()
+    together = texts(
+        finished(ask(runs["cdka"], "", against=(BASE, runs["lora"], runs["lokr"]), store=store, pixels=pixels))
+    )
+    assert list(together) == ["base", "lora", "lokr", "cdka"]
+    assert len(set(together.values())) == 4
+    for name in ("lora", "cdka"):
+        alone = texts(finished(ask(runs[name], "", against=(BASE,), store=store, pixels=pixels)))
+        assert alone == {"base": together["base"], name: together[name]}
+
+
+def test_a_fully_trained_model_answers_beside_an_adapter(trained):
+    store, runs = trained
+    pixels = np.random.default_rng(1).random((8, 8)).round(2).tolist()
+    found = texts(finished(ask(runs["full"], "", against=(BASE, runs["cdka"]), store=store, pixels=pixels)))
+    assert list(found) == ["base", "cdka", "full"]

@@ -40,9 +40,8 @@ class Linear(AdaptedModule):
         factors = [self._factor(part, (name,)) for name in adapters for part in ("A", "B")]
         if runs_eagerly(x, *factors):
             if len(adapters) == 1 and self._is_small(x, factors, args, kwargs):
-                return merged_linear(
-                    x, self.base_layer.weight, self.base_layer.bias, *factors, self.scaling[adapters[0]]
-                )
+                (A, B), base = factors, self.base_layer  # (r, r1, in/r2), (r, out/r1, r2)
+                return merged_linear(x, base.weight, base.bias, A, B, self.scaling[adapters[0]])
             rows = x.numel() // self.in_features
             return self._fused(x, [((name,), 0, rows) for name in adapters], factors, args, kwargs, eager=True)
         y = self.base_layer(x, *args, **kwargs)  # (..., in) -> (..., out)

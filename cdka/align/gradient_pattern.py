@@ -95,7 +95,7 @@ def measure_pattern(
     batch_size: int = 64,
     seed: int = 0,
     target_modules: str | Sequence[str] = "all-linear",
-    limits: Mapping[str, int] | None = None,
+    limits: Mapping[str, Any] | None = None,
     task_options: Mapping[str, Any] | None = None,
 ) -> Pattern:
     """``gradient_pattern`` of the gradients of ``batches`` training batches, measured in a child process.
@@ -112,7 +112,7 @@ def measure_pattern(
         target_modules=targets if isinstance(targets, str) else tuple(targets),
         task_options=dict(task_options or {}),
     )
-    solution = explore(request.shapes(), budget, target_modules=targets, **dict(limits or {}))
+    solution = explore(request.shapes(), budget, target_modules=targets, **(limits or {}))
     found = childproc.call(
         "cdka.align.gradient_pattern:pattern_of",
         {"request": request.to_dict(), "budget": budget, "measure": measure, "limits": dict(limits or {})},
@@ -123,7 +123,7 @@ def measure_pattern(
     return _from_plain(found, solution, uniform or advise(solution).option)
 
 
-def pattern_of(request: Mapping[str, Any], budget: str, measure: str, limits: Mapping[str, int]) -> dict[str, Any]:
+def pattern_of(request: Mapping[str, Any], budget: str, measure: str, limits: Mapping[str, Any]) -> dict[str, Any]:
     """The child's part of ``measure_pattern``: gradients by torch, and the pattern as plain data."""
     asked = AlignRequest.from_dict(dict(request))
     solution = explore(asked.shapes(), budget, target_modules=asked.target_modules, **limits)

@@ -34,6 +34,7 @@ from cdka.bench.train import (
     random_tokens,
     step,
 )
+from cdka.components import Components
 from cdka.errors import CdkaError
 from cdka.runs.resolve import ResolvedRun, adapted_layers, resolve_run, spec_for
 from cdka.runs.spec import RunSpec
@@ -123,7 +124,7 @@ def _encoder(device: torch.device) -> Workload:
     spec = RunSpec(
         "random-encoder",
         "glue-sst2",
-        components=COMPONENTS,
+        components=Components(*COMPONENTS),
         batch_size=MINILM_BATCH,
         lr=1e-4,
         alpha=8.0,

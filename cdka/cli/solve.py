@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 from cdka.align.gradient_pattern import measure_pattern
 from cdka.components import INDIVISIBLE
@@ -133,7 +135,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _from_gradients(args: argparse.Namespace) -> dict:
     """The pattern of the measured gradient, and the command that trains it."""
-    task, options = args.task, {}
+    task: str = args.task
+    options: Mapping[str, Any] = {}
     if task not in TASKS and looks_like_data(task):
         from cdka.tasks.files.preview import task_for
 

@@ -115,7 +115,7 @@ def load(names: list[str]) -> Chosen:
     return Chosen(
         _Remembered(source, fingerprint),
         fingerprint,
-        any(sweep.plan.get("tune_lr") for sweep in sweeps),
+        any(sweep.tunes_lr for sweep in sweeps),
         any(state in (*LIVE, RunState.QUEUED) for _, state, _, _ in fingerprint),
         tuple(names),
     )

@@ -271,5 +271,5 @@ def _headline(store: Store, runs: Sequence[Run]) -> None:
 @lru_cache(maxsize=16)
 def _found(store: Store, sweep_id: str, mark: tuple) -> tuple[Headline | None, str]:
     source = StoreSource(store, [sweep_id])
-    comparison = compare(source, choose_lr=bool(store.sweep(sweep_id).plan.get("tune_lr")))
+    comparison = compare(source, choose_lr=store.sweep(sweep_id).tunes_lr)
     return headline(comparison), comparison.measure.header

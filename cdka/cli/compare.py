@@ -51,17 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cdka.notebook.compared import compared
-    from cdka.notebook.verbs import open_source
+    from cdka.notebook.compared import compare_runs
 
-    source, choose_lr = open_source(args.sweep)
-    result = compared(
-        source,
+    result = compare_runs(
+        args.sweep,
         args.metric,
         at=args.aggregation,
         step=args.step,
         reference=args.reference,
-        choose_lr=args.choose_lr or choose_lr,
+        choose_lr=args.choose_lr or None,
         looks=args.looks,
     )
     found = result.to_dict()

@@ -20,13 +20,15 @@ from cdka.engine import local, process, slots
 from cdka.engine.failures import EXIT_UNRECORDED, cause_of
 from cdka.engine.process import HEARTBEAT_S, own_identity
 from cdka.engine.recorder import Recorder
-from cdka.engine.slots import JobSpec
+from cdka.engine.slots import JobSpec, Slot
 from cdka.errors import CdkaError
+from cdka.machine import cores
 from cdka.runs.database import StoreBusy, StoreFull
 from cdka.runs.events import Evaluated, Event, Memory
-from cdka.runs.job_queue import claim
+from cdka.runs.job_queue import IN_PROCESS, begin, claim
 from cdka.runs.resolve import ResolvedRun, resolve_runs
 from cdka.runs.run import run_directory
+from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
 Train = Callable[
@@ -71,6 +73,13 @@ def execute(
             with suppress(OSError):
                 job_spec.heartbeat_path.rename(job_spec.unrecorded_path)
         return code
+
+
+def run_in_process(store: Store, spec: RunSpec) -> str:
+    """The id of a run, queued and trained in this very process, which imports torch: for debugging, and for Colab."""
+    run_id, attempt = begin(store.database, spec, own_identity(), IN_PROCESS)
+    execute(JobSpec(str(store.home), ((run_id, attempt),), Slot(IN_PROCESS, None, cores())))
+    return run_id
 
 
 def _train(job_spec: JobSpec, store: Store, claimed: Sequence[tuple[str, int]], load: Callable[[], Train]) -> int:

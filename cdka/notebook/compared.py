@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cdka.compare.bundle import Bundle
+from cdka.compare.bundle import EXAMPLE, Bundle, example, open_bundle
 from cdka.compare.comparison import Comparison, compare
 from cdka.compare.headline import Headline, headline
 from cdka.compare.measure import FINAL, STEP, Measure, usual_metric
 from cdka.compare.new_examples import with_new_examples
 from cdka.compare.report import arm_table, document, estimate_header, methods_paragraph
-from cdka.compare.source import Source
-from cdka.errors import unknown
+from cdka.compare.source import Source, StoreSource, find_sweep
+from cdka.errors import CdkaError, unknown
 from cdka.formatting import is_missing
 from cdka.notebook.display import Result, figure_theme
+from cdka.runs.store import Store
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from cdka.notebook.runs import RunHandle, SweepHandle
 
 
 class ComparedRuns(Result):
@@ -108,21 +112,57 @@ class ComparedRuns(Result):
         return export(self.comparison, self.source, Path(path))
 
 
-def compared(
-    source: Source,
+def compare_runs(
+    runs: SweepHandle | Iterable[RunHandle | str] | str | Path | None = None,
     metric: str | None = None,
     *,
     at: str | None = None,
     step: int | None = None,
     reference: str | None = None,
-    choose_lr: bool = False,
+    choose_lr: bool | None = None,
     looks: int = 1,
+    home: str | Path | None = None,
 ) -> ComparedRuns:
-    """The comparison of the runs of ``source``; as a bundle claims it where nothing else is asked. Raises CdkaError."""
+    """Runs compared: arms with intervals over seeds, paired verdicts, trends, and the Compare room's figures.
+
+    ``runs`` is a sweep (its handle, id or name), a list of runs, a claim bundle ``FILE.zip``, ``"example"``, or None
+    for the newest sweep. ``metric`` is ``test/accuracy`` where there is one, or what a bundle claims. Where
+    ``choose_lr`` is None, each configuration is taken at its best learning rate if the sweep searched over some.
+    Raises CdkaError.
+
+    >>> found = cdka.compare_runs("example")
+    >>> found.headline.best.label, found.headline.rival.label
+    ('cdka 1,8,1', 'lora 4')
+    >>> found.figures[:3]
+    ['accuracy-curves', 'loss-curves', 'map']
+    """
+    source, searched = _source(runs, home)
     measure = None
     if isinstance(source, Bundle) and (metric, at, step) == (None, None, None):
         measure, reference = source.measure(), reference or source.reference()
     elif (metric, at, step) != (None, None, None):
         at = at or (FINAL if step is None else STEP)
         measure = Measure(metric or (usual_metric(source.frame()) if at == FINAL else "accuracy"), at, step)
-    return ComparedRuns(compare(source, measure, reference, choose_lr=choose_lr, looks=looks), source)
+    chosen = searched if choose_lr is None else choose_lr
+    return ComparedRuns(compare(source, measure, reference, choose_lr=chosen, looks=looks), source)
+
+
+def _source(
+    runs: SweepHandle | Iterable[RunHandle | str] | str | Path | None, home: str | Path | None
+) -> tuple[Source, bool]:
+    """(the source of the runs that ``runs`` names, True where they search over learning rates)."""
+    if isinstance(runs, str | Path) and (str(runs) == EXAMPLE or str(runs).endswith(".zip")):
+        bundle = example() if str(runs) == EXAMPLE else open_bundle(Path(runs))
+        return bundle, bundle.choose_lr
+    if runs is None or isinstance(runs, str | Path):
+        store = Store(home)
+        sweep = find_sweep(store, None if runs is None else str(runs))
+        return StoreSource(store, [sweep.sweep_id], name=sweep.name), sweep.tunes_lr
+    if hasattr(runs, "sweep"):
+        return StoreSource(runs.store, [runs.sweep_id], name=runs.name), runs.sweep.tunes_lr
+    listed = list(runs)
+    if not listed:
+        raise CdkaError("runs to compare must be named: got an empty list. Example: cdka.compare_runs([run, other])")
+    store = next((run.store for run in listed if not isinstance(run, str)), None) or Store(home)
+    ids = [store.find_id(run) if isinstance(run, str) else run.run_id for run in listed]
+    return StoreSource(store, run_ids=ids, name=f"{len(ids)} runs"), False

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdka.engine import local
-from cdka.engine.process import own_identity
 from cdka.errors import CdkaError
 from cdka.notebook.display import Result, in_notebook
 from cdka.notebook.follow import curve_of, follow_figure, progress_text, wait_for
 from cdka.runs import store as run_store
-from cdka.runs.job_queue import IN_PROCESS, begin, live_jobs
+from cdka.runs.job_queue import live_jobs
 from cdka.runs.metrics import EVAL_ACCURACY, words_of
 from cdka.runs.run import Run, Sweep
 from cdka.runs.spec import RunSpec
@@ -234,12 +233,9 @@ class SweepHandle(Result):
 
     def compare(self, metric: str | None = None, **settings: Any) -> ComparedRuns:
         """The comparison of its runs: ``cdka.compare_runs(sweep)``."""
-        from cdka.compare.source import StoreSource
-        from cdka.notebook.compared import compared
+        from cdka.notebook.compared import compare_runs
 
-        sweep = self.sweep
-        source = StoreSource(self.store, [self.sweep_id], name=sweep.name)
-        return compared(source, metric, **{"choose_lr": bool(sweep.plan.get("tune_lr")), **settings})
+        return compare_runs(self, metric, **settings)
 
     def findings(self) -> list[Finding]:
         """The verdicts of a study, one per claim and regime. Raises CdkaError where the sweep is no study."""
@@ -286,7 +282,7 @@ class Reproduction(SweepHandle):
         from cdka.compare.source import StoreSource
 
         plan, runs = self.sweep.plan, self.store.runs(sweep_id=self.sweep_id)
-        measure = Measure(plan["measure"]["metric"], plan["measure"]["aggregation"], plan["measure"]["step"])
+        measure = Measure(*(plan["measure"][key] for key in ("metric", "aggregation", "step")))
         again = pd.Series(dtype=float)
         if any(run.status.is_kept() for run in runs):
             again = compare(StoreSource(self.store, [self.sweep_id]), measure).frame.set_index("run_id")["value"]
@@ -300,14 +296,3 @@ class Reproduction(SweepHandle):
         """One row per run: the recorded value and the new one."""
         cells = self.values().fillna("").to_numpy(dtype=object).tolist()
         return ["run", "configuration", "seed", "recorded", "reproduced"], cells
-
-
-def run_here(store: Store, spec: RunSpec) -> RunHandle:
-    """The handle of a run that was trained in this very process, which imports torch: for debugging, and for Colab."""
-    from cdka.engine.slots import JobSpec, Slot
-    from cdka.engine.worker import execute
-    from cdka.machine import cores
-
-    run_id, attempt = begin(store.database, spec, own_identity(), IN_PROCESS)
-    execute(JobSpec(str(store.home), ((run_id, attempt),), Slot(IN_PROCESS, None, cores())))
-    return RunHandle(store, run_id)

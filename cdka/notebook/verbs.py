@@ -1,4 +1,4 @@
-"""The verbs at the top of ``cdka`` beside ``solve``: measure, fine-tune, sweep, study, compare, open, ask, list.
+"""The verbs at the top of ``cdka`` beside ``solve`` and ``compare_runs``: measure, fine-tune, sweep, open, ask, list.
 
 Each is one call of what the Studio and the command line use, and returns an object that draws itself.
 """
@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from cdka.components import Components
 from cdka.errors import CdkaError
-from cdka.notebook.runs import RunHandle, Store, SweepHandle, run_here
+from cdka.notebook.runs import RunHandle, Store, SweepHandle
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cdka.compare.source import Source
-    from cdka.notebook.compared import ComparedRuns
     from cdka.notebook.results import Alignment, Answers, Description, Models, OpenedAdapter, Tasks
     from cdka.notebook.runs import Reproduction
 
@@ -39,11 +37,11 @@ def measure_alignment(model: str, task: str, **settings: Any) -> Alignment:
     from cdka.align import AlignRequest, align
     from cdka.notebook.results import Alignment
 
-    name, options, settings = _task(task, settings)
+    task, settings = _task(task, settings)
     for values in ("r1_values", "r2_values", "r_values"):
         if values in settings:
             settings[values] = tuple(settings[values])
-    return Alignment(align(AlignRequest(model=model, task=name, task_options=options, **settings)))
+    return Alignment(align(AlignRequest(model=model, task=task, **settings)))
 
 
 def fine_tune(
@@ -69,14 +67,16 @@ def fine_tune(
     from cdka.runs.resolve import resolve_run, spec_for
     from cdka.sweep.launch import check_runs, launch_runs
 
-    task, options, settings = _task(task, settings)
+    task, settings = _task(task, settings)
     given = None if components is None else Components.parse(components)
-    spec = spec_for(model, task, components=given, task_options=options, **settings)
+    spec = spec_for(model, task, components=given, **settings)
     store = Store(home)
     if in_process:
+        from cdka.engine.worker import run_in_process
+
         run = resolve_run(spec)
         check_runs([run])
-        return run_here(store, run.spec)
+        return RunHandle(store, run_in_process(store, run.spec))
     return RunHandle(store, launch_runs([spec], store)[0])
 
 
@@ -110,7 +110,7 @@ def run_sweep(
     from cdka.sweep.launch import launch
     from cdka.sweep.plan import plan
 
-    task, task_options, settings = _task(task, settings)
+    task, settings = _task(task, settings)
     planned = plan(
         model,
         task,
@@ -121,7 +121,7 @@ def run_sweep(
         budget=budget,
         options=options,
         tune_lr=tune_lr,
-        settings={**settings, **({"task_options": task_options} if task_options else {})},
+        settings=settings,
         name=name,
     )
     for note in planned.notes:
@@ -151,65 +151,10 @@ def run_study(
     from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_TASK
     from cdka.sweep.launch import launch
 
-    task, options, settings = _task(task or DEFAULT_TASK, settings)
-    if options:
-        settings["task_options"] = options
+    task, settings = _task(task or DEFAULT_TASK, settings)
     planned = plan_study(find_study(name), model or DEFAULT_MODEL, task, seeds=seeds, settings=settings)
     store = Store(home)
     return SweepHandle(store, launch(planned, store))
-
-
-def compare_runs(
-    runs: SweepHandle | Iterable[RunHandle | str] | str | Path | None = None,
-    metric: str | None = None,
-    *,
-    at: str | None = None,
-    step: int | None = None,
-    reference: str | None = None,
-    choose_lr: bool | None = None,
-    looks: int = 1,
-    home: str | Path | None = None,
-) -> ComparedRuns:
-    """Runs compared: arms with intervals over seeds, paired verdicts, trends, and the Compare room's figures.
-
-    ``runs`` is a sweep (its handle, id or name), a list of runs, a claim bundle ``FILE.zip``, ``"example"``, or None
-    for the newest sweep. ``metric`` is ``test/accuracy`` where there is one. Raises CdkaError.
-
-    >>> found = cdka.compare_runs("example")
-    >>> found.headline.best.label, found.headline.rival.label
-    ('cdka 1,8,1', 'lora 4')
-    >>> found.figures[:3]
-    ['accuracy-curves', 'loss-curves', 'map']
-    """
-    from cdka.notebook.compared import compared
-
-    source, searched = open_source(runs, home)
-    chosen = searched if choose_lr is None else choose_lr
-    return compared(source, metric, at=at, step=step, reference=reference, choose_lr=chosen, looks=looks)
-
-
-def open_source(
-    runs: SweepHandle | Iterable[RunHandle | str] | str | Path | None = None, home: str | Path | None = None
-) -> tuple[Source, bool]:
-    """(the source of runs that ``runs`` names, True where its plan searches over learning rates). Raises CdkaError."""
-    from cdka.compare.bundle import EXAMPLE, example, open_bundle
-    from cdka.compare.source import StoreSource, find_sweep
-
-    name = str(runs) if isinstance(runs, str | Path) else None
-    if name is not None and (name == EXAMPLE or name.endswith(".zip")):
-        bundle = example() if name == EXAMPLE else open_bundle(Path(name))
-        return bundle, bundle.choose_lr
-    if runs is None or name is not None or isinstance(runs, SweepHandle):
-        store = runs.store if isinstance(runs, SweepHandle) else Store(home)
-        sweep = find_sweep(store, runs.sweep_id if isinstance(runs, SweepHandle) else name)
-        return StoreSource(store, [sweep.sweep_id], name=sweep.name), bool(sweep.plan.get("tune_lr"))
-    assert not isinstance(runs, str | Path)
-    listed = list(runs)
-    store = next((run.store for run in listed if isinstance(run, RunHandle)), None) or Store(home)
-    ids = [store.read_run(run if isinstance(run, str) else run.run_id).run_id for run in listed]
-    if not ids:
-        raise CdkaError("runs to compare must be named: got an empty list. Example: cdka.compare_runs([run, other])")
-    return StoreSource(store, run_ids=ids, name=f"{len(ids)} runs"), False
 
 
 def reproduce(path: str | Path, *, home: str | Path | None = None) -> Reproduction:
@@ -339,18 +284,16 @@ def describe(model: nn.Module) -> Description:
     return Description(f"{Path(str(base)).name}, adapter {name!r}", modules)
 
 
-def _task(task: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """(task, task options, the other settings): a file or folder of the user's becomes the task that suits it."""
+def _task(task: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(task, settings): a file or folder of the user's becomes the task that suits it, its columns ``task_options``."""
     from cdka.tasks.catalogue import TASKS
     from cdka.tasks.files.preview import DATA_OPTIONS, task_for
     from cdka.tasks.files.table import looks_like_data
 
-    given = dict(settings.pop("task_options", None) or {})
     own = {key: value for key, value in settings.items() if key in DATA_OPTIONS}
     rest = {key: value for key, value in settings.items() if key not in own}
     if task not in TASKS and looks_like_data(task):
-        name, options = task_for(task, {**own, **given})
-        return name, options, rest
-    if own:
+        task, rest["task_options"] = task_for(task, {**own, **(rest.get("task_options") or {})})
+    elif own:
         raise CdkaError(f"{next(iter(own))} describes your own data: got the task {task!r}. Give a file as the task.")
-    return task, given, rest
+    return task, rest

@@ -168,6 +168,11 @@ class Sweep:
         return tuple(self.plan.get("tags", ()))
 
     @property
+    def tunes_lr(self) -> bool:
+        """True where its plan tries several learning rates, of which each configuration is taken at its best."""
+        return bool(self.plan.get("tune_lr"))
+
+    @property
     def finished(self) -> bool:
         """True when nothing more will happen unless a run is retried."""
         return all(RunState(status).is_finished() for status in self.counts)

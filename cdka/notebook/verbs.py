@@ -96,13 +96,14 @@ def run_sweep(
     home: str | Path | None = None,
     **settings: Any,
 ) -> SweepHandle:
-    """A sweep, started: every arm with every seed, baselines matched by parameters.
+    """A sweep, started: every arm with every seed, baselines matched by parameters to ``budget``.
 
     ``grid`` is ``"r1=1,2;r2=4,8;r=1"`` or a mapping of such lists; ``arms`` are further configurations, as components
-    or as mappings of settings. The rest is as in ``cdka.sweep.plan``; ``settings`` are shared by all runs. Raises
-    CdkaError.
+    or as mappings of settings. Without a budget the baselines match the largest arm; with ``"each"``, every price has
+    its own. The rest is as in ``cdka.sweep.plan``; ``settings`` are shared by all runs. Raises CdkaError.
 
-    >>> sweep = cdka.run_sweep("digits-vit", "digits-flip", grid="r1=1,2;r2=8;r=1", baselines="lora", seeds=2, steps=5)
+    >>> settings = {"seeds": 2, "steps": 5, "baselines": "lora", "budget": "each"}
+    >>> sweep = cdka.run_sweep("digits-vit", "digits-flip", grid="r1=1,2;r2=8;r=1", **settings)
     >>> found = sweep.wait(progress=False).compare()
     >>> sorted(found.frame()["arm_label"])
     ['cdka 1,8,1', 'cdka 2,8,1', 'lora 2', 'lora 4']

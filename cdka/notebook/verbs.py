@@ -146,7 +146,7 @@ def run_study(
 
     >>> study = cdka.run_study("r2", seeds=1, steps=4)
     >>> [finding.verdict for finding in study.wait(progress=False).findings()]
-    ['unresolved']
+    ['not resolved', 'not resolved']
     """
     from cdka.claims import find_study, plan_study
     from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_TASK

@@ -26,6 +26,7 @@ from cdka.train.data.objectives import Generation
 from cdka.train.data.pictures import preprocess_for
 from cdka.train.device import resolve_device
 from cdka.train.generate import stream_tokens
+from cdka.train.heads import head_labels
 from cdka.train.load_model import AUTO_CLASSES, HEAD_SEED
 from cdka.train.read_shapes import load_config
 from cdka.train.tokenizer import ModelTokenizer, load_tokenizer
@@ -43,7 +44,7 @@ Answers = Generator[dict[str, Any], None, list[dict[str, Any]]]
 
 
 def answers(
-    models: Sequence[Mapping[str, str]],
+    models: Sequence[Mapping[str, Any]],
     prompt: str,
     *,
     template: str = "{prompt}",
@@ -51,16 +52,16 @@ def answers(
     system_prompt: str = "",
     max_new_tokens: int = 128,
     pixels: Sequence[Sequence[float]] | None = None,
-    labels: Sequence[str] = (),
     device: str = "auto",
 ) -> Answers:
     """One answer per model of ``models``: ``{"who", "text", "seconds"}``, in their order; yields the text as it grows.
 
     A model is ``{"who", "folder"}``: an adapter's folder, a full model's, or, with ``"base": "yes"``, the base of that
-    adapter. A causal model or encoder-decoder continues ``template`` with the prompt in it, or the model's own chat
-    template where it has one and ``chat`` is set; a classifier names its labels with their probabilities. ``pixels``,
-    rows of numbers from 0 to 1, are a grey picture in place of the prompt; else an image model takes the prompt as the
-    path of one. Yields ``{"who", "text", "seconds"}`` at most every tenth of a second. Raises CdkaError.
+    adapter; ``"labels"`` are those of the data that a classifier was trained on, where they are known. A causal model
+    or encoder-decoder continues ``template`` with the prompt in it, or the model's own chat template where it has one
+    and ``chat`` is set; a classifier names its labels with their probabilities. ``pixels``, rows of numbers from 0 to
+    1, are a grey picture in place of the prompt; else an image model takes the prompt as the path of one. Yields
+    ``{"who", "text", "seconds"}`` at most every tenth of a second. Raises CdkaError.
     """
     found = []
     place = resolve_device(device)
@@ -80,7 +81,8 @@ def answers(
             system_prompt=system_prompt,
             max_new_tokens=max_new_tokens,
             pixels=pixels,
-            labels=labels,
+            labels=one.get("labels", ()),
+            own_head=bool(one.get("base")),
         )
         text, sent_at = "", 0.0
         for text in stream:
@@ -221,13 +223,14 @@ class _Answerer:
         logits = self.model(**{name: values.to(self.device) for name, values in inputs.items()}).logits[0]
         shares = logits.float().softmax(-1)
         best = shares.argsort(descending=True)[:MAX_LABELS].tolist()
-        return ", ".join(f"{_label(self.model, asked['labels'], i)} {shares[i]:.0%}" for i in best)
+        head = head_labels(self.model.config, asked["labels"])
+        others = asked["own_head"] and head.note and not head.kept  # the base's own head knows other labels
+        names = self.model.config.id2label if others or not head.names else dict(enumerate(head.names))
+        return ", ".join(f"{_label(names, i)} {shares[i]:.0%}" for i in best)
 
 
-def _label(model: torch.nn.Module, labels: Sequence[str], number: int) -> str:
-    if labels:
-        return labels[number]
-    name = model.config.id2label.get(number, str(number))
+def _label(names: Mapping[int, str], number: int) -> str:
+    name = names.get(number, str(number))
     return str(number) if name == f"LABEL_{number}" else name
 
 

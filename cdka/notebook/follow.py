@@ -171,6 +171,8 @@ def _drawn(figure: Figure) -> dict[str, Any]:
 
 
 def _update_widget(widget: Any, new: Figure) -> None:
+    layout = new.layout.to_plotly_json()
+    annotations = layout.pop("annotations", [])
     with widget.batch_update():
         if len(widget.data) == len(new.data):
             for old, trace in zip(widget.data, new.data, strict=True):
@@ -178,4 +180,5 @@ def _update_widget(widget: Any, new: Figure) -> None:
         else:
             widget.data = []
             widget.add_traces(new.data)
-        widget.update_layout(new.layout)
+        widget.update_layout(layout)
+    widget.layout.annotations = annotations  # whole and alone: one more label, or one less, cannot be merged

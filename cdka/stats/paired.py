@@ -19,7 +19,7 @@ BETTER, WORSE, UNRESOLVED = "better", "worse", "not resolved"
 ALPHA = 1 - LEVEL
 TOP_UP = (
     "Adding seeds until a pair is resolved makes two to four times as many false positives. Decide before the first "
-    "look that there will be a second, and at how many seeds (--looks 2 holds each to 2.5 %), or judge the new seeds "
+    "look that there will be a second, and at how many seeds (two looks hold each to 2.5 %), or judge the new seeds "
     "alone."
 )
 """The warning that belongs beside every number of further seeds."""

@@ -23,6 +23,7 @@ from cdka.cli.help import public_names, reference
 from cdka.cli.main import main
 from cdka.cli.notebook import notebooks
 from cdka.errors import CdkaError
+from cdka.notebook import follow
 
 WITH_OUTPUTS = ("choose", "compare", "own-data", "align-anatomy", "trainer")
 TRAINS = ("measure_alignment", "fine_tune", "run_sweep", "run_study", "reproduce", "generate", "open_studio")
@@ -140,6 +141,25 @@ def test_a_curve_grows_in_its_cell(engine, monkeypatch):
     assert np.frombuffer(base64.b64decode(line["x"]["bdata"]), line["x"]["dtype"]).tolist()[-4:] == [10, 20, 30, 40]
     assert "done" in bar["data"]["text/html"]
     assert "test accuracy" in end["data"]["text/plain"]
+
+
+def test_a_live_curve_takes_every_label_of_the_new_figure_whole():
+    """Merged one by one, labels kept the arrows and places of others once their number had changed."""
+    pytest.importorskip("anywidget")
+    from plotly.graph_objects import Figure, FigureWidget
+
+    def drawn(number: int) -> Figure:
+        figure = Figure()
+        for i in range(number):
+            figure.add_scatter(x=[0, 1], y=[i, number])
+            figure.add_annotation(x=i, y=number, text=f"run {i}", showarrow=False)
+        return figure
+
+    widget = FigureWidget(drawn(1))
+    for number in (2, 3, 1):
+        follow._update_widget(widget, drawn(number))
+        assert widget.layout.annotations == drawn(number).layout.annotations
+        assert [list(trace.y) for trace in widget.data] == [[i, number] for i in range(number)]
 
 
 def test_every_public_name_has_a_page_and_an_unknown_one_a_suggestion(capsys):

@@ -91,7 +91,9 @@ def script(tmp_path: Path, text: str) -> subprocess.Popen:
     file = tmp_path / "theirs.py"
     file.write_text(textwrap.dedent(text))
     environment = {**os.environ, "PYTHONPATH": str(Path(cdka.__file__).parents[1])}
-    return subprocess.Popen([sys.executable, str(file)], stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, str(file)], stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+    )
 
 
 def test_a_killed_script_is_lost_and_needs_no_dispatcher(tmp_path, capsys):

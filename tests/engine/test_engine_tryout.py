@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import cdka
-from cdka.engine.tryout import BASE, ask, finished
+from cdka.engine.tryout import BASE, _own_labels, ask, finished
+from cdka.runs.spec import RunSpec
+from cdka.tasks.files.preview import task_for
 
 METHODS = {
     "cdka": {"components": (2, 8, 1)},
@@ -24,6 +26,20 @@ def trained(tmp_path_factory):
         name: cdka.fine_tune("digits-vit", "digits-flip", **method, **settings).run_id
         for name, method in METHODS.items()
     }
+
+
+def test_the_labels_of_own_data_are_named_until_the_file_changes(tmp_path):
+    """Numbers were answered where the data say good and bad."""
+    file = tmp_path / "reviews.csv"
+    rows = [f"{word} {i},{label}" for i in range(10) for word, label in (("lovely", "good"), ("broken", "bad"))]
+    file.write_text("\n".join(["text,label", *rows]))
+    task, options = task_for(str(file), {})
+    spec = RunSpec("minilm", task, task_options=options)
+    store = cdka.Store()
+    (run_id,) = store.submit(spec)
+    assert sorted(_own_labels(store.read_run(run_id))) == ["bad", "good"]
+    file.write_text(file.read_text() + "\nfine,neither")
+    assert _own_labels(store.read_run(run_id)) == []
 
 
 def texts(answers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -159,7 +159,8 @@ def _source(
         sweep = find_sweep(store, None if runs is None else str(runs))
         return StoreSource(store, [sweep.sweep_id], name=sweep.name), sweep.tunes_lr
     if hasattr(runs, "sweep"):
-        return StoreSource(runs.store, [runs.sweep_id], name=runs.name), runs.sweep.tunes_lr
+        handle = cast("SweepHandle", runs)
+        return StoreSource(handle.store, [handle.sweep_id], name=handle.name), handle.sweep.tunes_lr
     listed = list(runs)
     if not listed:
         raise CdkaError("runs to compare must be named: got an empty list. Example: cdka.compare_runs([run, other])")

@@ -145,8 +145,8 @@ def run_study(
     ``name`` is one of ``cdka study list``. Raises CdkaError.
 
     >>> study = cdka.run_study("r2", seeds=1, steps=4)
-    >>> [finding.verdict for finding in study.wait(progress=False).findings()]
-    ['not resolved', 'not resolved']
+    >>> {finding.verdict for finding in study.wait(progress=False).findings()}
+    {'not resolved'}
     """
     from cdka.claims import find_study, plan_study
     from cdka.claims.plan import DEFAULT_MODEL, DEFAULT_TASK

@@ -538,6 +538,17 @@ def test_the_contrasts_on_a_language_model_are_those_of_its_runs():
         assert told == pytest.approx([(a - b).mean(), found.low, found.high], abs=6e-4), pair
 
 
+def test_what_is_told_of_lokr_is_what_its_report_found():
+    (rate,), _ = findings_of("lokr", "lokr_rate")
+    parts = [findings_of("lokr", f"lokr_{name}")[0][0].effect for name in ("rate", "size", "design")]
+    whole = re.search(r"The whole: \+([\d.]+)", rate.remark)[1]
+    text = (assets_dir() / "studies" / "README.md").read_text(encoding="utf-8")
+    assert f"gains {whole}\n" in text
+    assert sum(parts) == pytest.approx(float(whole), abs=1e-3)
+    shares = [part / sum(parts) for part in parts]
+    assert shares == [pytest.approx(0.54, abs=0.03), pytest.approx(0.35, abs=0.03), pytest.approx(0.11, abs=0.03)]
+
+
 def test_the_tables_are_what_the_tool_writes():
     text = (assets_dir() / "studies" / "README.md").read_text(encoding="utf-8")
     assert all(table in text for table in tables())

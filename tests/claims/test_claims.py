@@ -541,7 +541,7 @@ def test_the_contrasts_on_a_language_model_are_those_of_its_runs():
 def test_what_is_told_of_lokr_is_what_its_report_found():
     (rate,), _ = findings_of("lokr", "lokr_rate")
     parts = [findings_of("lokr", f"lokr_{name}")[0][0].effect for name in ("rate", "size", "design")]
-    whole = re.search(r"The whole: \+([\d.]+)", rate.remark)[1]
+    whole = re.search(r"The whole: \+(\d\.\d+)", rate.remark)[1]
     text = (assets_dir() / "studies" / "README.md").read_text(encoding="utf-8")
     assert f"gains {whole}\n" in text
     assert sum(parts) == pytest.approx(float(whole), abs=1e-3)

@@ -28,6 +28,8 @@ from cdka.paths import write_privately
 
 ENTRY = Path(__file__).resolve().parent / "main.py"
 TOKEN_FILE = "studio-token"
+SHOWN_ONCE_DRAWN = ENTRY.with_name("shown_once_drawn.html")
+"""The style and script at the head of every page that show a room in one piece, once its parts stand."""
 ANY_ADDRESS = ("", "0.0.0.0", "::")
 OPEN_TO_ALL = ("/_stcore/health",)
 """Paths that answer without a token: a server is asked whether it is up, and tells nothing else."""
@@ -99,6 +101,8 @@ class Door:
             await _answer(scope, send, 403, _ASK, with_form=True)
         elif scope["type"] == "http" and scope["method"] == "GET" and "token" in query and self._token:
             await self._exchange(scope, send)
+        elif _asks_for_a_room(scope, headers):
+            await self._app(_asked_whole(scope), receive, _with_headers(_with_head(send)))
         else:
             await self._app(scope, receive, _with_headers(send))
 
@@ -144,6 +148,43 @@ def _with_headers(send: Callable[..., Any]) -> Callable[..., Any]:
     async def sending(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+        await send(message)
+
+    return sending
+
+
+def _asks_for_a_room(scope: dict[str, Any], headers: dict[str, str]) -> bool:
+    """True for a page of the Studio itself: no file, and no figure that is saved as HTML."""
+    page = scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get("accept", "")
+    return page and "." not in scope["path"].rpartition("/")[2]
+
+
+def _asked_whole(scope: dict[str, Any]) -> dict[str, Any]:
+    """A request for a document that is to be answered whole and as plain text: we add to it."""
+    dropped = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
+    return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name.lower() not in dropped]}
+
+
+def _with_head(send: Callable[..., Any]) -> Callable[..., Any]:
+    """``send`` that puts ``SHOWN_ONCE_DRAWN`` into the head of an HTML document."""
+    start: dict[str, Any] = {}
+    parts: list[bytes] = []
+
+    async def sending(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            headers = {name.lower(): value for name, value in message.get("headers", ())}
+            if headers.get(b"content-type", b"").startswith(b"text/html"):
+                start.update(message)
+                return
+        elif start and message["type"] == "http.response.body":
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            body = b"".join(parts).replace(b"</head>", SHOWN_ONCE_DRAWN.read_bytes() + b"</head>", 1)
+            stale = (b"content-length", b"etag", b"last-modified")
+            kept = [(name, value) for name, value in start["headers"] if name.lower() not in stale]
+            await send({**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]})
+            message = {"type": "http.response.body", "body": body}
         await send(message)
 
     return sending

@@ -34,6 +34,7 @@ __all__ = [
     "method_chip_html",
     "remark",
     "sentence_case",
+    "unseen_heading_html",
 ]
 
 
@@ -73,6 +74,11 @@ def heading(title: str, question: str = "") -> None:
     """The one h1 of a room, with the question that it answers beside it."""
     beside = f' <span class="cdka-quiet">{html.escape(question)}</span>' if question else ""
     html_block(f'<h1 class="cdka-h1">{html.escape(title)}{beside}</h1>')
+
+
+def unseen_heading_html(title: str) -> str:
+    """The one h1 of a page on which another line, beside it, says as much."""
+    return f'<h1 class="cdka-unseen">{html.escape(title)}</h1>'
 
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])")

@@ -149,10 +149,10 @@ def bargain(rows: pd.DataFrame, lora: pd.DataFrame, chosen: Components) -> alt.L
         .mark_text(dx=8, align="left", fontSize=11, color=theme.LORA)
         .encode(x=x, y=y, text=alt.value("LoRA")),
         alt.Chart(ends)
-        .mark_text(dx=8, align="left", fontSize=11, color=theme.letter("r"), fontWeight=600)
+        .mark_text(dx=-3, dy=-10, align="right", fontSize=11, color=theme.letter("r"), fontWeight=600)
         .encode(x=x, y=y, text="name:N"),
     ]
-    return charts.altair(alt.layer(*layers), "At equal parameters, a larger r2/r1 or more LoRA rank?", height=HEIGHT)
+    return charts.altair(alt.layer(*layers), "For its price: a larger r2/r1, or more LoRA rank?", height=HEIGHT)
 
 
 def by_layer(rows: pd.DataFrame, chosen: Components) -> alt.LayerChart:

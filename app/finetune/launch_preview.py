@@ -64,7 +64,8 @@ def show_preview(request: RunRequest | None) -> None:
     widgets.html_block(f'<div class="cdka-quiet">Time: {html.escape(found.time.basis)}.</div>')
     _fit_buttons(request, plan)
     advised = {one.text for one in found.advice}
-    for note in dict.fromkeys([*plan.notes, *_prices(plan), *(one for one in found.notes if one not in advised)]):
+    told = (*plan.notes, *_prices(plan), *_weights(request), *(one for one in found.notes if one not in advised))
+    for note in dict.fromkeys(told):
         widgets.html_block(f'<div class="cdka-quiet">{html.escape(widgets.sentence_case(note))}</div>')
     for number, one in enumerate(found.advice):
         widgets.error(one.text)
@@ -167,6 +168,15 @@ def launch(request: RunRequest) -> None:
     """Start the runs once, and show them."""
     with widgets.errors_shown():
         live_panel.show(launcher().launch(data.store(), request.plan(), repr(request)))
+
+
+def _weights(request: RunRequest) -> list[str]:
+    """The source and the size of the weights of a model that does not ship with the program."""
+    shapes = find_model(request.model)
+    if not shapes.hub_id:
+        return []
+    size = formatting.size(2 * shapes.base_params)
+    return [f"the weights, about {size}, are taken from this machine, or else from the Hub first: {shapes.hub_id}."]
 
 
 def _prices(plan: Plan) -> list[str]:

@@ -113,7 +113,7 @@ def share() -> None:
 
 def render() -> None:
     """The page for a class."""
-    st.markdown("## For a class", anchors=False)
+    st.markdown("# For a class", anchors=False)
     left, right = st.columns([3, 2], gap="large")
     with left:
         _route()

@@ -26,7 +26,9 @@ def render(
 ) -> None:
     """Draw the exercise: the question on the left, the covered figure on the right."""
     with text:
-        widgets.html_block(f'<div class="cdka-quiet">Chapter {chapter.number} · predict, then reveal</div>')
+        title = widgets.unseen_heading_html(f"{chapter.number}. {chapter.prose.title}")
+        kicker = f"Chapter {chapter.number} · predict, then reveal"
+        widgets.html_block(f'{title}<div class="cdka-quiet">{kicker}</div>')
         st.markdown("## Predict", anchors=False)
         values["seed"] = seed = controls.seed()
     with figure, widgets.errors_shown():

@@ -12,7 +12,7 @@ from app.glossary import Term, find_term, terms
 
 def render(asked: str | None) -> None:
     """All terms; ``asked`` (a name or alias from the URL) stands on top."""
-    st.markdown("## Glossary", anchors=False)
+    st.markdown("# Glossary", anchors=False)
     with widgets.errors_shown():
         if asked:
             widgets.html_block(f'<dl class="learn-glossary learn-asked">{_entry(find_term(asked))}</dl>')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 import streamlit as st
@@ -107,7 +106,7 @@ def _text(chapter: Chapter, page: Page, values: dict, hide: frozenset[str], *, p
     kicker = f"Chapter {chapter.number} of {len(CHAPTERS)} · about {chapter.minutes} minutes"
     if number == 1:
         kicker += f" · {chapter.prose.idea}"
-    title = f'<h1 class="cdka-unseen">{chapter.number}. {html.escape(chapter.prose.title)}</h1>'
+    title = widgets.unseen_heading_html(f"{chapter.number}. {chapter.prose.title}")
     widgets.html_block(title if presenting else f'{title}<div class="cdka-quiet">{kicker}</div>')
     st.markdown(f"## {page.title}", anchors=False)
     shown = f"> {sources.plain(prose.idea_of(page.text))}" if presenting else sources.marked(page)

@@ -75,13 +75,13 @@ def _rows(sweep_ids: Sequence[str], busy: bool) -> None:
 def _row(sweep: Sweep) -> None:
     store = data.store()
     model, task = place_of(sweep)
+    place = f"{model} on {task} · " if model and task else ""  # a script's own sweep may name neither
     tags = "".join(f'<span class="cdka-state wait">{html.escape(tag)}</span>' for tag in sweep.tags)
     note = f'<div class="cdka-quiet">{html.escape(sweep.note)}</div>' if sweep.note else ""
     with st.container(horizontal=True, vertical_alignment="center", key=f"row-sweep-{sweep.sweep_id}", gap="small"):
         widgets.html_block(
             f"<div><b>{html.escape(sweep.name)}</b> {tags}</div>{note}"
-            f'<div class="cdka-quiet">{html.escape(model)} on {html.escape(task)} · '
-            f"{formatting.date(sweep.created_at)} · "
+            f'<div class="cdka-quiet">{html.escape(place)}{formatting.date(sweep.created_at)} · '
             f"{progress_html(progress(store.runs(sweep_id=sweep.sweep_id)))}</div>"
         )
         sweep_card.links(sweep)

@@ -23,7 +23,7 @@ async def _inside(scope, receive, send):
     await send({"type": "http.response.body", "body": b"inside"})
 
 
-def ask(path="/", *, listens="127.0.0.1", token=TOKEN, kind="http", method="GET", query="", **headers):
+def ask(path="/", *, listens="127.0.0.1", token=TOKEN, kind="http", method="GET", query="", inside=_inside, **headers):
     """(status or "closed", headers, body) of one request to a door."""
     headers = {"host": "127.0.0.1:8501", **{k.replace("_", "-"): v for k, v in headers.items()}}
     scope = {
@@ -38,10 +38,30 @@ def ask(path="/", *, listens="127.0.0.1", token=TOKEN, kind="http", method="GET"
     async def send(message):
         sent.append(message)
 
-    asyncio.run(server.Door(_inside, host=listens, port=8501, token=token)(scope, None, send))
+    asyncio.run(server.Door(inside, host=listens, port=8501, token=token)(scope, None, send))
     if sent[0]["type"] == "websocket.close":
         return "closed", {}, b""
     return sent[0]["status"], dict(sent[0]["headers"]), b"".join(m.get("body", b"") for m in sent)
+
+
+def test_a_page_of_the_studio_is_shown_once_it_is_drawn_and_everything_else_passes_as_it_is():
+    def answer(content_type, accept, path="/design"):
+        async def inside(scope, receive, send):
+            assert (b"accept-encoding" in dict(scope["headers"])) == (accept != "text/html" or "." in path)
+            headers = [(b"content-type", content_type), (b"content-length", b"13"), (b"etag", b"1")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"<head>", "more_body": True})
+            await send({"type": "http.response.body", "body": b"</head>"})
+
+        return ask(path, inside=inside, cookie=COOKIE, accept=accept, accept_encoding="gzip")
+
+    _, headers, body = answer(b"text/html; charset=utf-8", "text/html")
+    assert body == b"<head>" + server.SHOWN_ONCE_DRAWN.read_bytes() + b"</head>"
+    assert headers[b"content-length"] == str(len(body)).encode()
+    assert b"etag" not in headers, "a page kept from before has another head"
+    for content_type, accept in ((b"text/html", "*/*"), (b"text/css", "text/html")):
+        assert answer(content_type, accept)[2] == b"<head></head>"
+    assert answer(b"text/html", "text/html", "/media/figure.html")[2] == b"<head></head>", "a figure that is saved"
 
 
 def test_who_has_the_cookie_or_the_token_comes_in():

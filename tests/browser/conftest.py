@@ -27,7 +27,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
+SETTLED = "html:not(.cdka-drawing) [data-testid=stApp][data-test-script-state=notRunning]"
 PATIENCE_MS = 60_000
 
 

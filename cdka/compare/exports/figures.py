@@ -126,8 +126,8 @@ def saving_page(figure: Figure, kind: str, name: str) -> str:
     data = figure.to_json()
     for character in "<>&":  # no name in the figure can end the script it stands in
         data = data.replace(character, f"\\u{ord(character):04x}")
-    file_name = f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}.{kind}"
-    return _SAVING_PAGE.format(plotly=get_plotlyjs(), figure=data, name=file_name, **_format(figure, kind))
+    stem = re.sub(r"[^\w-]+", "-", name).strip("-")  # letters of any script stay
+    return _SAVING_PAGE.format(plotly=get_plotlyjs(), figure=data, name=f"{stem}.{kind}", **_format(figure, kind))
 
 
 def _format(figure: Figure, kind: str) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def page() -> None:
         )
         or VIEWS[0]
     )
-    main, side = st.columns([2.1, 1], gap="medium")
+    with st.container(key="compare-body"):
+        main, side = st.columns([2.1, 1], gap="medium")
     with side:
         with st.expander("Show only, or hide"):
             shown = controls.shown(comparison)

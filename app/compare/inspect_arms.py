@@ -64,7 +64,8 @@ def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
         pure(factor_figure, factors, component - 1),
         "factors",
         f"Factors and blocks of {layer}",
-        caption=f"Red is positive, blue negative; blue lines part the r2 columns of blocks in ΔW. Adapter parameters: "
+        caption=f"Red is positive, blue negative; blue lines part the r2 columns of blocks in ΔW; "
+        f"right, the norm of each block. Adapter parameters: "
         f"{counts}.",
         source=origin,
     )

@@ -60,12 +60,13 @@ def factor_figure(factors: LayerFactors, component: int = 0, *, theme: Theme = L
         f"B<sub>{component + 1}</sub>  {b.shape[0]} × {b.shape[1]}",
         f"A<sub>{component + 1}</sub>  {a.shape[0]} × {a.shape[1]}",
         f"ΔW  {delta.shape[0]} × {delta.shape[1]}",
-        f"block norms  {norms.shape[0]} × {norms.shape[1]}",
+        f"norms  {norms.shape[0]} × {norms.shape[1]}",
     ]
     figure = make_subplots(
         rows=1, cols=4, subplot_titles=titles, horizontal_spacing=0.06, column_widths=[1, 1.4, 1.8, 1]
     )
     dress(figure, theme, height=330)
+    figure.update_annotations(font_size=12)  # four of them stand side by side on a phone too
     for column, matrix in enumerate((b, a, delta), start=1):
         top = float(np.abs(matrix).max()) or 1.0
         signed = {"zmid": 0, "zmin": -top, "zmax": top, "colorscale": list(palette.DIVERGING)}

@@ -74,6 +74,13 @@ def initialise_from_gradient(
     return reached
 
 
+def initialised_elsewhere(model: nn.Module, adapter_name: str = "default") -> None:
+    """Let an adapter train whose factors, from a checkpoint say, take the place of its initialisation."""
+    for module in model.modules():
+        if isinstance(module, CdkaLayer):
+            module.awaiting_gradient.discard(adapter_name)
+
+
 def leading_directions(gradient: Tensor, components: Components) -> tuple[Tensor, float]:
     """The r leading right singular vectors of R(G) as A (r, r1, in/r2), each of norm one, and the share they capture.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from cdka.adapter.gradient import initialised_elsewhere
 from cdka.cost.measurement import costs_known
 from cdka.cost.memory import HALF_PARAMS, LARGE_PARAMS, pass_tokens
 from cdka.errors import CdkaError
@@ -102,6 +103,7 @@ def prepare(
         except DamagedCheckpoint as damage:
             yield index, events.Note(text=f"the checkpoint cannot be read ({damage}): training starts anew.")
         if resumed:
+            initialised_elsewhere(model, name)
             yield index, events.Resumed(step=member.step)
         elif one.init_weights == "gradient":
             note = start_from_gradient(model, member, data.train, data.objective, device)

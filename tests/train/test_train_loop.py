@@ -199,8 +199,10 @@ def test_a_stop_acts_within_one_batch_of_whatever_is_judged(phase, steps, reques
             assert len(looked) == 1, "the look was left at once"
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    spec = spec_for(*DIGITS, components="2,4,1", checkpoint_every=4, **{**SHORT, "steps": 10})
+@pytest.mark.parametrize("init_weights", ["kaiming", "gradient"])
+def test_a_resumed_run_equals_an_uninterrupted_one(init_weights, tmp_path):
+    start = {"components": "2,4,1", "init_weights": init_weights}
+    spec = spec_for(*DIGITS, **start, checkpoint_every=4, **{**SHORT, "steps": 10})
     (whole,) = events_of([spec], tmp_path / "whole")
     stream = train(resolve_runs([spec, spec.with_(seed=1)]), [tmp_path / "cut", tmp_path / "other"])
     for index, event in stream:

@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from cdka.adapter.layer import AdaptedModule
 from cdka.adapter.mixing import BASE, Assignment
 from cdka.adapter.ops import Group, adapted_linear, kron_linear, runs_eagerly
-from cdka.adapter.stacked import can_merge, can_stack, merged_linear, stacked_linear
+from cdka.adapter.stacked import can_stack, stacked_linear
 
 Slice = tuple[tuple[str, ...], int, int]
 """(adapters, first row, row after the last): the rows that adapters of one shape serve, in equal parts."""
@@ -39,9 +39,6 @@ class Linear(AdaptedModule):
         adapters = self._present(self.active_adapters)
         factors = [self._factor(part, (name,)) for name in adapters for part in ("A", "B")]
         if runs_eagerly(x, *factors):
-            if len(adapters) == 1 and self._is_small(x, factors, args, kwargs):
-                (A, B), base = factors, self.base_layer  # (r, r1, in/r2), (r, out/r1, r2)
-                return merged_linear(x, base.weight, base.bias, A, B, self.scaling[adapters[0]])
             rows = x.numel() // self.in_features
             return self._fused(x, [((name,), 0, rows) for name in adapters], factors, args, kwargs, eager=True)
         y = self.base_layer(x, *args, **kwargs)  # (..., in) -> (..., out)
@@ -49,19 +46,6 @@ class Linear(AdaptedModule):
         for name, A, B in zip(adapters, factors[::2], factors[1::2], strict=True):  # (r, r1, in/r2), (r, out/r1, r2)
             y = y + self.scaling[name] * kron_linear(x, A, B).to(y.dtype)  # (..., out)
         return y
-
-    def _is_small(self, x: Tensor, factors: list[Tensor], args: tuple, kwargs: dict[str, Any]) -> bool:
-        """True where the base weight and delta W are best added up first."""
-        base = self.base_layer
-        if type(base) is not nn.Linear or args or kwargs:
-            return False
-        weight = base.weight
-        return (
-            can_merge(x, weight, *factors)
-            and self._base_is_plain()
-            and weight.is_contiguous()
-            and not torch.is_autocast_enabled("cpu")
-        )
 
     def _fused(
         self,

@@ -1,9 +1,9 @@
-"""Small layers: one matrix per adapter, the base weight included, and one product for it; stacked for a pack.
+"""Packs over small layers: one matrix per adapter, the base weight included, and one stacked product for all of them.
 
 Everywhere else delta W is never formed. Here the layer is smaller than what passes through it: eight adapters of a
 layer of 128 x 128 hold half a megabyte of matrices, their batch several. One product per adapter, whatever its
-components, then takes the place of the base's product and of many small ones. Backwards it costs one product of the
-base's size, and small ones for the factors. (ours; ``cost.stacking_pays`` is the measured rule)
+components, then takes the place of the base's product and of many small ones where the shapes of a pack differ. (ours;
+``cost.stacking_pays`` is the measured rule)
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cdka.adapter.forms import product
@@ -30,7 +29,7 @@ def can_stack(x: Tensor, weight: Tensor, groups: Sequence[Group], factors: Seque
     """
     unit = _rows_of_one(groups[0], factors[0])
     slices, rest = divmod(len(x), max(unit, 1))
-    if slices < 2 or rest or not runs_eagerly(x, *factors):  # one adapter alone: ``can_merge``
+    if slices < 2 or rest or not runs_eagerly(x, *factors):  # the first is all that a single adapter pays
         return False
     if weight.dtype not in _PRECISE or {t.dtype for t in factors} | {x.dtype} != {weight.dtype}:
         return False
@@ -88,57 +87,6 @@ class _StackedLinear(torch.autograd.Function):
         d_weight = grad.mT @ x if needs[1] else None
         d_bias = grad.sum(0) if needs[2] else None
         return dx, d_weight, d_bias, None, *d_factors
-
-
-def can_merge(x: Tensor, weight: Tensor, A: Tensor, B: Tensor) -> bool:
-    """True where ``merged_linear`` can serve ``x`` (..., in) and is the faster way; by ``can_stack``'s rules."""
-    if weight.dtype not in _PRECISE or not x.dtype == weight.dtype == A.dtype == B.dtype:
-        return False
-    out_features, in_features = weight.shape
-    r, r1, _ = A.shape
-    rows = x.numel() // in_features
-    return stacking_pays(rows, 1, out_features, in_features, [(r1, B.shape[2], r)], x.device.type)
-
-
-def merged_linear(x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, scaling: float) -> Tensor:
-    """``x (weight + scaling * sum_i kron(B_i, A_i))^T + bias`` for one adapter: ``x`` (..., in) -> (..., out).
-
-    ``weight`` is contiguous; A is (r, r1, in/r2), B is (r, out/r1, r2); all of one precision.
-    """
-    return _MergedLinear.apply(x, weight, bias, A, B, scaling)
-
-
-class _MergedLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias, A: Tensor, B: Tensor, scaling: float) -> Tensor:
-        (r, r1, q), (_, p, r2) = A.shape, B.shape
-        delta = B.reshape(r, p * r2).mT @ A.reshape(r, r1 * q)  # (p r2, r1 q)
-        base = weight.view(p, r1, r2, q)
-        matrix = torch.add(base, delta.view(p, r2, r1, q).transpose(1, 2), alpha=scaling).view(weight.shape)
-        ctx.scaling = scaling
-        ctx.save_for_backward(x, weight, bias, matrix, A, B)
-        return F.linear(x, matrix, bias)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, matrix, A, B = ctx.saved_tensors
-        needs, shape = ctx.needs_input_grad, x.shape
-        grad, x = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, shape[-1])  # (N, out), (N, in)
-        if torch.is_grad_enabled():
-            wanted = (*needs[:3], False, None, *needs[3:5])
-            groups = [Group(0, len(x), ctx.scaling)]
-            dx, d_weight, d_bias, _, _, dA, dB = differentiable_gradients(
-                wanted, groups, grad, x, weight, bias, None, [A, B]
-            )
-            return None if dx is None else dx.view(shape), d_weight, d_bias, dA, dB, None
-        dx = (grad @ matrix).view(shape) if needs[0] else None
-        dA = dB = None
-        if needs[3] or needs[4]:
-            (r, r1, q), (_, p, r2) = A.shape, B.shape
-            R = (grad.mT @ x).view(p, r1, r2, q).transpose(1, 2).reshape(p * r2, r1 * q)
-            dA = product(B.reshape(r, p * r2), R, ctx.scaling).view(A.shape)
-            dB = product(A.reshape(r, r1 * q), R.mT, ctx.scaling).view(B.shape)
-        return dx, grad.mT @ x if needs[1] else None, grad.sum(0) if needs[2] else None, dA, dB, None
 
 
 def _rows_of_one(group: Group, A: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Small layers as one product per adapter: the same values and gradients, and only where the rule allows it."""
+"""Packs over small layers as one stacked product: the same values and gradients, and only where the rule allows it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 from cdka.adapter import CdkaConfig, Linear, linear, packed
 from cdka.adapter.ops import Group, adapted_linear
-from cdka.adapter.stacked import can_merge, can_stack, merged_linear, stacked_linear
+from cdka.adapter.stacked import can_stack, stacked_linear
 from cdka.bench.tracing import Trace
 from cdka.components import Components
 from cdka.cost.kernels import STACKED_ROWS, STACKED_WEIGHTS, stacking_pays
@@ -158,61 +158,7 @@ def test_only_small_layers_with_enough_rows_and_rank_and_one_precision_take_it()
     assert not stacking_pays(64, 128, 128, 128, [(2, 8, 4)] * 2, "cpu"), "mostly slices of the base alone"
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("lead", [(), (3,)])
-def test_one_adapter_is_added_to_the_weight_first_with_the_same_values_and_gradients(bias, lead):
-    x, W, b = frozen(bias)
-    x = x.detach().reshape(*lead, -1, IN).requires_grad_()
-    A, B = factors(2, 8, 3)
-    inputs = [t for t in (x, W, b, A, B) if t is not None]
-    ours = merged_linear(x, W, b, A, B, 0.7)
-    weight = W + 0.7 * sum(torch.kron(B_i, A_i) for A_i, B_i in zip(A, B, strict=True))
-    oracle = nn.functional.linear(x, weight, b)
-    grad = torch.randn_like(oracle)
-    torch.testing.assert_close(ours, oracle, rtol=1e-12, atol=1e-12)
-    both = [torch.autograd.grad(y, inputs, grad) for y in (ours, oracle)]
-    for got, expected in zip(*both, strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_second_derivatives_of_one_adapter_are_right():
-    make = lambda *size: torch.randn(*size, dtype=torch.float64, requires_grad=True)  # noqa: E731
-    given = make(4, 4), make(6, 4), make(6), make(1, 2, 2), make(1, 3, 2)
-    run = lambda *t: merged_linear(*t, 0.7)  # noqa: E731
-    assert torch.autograd.gradcheck(run, given)
-    assert torch.autograd.gradgradcheck(run, given)
-
-
-def merged_in(model, x) -> bool:
-    """True where a layer with one adapter made the sum of its weight and delta W."""
-    weight = (model[0].out_features, model[0].in_features)
-    with Trace() as trace:
-        model(x).sum().backward()
-    return ("mm", weight[0] * weight[1]) in trace.kernels and "add" in trace.names()
-
-
-def test_a_layer_with_one_adapter_takes_it_by_the_same_rule(monkeypatch):
-    model, x = pack_of([(2, 8, 4)])
-    x = x.view(4, -1, 64)
-    ours = model(x)
-    assert merged_in(model, x)
-    monkeypatch.setattr(linear, "can_merge", lambda *given: False)
-    torch.testing.assert_close(ours, model(x), rtol=1e-4, atol=1e-4)
-    assert not merged_in(model, x)
-    monkeypatch.undo()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not merged_in(model, x)
-    assert not merged_in(*pack_of([(2, 8, 4)], rows=STACKED_ROWS - 1))
-    assert not merged_in(*pack_of([(1, 1, 2)]))
-    assert not merged_in(*pack_of([(2, 8, 4)], dtype=torch.bfloat16))
-    assert not merged_in(*pack_of([(2, 8, 4)], nn.Linear(64, 2 * STACKED_WEIGHTS // 64)))
-    A, B = factors(2, 8, 3)
-    x, W = torch.randn(1_000, IN, dtype=torch.float64), torch.randn(OUT, IN, dtype=torch.float64)
-    assert can_merge(x, W, A, B)
-    assert not can_merge(x.float(), W, A, B)
-
-
-def test_a_single_adapter_never_takes_the_stack_nor_do_two_on_the_same_rows():
+def test_a_single_adapter_never_takes_it_nor_do_two_on_the_same_rows():
     x, W = torch.randn(1_000, IN, dtype=torch.float64), torch.randn(OUT, IN, dtype=torch.float64)
     A, B = factors(2, 8, 3)
     one = Group(0, 1_000, 1.0)

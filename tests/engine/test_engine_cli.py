@@ -68,7 +68,7 @@ def test_run_says_it_in_words_too(cli):
         (["--target-modules", "q_prj"], "q_prj"),
         (["--steps", "0"], "steps must be"),
         (["--lr", "-1"], "lr must be"),
-        (["--lr", "fast"], "invalid float value"),
+        (["--lr", "fast"], "lr must be a positive number: got 'fast'"),
         (["--lr", "-1e-3"], "lr must be a positive number: got -0.001"),
         (["--init-weights", "kaimng"], "init_weights must be one of kaiming"),
         (["--pattern", "q_porj=1,1,1"], "Did you mean 'q_proj'"),

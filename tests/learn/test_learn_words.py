@@ -382,8 +382,8 @@ def test_progress_is_kept_and_forgiving(home):
     for change in (
         lambda p: p.seen(2, 1),
         lambda p: p.seen(2, 3),
-        lambda p: p.said((2, 0, ""), 5.0).scored((2, 0, ""), 1, 8.0),
-        lambda p: p.said((2, 1, ""), 8.0).scored((2, 1, ""), 3, 8.0),
+        lambda p: p.answered((2, 0, ""), 5.0).scored((2, 0, ""), 1, 8.0),
+        lambda p: p.answered((2, 1, ""), 8.0).scored((2, 1, ""), 3, 8.0),
         lambda p: p.scored((2, 1, ""), 0, 8.0),
     ):
         do(change)

@@ -73,9 +73,13 @@ def _insist(attempt: Callable[[], object], deadline: float) -> None:
 
 
 def _make_private_file(path: Path) -> None:
-    """Let only this user read the file; SQLite gives its companions the same rights."""
+    """Let only this user read the file; SQLite gives its companions the same rights.
+
+    A file that is there is not opened: to close it would drop the locks that this process holds on it, by which other
+    processes know that the write-ahead log is in use.
+    """
     with suppress(OSError):  # SQLite itself says what is wrong with it
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     keep_private(path)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -267,3 +269,19 @@ def test_200_runs_queue_in_one_quick_transaction(store):
     assert len(store.runs(sweep_id=sweep_id)) == 200
     assert [run.spec.seed for run in store.runs(sweep_id=sweep_id)] == list(range(200))
     assert store.database.changes() == before + 1
+
+
+def test_a_second_store_of_one_process_leaves_the_locks_of_the_first(tmp_path):
+    """POSIX locks of a file go with any close of it in the process; another one then believed itself to be the last."""
+    first = Store(tmp_path)
+    assert first.runs() == []
+    Store(tmp_path)
+    other = (
+        "import sys; from cdka.runs.store import Store; from cdka.runs.resolve import spec_for\n"
+        "store = Store(sys.argv[1]); store.submit(spec_for('digits-vit', 'digits-flip', components='2,8,1'))\n"
+        "store.close()"
+    )
+    for known in (1, 2):
+        subprocess.run([sys.executable, "-c", other, str(tmp_path)], check=True)
+        assert len(first.runs()) == known
+        assert len(Store(tmp_path).runs()) == known

@@ -21,7 +21,14 @@ METHODS = {
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     store = cdka.Store(tmp_path_factory.mktemp("home"))
-    settings = {"steps": 30, "eval_every": 30, "in_process": True, "home": store.home}
+    settings = {
+        "steps": 6,
+        "eval_every": 6,
+        "eval_examples": 32,
+        "test_examples": 32,
+        "in_process": True,
+        "home": store.home,
+    }
     return store, {
         name: cdka.fine_tune("digits-vit", "digits-flip", **method, **settings).run_id
         for name, method in METHODS.items()
@@ -54,9 +61,8 @@ def test_adapters_of_different_kinds_answer_together_as_they_do_alone(trained):
     )
     assert list(together) == ["base", "lora", "lokr", "cdka"]
     assert len(set(together.values())) == 4
-    for name in ("lora", "cdka"):
-        alone = texts(finished(ask(runs[name], "", against=(BASE,), store=store, pixels=pixels)))
-        assert alone == {"base": together["base"], name: together[name]}
+    alone = texts(finished(ask(runs["cdka"], "", against=(BASE,), store=store, pixels=pixels)))
+    assert alone == {"base": together["base"], "cdka": together["cdka"]}
 
 
 def test_a_fully_trained_model_answers_beside_an_adapter(trained):

@@ -32,7 +32,7 @@ SHOWN_ONCE_DRAWN = ENTRY.with_name("shown_once_drawn.html")
 """The style and script at the head of every page that show a room in one piece, once its parts stand."""
 ANY_ADDRESS = ("", "0.0.0.0", "::")
 OPEN_TO_ALL = ("/_stcore/health",)
-"""Paths that answer without a token: a server is asked whether it is up, and tells nothing else."""
+"""Paths that answer without a token: a server reports whether it is up, and nothing else."""
 _COOKIE_AGE_S = 30 * 24 * 3600
 _POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; connect-src 'self' data: blob: ws: wss:; "

@@ -16,7 +16,8 @@ from app.compare import controls, figure_panels, sources
 from cdka import formatting
 from cdka.compare import bundle, exports
 from cdka.compare.comparison import Comparison
-from cdka.compare.exports import figures, zip_adapters
+from cdka.compare.exports import figures
+from cdka.compare.exports.adapters import zip_adapters
 from cdka.compare.exports.script import write_reproduction
 from cdka.compare.exports.tensorboard import write_tensorboard
 from cdka.compare.report import methods_paragraph

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from cdka.adapter.config import CdkaConfig
 from cdka.adapter.features import as_matrix, as_weight, features
+from cdka.adapter.init import initialise
 from cdka.adapter.mixing import Assignment
-from cdka.adapter.ops import delta_weight, initialise
+from cdka.adapter.ops import delta_weight
 from cdka.components import Components, scaling
 from cdka.errors import CdkaError
 

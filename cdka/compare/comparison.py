@@ -16,7 +16,7 @@ from cdka.errors import CdkaError, unknown
 from cdka.formatting import plural
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.states import KEPT, WAITING
-from cdka.stats.intervals import holm
+from cdka.stats.multiple_comparisons import holm
 from cdka.stats.paired import ALPHA, TOP_UP, reference_pairs, verdicts
 from cdka.stats.pareto import AMBIGUOUS, OFF, ON, pareto
 from cdka.stats.trend import DEGRADES, IMPROVES, UNRESOLVED, trends

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cdka import childproc
 from cdka.errors import CdkaError
 from cdka.paths import expanded
+from cdka.runs.events import Start
 from cdka.runs.run import Run
 from cdka.runs.store import Store
-from cdka.tasks.files.pictures import prepare_pictures
-from cdka.tasks.files.prepare import prepare
 from cdka.tasks.prompts import INSTRUCTION
 
 BASE = "base"
@@ -44,7 +42,7 @@ def ask(
     """
     run, folder = _found(str(adapter), store)
     models = [_model(name, run, folder, store) for name in against]
-    models.append({"who": _who(run, folder), "folder": str(folder), "labels": _own_labels(run)})
+    models.append({"who": _who(run, folder), "folder": str(folder), "labels": _labels(run, store)})
     request = {
         "models": models,
         "prompt": prompt,
@@ -69,15 +67,10 @@ def _layout(run: Run | None) -> dict[str, Any]:
     return {"template": template, "chat": spec.chat_template == "auto", "system_prompt": spec.system_prompt}
 
 
-def _own_labels(run: Run | None) -> list[str]:
-    """The labels of a run on the user's own data; empty for other runs, and where the data have changed since."""
-    if run is not None:
-        with suppress(CdkaError):
-            if run.spec.task == "local-classify":
-                return list(prepare(run.spec.task, run.spec.task_options).label_names)
-            if run.spec.task == "local-images":
-                return list(prepare_pictures(run.spec.task_options).label_names)
-    return []
+def _labels(run: Run | None, store: Store | None) -> list[str]:
+    """The names of the labels that a run was trained on, as it reported them at its start; empty where it has none."""
+    events = [] if run is None else (store or Store()).events(run.run_id, kinds=[Start.kind])
+    return list(events[-1].get("label_names", ())) if events else []
 
 
 def _model(name: str, run: Run | None, folder: Path, store: Store | None) -> dict[str, Any]:
@@ -88,9 +81,9 @@ def _model(name: str, run: Run | None, folder: Path, store: Store | None) -> dic
             from cdka.models.locate import locate
 
             return {"who": BASE, "folder": str(locate(run.spec.model))}
-        return {"who": BASE, "folder": str(folder), "base": "yes", "labels": _own_labels(run)}
+        return {"who": BASE, "folder": str(folder), "base": "yes", "labels": _labels(run, store)}
     other, place = _found(name, store)
-    return {"who": _who(other, place), "folder": str(place), "labels": _own_labels(other)}
+    return {"who": _who(other, place), "folder": str(place), "labels": _labels(other, store)}
 
 
 def _found(name: str, store: Store | None) -> tuple[Run | None, Path]:

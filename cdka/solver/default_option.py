@@ -203,16 +203,16 @@ def record() -> str:
     if not path.is_file():
         return ""
     document = json.loads(path.read_text(encoding="utf-8"))
-    told = []
+    comparisons = []
     for one in (finding for study in document["studies"] for finding in study["findings"]):
         against = one["measures"].partition(" over ")[2].partition(",")[0]
         wins = _WINS.search(one["remark"])
         ends = "" if one["ci_low"] is None else f" [{one['ci_low']:+.3f}, {one['ci_high']:+.3f}]"
         count_of = f", wins {wins[1]} of {wins[2]}" if wins else ""
-        told.append(f"against {against} {one['effect']:+.3f}{ends}{count_of}")
+        comparisons.append(f"against {against} {one['effect']:+.3f}{ends}{count_of}")
     bases = document["studies"][0]["findings"][0]["n"]
     where = f"{document['task']}, {bases} base models of {document['model']}"
-    return f"How such advice did in accuracy ({where}; 95 % intervals over bases): {'; '.join(told)}."
+    return f"How such advice did in accuracy ({where}; 95 % intervals over bases): {'; '.join(comparisons)}."
 
 
 def sentence(advice: Advice, solution: Solution) -> str:

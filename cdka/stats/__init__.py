@@ -13,8 +13,9 @@ or base models (new base models). ``crossed`` lets the test examples vary too. A
 about other test data or another base model, where differences are usually larger.
 """
 
-from cdka.stats.intervals import Interval, crossed, holm, interval, t_test
+from cdka.stats.intervals import Interval, crossed, interval, t_test
 from cdka.stats.mcnemar import McNemar, mcnemar
+from cdka.stats.multiple_comparisons import holm
 from cdka.stats.paired import Paired, compare_pairs, paired, verdicts
 from cdka.stats.pareto import pareto
 from cdka.stats.power import seeds_needed, seeds_range

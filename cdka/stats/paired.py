@@ -12,7 +12,8 @@ from scipy import stats
 
 from cdka.errors import CdkaError
 from cdka.formatting import p_value, plural, signed
-from cdka.stats.intervals import LEVEL, band, holm, interval, t_test
+from cdka.stats.intervals import LEVEL, band, interval, t_test
+from cdka.stats.multiple_comparisons import holm
 from cdka.stats.power import MAX_SEEDS, seeds_needed, seeds_range
 
 BETTER, WORSE, UNRESOLVED = "better", "worse", "not resolved"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from cdka.stats.intervals import holm
+from cdka.stats.multiple_comparisons import holm
 from cdka.stats.paired import ALPHA, compare_pairs
 
 ON, OFF, AMBIGUOUS = "on", "off", "ambiguous"

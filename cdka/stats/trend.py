@@ -13,7 +13,8 @@ from scipy import special
 
 from cdka.errors import CdkaError
 from cdka.formatting import p_value, plural, signed
-from cdka.stats.intervals import LEVEL, band, holm, t_test
+from cdka.stats.intervals import LEVEL, band, t_test
+from cdka.stats.multiple_comparisons import holm
 from cdka.stats.power import seeds_needed
 
 FACTORS = ("r1", "r2", "r")

@@ -11,7 +11,8 @@ from torch import nn
 
 from cdka.adapter import CdkaConfig, Linear, delta_weight, kron_linear
 from cdka.adapter.forms import FORMS
-from cdka.adapter.ops import Group, adapted_linear, add_groups, initialise
+from cdka.adapter.init import initialise
+from cdka.adapter.ops import Group, adapted_linear, add_groups
 from cdka.components import Components
 from cdka.cost.kernels import form_of
 

@@ -258,7 +258,7 @@ def test_a_notebook_is_nbformat_4():
 
 
 def test_adapters_come_one_folder_per_run(source):
-    from cdka.compare.exports import zip_adapters
+    from cdka.compare.exports.adapters import zip_adapters
 
     def zipped(arms):
         steps = []

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tiny_models import save_tiny
 
 import cdka
-from cdka.engine.tryout import BASE, _own_labels, ask, finished
-from cdka.runs.spec import RunSpec
-from cdka.tasks.files.preview import task_for
+from cdka.engine.tryout import BASE, ask, finished
 
 METHODS = {
     "cdka": {"components": (2, 8, 1)},
@@ -35,18 +34,19 @@ def trained(tmp_path_factory):
     }
 
 
-def test_the_labels_of_own_data_are_named_until_the_file_changes(tmp_path):
-    """Numbers were answered where the data say good and bad."""
+def test_the_labels_that_a_run_was_trained_on_are_named_whatever_became_of_its_file(tmp_path):
+    """Numbers were answered where the data say good and bad; the run knows its own, the file may be another by now."""
     file = tmp_path / "reviews.csv"
     rows = [f"{word} {i},{label}" for i in range(10) for word, label in (("lovely", "good"), ("broken", "bad"))]
     file.write_text("\n".join(["text,label", *rows]))
-    task, options = task_for(str(file), {})
-    spec = RunSpec("minilm", task, task_options=options)
-    store = cdka.Store()
-    (run_id,) = store.submit(spec)
-    assert sorted(_own_labels(store.read_run(run_id))) == ["bad", "good"]
-    file.write_text(file.read_text() + "\nfine,neither")
-    assert _own_labels(store.read_run(run_id)) == []
+    encoder = save_tiny("bert", tmp_path / "encoder")
+    run = cdka.fine_tune(
+        str(encoder), str(file), components=(1, 1, 1), steps=1, eval_every=1, in_process=True, home=tmp_path / "home"
+    )
+    file.write_text("text,label\nfine,neither")
+    store = cdka.Store(tmp_path / "home")
+    for one in finished(ask(run.run_id, "lovely", store=store)):
+        assert sorted(part.split()[0] for part in one["text"].split(", ")) == ["bad", "good"]
 
 
 def texts(answers):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_models import save_tiny
 
 import cdka
 from cdka.engine.tryout import BASE, ask, finished
+from tests.realmodels.tiny_models import save_tiny
 
 METHODS = {
     "cdka": {"components": (2, 8, 1)},

@@ -12,6 +12,7 @@ from cdka.errors import CdkaError
 from cdka.runs.spec import QUANTIZED
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX, _LARGE_BLOCK_BYTES = -3, -8, 2**20
+_OMP_PAUSE_SOFT = 1
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 
 
@@ -57,6 +58,16 @@ def return_freed_memory() -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
         libc.mallopt(_M_ARENA_MAX, 1)  # else each thread that generates text has a heap of its own
         libc.malloc_trim(0)
+
+
+def end_idle_threads() -> None:
+    """End the OpenMP threads that wait for this thread's next operation; they start again with it.
+
+    With more of them than cores OpenMP puts each to sleep at every small operation: where this thread lets another one
+    compute, that takes twice as long.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).omp_pause_resource_all(_OMP_PAUSE_SOFT)
 
 
 def peak_memory_bytes(device: torch.device) -> int:

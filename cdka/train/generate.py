@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -14,12 +16,15 @@ from transformers.generation.streamers import BaseStreamer
 from cdka.adapter.pack import cached_factors
 from cdka.train.data.objectives import Generation
 from cdka.train.data.splits import TextSplit
+from cdka.train.device import end_idle_threads
 from cdka.train.forward import plain_model, precision, routing
 from cdka.train.member import Member
 
 CACHE_SHARE_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 """Keys and values of a batch may take this much."""
 MAX_ROWS = 128
+TRY_THREADS_EVERY, THREAD_TRIALS = 32, 2
+"""The tokens from one trial of threads to the next, and the tokens on each number of threads in a trial."""
 
 Generating = Generator[list[int], None, list[list[int]]]
 """Yields the next token of every row, and returns all tokens of every row up to its end mark."""
@@ -61,6 +66,35 @@ class _Channel(BaseStreamer, StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
         return torch.full((len(input_ids),), self.stopped.is_set(), device=input_ids.device, dtype=torch.bool)
+
+
+class _FasterThreads(StoppingCriteria):
+    """Called after every token, computes the next ones on one CPU thread or on all of ``most``, whichever is faster.
+
+    Both are tried anew every ``TRY_THREADS_EVERY`` tokens: the many small operations of a token gain from more threads
+    on an idle machine, and on a busy one threads wait for each other at every operation.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.tokens, self.since = most, 0, 0.0
+        self.seconds: dict[int, float] = {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        now = time.perf_counter()
+        place = self.tokens % TRY_THREADS_EVERY
+        self.tokens += 1
+        if self.most > 1:
+            if place == 0:  # the token before was the first of all, with its prompt, or is of no trial
+                self.seconds = {}
+            elif place <= 2 * THREAD_TRIALS:
+                used = torch.get_num_threads()
+                self.seconds[used] = min(now - self.since, self.seconds.get(used, math.inf))
+            if place < 2 * THREAD_TRIALS:
+                torch.set_num_threads(self.most if place < THREAD_TRIALS else 1)
+            elif place == 2 * THREAD_TRIALS:
+                torch.set_num_threads(min(self.seconds, key=self.seconds.__getitem__))
+            self.since = time.perf_counter()
+        return torch.zeros(len(input_ids), device=input_ids.device, dtype=torch.bool)
 
 
 @contextmanager
@@ -106,21 +140,25 @@ def stream_tokens(
     transformers' own loop runs in a thread, within the context ``inside``, with a key-value cache, until every row has
     ended. Closing the generator ends it after the token at hand.
     """
-    channel = _Channel()
+    channel, threads = _Channel(), torch.get_num_threads()
 
     def run() -> None:
+        torch.set_num_threads(threads)  # a new thread has the number that its process began with
         try:
             with torch.no_grad(), inside(), _contiguous_head(model):
                 model.generate(
                     **prompts,
                     generation_config=_greedy(how),
                     streamer=channel,
-                    stopping_criteria=StoppingCriteriaList([channel]),
+                    stopping_criteria=StoppingCriteriaList([channel, _FasterThreads(threads)]),
                 )
             channel.messages.put(None)
         except BaseException as error:
             channel.messages.put(error)
+        finally:
+            torch.set_num_threads(threads)  # new threads have the number that was set last
 
+    end_idle_threads()
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     steps: list[list[int]] = []

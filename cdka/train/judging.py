@@ -24,7 +24,7 @@ import torch
 from cdka.cost.judging import Costs, Judging, affordable
 from cdka.runs.spec import ALL, AUTO, RunSpec
 from cdka.train import distributed
-from cdka.train.data.splits import AnySplit, TaskData
+from cdka.train.data.splits import NO_PADDING, AnySplit, TaskData
 from cdka.train.evaluate import Progress, evaluate
 from cdka.train.forward import forward, lengths_of, routing, split_rows
 from cdka.train.generate import decode, rows_that_fit
@@ -143,11 +143,11 @@ def _typical_batch(member: Member, train: AnySplit, pass_tokens: int | None) -> 
     spec = member.spec
     order = batch_order(spec, train)
     batches = [next(order) for _ in range(min(SAMPLED_BATCHES, max(1, spec.steps)))]
-    lengths = lengths_of(train)
+    lengths, padding = lengths_of(train), getattr(train, "padding", NO_PADDING)
 
     def tokens(rows: torch.Tensor) -> int:
         parts = split_rows([lengths[rows]], spec.gradient_accumulation, pass_tokens)
-        return sum(len(part) * int(lengths[rows[part]].max()) for part in parts)
+        return sum(len(part) * padding.width(int(lengths[rows[part]].max())) for part in parts)
 
     sizes = [tokens(rows) for rows in batches]
     mean = sum(sizes) / len(sizes)

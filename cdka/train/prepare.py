@@ -58,6 +58,8 @@ def prepare(
     clock.enter("prepare")
     yield from ((index, events.Phase(phase=PHASES["prepare"])) for index in every)
     data = load_task(task, spec)
+    if large:
+        data = data.in_few_widths()
     clock.enter("load")
     yield from ((index, events.Phase(phase=PHASES["load"])) for index in every)
     kind = data.kind or task.kind

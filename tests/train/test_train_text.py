@@ -134,6 +134,54 @@ def test_a_model_that_does_not_continue_text_is_refused(tmp_path):
         text_data(TextRows({"train": ["x"]}), spec_for(str(save_tiny("bert", tmp_path / "bert")), "local-text"))
 
 
+def test_long_texts_come_in_few_widths_and_lose_nothing(models, gsm8k):
+    """The libraries below keep code and memory for each width: 40 MB for SmolLM2 on a CPU."""
+    data = loaded(models[0], gsm8k, max_length=1000)
+    rounded = data.in_few_widths()
+    mean = float(data.train.lengths.double().mean())
+    multiple = rounded.train.padding.multiple
+    assert multiple in (8, 16, 32)
+    assert 5 * multiple <= mean
+    for rows in (torch.tensor([0, 1]), torch.tensor([5, 40, 2])):
+        narrow, wide = data.train.take(rows), rounded.train.take(rows)
+        longest, width = narrow.labels.shape[1], wide.labels.shape[1]
+        assert width % multiple == 0
+        assert longest <= width < longest + multiple
+        assert wide.inputs["input_ids"].shape == wide.inputs["attention_mask"].shape == wide.labels.shape
+        assert torch.equal(wide.labels[:, :longest], narrow.labels)
+        assert torch.equal(wide.inputs["attention_mask"].sum(1), narrow.inputs["attention_mask"].sum(1))
+        assert data.objective.count(wide.labels) == data.objective.count(narrow.labels)
+
+
+def test_a_rounded_width_keeps_within_max_length_and_short_texts_are_not_rounded(models, gsm8k):
+    data = loaded(models[0], gsm8k, max_length=203, overlong="cut").in_few_widths()
+    longest = int(data.train.lengths.argmax())
+    assert data.train.take(torch.tensor([longest])).labels.shape[1] == 203
+    short = text_data(
+        TextRows({split: ["the cat sat on the mat. " * 8] for split in ("train", "validation", "test")}),
+        spec_for(models[0], "local-text", max_length=16),
+    )
+    assert short.in_few_widths() is short or short.in_few_widths().train.padding.multiple == 1
+
+
+def test_answers_are_generated_on_as_many_threads_as_training_has(models):
+    """Whatever number the process began with: OpenMP gives a new thread that one."""
+    model, seen = AutoModelForCausalLM.from_pretrained(models[0]), []
+    model.lm_head.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    how = Generation(max_new_tokens=2, eos_ids=(1,), pad_id=0, decode=str, judge=lambda *_: [])
+    prompts = {name: torch.ones(1, 5, dtype=torch.long) for name in ("input_ids", "attention_mask")}
+    before = torch.get_num_threads()
+    try:
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            for _ in stream_tokens(model, prompts, how):
+                pass
+            assert seen.pop() == threads
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_head_gets_contiguous_rows_when_answers_are_generated(models):
     """Else torch copies the head's weight once for every row of the batch."""
     model, seen = AutoModelForCausalLM.from_pretrained(models[0]), []

@@ -13,6 +13,28 @@ from cdka.train.data.objectives import IGNORED, Objective
 
 
 @dataclass(frozen=True)
+class Padding:
+    """Batches of text are as wide as their longest example, rounded up to a ``multiple`` of tokens, ``most`` at most.
+
+    Rounded, many batches have the same width. The libraries below keep code and memory for every width they have met.
+    """
+
+    multiple: int = 1
+    most: int = 0
+
+    def width(self, longest: int) -> int:
+        """The width of a batch whose longest example has ``longest`` tokens, at least 1."""
+        rounded = -(-longest // self.multiple) * self.multiple
+        return max(1, longest, min(rounded, self.most))
+
+
+NO_PADDING = Padding()
+"""A batch is as wide as its longest example."""
+MIN_MULTIPLES = 5
+"""A mean example is at least so many multiples long: rounding adds half a multiple on average."""
+
+
+@dataclass(frozen=True)
 class Ragged:
     """n integer sequences end to end: ``values`` (total,) and ``offsets`` (n + 1,)."""
 
@@ -49,23 +71,25 @@ class Ragged:
         """Each sequence continued by the one at the same row of ``other``."""
         return self._of_pieces([torch.cat([self[row], other[row]]) for row in range(len(self))])
 
-    def padded(self, fill: int, *, left: bool = False) -> torch.Tensor:
-        """(n, longest) of 64-bit integers, ``fill`` where a sequence has ended (or, ``left``, not yet begun)."""
-        longest = max(1, int(self.lengths.max())) if len(self) else 1
-        out = torch.full((len(self), longest), fill, dtype=torch.long)
+    def padded(self, fill: int, padding: Padding = NO_PADDING, *, left: bool = False) -> torch.Tensor:
+        """(n, width) of 64-bit integers, ``fill`` where a sequence has ended (or, ``left``, not yet begun)."""
+        width = self._width(padding)
+        out = torch.full((len(self), width), fill, dtype=torch.long)
         for row in range(len(self)):
             tokens = self[row]
-            start = longest - len(tokens) if left else 0
+            start = width - len(tokens) if left else 0
             out[row, start : start + len(tokens)] = tokens
         return out
 
-    def mask(self, *, left: bool = False) -> torch.Tensor:
-        """(n, longest) of ones where ``padded`` holds a token and zeros where it holds the fill."""
-        longest = max(1, int(self.lengths.max())) if len(self) else 1
-        place = torch.arange(longest)
+    def mask(self, padding: Padding = NO_PADDING, *, left: bool = False) -> torch.Tensor:
+        """(n, width) of ones where ``padded`` holds a token and zeros where it holds the fill."""
+        place = torch.arange(self._width(padding))
         if left:
             place = place.flip(0)
         return (place < self.lengths.unsqueeze(1)).long()
+
+    def _width(self, padding: Padding) -> int:
+        return padding.width(int(self.lengths.max()) if len(self) else 0)
 
     @staticmethod
     def _of_pieces(pieces: Sequence[torch.Tensor]) -> Ragged:
@@ -135,7 +159,7 @@ class TextSplit:
     mark; a text to classify has ``classes`` (n,) in place of a target. ``kind`` is the kind of model it is laid out
     for: a causal model reads source and target as one sequence and is judged on the target; an encoder-decoder reads
     the source and writes the target. ``references`` are the right answers as they are compared, one per example;
-    ``pictures`` are those that the examples are about, one each.
+    ``pictures`` are those that the examples are about, one each. ``padding`` is that of what is read and judged.
     """
 
     kind: str
@@ -148,6 +172,7 @@ class TextSplit:
     references: tuple[Any, ...] = ()
     decoder_start_id: int = 0
     pictures: PictureInputs | None = None
+    padding: Padding = NO_PADDING
 
     def __len__(self) -> int:
         return len(self.source)
@@ -194,17 +219,24 @@ class TextSplit:
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
-        """The arguments of the model's forward, padded on the right to the longest example."""
+        """The arguments of the model's forward, padded on the right as ``padding`` says."""
         if self.kind == "causal-lm":
             whole = self.source.followed_by(self.target)
-            return {"input_ids": whole.padded(self.pad_id), "attention_mask": whole.mask(), **self._pictures}
-        read = {"input_ids": self.source.padded(self.pad_id), "attention_mask": self.source.mask()}
+            return {
+                "input_ids": whole.padded(self.pad_id, self.padding),
+                "attention_mask": whole.mask(self.padding),
+                **self._pictures,
+            }
+        read = {
+            "input_ids": self.source.padded(self.pad_id, self.padding),
+            "attention_mask": self.source.mask(self.padding),
+        }
         if self.kind == "seq2seq":
-            written = self.target.padded(self.pad_id)
+            written = self.target.padded(self.pad_id, self.padding)
             start = torch.full((len(self), 1), self.decoder_start_id)
             read["decoder_input_ids"] = torch.cat([start, written[:, :-1]], dim=1)
         elif self.segments is not None:
-            read["token_type_ids"] = self.segments.padded(0)
+            read["token_type_ids"] = self.segments.padded(0, self.padding)
         return read
 
     @property
@@ -213,9 +245,9 @@ class TextSplit:
         if self.classes is not None:
             return self.classes
         if self.kind == "seq2seq":
-            return self.target.padded(IGNORED)
+            return self.target.padded(IGNORED, self.padding)
         unjudged = Ragged(torch.full_like(self.source.values, IGNORED), self.source.offsets)
-        return unjudged.followed_by(self.target).padded(IGNORED)
+        return unjudged.followed_by(self.target).padded(IGNORED, self.padding)
 
     @property
     def prompts(self) -> dict[str, torch.Tensor]:
@@ -275,3 +307,13 @@ class TaskData:
     label_names: tuple[str, ...] = ()
     max_length: int | None = None
     overlong: int = 0
+
+    def in_few_widths(self) -> TaskData:
+        """The same data in batches of few different widths, where that adds a tenth to their tokens at most."""
+        if not isinstance(self.train, TextSplit) or self.max_length is None or not len(self.train):
+            return self
+        mean = float(self.train.lengths.double().mean())
+        multiple = next((size for size in (32, 16, 8) if mean >= MIN_MULTIPLES * size), 1)
+        padding = Padding(multiple, self.max_length)
+        splits = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        return replace(self, **{name: replace(split, padding=padding) for name, split in splits.items()})

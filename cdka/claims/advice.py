@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from math import gcd
 from typing import Any
@@ -66,19 +67,20 @@ def _advice_over(opponent: int, name: str) -> Callable[[Case], Evidence]:
     """Per base, the mean over budgets of the advised option minus another one, and how often it wins."""
 
     def rule(case: Case) -> Evidence:
-        found, values, won, played = case.compared(), {}, 0, 0
-        for i, base in enumerate(sorted(set(found.arms["model"]))):
+        compared, values, won, played = case.compared(), {}, 0, 0
+        for i, base in enumerate(sorted(set(compared.arms["model"]))):
             gains = []
             for row in advice_rows(base, _ORDER.get(base, i)):
-                arms = [arm_of(found, base, row[0]), arm_of(found, base, row[opponent])]
+                arms = [arm_of(compared, base, row[0]), arm_of(compared, base, row[opponent])]
                 if row[0] != row[opponent] and all(arms):
-                    gains.append(float((found.table.loc[arms[0]] - found.table.loc[arms[1]]).mean()))
+                    gains.append(float((compared.table.loc[arms[0]] - compared.table.loc[arms[1]]).mean()))
             if gains and np.isfinite(gains).all():
                 values[base] = float(np.mean(gains))
                 won, played = won + sum(gain > 0 for gain in gains), played + len(gains)
         remark = f" It wins {won} of {played}, budgets and bases together." if played else ""
         what = f"{case.measure} of the advised option over {name}, mean over budgets"
-        return evidence_over_bases(case, pd.Series(values, dtype=float), what, remark=remark)
+        found = evidence_over_bases(case, pd.Series(values, dtype=float), what, remark=remark)
+        return replace(found, better=(won, played))
 
     return rule
 

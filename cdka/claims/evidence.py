@@ -29,6 +29,8 @@ class Evidence:
     bound: float = np.inf
     """No effect can be larger: an interval of a few seeds is cut off there."""
     counted: str = "seed"
+    better: tuple[int, int] | None = None
+    """(comparisons in which the first side did better, all of them) where the values are means over several."""
     interval: tuple[float, float, float, int] | None = None
     """(low, high, p, n) where another sample than ``values`` is drawn from: then ``values`` is the one estimate."""
 

@@ -51,6 +51,8 @@ class Finding:
     p: float | None = None
     counted: str = "seed"
     """The unit that ``n`` counts and the interval is about: ``seed`` or ``base model``."""
+    better: tuple[int, int] | None = None
+    """(comparisons in which the first side did better, all of them) where the effect is a mean over several."""
 
     @property
     def reading(self) -> str:
@@ -64,7 +66,8 @@ class Finding:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Finding:
         """The finding that ``to_dict`` wrote."""
-        return cls(**{**data, "metric": full_name(data["metric"])})
+        better = data.get("better")
+        return cls(**{**data, "metric": full_name(data["metric"]), "better": None if better is None else tuple(better)})
 
 
 def judge(store: Store, sweep: Sweep, metric: str = TEST_ACCURACY) -> list[Finding]:
@@ -146,6 +149,7 @@ def _finding(store: Store, study: str, claim: Claim, regime: str, runs: list[Run
         evidence.remark.strip(),
         p,
         evidence.counted,
+        evidence.better,
     )
 
 

@@ -14,7 +14,6 @@ has more rank, one that leaves a module out never.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,7 +34,6 @@ from cdka.solver.search import Model, Solution, explore
 
 NEAR = 0.98
 """Alignments of at least this share of the best count as equal to it."""
-_WINS = re.compile(r"wins (\d+) of (\d+)")
 LEAN = 2.0
 """As many times the arithmetic of the leanest may be spent on rank."""
 
@@ -206,9 +204,8 @@ def record() -> str:
     comparisons = []
     for one in (finding for study in document["studies"] for finding in study["findings"]):
         against = one["measures"].partition(" over ")[2].partition(",")[0]
-        wins = _WINS.search(one["remark"])
         ends = "" if one["ci_low"] is None else f" [{one['ci_low']:+.3f}, {one['ci_high']:+.3f}]"
-        count_of = f", wins {wins[1]} of {wins[2]}" if wins else ""
+        count_of = f", wins {one['better'][0]} of {one['better'][1]}" if one["better"] else ""
         comparisons.append(f"against {against} {one['effect']:+.3f}{ends}{count_of}")
     bases = document["studies"][0]["findings"][0]["n"]
     where = f"{document['task']}, {bases} base models of {document['model']}"

@@ -132,7 +132,7 @@ def test_how_the_advice_did_is_told_beside_it_where_its_report_ships(monkeypatch
             "ci_low": effect - 0.01,
             "ci_high": effect + 0.01,
             "n": 5,
-            "remark": f"It wins {won} of 40, budgets and bases together. Base by base: ...",
+            "better": [won, 40],
         }
         for rival, effect, won in (("LoRA of equal cost", 0.012, 29), ("a random option of equal cost", -0.004, 17))
     ]

@@ -1,9 +1,9 @@
 """Benchmarks, one module each, run by ``cdka bench NAME``.
 
 A bench is a module ``cdka/bench/NAME.py`` (hyphens as underscores) with ``run(args) -> dict``, which measures and
-returns a JSON-able document,
-and ``show(document)``, which prints it as a table. ``args`` has ``quick`` (bool), ``rounds`` (int or None for the
-bench's own number) and ``device`` ("auto", "cpu", "cuda:0"). ``timing`` and ``tracing`` hold what they share.
+returns a JSON-able document, and ``show(document)``, which prints it as a table. ``args`` has ``quick`` and ``full``
+(bool; neither: what fits into about three minutes), ``rounds`` (int or None for the bench's own number) and ``device``
+("auto", "cpu", "cuda:0"). ``timing`` and ``tracing`` hold what they share.
 """
 
 from __future__ import annotations

@@ -12,13 +12,14 @@ import datetime
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cdka.bench import rivals
-from cdka.bench.timing import interleaved, ratio
+from cdka.bench.timing import announced, interleaved, ratio
 from cdka.bench.tracing import Trace, peak_bytes, torch_versions
 from cdka.components import Components
 from cdka.errors import CdkaError
@@ -28,6 +29,8 @@ LAYERS = ((1024, 1024), (4096, 4096), (14336, 4096))
 """(out_features, in_features)."""
 TOKENS = (512, 2048, 8192)
 CONFIGURATIONS = tuple(Components(*c) for c in ((2, 8, 4), (1, 8, 2), (2, 2, 8), (4, 16, 2)))
+CELL_LIMIT_S = 8.0
+"""The passes of one cell, and then its steps, take about so long at most, unless the number of rounds is given."""
 LARGEST_ON_CPU = 1024 * 1024 * 2048
 """Multiply-adds of one forward pass beyond which a CPU cell would take minutes."""
 
@@ -37,10 +40,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     device = _device(args.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     rounds = args.rounds or 20
+    limit_s = None if args.full or args.rounds else CELL_LIMIT_S
+    wanted = [(f"{cell[1]} -> {cell[0]}, {cell[2]} tokens, {cell[3]}", cell) for cell in _cells(device, args.quick)]
     cells = []
-    for out_features, in_features, tokens, components in _cells(device, args.quick):
-        print_message(f"{in_features} -> {out_features}, {tokens} tokens, components {components} ...")
-        cells.append(_cell(out_features, in_features, tokens, components, device, dtype, rounds))
+    for out_features, in_features, tokens, components in announced(wanted):
+        cells.append(_cell(out_features, in_features, tokens, components, device, dtype, rounds, limit_s))
+        print_message(f"  step / PEFT LoRA {_spread(cells[-1]['step_over']['lora'])}")
     counted = [_counted(components) for components in CONFIGURATIONS]
     return {
         "bench": "layer",
@@ -105,6 +110,7 @@ def _cell(
     device: torch.device,
     dtype: torch.dtype,
     rounds: int,
+    limit_s: float | None,
 ) -> dict[str, Any]:
     torch.manual_seed(0)
     x = torch.randn(tokens, in_features, device=device, dtype=dtype, requires_grad=True)
@@ -113,9 +119,9 @@ def _cell(
     made = rivals.make(base, components)
     passes: dict[str, Callable[[], None]] = {"frozen": partial(_step, base, x, grad)}
     passes["cdka"] = partial(_step, made["cdka"], x, grad)
-    how: dict[str, Any] = {"rounds": rounds, "clock": time.process_time}
+    how: dict[str, Any] = {"rounds": rounds, "limit_s": limit_s, "clock": time.process_time}
     if device.type == "cuda":
-        how = {"rounds": rounds, "synchronise": torch.cuda.synchronize}
+        how = {"rounds": rounds, "limit_s": limit_s, "synchronise": torch.cuda.synchronize}
     seconds = interleaved(passes, **how)
     steps = {}
     for name, layer in made.items():
@@ -128,7 +134,7 @@ def _cell(
         "tokens": tokens,
         "components": list(components.as_tuple()),
         "num_params": {name: rivals.num_trained(layer) for name, layer in made.items()},
-        "frozen_s": sorted(seconds["frozen"])[rounds // 2],
+        "frozen_s": median(seconds["frozen"]),
         "forward_backward_over_frozen": ratio(seconds, "cdka", "frozen").to_dict(),
         "step_over": {name: ratio(step_seconds, "cdka", name).to_dict() for name in made if name != "cdka"},
     }
@@ -208,7 +214,7 @@ def _machine(document: dict[str, Any]) -> str:
     return (
         f"{document['device_name']} ({document['device']}, {document['threads']} threads), {document['dtype']}, "
         f"torch {document['versions']['torch']}, PEFT {document['versions']['peft']}, {document['date']}; "
-        f"medians of {document['rounds']} interleaved rounds [quartiles], {document['clock']}"
+        f"medians of at most {document['rounds']} interleaved rounds [quartiles], {document['clock']}"
     )
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cdka.errors import CdkaError
+from cdka.terminal import print_message
+
+MIN_ROUNDS = 3
+Cell = TypeVar("Cell")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ def interleaved(
     *,
     rounds: int = 20,
     warmup: int = 3,
+    limit_s: float | None = None,
     synchronise: Callable[[], object] | None = None,
     clock: Callable[[], float] | None = None,
 ) -> dict[str, list[float]]:
@@ -40,19 +46,28 @@ def interleaved(
     Each round runs every candidate once, in an order that rotates, so that a slow moment of the machine falls on
     all of them alike. ``synchronise`` is called before each clock reading; give ``torch.cuda.synchronize`` where
     the work is asynchronous. ``clock`` is the wall clock unless given; ``time.process_time`` leaves out the moments
-    in which other programs had the processor, at the price of adding up threads.
+    in which other programs had the processor, at the price of adding up threads. After ``limit_s`` seconds of wall time
+    no round begins, once there are ``MIN_ROUNDS``; a first round that takes a quarter of it is all of the warm-up.
     Raises CdkaError unless there is at least one round and one candidate.
     """
     if rounds < 1 or not candidates:
         raise CdkaError(f"a measurement needs candidates and rounds: got {len(candidates)} and rounds={rounds}.")
     wait = synchronise or (lambda: None)
     now = clock or time.perf_counter
-    names = list(candidates)
-    for _ in range(warmup):
+    names, began = list(candidates), time.perf_counter()
+
+    def spent(share: float) -> bool:
+        return limit_s is not None and time.perf_counter() - began > share * limit_s
+
+    for i in range(warmup):
+        if i and spent(0.25):
+            break
         for name in names:
             candidates[name]()
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
+        if i >= MIN_ROUNDS and spent(1.0):
+            break
         shift = i % len(names)
         for name in names[shift:] + names[:shift]:
             wait()
@@ -70,3 +85,13 @@ def ratio(seconds: Mapping[str, list[float]], numerator: str, denominator: str) 
         return Ratio(paired[0], paired[0], paired[0], 1)
     low, median, high = statistics.quantiles(paired, n=4, method="inclusive")
     return Ratio(median, low, high, len(paired))
+
+
+def announced(cells: Sequence[tuple[str, Cell]]) -> Iterator[Cell]:
+    """Each cell of a bench in turn, after a line with its name and the time that is left at the pace so far."""
+    began = time.monotonic()
+    for number, (title, cell) in enumerate(cells):
+        pace = (time.monotonic() - began) / max(1, number)
+        left = f", about {pace * (len(cells) - number):.0f} s left" if number else ""
+        print_message(f"{number + 1}/{len(cells)} {title}{left}")
+        yield cell

@@ -19,8 +19,10 @@ EXAMPLE = "cdka bench layer --json > layer.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     listed = "; ".join(f"{name}: {what}" for name, what in BENCHES.items())
     parser.add_argument("bench", nargs="?", default="layer", metavar="NAME", help=f"{listed} (default: layer)")
-    parser.add_argument("--quick", action="store_true", help="only what the targets are stated for")
-    parser.add_argument("--rounds", type=int, help="timed rounds per cell (default: the bench's own, at least 20)")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="only what the targets are stated for")
+    extent.add_argument("--full", action="store_true", help="every cell, however long it takes (default: 3 minutes)")
+    parser.add_argument("--rounds", type=int, help="timed rounds per cell (default: the bench's own)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0 (default: auto)")
     parser.add_argument(
         "--model", metavar="FOLDER", help=f"with {', '.join(MODEL_BENCHES)}: the model to measure on (folder or name)"

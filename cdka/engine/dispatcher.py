@@ -29,7 +29,7 @@ from cdka.runs.states import RunState
 from cdka.runs.store import Store
 
 TICK_S = 0.03
-IDLE_S = 900.0
+IDLE_S = 600.0
 """Seconds that a dispatcher without work stays, with its forkserver, so that the next run starts at once."""
 CANCEL_GRACE_S = 3.0
 EXIT_GRACE_S = 10.0

@@ -97,7 +97,7 @@ def conclude_orphans(store: Store, jobs: Iterable[LiveJob]) -> None:
 def warm(store: Store, *, command: Sequence[str] | None = None) -> bool:
     """Have everything imported before the first run is asked for, so that it starts in a fraction of a second.
 
-    Call it when somebody is about to ask. It is kept for a quarter of an hour after the last call or run.
+    Call it when somebody is about to ask. It is kept for ten minutes after the last call or run.
     """
     _reap()
     (engine_dir(store.home) / "warm-requested").touch()

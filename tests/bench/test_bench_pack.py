@@ -15,7 +15,7 @@ def test_every_way_is_timed_and_the_fastest_shared_one_told():
     torch.set_num_threads(1)
     try:
         device = torch.device("cpu")
-        build = pack._cases(device, True)["digits-vit, 16 samples"]
+        build = pack._cases(device, False)["digits-vit, 16 samples"]
         measured = pack._measure(build, 8, ("2,4,1", "1,4,1"), device, 1)
         alone = pack._measure(build, 1, ("2,4,1",), device, 1)
     finally:
@@ -29,7 +29,7 @@ def test_every_way_is_timed_and_the_fastest_shared_one_told():
 
 def test_an_update_of_the_bench_moves_every_lane():
     device = torch.device("cpu")
-    loaded, spec, train, objective = pack._cases(device, True)["digits-vit, 16 samples"]()
+    loaded, spec, train, objective = pack._cases(device, False)["digits-vit, 16 samples"]()
     specs = [spec.with_(components="2,4,1", seed=seed) for seed in range(2)]
     model = pack.attach(loaded, specs)
     members = [

@@ -44,6 +44,33 @@ def test_a_slow_moment_of_the_machine_falls_on_all_candidates(monkeypatch):
     assert str(Ratio(1.234, 1.1, 1.3, 20)) == "1.23 [1.10, 1.30]"
 
 
+def test_a_limit_ends_the_rounds_and_leaves_three(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", clock)
+
+    def work() -> None:
+        clock.now += 1.0
+
+    def rounds(limit_s: float) -> int:
+        return len(interleaved({"a": work, "b": work}, rounds=50, limit_s=limit_s)["a"])
+
+    assert rounds(limit_s=1.0) == 3
+    began = clock.now
+    assert 3 < rounds(limit_s=30.0) < 50
+    assert clock.now - began <= 32.0
+    assert rounds(limit_s=1e6) == 50
+
+
+def test_cells_are_announced_with_the_time_that_is_left(monkeypatch, capsys):
+    clock = Clock()
+    clock.monotonic = clock.perf_counter
+    monkeypatch.setattr(timing, "time", clock)
+    for cell in timing.announced([("first", 3.0), ("second", 5.0), ("third", 1.0)]):
+        clock.now += cell
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["1/3 first", "2/3 second, about 6 s left", "3/3 third, about 4 s left"]
+
+
 def test_synchronise_runs_before_every_reading(monkeypatch):
     clock, pending = Clock(), []
     monkeypatch.setattr(timing, "time", clock)

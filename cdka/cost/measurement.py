@@ -26,7 +26,7 @@ SILENCE_LIMIT_S = 900.0
 """A measuring child that reports nothing for so long is given up: loading a large model takes minutes."""
 MAX_AT_ONCE = 8
 """Measurements beside more jobs than this are not looked for."""
-FORMAT = 7
+FORMAT = 8
 """Raised whenever speed is measured differently, so that what was kept before is not used."""
 SAME_SPEED = (
     "model",

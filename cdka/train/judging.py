@@ -114,13 +114,11 @@ def measure(
     _seconds(lambda: update(one), device)  # the first pass of all is warm-up
     one_s = _seconds(lambda: update(one), device)
     batch, part_share = _part_within(batch, PROBE_S / max(one_s, 1e-6))
-    update_s = _seconds(lambda: update(batch), device)
-    if update_s < WARM_S:
-        update_s = min(update_s, _seconds(lambda: update(batch), device))
+    update_s = _warm_seconds(lambda: update(batch), device)
     yield Progress("measure", 1, of, "trials")
     number = min(2 * spec.batch_size, len(data.validation), max(8, int(PROBE_S / max(one_s, 1e-6))))
     part, losses_only = data.validation.select(subset(len(data.validation), number)), _without_answers(objective)
-    look_s = _seconds(lambda: _drain(evaluate(model, [member], part, losses_only, device)), device)
+    look_s = _warm_seconds(lambda: _drain(evaluate(model, [member], part, losses_only, device)), device)
     yield Progress("measure", 2, of, "trials")
     answers = {}
     if objective.generation is not None:
@@ -238,6 +236,18 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
+
+
+def _warm_seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of ``work``, without what its first time alone costs where that can be had soon.
+
+    Batches of a new size take up to half as long again, once.
+    """
+    seconds = _seconds(work, device)
+    for limit_s in (2 * PROBE_S, WARM_S):
+        if seconds < limit_s:
+            seconds = min(seconds, _seconds(work, device))
+    return seconds
 
 
 def _drain(generator: Any) -> None:

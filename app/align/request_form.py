@@ -10,10 +10,10 @@ from app.owndata import picker
 from app.pickers import model_picker, task_picker
 from cdka import align, formatting
 from cdka.align import AlignRequest, Status
-from cdka.align.verdict import MIN_CONFIGURATIONS
 from cdka.components import Components
 from cdka.models.catalogue import find_model
 from cdka.models.targets import ROLE_TARGETS, target_names
+from cdka.stats.rank_correlation import MIN_POINTS
 
 LAYERS = "All layers"
 HELP = {
@@ -132,7 +132,7 @@ def sweeps(request: AlignRequest) -> dict[str, str]:
         on_the_same = (request.model, request.task, request.task_options.get("sha256"))
         if (base.get("model"), base.get("task"), digest) == on_the_same:
             able.append(sweep)
-    able.sort(key=lambda sweep: len(sweep.plan.get("arms", ())) < MIN_CONFIGURATIONS)
+    able.sort(key=lambda sweep: len(sweep.plan.get("arms", ())) < MIN_POINTS)
     return {sweep.sweep_id: sweep.name for sweep in able}
 
 

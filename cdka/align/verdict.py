@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from cdka.align.record import AlignRecord
 from cdka.components import Components
@@ -13,6 +12,7 @@ from cdka.errors import CdkaError, unknown
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
 from cdka.runs.metrics import TEST_ACCURACY, measure_of
+from cdka.stats.rank_correlation import MIN_POINTS, rank_correlation
 from cdka.theory.alignment import combine
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ PREDICTORS = {
     "rank_bound": "rank bound",
 }
 """Predictors that can be compared with the results of runs, and their names in text."""
-MIN_CONFIGURATIONS = 4
 _SAME = ("model", "task", "steps", "lr", "alpha", "batch_size")
 
 
@@ -34,8 +33,8 @@ _SAME = ("model", "task", "steps", "lr", "alpha", "batch_size")
 class Verdict:
     """Spearman's correlation between a predictor and the final metric over configurations.
 
-    The interval is a percentile bootstrap over configurations, each with its mean over seeds. ``points`` has one row
-    per configuration: r1, r2, r, predictor, mean, sd, seeds.
+    The interval is over configurations, each with its mean over seeds (``cdka.stats.rank_correlation``). ``points`` has
+    one row per configuration: r1, r2, r, predictor, mean, sd, seeds.
     """
 
     predictor: str
@@ -71,8 +70,6 @@ def does_it_predict(
     metric: str = TEST_ACCURACY,
     record: AlignRecord | None = None,
     target_modules: str | tuple[str, ...] = "all-linear",
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> Verdict:
     """The verdict over finished cdka runs of one model and task under one recipe.
 
@@ -90,37 +87,22 @@ def does_it_predict(
             values = ", ".join(str(v) for v in done[name].unique()[:4])
             raise CdkaError(f"the runs must share one {name}: got {values}. Choose the runs of one sweep.")
     table = _points(done, predictor, metric, record, target_modules)
-    if len(table) < MIN_CONFIGURATIONS:
+    if len(table) < MIN_POINTS:
         raise CdkaError(
-            f"a rank correlation needs at least {MIN_CONFIGURATIONS} configurations: got {len(table)}. "
+            f"a rank correlation needs at least {MIN_POINTS} configurations: got {len(table)}. "
             "Finish more runs, or measure alignment on their grid."
         )
-    x, y = table["predictor"].to_numpy(float), table["mean"].to_numpy(float)
-    rng = np.random.default_rng(seed)
-    picked = rng.integers(len(x), size=(resamples, len(x)))
-    draws = spearman(x[picked], y[picked])
-    draws = draws[np.isfinite(draws)]
-    low, high = np.percentile(draws, [2.5, 97.5]) if len(draws) else (-1.0, 1.0)
+    found = rank_correlation(table["predictor"].to_numpy(float), table["mean"].to_numpy(float))
     return Verdict(
         predictor,
         metric,
-        float(spearman(x, y)),
-        float(low),
-        float(high),
+        found.rho,
+        found.low,
+        found.high,
         len(table),
         int(table["seeds"].sum()),
         table.reset_index(),
     )
-
-
-def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rank correlation along the last axis, ties sharing their mean rank; NaN where one side does not vary."""
-    from scipy.stats import rankdata
-
-    a, b = rankdata(x, axis=-1), rankdata(y, axis=-1)
-    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
-    length = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return np.divide(np.sum(a * b, -1), length, out=np.full(length.shape, np.nan), where=length > 0)
 
 
 def _key(group: pd.DataFrame) -> tuple[int, int, int]:
@@ -161,6 +143,6 @@ def _values(model: str, predictor: str, record: AlignRecord | None, target_modul
         modules = [s for s in linears for _ in range(s.count)]
         if predictor == "predicted":
             return combine(components.alignment(s.in_features) for s in modules)
-        return float(np.mean([components.rank_bound(s.out_features, s.in_features) for s in modules]))
+        return fmean(components.rank_bound(s.out_features, s.in_features) for s in modules)
 
     return shape_value

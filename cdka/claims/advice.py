@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from cdka.align.gradient_pattern import measure_pattern
-from cdka.align.verdict import MIN_CONFIGURATIONS, spearman
 from cdka.claims.bases import FAMILIES, arm_of, evidence_over_bases
 from cdka.claims.evidence import Case, Evidence
 from cdka.components import Components, divisors
@@ -25,6 +24,7 @@ from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import KEPT
 from cdka.solver import default, solve
+from cdka.stats.rank_correlation import MIN_POINTS, spearman
 from cdka.theory.alignment import combine
 
 BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -249,7 +249,7 @@ def _ranks(which: str) -> Callable[[Case], Evidence]:
                 if (arm := arm_of(found, base, one)) is not None
             ]
             known = np.array([row for row in rows if np.isfinite(row[-1])])
-            if len(known) < MIN_CONFIGURATIONS:
+            if len(known) < MIN_POINTS:
                 continue
             alignment, rank = (float(spearman(known[:, i], known[:, 2])) for i in (0, 1))
             values[base] = {"alignment": alignment, "rank": rank}.get(which, alignment - rank)

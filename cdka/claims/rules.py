@@ -11,7 +11,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from cdka.align.verdict import spearman
 from cdka.claims import advice, bases, lokr, rates
 from cdka.claims.designs import pairs
 from cdka.claims.evidence import Case, Evidence
@@ -23,12 +22,12 @@ from cdka.runs.metrics import EVAL_ACCURACY, TRAIN_LOSS
 from cdka.runs.run import Run
 from cdka.runs.states import KEPT, RunState
 from cdka.runs.store import Store
+from cdka.stats.rank_correlation import MIN_POINTS, rank_correlation, spearman
 from cdka.stats.trend import find_series, gains, slopes
 from cdka.theory.alignment import combine
 
 SMOOTH = 5
 """Steps that the loss is averaged over before its rises and falls are added up."""
-MIN_CONFIGURATIONS, RESAMPLES = 4, 4000
 MARGIN = 0.01
 """Largest distance below LoRA at which CDKA still counts as close to it."""
 
@@ -260,20 +259,15 @@ def _correlates(case: Case) -> Evidence:
     means = found.table.mean(axis=1).dropna()
     predicted = np.array([combine([_components(found, arm).alignment(n) for n in inputs]) for arm in means.index])
     unit = f"rank correlation of predicted alignment with {case.measure}"
-    if len(means) < MIN_CONFIGURATIONS:
+    if len(means) < MIN_POINTS:
         return Evidence(np.empty(0), unit, bound=1.0, counted="configuration")
-    rho = float(spearman(predicted, means.to_numpy()))
-    picked = np.random.default_rng(0).integers(len(means), size=(RESAMPLES, len(means)))
-    draws = spearman(predicted[picked], means.to_numpy()[picked])
-    draws = draws[np.isfinite(draws)]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    p = min(1.0, 2 * float(min(np.mean(draws <= 0), np.mean(draws >= 0))))
+    ranks = rank_correlation(predicted, means.to_numpy())
     sizes = found.arms.set_index("arm")["num_params"].reindex(means.index).astype(float)
     remark = ""
     if sizes.nunique() > 1 and sizes.notna().all():
         remark = f" The number of parameters alone: {float(spearman(sizes.to_numpy(), means.to_numpy())):+.3f}."
-    interval = (float(low), float(high), p, len(means))
-    return Evidence(np.array([rho]), unit, remark=remark, bound=1.0, counted="configuration", interval=interval)
+    interval = (ranks.low, ranks.high, ranks.p, ranks.n)
+    return Evidence(np.array([ranks.rho]), unit, remark=remark, bound=1.0, counted="configuration", interval=interval)
 
 
 def _components(found: Comparison, arm: str) -> Components:

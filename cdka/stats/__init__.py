@@ -19,12 +19,14 @@ from cdka.stats.multiple_comparisons import holm
 from cdka.stats.paired import Paired, compare_pairs, paired, verdicts
 from cdka.stats.pareto import pareto
 from cdka.stats.power import seeds_needed, seeds_range
+from cdka.stats.rank_correlation import RankCorrelation, rank_correlation
 from cdka.stats.trend import Trend, trend
 
 __all__ = [
     "Interval",
     "McNemar",
     "Paired",
+    "RankCorrelation",
     "Trend",
     "compare_pairs",
     "crossed",
@@ -33,6 +35,7 @@ __all__ = [
     "mcnemar",
     "paired",
     "pareto",
+    "rank_correlation",
     "seeds_needed",
     "seeds_range",
     "t_test",

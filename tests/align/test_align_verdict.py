@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from cdka.align import does_it_predict
-from cdka.align.verdict import spearman
 from cdka.errors import CdkaError
 from cdka.solver import evaluate
+from cdka.stats.rank_correlation import spearman
 
 GRID = [(r1, r2, r) for r1 in (1, 2, 4) for r2 in (2, 4, 8) for r in (1, 2)]
 
@@ -70,11 +70,11 @@ def test_where_there_is_nothing_the_interval_covers_zero_as_often_as_it_promises
     covered = []
     for seed in range(80):
         noise = np.random.default_rng(100 + seed).standard_normal(len(table))
-        got = does_it_predict(table.assign(**{"test/accuracy": 0.5 + 0.1 * noise}), resamples=300)
+        got = does_it_predict(table.assign(**{"test/accuracy": 0.5 + 0.1 * noise}))
         covered.append(got.ci_low < 0 < got.ci_high)
         if covered[-1]:
             assert got.sentence().startswith("These runs do not show")
-    assert np.mean(covered) > 0.87
+    assert np.mean(covered) > 0.9
 
 
 def test_other_predictors():

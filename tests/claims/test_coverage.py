@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cdka.align.verdict import spearman
-from cdka.claims.rules import RESAMPLES
 from cdka.stats import holm, t_test
 from cdka.stats.intervals import band
 
@@ -40,21 +38,6 @@ def test_seeds_of_one_base_do_not_cover_new_bases():
     own = rng.normal(0.02, 0.05, size=(4000, 1))
     _, _, _, low, high = band(own + rng.normal(0, 0.008, size=(4000, 10)))
     assert np.mean((low <= 0.02) & (high >= 0.02)) < 0.4
-
-
-@pytest.mark.parametrize("rho", [0.0, pytest.param(0.4, marks=pytest.mark.slow), 0.8])
-def test_new_configurations_are_covered_by_the_interval_of_a_rank_correlation(rho):
-    """Twelve configurations; the percentile bootstrap is a little wide where the correlation is strong."""
-    rng, hits = np.random.default_rng(3), []
-    true = 6 / np.pi * np.arcsin(rho / 2)
-    for _ in range(200):
-        x = rng.normal(size=12)
-        y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=12)
-        picked = rng.integers(12, size=(min(RESAMPLES, 400), 12))
-        draws = spearman(x[picked], y[picked])
-        low, high = np.percentile(draws[np.isfinite(draws)], [2.5, 97.5])
-        hits.append(low <= true <= high)
-    assert 0.91 <= np.mean(hits) <= 0.99  # 200 draws: +-0.03
 
 
 @pytest.mark.parametrize("claims", [5, 25])

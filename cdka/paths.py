@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -109,6 +110,16 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def replace_path(finished: Path, destination: Path) -> None:
+    """Put a finished file or folder in place of an older one; a crash leaves one of the two whole."""
+    old = destination.with_name(destination.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if destination.is_dir():
+        destination.rename(old)
+    finished.replace(destination)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`", "<": ">"}

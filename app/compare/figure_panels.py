@@ -14,7 +14,7 @@ from app import charts, data, state, theme, widgets
 from app.compare import arm_links, controls
 from app.compare.sources import Chosen, axes, curves
 from cdka import formatting
-from cdka.compare.comparison import Comparison
+from cdka.compare.comparison import STOPPED_AT, Comparison
 from cdka.compare.exports import figures
 from cdka.compare.figures.curves import CROWDED, X_TITLES, crowded, curve_figure, factors_that_vary
 from cdka.compare.figures.heatmap import heatmap_figure
@@ -130,7 +130,7 @@ def map_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
 def _one_group(comparison: Comparison, shown: list[str]) -> tuple[list[str], list[str]]:
     """All arms, and the shown ones, of one model and task: a cell of the map has one value."""
     groups = {
-        f"{group['model'].iloc[0]} on {group['task'].iloc[0]}": group["arm"].to_list()
+        f"{group['model'].iloc[0]} on {group['task'].iloc[0]}{_stopped(group)}": group["arm"].to_list()
         for group in comparison.groups
         if (group["method"] == "cdka").any()
     }
@@ -138,6 +138,11 @@ def _one_group(comparison: Comparison, shown: list[str]) -> tuple[list[str], lis
         return next(iter(groups.values()), []), shown
     within = groups[controls.pick("map_of", "Model and task", list(groups))]
     return within, [arm for arm in shown if arm in within]
+
+
+def _stopped(group: pd.DataFrame) -> str:
+    step = group[STOPPED_AT].iloc[0] if STOPPED_AT in group else 0
+    return f", stopped at step {step:,}" if step else ""
 
 
 def _offer(

@@ -17,7 +17,7 @@ from cdka.runs.run import Run
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 
-_ELSEWHERE = (*KNOBS, "model", "task", "method", "components", "rank", "device")
+_ELSEWHERE = (*KNOBS, "model", "task", "method", "components", "rank", "device", "engine")
 """Said by other parts of the form, or for the machine to decide."""
 
 

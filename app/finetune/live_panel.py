@@ -10,7 +10,7 @@ import streamlit as st
 
 from app import form_memory, state, widgets
 from app.compare.headline_card import headline_html
-from app.finetune import actions, race_curves, run_menu, run_rows
+from app.finetune import actions, cluster_panel, race_curves, run_menu, run_rows
 from app.finetune.feed import Feed
 from app.finetune.run_rows import ArmRuns
 from app.pickers import filter_form, filter_of
@@ -154,6 +154,7 @@ def _panel(store: Store, show: str, busy: bool) -> None:
         if not runs:
             return
         _summary(store, runs)
+        cluster_panel.show(store, runs)
         if all(run.status.is_finished() for run in runs):
             _headline(store, runs)
         _curves(feed, arms)

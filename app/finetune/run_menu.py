@@ -12,6 +12,7 @@ from app.finetune import actions, run_rows
 from app.finetune.feed import Track
 from cdka import formatting
 from cdka.runs.run import Run
+from cdka.runs.spec import LOCAL
 from cdka.runs.store import Store
 
 FIRST = (
@@ -56,7 +57,8 @@ def menu(runs: Sequence[Run], tracks: Mapping[str, Track]) -> None:
 def _contents(run: Run) -> None:
     with widgets.errors_shown():
         store = data.store()
-        st.caption(f"Run {run.run_id}, attempt {max(run.attempt, 1)}")
+        slot, _ = store.places([run.run_id]).get(run.run_id, ("", None)) if run.spec.engine != LOCAL else ("", None)
+        st.caption(f"Run {run.run_id}, attempt {max(run.attempt, 1)}" + (f", on {slot}" if slot else ""))
         actions.buttons(run)
         if run.status.is_kept():
             st.code(str(run.adapter_dir), language=None)

@@ -11,7 +11,8 @@ from typing import Any
 
 import streamlit as st
 
-from app import form_memory, state, widgets
+from app import data, form_memory, state, widgets
+from app.finetune import cluster_panel
 from app.owndata import picker
 from app.owndata.preview import show_data
 from app.sweeps import plan_document, plan_preview, sweep_card
@@ -76,6 +77,7 @@ def questions(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] |
         ).strip()
         _check_budget(budget)
     alphas, seeds, steps, batch = _numbers()
+    rounds = 0 if fair else _halving()
     meant = all(axes.values()) and bool(rates) and bool(alphas) and _is_budget(budget)
     varied = {"lr": [] if fair else rates, "alpha": alphas}
     many = {name: values for name, values in varied.items() if len(values) > 1}
@@ -83,7 +85,8 @@ def questions(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] |
     typed = st.text_input("Name", **form_memory.kept("sweep-name"), placeholder=f"{usual} on {task.name}")
     if not meant:
         return None
-    settings: dict[str, Any] = {"steps": steps, "batch_size": batch}
+    engine = cluster_panel.ask_engine(data.store())
+    settings: dict[str, Any] = {"steps": steps, "batch_size": batch} | ({"engine": engine} if engine else {})
     settings |= {} if "lr" in many else {"lr": rates[0]}
     settings |= {} if "alpha" in many else {"alpha": alphas[0]}
     arguments: dict[str, Any] = {"name": typed.strip() or f"{usual} on {task.name}"}
@@ -91,6 +94,7 @@ def questions(way: str, shapes: ModelShapes, task: TaskInfo) -> dict[str, Any] |
     arguments |= {"baselines": list(baselines)} if baselines else {}
     arguments |= {"budget": budget} if budget else {}
     arguments |= {"tune_lr": rates} if fair and len(rates) > 1 else {}
+    arguments |= {"halving": rounds} if rounds else {}
     arguments["settings"] = settings
     if way == EQUAL:
         return arguments | ({"arms": _matched(shapes, layers, budget, count, many)} if many else {"options": count})
@@ -209,6 +213,19 @@ def _numbers() -> tuple[list[float], int, int, int]:
             "Batch size", [1, 2, 4, 8, 16, 32, 64, 128, 256], **form_memory.kept("sweep-batch_size")
         )
     return alphas, int(seeds), int(steps), int(batch)
+
+
+def _halving() -> int:
+    return int(
+        st.number_input(
+            "Halvings",
+            0,
+            4,
+            **form_memory.kept("sweep-halving"),
+            help="Stops the weaker half of the arms so many times, at 1/2, 1/4, ... of the steps, by the mean "
+            "validation loss over all seeds. Compare keeps the lengths apart. 0: every arm is trained to its end.",
+        )
+    )
 
 
 def _floats(key: str, label: str, name: str, offered: list[str], hint: str) -> list[float]:

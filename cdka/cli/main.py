@@ -26,6 +26,7 @@ COMMANDS = {
     "study": "test one of the paper's claims in one go",
     "try": "ask a fine-tuned model a question, beside its base",
     "runs": "list, show, stop, retry or remove runs",
+    "cluster": "show the nodes of a Ray cluster, and what runs where",
     "compare": "compare the finished runs of a sweep",
     "import": "read any LoRA, LoKr, LoHa or CDKA file as a CDKA adapter, exactly",
     "export": "save an adapter in the form that another program loads",

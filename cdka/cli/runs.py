@@ -14,6 +14,7 @@ from cdka.formatting import clock
 from cdka.runs.job_queue import live_jobs
 from cdka.runs.metrics import EVAL_ACCURACY, TEST_ACCURACY
 from cdka.runs.run import Run
+from cdka.runs.spec import LOCAL
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
 from cdka.terminal import print_json, print_message, print_table
@@ -110,7 +111,13 @@ def _list(store: Store, args: argparse.Namespace) -> None:
                 f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(run.created_at))}",
             ]
         )
-    print_table(list(_HEAD), rows)
+    head = list(_HEAD)
+    if any(run.spec.engine != LOCAL for run in shown):
+        places = store.places([run.run_id for run in shown])
+        head.append("where")
+        for run, row in zip(shown, rows, strict=True):
+            row.append(places.get(run.run_id, (run.spec.engine, None))[0])
+    print_table(head, rows)
     if total > len(shown):
         print_message(f"{len(shown)} of {total:,} runs; --top 0 lists all")
     return None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import socket
 import sys
 from importlib.util import find_spec
 
 from cdka.engine import local
+from cdka.engine.ray import check_cluster
 from cdka.errors import CdkaError
 from cdka.machine import is_loopback
 from cdka.paths import home_dir, studio_dir
+from cdka.runs.spec import AUTO, ENGINE_VARIABLE, LOCAL, check_engine
 from cdka.runs.store import Store
 from cdka.terminal import print_message
 
@@ -28,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument(
         "--base-url", default="", metavar="URL", help="path or address under which a proxy (Jupyter's, say) serves it"
+    )
+    parser.add_argument(
+        "--engine",
+        metavar="local|ray:ADDRESS",
+        help="where its runs train: local, or a Ray cluster (default CDKA_ENGINE)",
     )
     parser.add_argument("--no-token", action="store_true", help="let in whoever reaches the port, without the link")
 
@@ -55,6 +63,11 @@ def check_free(host: str, port: int) -> None:
 def run(args: argparse.Namespace) -> None:
     home = home_dir()
     check_free(args.host, args.port)
+    if args.engine not in (None, AUTO):
+        check_engine(args.engine)
+        if args.engine != LOCAL:
+            check_cluster(home, args.engine)
+        os.environ[ENGINE_VARIABLE] = args.engine
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
         raise CdkaError(

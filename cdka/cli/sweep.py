@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--options", type=int, metavar="N", help="add N CDKA options that use the budget, best aligned first")
     add("--tune-lr", metavar="RATES", help="learning rates tried for every arm, chosen on validation: 1e-3,3e-3")
+    add("--halving", type=int, metavar="N", help="stop the weaker half of the arms N times, by eval loss")
     add("--name", help="what to call the sweep")
     add("--no-packs", action="store_true", help="train every run in a process of its own")
     add("--dry-run", action="store_true", help="show what would run, and run nothing")
@@ -95,6 +96,7 @@ def _planned(args: argparse.Namespace, fitted_settings: Mapping[str, Any] | None
         "name": args.name,
         "budget": args.budget,
         "options": args.options,
+        "halving": args.halving,
         "seeds": None if args.seeds is None else seeds(args.seeds),
         "baselines": None if args.baselines is None else [b.strip() for b in args.baselines.split(",") if b.strip()],
         "tune_lr": None if args.tune_lr is None else _rates(args.tune_lr),

@@ -19,7 +19,7 @@ from cdka.stats.intervals import UNBOUNDED, band
 
 COLUMN_SETTINGS = ("model", "task", "method", "r1", "r2", "r", "rank", "alpha", "lr", "steps", "batch_size")
 """The settings that ``Store.frame`` shows; the whole specification is used where it is given."""
-_NOT_SETTINGS = ("seed", "device", "checkpoint_every")
+_NOT_SETTINGS = ("seed", "device", "engine", "checkpoint_every")
 """Settings in which two runs of one arm may differ: none of them changes the configuration tried."""
 MAX_PATTERN_SHOWN = 3
 """Modules with components of their own that a label lists; of more it gives the number and a digest."""

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cdka.compare.arms import identified, judged_differently, judged_words, seed_table, summary, with_values
-from cdka.compare.measure import Measure, usual_metric
+from cdka.compare.measure import STEP, Measure, usual_metric
 from cdka.compare.source import Source
 from cdka.errors import CdkaError, unknown
 from cdka.formatting import plural
@@ -22,6 +22,8 @@ from cdka.stats.pareto import AMBIGUOUS, OFF, ON, pareto
 from cdka.stats.trend import DEGRADES, IMPROVES, UNRESOLVED, trends
 
 ALL_PAIRS = "all-pairs"
+STOPPED_AT = "stopped_at"
+"""The column of arms that stopped early: the step at which, 0 for the others; absent where none did."""
 NOT_TUNED = " · not tuned"
 """Stands behind the label of an arm that had no part in the learning-rate search of the others."""
 
@@ -55,8 +57,13 @@ class Comparison:
 
     @cached_property
     def groups(self) -> list[pd.DataFrame]:
-        """The arms of each model and task: nothing is compared across them."""
-        return [group for _, group in self.arms.groupby(["model", "task"], sort=False)]
+        """The arms of each model and task, those that stopped early by the step: nothing is compared across them."""
+        return [group for _, group in self.arms.groupby(_apart(self.arms), sort=False)]
+
+    @property
+    def num_places(self) -> int:
+        """The number of combinations of model and task."""
+        return self.arms.groupby(["model", "task"]).ngroups
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
@@ -78,7 +85,9 @@ class Comparison:
         held = _without_lr(self.settings) if self.chosen_lr else self.settings
         found = [
             trends(group, self.table, held, higher_is_better=higher).assign(
-                model=group["model"].iloc[0], task=group["task"].iloc[0]
+                model=group["model"].iloc[0],
+                task=group["task"].iloc[0],
+                **({STOPPED_AT: group[STOPPED_AT].iloc[0]} if STOPPED_AT in group else {}),
             )
             for group in self.groups
         ]
@@ -92,7 +101,8 @@ class Comparison:
 
     def trend_header(self, row: Mapping[str, Any]) -> str:
         """The subject of a trend: the measure, with model and task where there are several."""
-        return self.measure.header + (f" ({row['model']} on {row['task']})" if len(self.groups) > 1 else "")
+        place = f" ({row['model']} on {row['task']})" if self.num_places > 1 else ""
+        return self.measure.header + place + (f", stopped at step {row[STOPPED_AT]}" if row.get(STOPPED_AT) else "")
 
     def pareto(self, cost: str = "num_params") -> pd.Series:
         """``on``, ``off`` or ``ambiguous`` per arm, within its model and task."""
@@ -168,6 +178,8 @@ class Comparison:
         early = int((status == "stopped").sum())
         if early:
             notes.append(f"{plural(early, 'run')} stopped early: counted with what was reached by then.")
+        if STOPPED_AT in self.arms:
+            notes += self._halved()
         single = int(self.arms["anecdotal"].sum())
         if single:
             notes.append(f"{plural(single, 'arm')} with a single seed: anecdotal, no interval.")
@@ -177,9 +189,40 @@ class Comparison:
             if untuned:
                 notes.append(f"{plural(untuned, 'arm')} at a single rate, beside others that had a search: not tuned.")
         notes += judged_differently(self.frame)
-        if len(self.groups) > 1:
-            notes.append(f"{len(self.groups)} combinations of model and task: compared only within each.")
+        if self.num_places > 1:
+            notes.append(f"{self.num_places} combinations of model and task: compared only within each.")
         return notes
+
+    def _halved(self) -> list[str]:
+        """Lines on arms whose runs all stopped at one step: how they count, and the training that this has saved."""
+        counts = self.arms[self.arms[STOPPED_AT] > 0][STOPPED_AT].value_counts().sort_index()
+        listed = ", ".join(f"{plural(number, 'arm')} at step {step:,}" for step, number in counts.items())
+        frame = self.frame[self.frame["status"] == "stopped"]
+        saved = int((frame["steps"] - pd.to_numeric(frame["steps_done"], errors="coerce")).sum())
+        whole = int((self.frame["steps"]).sum())
+        return [
+            f"Stopped early with all seeds: {listed}. Arms are compared only with arms of the same length; to compare "
+            f"all of them, measure at step {int(counts.index.min()):,}.",
+            f"Stopping saved {saved:,} of {whole:,} steps of training.",
+        ]
+
+
+def _apart(arms: pd.DataFrame) -> list[str]:
+    """The columns whose values keep arms apart."""
+    return ["model", "task", *([STOPPED_AT] if STOPPED_AT in arms else [])]
+
+
+def _stopped_at(frame: pd.DataFrame) -> dict[str, int]:
+    """The step of each arm whose kept runs have all stopped early at one and the same step, as halving does."""
+    if "steps_done" not in frame:
+        return {}
+    kept = frame[frame["status"].isin(KEPT)]
+    found = {}
+    for arm, runs in kept.groupby("arm", sort=False):
+        steps = pd.to_numeric(runs["steps_done"], errors="coerce").unique()
+        if (runs["status"] == "stopped").all() and len(steps) == 1 and 0 < steps[0] < runs["steps"].iloc[0]:
+            found[arm] = int(steps[0])
+    return found
 
 
 def default_reference(arms: pd.DataFrame) -> str | None:
@@ -279,8 +322,13 @@ def compare(
     frame = with_values(frame, measure, curves)
     table = seed_table(frame)
     by_arm = summary(frame, table, measure.bounds)
+    if measure.at != STEP and (stopped := _stopped_at(frame)):
+        by_arm[STOPPED_AT] = by_arm["arm"].map(stopped).fillna(0).astype(int)
+        for told in (frame, by_arm):
+            ends = told["arm"].map(stopped).map(lambda step: "" if pd.isna(step) else f" · stopped at step {step:,.0f}")
+            told["arm_label"] = told["arm_label"] + ends
     if reference is None or reference == ALL_PAIRS:
-        groups = by_arm.groupby(["model", "task"], sort=False)
+        groups = by_arm.groupby(_apart(by_arm), sort=False)
         chosen = tuple(arm for _, group in groups if (arm := default_reference(group)) is not None)
     else:
         chosen = (find_arm(by_arm, reference),)

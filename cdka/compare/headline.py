@@ -8,7 +8,7 @@ from functools import lru_cache
 import pandas as pd
 
 from cdka.compare.budget import TOLERANCE
-from cdka.compare.comparison import Comparison
+from cdka.compare.comparison import STOPPED_AT, Comparison
 from cdka.formatting import count, interval, is_missing, places, plural, times
 from cdka.runs.metrics import EVAL_ACCURACY
 from cdka.runs.states import KEPT
@@ -89,9 +89,13 @@ def headline(comparison: Comparison) -> Headline | None:
     The best CDKA arm is the best by validation accuracy among those with a LoRA arm of equal price (within 10 %),
     else among all; its rival is the LoRA arm of the nearest price, else the nearest arm of another method.
     """
-    if len(comparison.groups) != 1:
+    if comparison.num_places != 1:
         return None
     arms = comparison.arms[comparison.arms["n"] > 0].set_index("arm")
+    if STOPPED_AT in arms and (arms[STOPPED_AT] == 0).any():
+        arms = arms[arms[STOPPED_AT] == 0]  # the arms that were trained to the end, beside each other
+    elif STOPPED_AT in arms:
+        arms = arms[arms[STOPPED_AT] == arms[STOPPED_AT].max()]
     own, rivals = arms[arms["family"] == "cdka"], arms[arms["family"] == "lora"]
     if own.empty:
         return None

@@ -40,6 +40,7 @@ SAME_SPEED = (
     "group_by_length",
     "dtype",
     "device",
+    "engine",
     "gradient_accumulation",
     "gradient_checkpointing",
     "num_processes",

@@ -9,60 +9,72 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from cdka.engine import local, process, slots
-from cdka.engine.failures import COPIED, EXIT_UNRECORDED, REBOOTED, hung, is_full, outcome_of
-from cdka.engine.process import fingerprint
-from cdka.engine.slots import JobSpec
-from cdka.engine.spawn import AdoptedWorker, WorkerProcess, WorkerStarter
+from cdka.engine import local, process
+from cdka.engine.contract import Engine, Report, engine_of
+from cdka.engine.failures import is_full
+from cdka.engine.process import fingerprint, log_line
+from cdka.engine.ray import RayEngine
+from cdka.engine.slots import Slot
+from cdka.engine.spawn import WorkerStarter
 from cdka.engine.worker import usual_priority
+from cdka.engine.workers import LocalEngine
 from cdka.errors import CdkaError
-from cdka.paths import log_tail
+from cdka.paths import replace_path
+from cdka.runs import halving
 from cdka.runs.database import StoreBusy, StoreFull
-from cdka.runs.job_queue import OWNED, Job, LiveJob, anything_queued, conclude, live_jobs, requeue, reserve
-from cdka.runs.spec import RunSpec
+from cdka.runs.job_queue import (
+    OWNED,
+    Batch,
+    Job,
+    LiveJob,
+    anything_queued,
+    claim,
+    conclude,
+    engines_queued,
+    live_jobs,
+    next_seq,
+    record_events,
+    requeue,
+    reserve,
+)
+from cdka.runs.run import run_directory
+from cdka.runs.spec import LOCAL
 from cdka.runs.states import RunState
+from cdka.runs.stop_and_retry import retry
 from cdka.runs.store import Store
 
 TICK_S = 0.03
 IDLE_S = 600.0
 """Seconds that a dispatcher without work stays, with its forkserver, so that the next run starts at once."""
-CANCEL_GRACE_S = 3.0
-EXIT_GRACE_S = 10.0
-"""Seconds that a worker may take to leave after the last of its runs has ended."""
-CHECK_CODE_EVERY_S = 0.5
+CHECK_CODE_EVERY_S = HALVING_EVERY_S = 0.5
 WAIT_S = 1.0
 """Seconds between two tries while the store is locked or the disk is full."""
-NO_SLOT = "none"
-
-
-@dataclass
-class _Work:
-    """A job at work, and when each step towards ending it is due."""
-
-    job_spec: JobSpec
-    job: Job
-    child: WorkerProcess
-    terminate_at: float | None = None
-    kill_at: float | None = None
-    heartbeat: float | None = None
-    heartbeat_seen_at: float = 0.0
-    woken: bool = False
-    hung_s: float | None = None
+MAX_ATTEMPTS = 3
+"""A run whose node died is started again until it has had so many attempts."""
 
 
 class Dispatcher:
-    """The loop over one home. ``step()`` is one turn, which tests call themselves."""
+    """The loop over one home. ``step()`` is one turn, which tests call themselves.
 
-    def __init__(self, store: Store, starter: WorkerStarter, places: Sequence[slots.Slot] | None = None) -> None:
-        self.store, self.starter = store, starter
-        self.places = list(slots.detect() if places is None else places)
-        self._work: dict[str, _Work] = {}
+    ``open_engine`` gives the engine of a cluster's address; that of this machine is made of ``starter`` and ``places``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        starter: WorkerStarter,
+        places: Sequence[Slot] | None = None,
+        open_engine: Callable[[Store, str], Engine] = RayEngine,
+    ) -> None:
+        self.store = store
+        self.local = LocalEngine(store, starter, places)
+        self.engines: dict[str, Engine] = {LOCAL: self.local}
+        self._open_engine = open_engine
         self._leaving = False
+        self._halved_at = 0.0
         self._code = fingerprint()
         self._code_checked_at = self._busy_at = time.monotonic()
 
@@ -75,11 +87,11 @@ class Dispatcher:
             try:
                 busy = self.step()
             except (StoreBusy, StoreFull) as error:
-                _log(f"waiting: {error}")
+                log_line(f"waiting: {error}")
                 time.sleep(WAIT_S)
                 continue
             if not database.exists():
-                self._abandon()
+                self.local.kill_all()
                 return "gone"
             if self._stale():
                 return "stale"
@@ -95,20 +107,41 @@ class Dispatcher:
         """End ``run`` at its next turn; from a signal handler."""
         self._leaving = True
 
+    def close(self) -> None:
+        """Let the engines go; what is at work goes on."""
+        for engine in self.engines.values():
+            engine.close()
+
     def step(self) -> bool:
-        """Conclude ended workers, end cancelled ones, start what can start. True if there is anything to do."""
-        ready = self.starter.ready()
+        """Conclude ended jobs, end cancelled ones, start what can start. True if there is anything to do."""
+        asked = engines_queued(self.store.database)
+        needed = {LOCAL, *asked, *(name for name, engine in self.engines.items() if engine.jobs())}
+        ready = {name: engine.ready() for name, engine in self.engines.items() if name in needed}
         jobs = live_jobs(self.store.database)
         local.conclude_orphans(self.store, jobs)
         live = {entry.job.job_id: entry for entry in jobs if entry.job.slot not in OWNED}
-        for entry in live.values():
-            if entry.job.job_id not in self._work:
-                self._adopt(entry)
-        for work in list(self._work.values()):
-            self._watch(work, live.get(work.job.job_id))
-        while ready and len(self._work) < len(self.places) and (job := reserve(self.store.database, self._slot_for)):
-            self._start(job)
-        return bool(self._work) or anything_queued(self.store.database)
+        known = {job.job_id for engine in self.engines.values() for job in engine.jobs()}
+        for job_id, entry in live.items():
+            if job_id not in known:
+                self._take(self.engine(engine_of(entry.job.slot)).attach(entry), entry)
+        for engine in list(self.engines.values()):
+            for job in engine.jobs():
+                entry = live.get(job.job_id)
+                if entry is not None and entry.cancelled:
+                    engine.cancel(job.job_id)
+            for report in engine.poll(live):
+                self._take(report, live.get(report.job_id))
+                if report.outcome is not None:
+                    engine.forget(report.job_id)
+        self._advance_halvings()
+        self._start_what_fits(asked, ready)
+        return any(engine.jobs() for engine in self.engines.values()) or anything_queued(self.store.database)
+
+    def engine(self, name: str) -> Engine:
+        """The engine of this name, opened where it is asked for the first time."""
+        if name not in self.engines:
+            self.engines[name] = self._open_engine(self.store, name)
+        return self.engines[name]
 
     def _stale(self) -> bool:
         """True once the code on disk is not what this process, and so its forkserver, has imported."""
@@ -118,117 +151,73 @@ class Dispatcher:
         self._code_checked_at = now
         return fingerprint() != self._code
 
-    def _slot_for(self, spec: RunSpec) -> str | None:
-        with_gpu = any(slot.gpu is not None for slot in self.places)
-        suitable = [slot for slot in self.places if slots.suits(slot, spec.device, with_gpu)]
-        taken = {work.job.slot for work in self._work.values()}
-        free = [slot.name for slot in suitable if slot.name not in taken]
-        return free[0] if free else None if suitable else NO_SLOT
+    def _start_what_fits(self, asked: Sequence[str], ready: Mapping[str, bool]) -> None:
+        for name in asked:
+            engine = self.engine(name)  # one that was not here before connects now, and is ready in a later turn
+            while (
+                ready.get(name)
+                and engine.has_room()
+                and (job := reserve(self.store.database, engine.slot_for, engine=name))
+            ):
+                self._start(engine, job)
 
-    def _start(self, job: Job) -> None:
-        place = next((slot for slot in self.places if slot.name == job.slot), None)
-        if place is None:
-            known = ", ".join(dict.fromkeys(slot.name for slot in self.places))
-            self._fail(job, f"its device is not on this machine, which has: {known}.")
-            return
-        alone = not self._work and not anything_queued(self.store.database)
-        job_spec = JobSpec(str(self.store.home), job.runs, place, alone)
+    def _advance_halvings(self) -> None:
+        now = time.monotonic()
+        if now - self._halved_at >= HALVING_EVERY_S:
+            self._halved_at = now
+            halving.advance(self.store)
+
+    def _start(self, engine: Engine, job: Job) -> None:
+        found = {run.run_id: run.spec for run in self.store.runs(ids=[run_id for run_id, _ in job.runs])}
+        specs = [found[run_id] for run_id, _ in job.runs]
+        alone = not engine.jobs() and not anything_queued(self.store.database)
         try:
-            child = self.starter.start(job_spec)
+            engine.submit(job, specs, alone=alone)
+        except CdkaError as error:
+            conclude(self.store.database, job.runs, RunState.FAILED, str(error))
         except OSError as error:
             if is_full(error):
                 requeue(self.store.database, job.runs)
                 raise StoreFull(f"no log could be written for a worker ({error.strerror}).") from None
-            self._fail(job, f"no process could be started: {error.strerror}. Retry the run.")
+            reason = f"no process could be started: {error.strerror}. Retry the run."
+            conclude(self.store.database, job.runs, RunState.FAILED, reason)
+
+    def _take(self, report: Report | None, live: LiveJob | None) -> None:
+        """Store what an engine reports about a job; ``live`` is None where all of its runs have ended."""
+        if report is None or live is None:
             return
-        self._work[job.job_id] = _Work(job_spec, job, child)
+        runs, database = dict(live.job.runs), self.store.database
+        if report.place is not None:
+            pid, node, words = report.place
+            for run_id, attempt in live.job.runs:
+                claim(database, run_id, attempt, (pid, words, node), slot=f"{live.job.slot.split()[0]} {words}")
+        self._put_in_place(report.finished)
+        self._record(report, runs)
+        self._put_in_place(report.after)
+        if report.unclaimed:
+            requeue(database, live.job.runs)
+        if report.outcome is not None:
+            ended = conclude(database, live.job.runs, *report.outcome)
+            again = [run_id for run_id in ended if report.again and runs[run_id] < MAX_ATTEMPTS]
+            states = {run.run_id: run.status for run in self.store.runs(ids=again)}
+            retry(database, self.store.home, [run_id for run_id in again if states.get(run_id) == RunState.LOST])
 
-    def _fail(self, job: Job, reason: str) -> None:
-        conclude(self.store.database, job.runs, RunState.FAILED, reason)
+    def _record(self, report: Report, attempts: Mapping[str, int]) -> None:
+        """Store events that were brought home, numbered on from the last one in the store."""
+        batches = []
+        for run_id, events in report.events.items():
+            if run_id in attempts and events:
+                key = run_id, attempts[run_id]
+                batches.append(Batch(*key, next_seq(self.store.database, *key), list(events)))
+        if batches:
+            record_events(self.store.database, batches, report.worked_s)
 
-    def _adopt(self, entry: LiveJob) -> None:
-        """Take over a live job that this dispatcher has not started, or see that it is none."""
-        job, identity = entry.job, entry.identity
-        job_spec = JobSpec(str(self.store.home), job.runs, slots.Slot(job.slot, None, 1))
-        if identity is None:
-            requeue(self.store.database, job.runs)  # its worker, if there is one, will find that it comes too late
-        elif identity[2] != process.boot_id():
-            conclude(self.store.database, job.runs, RunState.LOST, REBOOTED)
-        elif process.is_alive(identity) and not process.works_in(identity[0], self.store.home):
-            conclude(self.store.database, job.runs, RunState.LOST, COPIED)
-        else:
-            self._work[job.job_id] = _Work(job_spec, job, AdoptedWorker(identity))
-
-    def _watch(self, work: _Work, live: LiveJob | None) -> None:
-        """Conclude a worker that has ended; end one whose runs are all cancelled, or that does not leave."""
-        if work.child.ended():
-            self._end(work, live)
-            return
-        now = time.monotonic()
-        self._check_heartbeat(work, now)
-        if work.terminate_at is None and (live is None or live.cancelled):
-            work.terminate_at = now + (EXIT_GRACE_S if live is None else 0.0)
-        pid = work.child.pid
-        if work.terminate_at is None or now < work.terminate_at or pid is None:
-            return
-        if work.kill_at is None:
-            work.kill_at = now + CANCEL_GRACE_S
-            process.signal_group(pid, signal.SIGTERM)
-        elif now >= work.kill_at:
-            process.signal_group(pid, signal.SIGKILL)
-
-    def _check_heartbeat(self, work: _Work, now: float) -> None:
-        """Wake a worker that gives no sign of life, and end it where that does not help.
-
-        Only one that has a heartbeat is watched: an older version's has none. What counts is that it changes, as seen
-        by this process's own clock, which stands still while the machine sleeps.
-        """
-        pid, heartbeat = work.child.pid, local.heartbeat_of(work.job_spec)
-        if pid is None or heartbeat is None or heartbeat != work.heartbeat:
-            work.heartbeat, work.heartbeat_seen_at, work.woken = heartbeat, now, False
-            return
-        silent_s = now - work.heartbeat_seen_at
-        if silent_s > process.END_WORKER_S and work.hung_s is None:
-            _log(f"ending worker {pid}: no sign of life for {silent_s:.0f} s")
-            work.hung_s = silent_s
-            process.signal_group(pid, signal.SIGKILL)
-        elif silent_s > process.WAKE_WORKER_S and not work.woken:
-            _log(f"waking worker {pid}: no sign of life for {silent_s:.0f} s")
-            work.woken = True
-            process.signal_group(pid, signal.SIGCONT)
-
-    def _end(self, work: _Work, live: LiveJob | None) -> None:
-        if live is not None and work.child.exit_status is None and not isinstance(work.child, AdoptedWorker):
-            # The forkserver died before it reported: unclaimed runs start again, claimed ones are watched by identity.
-            del self._work[work.job.job_id]
-            self._adopt(live)
-            return
-        if live is not None:
-            exit_status = work.child.exit_status
-            if exit_status is None and work.job_spec.unrecorded_path.exists():
-                exit_status = EXIT_UNRECORDED
-            if exit_status == EXIT_UNRECORDED:
-                requeue(self.store.database, live.job.runs)  # those that it could not even claim
-            log = log_tail(work.job_spec.log_paths()[0])
-            lost = (RunState.LOST, hung(work.hung_s)) if work.hung_s else outcome_of(exit_status, log)
-            conclude(self.store.database, live.job.runs, *lost)
-            with suppress(OSError):
-                work.job_spec.unrecorded_path.unlink(missing_ok=True)
-        if work.child.pid is not None:
-            process.reap_group(work.child.pid)
-        del self._work[work.job.job_id]
-
-    def _abandon(self) -> None:
-        """The home was deleted: its workers have nowhere to write."""
-        for work in self._work.values():
-            if work.child.pid is not None:
-                process.signal_group(work.child.pid, signal.SIGKILL)
-
-
-def _log(message: str) -> None:
-    """Print to the dispatcher's log; a full disk takes nothing, and that is no reason to die."""
-    with suppress(OSError, ValueError):
-        print(message, flush=True)
+    def _put_in_place(self, arrived: Mapping[str, Mapping[str, Path]]) -> None:
+        """Rename what has arrived for a run into its folder, in place of what was there."""
+        for run_id, names in arrived.items():
+            directory = run_directory(self.store.home, run_id)
+            for name, path in names.items():
+                replace_path(path, directory / name)
 
 
 def _open_store(home: str) -> Store:
@@ -238,7 +227,7 @@ def _open_store(home: str) -> Store:
         try:
             return Store(home)
         except (StoreBusy, StoreFull) as error:
-            _log(f"waiting: {error}")
+            log_line(f"waiting: {error}")
             time.sleep(WAIT_S)
 
 
@@ -255,7 +244,7 @@ def main(
         dispatcher = Dispatcher(store, starter)
         signal.signal(signal.SIGTERM, lambda number, frame: dispatcher.leave())
         reason = dispatcher.run(idle_s)
-        starter.close()
+        dispatcher.close()
     if reason not in ("gone", "shut_down"):  # something may have been queued at the last moment, or the code is new
         local.ensure_dispatcher(store, command=command)
 

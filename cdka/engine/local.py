@@ -5,6 +5,7 @@ The work is done by detached processes (``dispatcher.py``), so that it survives 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,13 +18,15 @@ from typing import IO
 
 from cdka.childproc import python_environment
 from cdka.engine import process
+from cdka.engine.contract import engine_of
 from cdka.engine.failures import ORPHANED
 from cdka.engine.process import LOCK, dispatcher_pid, engine_dir, modified_at
 from cdka.engine.slots import JobSpec, Slot
 from cdka.errors import CdkaError
 from cdka.runs.job_queue import OWNED, LiveJob, anything_to_do, conclude, live_jobs
 from cdka.runs.run import Run
-from cdka.runs.states import LIVE, RunState
+from cdka.runs.spec import LOCAL
+from cdka.runs.states import LIVE, WAITING, RunState
 from cdka.runs.store import Store
 
 DISPATCHER = (sys.executable, "-m", "cdka.engine.dispatcher")
@@ -61,7 +64,10 @@ def troubles(store: Store) -> list[str]:
         found.append(f"nothing moved the queue ({waiting} runs wait, {at_work} are at work): it is started again.")
     elif pid is not None and silent_s > process.dispatcher_limit_s(store.home):
         found.append(f"the dispatcher (process {pid}) has given no sign of life for {silent_s:.0f} s: it is replaced.")
+    found += _troubles_of_clusters(store)
     for live in live_jobs(store.database):
+        if engine_of(live.job.slot) != LOCAL:
+            continue
         names = ", ".join(run_id for run_id, _ in live.job.runs)
         job_spec = JobSpec(str(store.home), live.job.runs, Slot(live.job.slot, None, 1))
         silent_s = _silent_s(heartbeat_of(job_spec))
@@ -73,6 +79,20 @@ def troubles(store: Store) -> list[str]:
             )
         elif waits_s > process.FORKSERVER_LIMIT_S:
             found.append(f"{names} has waited for its process for {waits_s:.0f} s: it will be started anew.")
+    return found
+
+
+def _troubles_of_clusters(store: Store) -> list[str]:
+    """A line for each cluster that runs wait for, or are at work on, and that does not answer."""
+    found = []
+    for path in sorted((store.home / "engine").glob("cluster-*.json")):
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        concerned = store.count(status=WAITING, settings={"engine": state["address"]})
+        if concerned and state["error"]:
+            found.append(f"{state['error']} {concerned} runs wait, or go on there unseen; it is tried again.")
     return found
 
 

@@ -228,6 +228,12 @@ class DispatcherWatch:
         return now - self._changed_at > (DISPATCHER_LIMIT_S if limit_s is None else limit_s)
 
 
+def log_line(message: str) -> None:
+    """Print to the dispatcher's log; a full disk takes nothing, and that is no reason to die."""
+    with suppress(OSError, ValueError):
+        print(message, flush=True)
+
+
 def signal_group(pid: int, number: int) -> None:
     """Send a signal to the process group that ``pid`` leads, if there still is one."""
     try:

@@ -15,7 +15,12 @@ FLUSH_S = 0.1
 RETRY_S = 1.0
 STORE_WAIT_LIMIT_S = 60.0
 """Seconds that a locked database or a full disk is waited out before the worker gives up."""
-_AT_ONCE = (Phase, Start, Evaluated, *LAST)
+AT_ONCE = (Phase, Start, Evaluated, *LAST)
+
+
+def reached(event: Event, level: int | None) -> bool:
+    """True for the evaluation at the step where a run pauses, to be compared with the others of its sweep."""
+    return level is not None and isinstance(event, Evaluated) and event.step >= level
 
 
 class Recorder:
@@ -23,9 +28,17 @@ class Recorder:
 
     While the store cannot be written, events wait in memory and training goes on; after ``STORE_WAIT_LIMIT_S`` the
     store's own error is raised. A run that the store refuses (given up in the meantime) is silent from then on.
+    ``stop_at`` is the step of each run after which it is to be kept as it is; None where that is its last.
     """
 
-    def __init__(self, store: Store, runs: Sequence[tuple[str, int]], checkpoint_every: int = 0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        runs: Sequence[tuple[str, int]],
+        checkpoint_every: int = 0,
+        stop_at: Sequence[int | None] = (),
+    ) -> None:
+        self._stop_at, self._at_level = stop_at or [None] * len(runs), set[int]()
         self._store, self._checkpoint_every = store, checkpoint_every
         self._runs = list(runs)
         self._batches = [Batch(run_id, attempt, 0) for run_id, attempt in runs]
@@ -47,10 +60,12 @@ class Recorder:
         if isinstance(event, Progress):  # only the last one is of interest
             waiting[:] = [earlier for earlier in waiting if not isinstance(earlier, Progress)]
         waiting.append(event)
+        if reached(event, self._stop_at[index]):
+            self._at_level.add(index)
         if isinstance(event, LAST):
             self._open.discard(index)
         due = FLUSH_S if self._failing_since is None else RETRY_S
-        at_once = isinstance(event, _AT_ONCE) or self._precedes_checkpoint(event)
+        at_once = isinstance(event, AT_ONCE) or self._precedes_checkpoint(event)
         if (at_once and self._failing_since is None) or time.monotonic() - self._flushed >= due:
             self.flush()
 
@@ -68,7 +83,7 @@ class Recorder:
                 self._stop_requests = stop_requests(self._store.database, self._runs)
             if self._failing_since is None and now - self._flushed >= FLUSH_S:
                 self.flush()
-        return self._stop_requests[index]
+        return self._stop_requests[index] or ("keep" if index in self._at_level else None)
 
     def flush(self) -> None:
         """Store what has been collected."""

@@ -23,6 +23,7 @@ from cdka.engine.recorder import Recorder
 from cdka.engine.slots import JobSpec, Slot
 from cdka.errors import CdkaError
 from cdka.machine import cores
+from cdka.runs import halving
 from cdka.runs.database import StoreBusy, StoreFull
 from cdka.runs.events import Evaluated, Event, Memory
 from cdka.runs.job_queue import IN_PROCESS, begin, claim
@@ -85,24 +86,25 @@ def run_in_process(store: Store, spec: RunSpec) -> str:
 def _train(job_spec: JobSpec, store: Store, claimed: Sequence[tuple[str, int]], load: Callable[[], Train]) -> int:
     specs = [slots.in_process(store.run(run_id).spec, job_spec.slot) for run_id, _ in claimed]
     directories = [run_directory(store.home, run_id) for run_id, _ in claimed]
-    recorder = Recorder(store, claimed, specs[0].checkpoint_every)
+    stop_at = halving.levels_ahead(store, [run_id for run_id, _ in claimed])
+    recorder = Recorder(store, claimed, specs[0].checkpoint_every, stop_at)
     runs: list[ResolvedRun] = []
     try:
         runs = resolve_runs(specs)
         train = load()
-        _limit_threads(slots.threads_for(job_spec.slot, runs[0].shapes.base_params, alone=job_spec.alone))
+        limit_threads(slots.threads_for(job_spec.slot, runs[0].shapes.base_params, alone=job_spec.alone))
         shared = store.home / "judging" / (store.run(claimed[0][0]).sweep_id or claimed[0][0])
         for index, event in train(runs, directories, recorder.stop_requested, shared):
             recorder.add(index, event)
             if isinstance(event, Evaluated):
-                recorder.add(index, Memory(peak_bytes=_peak_bytes()))
+                recorder.add(index, Memory(peak_bytes=peak_bytes()))
             if not recorder.open_runs:
                 break
         recorder.close()
     except Exception as error:
         with suppress(OSError):  # the disk may be full
             traceback.print_exc()
-        return 1 if recorder.fail_all(cause_of(error, runs, _peak_bytes(), _device_type())) else EXIT_UNRECORDED
+        return 1 if recorder.fail_all(cause_of(error, runs, peak_bytes(), device_type())) else EXIT_UNRECORDED
     if recorder.open_runs:
         recorder.fail_all("the training loop ended without a result; this is a defect, please report it.")
         return 1
@@ -165,21 +167,33 @@ def usual_priority() -> None:
             _OOM_SCORE_FILE.write_text("0")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """The most memory this process has held: on its GPU if it used one, else resident."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
+    with suppress(OSError, StopIteration):  # unlike ru_maxrss this can be reset, and a parent's is not inherited
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _device_type() -> str:
+def reset_peak() -> None:
+    """Count the peak from here on, in a process that has trained before."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def device_type() -> str:
     torch = sys.modules.get("torch")
     return "cuda" if torch is not None and torch.cuda.is_initialized() else "cpu"
 
 
-def _limit_threads(number: int) -> None:
+def limit_threads(number: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:  # a forked worker has read OMP_NUM_THREADS long ago, in the forkserver
         torch.set_num_threads(number)

@@ -17,7 +17,7 @@ from cdka.runs import events
 from cdka.runs.database import Database
 from cdka.runs.events import Event
 from cdka.runs.run import new_id
-from cdka.runs.schema import marks, parse_spec
+from cdka.runs.schema import ENGINE, marks, parse_spec
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import FRESH_ATTEMPT, LIVE, RunState, change_state, end_attempt, set_columns
 
@@ -79,16 +79,34 @@ def anything_to_do(database: Database) -> bool:
     return row is not None
 
 
-def reserve(database: Database, slot_for: Callable[[RunSpec], str | None]) -> Job | None:
+def engines_queued(database: Database) -> list[str]:
+    """The engines that queued runs wait for. Costs a look into an index for each, however many wait."""
+    found: list[str] = []
+    with database.read() as sql:
+        while True:
+            (name,) = sql.execute(
+                f"SELECT min({ENGINE}) FROM runs WHERE status = 'queued' AND {ENGINE} > ?",
+                (found[-1] if found else "",),
+            ).fetchone()
+            if name is None:
+                return found
+            found.append(name)
+
+
+def reserve(database: Database, slot_for: Callable[[RunSpec], str | None], *, engine: str | None = None) -> Job | None:
     """The next job of the queue, its runs now ``starting`` in a new attempt; None where nothing can start.
 
-    ``slot_for`` names the free slot for a spec, or None: then the next run in the queue is considered.
+    ``slot_for`` names the free slot for a spec, or None: then the next run in the queue is considered, of those for
+    ``engine`` where one is named.
     """
     if not anything_queued(database):
         return None
     with database.write() as sql:
+        theirs = "" if engine is None else f" AND {ENGINE} = ?"
         queue = sql.execute(
-            "SELECT n, run_id, attempt, pack_id, spec, version FROM runs WHERE status = 'queued' ORDER BY position, n"
+            "SELECT n, run_id, attempt, pack_id, spec, version FROM runs"
+            f" WHERE status = 'queued'{theirs} ORDER BY position, n",
+            () if engine is None else (engine,),
         )
         tried: dict[str, str | None] = {}
         chosen = slot = None
@@ -172,8 +190,13 @@ def _group(sql: sqlite3.Cursor, name: str, spec: RunSpec, now: float) -> str:
     return sweep_id
 
 
-def claim(database: Database, run_id: str, attempt: int, identity: tuple[int, str, str]) -> bool:
-    """True if this process, ``(pid, process start, boot id)``, now executes the attempt; False if it came too late."""
+def claim(
+    database: Database, run_id: str, attempt: int, identity: tuple[int, str, str], *, slot: str | None = None
+) -> bool:
+    """True if this process, ``(pid, process start, boot id)``, now executes the attempt; False if it came too late.
+
+    ``slot`` is the one that it was given, where that was not known before.
+    """
     with database.write() as sql:
         row = sql.execute(
             "SELECT n FROM runs WHERE run_id = ? AND attempt = ? AND status = 'starting'", (run_id, attempt)
@@ -182,10 +205,22 @@ def claim(database: Database, run_id: str, attempt: int, identity: tuple[int, st
             return False
         change_state(sql, row["n"], RunState.RUNNING, phase="loading", heartbeat_at=time.time())
         sql.execute(
-            "UPDATE attempts SET pid = ?, process_start = ?, boot_id = ? WHERE n = ? AND attempt = ?",
-            (*identity, row["n"], attempt),
+            "UPDATE attempts SET pid = ?, process_start = ?, boot_id = ?, slot = coalesce(?, slot)"
+            " WHERE n = ? AND attempt = ?",
+            (*identity, slot, row["n"], attempt),
         )
         return True
+
+
+def next_seq(database: Database, run_id: str, attempt: int) -> int:
+    """The number that the next event of an attempt gets."""
+    with database.read() as sql:
+        row = sql.execute(
+            "SELECT coalesce(max(e.seq) + 1, 0) FROM events e JOIN runs r ON r.n = e.n"
+            " WHERE r.run_id = ? AND e.attempt = ?",
+            (run_id, attempt),
+        ).fetchone()
+    return row[0]
 
 
 def stop_requests(database: Database, runs: Iterable[tuple[str, int]]) -> list[str | None]:

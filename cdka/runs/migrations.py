@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from cdka.runs.events import Evaluated, Final, Step
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, OLD_NAMES, TRAIN_LOSS
+from cdka.runs.schema import QUEUE_INDEX
 from cdka.runs.states import LIVE
 
 _STEP = {"loss": TRAIN_LOSS}
@@ -102,5 +103,14 @@ def _add_progress(sql: sqlite3.Cursor) -> None:
     sql.execute("ALTER TABLE runs ADD COLUMN progress TEXT")
 
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Cursor], None]] = {1: _prefix_metrics, 2: _add_progress}
+def _index_engines(sql: sqlite3.Cursor) -> None:
+    """From version 3: the queue of each engine is found without reading the runs that wait for another."""
+    sql.execute(QUEUE_INDEX)
+
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Cursor], None]] = {
+    1: _prefix_metrics,
+    2: _add_progress,
+    3: _index_engines,
+}
 """By the version that each starts from; it ends with the next."""

@@ -17,7 +17,7 @@ from cdka.models.shapes import LinearShape, ModelShapes
 from cdka.models.targets import paths_of, select
 from cdka.paths import expanded
 from cdka.runs.learning_rate import is_auto, recommended
-from cdka.runs.spec import RunSpec
+from cdka.runs.spec import AUTO, RunSpec
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.info import TaskInfo, recipe_of
 from cdka.tasks.suitable import fits_kind
@@ -58,7 +58,7 @@ def spec_for(model: str, task: str, *, epochs: float | None = None, **settings: 
     for the steps that pass so often over the training data.
     Raises CdkaError for an unknown task or setting, and for both epochs and steps.
     """
-    given = {key: value for key, value in settings.items() if value is not None}
+    given = {"engine": AUTO, **{key: value for key, value in settings.items() if value is not None}}
     recipe = recipe_of(find_task(task), model)
     if given.get("method", "cdka") != "cdka":
         recipe.pop("components", None)

@@ -15,11 +15,15 @@ from cdka.runs.run import Run, run_directory
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import LIVE, RunState
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raise it together with a migration in ``migrations.py``."""
 APPLICATION_ID = 0x43444B41  # "CDKA": tells our file from any other database
 
-SCHEMA = """
+ENGINE = "coalesce(CASE WHEN json_valid(spec) THEN json_extract(spec, '$.engine') END, 'local')"
+"""The engine of a row of ``runs``, as an expression: runs of older versions name none."""
+QUEUE_INDEX = f"CREATE INDEX runs_by_engine ON runs (status, {ENGINE}, position, n)"
+SCHEMA = (
+    """
 CREATE TABLE sweeps (
     sweep_id   TEXT PRIMARY KEY,
     name       TEXT NOT NULL,
@@ -93,6 +97,8 @@ CREATE TABLE requests (
     created_at REAL NOT NULL
 ) WITHOUT ROWID;
 """
+    + f"{QUEUE_INDEX};\n"
+)
 
 
 @lru_cache(maxsize=4096)

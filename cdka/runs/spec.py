@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any
@@ -21,6 +23,11 @@ CHAT_TEMPLATES = ("auto", "plain")
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 ALL, AUTO = "all", "auto"
 """Words in place of a number of examples; ``auto`` keeps judging under a quarter of the training time."""
+LOCAL = "local"
+"""The engine of this machine; the others are addresses of clusters: ``ray:HOST:PORT``, ``ray://HOST:PORT``."""
+ENGINE_VARIABLE = "CDKA_ENGINE"
+"""The environment variable that names the engine of runs which name none."""
+_CLUSTER = re.compile(r"ray:(//)?([\w.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})")
 GUESSED_LENGTH = 512
 """The length in tokens that estimates take where ``max_length`` is left to the data."""
 SHARED = (
@@ -40,6 +47,7 @@ SHARED = (
     "retain",
     "dtype",
     "device",
+    "engine",
     "eval_every",
     "gradient_accumulation",
     "gradient_checkpointing",
@@ -79,7 +87,8 @@ class RunSpec:
     own template where it has one, ``"plain"`` never. ``eval_examples`` are judged at each look at the validation
     split, ``generate_examples`` of them on an answer that the model generates, ``test_examples`` at the end
     (``cdka.train.judging``). ``patience`` looks without a better one end the run, which then reports its best.
-    Raises CdkaError for any value outside its range.
+    ``engine`` is where it runs: this machine, or a cluster; it changes no number. Raises CdkaError for any value
+    outside its range.
 
     >>> cdka.RunSpec("digits-vit", "digits-flip", components="2,8,1").label
     'cdka 2,8,1'
@@ -135,6 +144,11 @@ class RunSpec:
     report_to: str = setting("", "an experiment tracker that gets losses and metrics too", choices=("", *TRACKERS))
     dtype: str = setting("auto", "precision of the base model (int8 and nf4 need bitsandbytes)", choices=DTYPES)
     device: str = setting("auto", "auto (default), cpu, or cuda:0")
+    engine: str = setting(
+        LOCAL,
+        "where it runs: local, or a Ray cluster as ray:HOST:PORT or ray://HOST:PORT (auto: CDKA_ENGINE, else local)",
+        metavar="local|ray:ADDRESS",
+    )
     task_options: Mapping[str, Any] = setting(
         dict, "a setting of the task; may be repeated", flag="task-option", metavar="KEY=VALUE"
     )
@@ -144,6 +158,9 @@ class RunSpec:
             object.__setattr__(self, "model", pasted(self.model))
         for one in fields(self):
             _check_value(one, getattr(self, one.name))
+        if self.engine == AUTO:
+            object.__setattr__(self, "engine", os.environ.get(ENGINE_VARIABLE) or LOCAL)
+        check_engine(self.engine)
         if self.seed >= MAX_SEED:
             raise CdkaError(f"seed must be below 2**63: got {self.seed}.")
         if self.method == "full" and self.dtype in QUANTIZED:
@@ -242,6 +259,15 @@ class RunSpec:
 MAX_SEED = 2**63
 """Bound of what torch, NumPy and SQLite take as an integer."""
 FIELD_NAMES = tuple(f.name for f in fields(RunSpec))
+
+
+def check_engine(engine: str) -> None:
+    """Raises CdkaError unless ``engine`` is ``local`` or the address of a cluster."""
+    if engine != LOCAL and not (isinstance(engine, str) and _CLUSTER.fullmatch(engine)):
+        raise CdkaError(
+            f"engine must be auto, local, or a Ray cluster's address: got {str(engine)[:80]!r}. Example: "
+            "ray:10.0.0.1:6379 on a machine of the cluster, ray://10.0.0.1:10001 from another one."
+        )
 
 
 def _check_value(one: Field, value: Any) -> None:

@@ -373,6 +373,16 @@ class Store:
             attempt["versions"] = json.loads(attempt["versions"]) if attempt["versions"] else {}
         return found
 
+    def places(self, run_ids: Iterable[str]) -> dict[str, tuple[str, str | None]]:
+        """(slot, boot id of the machine or id of the node) of the last attempt of each run that has had one."""
+        with self.database.read() as sql:
+            rows = sql.execute(
+                "SELECT r.run_id, a.slot, a.boot_id FROM runs r JOIN attempts a ON a.n = r.n AND a.attempt = r.attempt"
+                " WHERE r.run_id IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(run_ids)),),
+            ).fetchall()
+        return {row["run_id"]: (row["slot"], row["boot_id"]) for row in rows}
+
     def log(self, run_id: str, attempt: int | None = None, *, most_bytes: int = LOG_TAIL_BYTES) -> str:
         """The end of what one attempt (the last by default) printed, at most ``most_bytes``; empty if nothing."""
         run = self.run(run_id)

@@ -65,7 +65,7 @@ def _as(kind: type, name: str, value: Any, what: str, next_step: str) -> Any:
     return found
 
 
-_NO_AXIS = ("components", "component_pattern", "task_options", "device", "gradient_checkpointing")
+_NO_AXIS = ("components", "component_pattern", "task_options", "device", "engine", "gradient_checkpointing")
 AXES = tuple(name for name in SETTINGS if name not in _NO_AXIS)
 """The settings that a grid may vary; seeds are given apart."""
 

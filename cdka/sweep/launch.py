@@ -10,11 +10,13 @@ from typing import Any
 from cdka.cost.adapter import count_params
 from cdka.cost.memory import job_bytes
 from cdka.engine import local
+from cdka.engine.ray import check_cluster
 from cdka.engine.slots import check_device, detect
 from cdka.errors import CdkaError
 from cdka.machine import check_tracker
+from cdka.paths import home_dir
 from cdka.runs.resolve import ResolvedRun, resolve_runs
-from cdka.runs.spec import QUANTIZED, RunSpec
+from cdka.runs.spec import LOCAL, QUANTIZED, RunSpec
 from cdka.runs.store import Store
 from cdka.sweep.forecast import device_bytes_of, device_type_of, jobs_of
 from cdka.sweep.plan import Plan
@@ -30,7 +32,7 @@ def launch(plan: Plan, store: Store, *, packs: bool = True, request_id: str | No
 
     The same ``request_id`` launches once. Raises CdkaError before anything is stored for a run that cannot work here.
     """
-    check_runs(plan.runs)
+    check_runs(plan.runs, store.home)
     numbers = jobs_of(plan.runs, packs=packs).packs
     sweep_id = store.create_sweep(plan.name, plan.document, plan.specs, request_id=request_id, packs=numbers)
     local.ensure_dispatcher(store)
@@ -52,7 +54,7 @@ def launch_runs(
     runs = resolve_runs(specs)
     if not runs:
         return []
-    check_runs(runs)
+    check_runs(runs, store.home)
     numbers = jobs_of(runs, packs=packs).packs
     run_ids = store.submit([run.spec for run in runs], sweep_id=sweep_id, request_id=request_id, packs=numbers)
     local.ensure_dispatcher(store)
@@ -68,7 +70,7 @@ def repeat(store: Store, sweep_id: str, *, request_id: str | None = None) -> str
     runs = resolve_runs(run.spec for run in store.runs(sweep_id=sweep_id))
     if not runs:
         raise CdkaError(f"a sweep without runs cannot be repeated: {sweep.name!r} has none.")
-    check_runs(runs)
+    check_runs(runs, store.home)
     numbers = jobs_of(runs).packs
     name = sweep.name if sweep.name.endswith(" again") else f"{sweep.name} again"
     new = store.create_sweep(name, dict(sweep.plan), [run.spec for run in runs], request_id=request_id, packs=numbers)
@@ -76,14 +78,18 @@ def repeat(store: Store, sweep_id: str, *, request_id: str | None = None) -> str
     return new
 
 
-def check_runs(runs: Iterable[ResolvedRun]) -> None:
-    """Raises CdkaError for a run that cannot work on this machine.
+def check_runs(runs: Iterable[ResolvedRun], home: Path | None = None) -> None:
+    """Raises CdkaError for a run that cannot work on its engine: this machine, or a cluster.
 
-    Checked are the adapter's size, device, precision, memory, the tracker, and what is to be retained.
+    Checked are the adapter's size, device, precision, memory, the tracker, and what is to be retained; of a cluster,
+    that it can be joined, while device, memory and packages are those of its nodes.
     """
     checked: set[tuple[Any, ...]] = set()
     for run in runs:
         spec = run.spec
+        if spec.engine != LOCAL:
+            _check_on_cluster(run, home or home_dir(), checked)
+            continue
         facts = (spec.model, spec.method, spec.rank, spec.device, spec.dtype, spec.retain, spec.report_to)
         key = (*facts, run.layers)
         if key not in checked:
@@ -94,6 +100,22 @@ def check_runs(runs: Iterable[ResolvedRun]) -> None:
             _check_memory(run)
             check_tracker(spec.report_to)
             _check_retained(run)
+
+
+def _check_on_cluster(run: ResolvedRun, home: Path, checked: set[tuple[Any, ...]]) -> None:
+    spec = run.spec
+    if spec.device.startswith("cuda:"):
+        raise CdkaError(
+            f"a cluster gives a run whichever GPU is free: got device={spec.device!r}. Use auto, cuda or cpu."
+        )
+    if (spec.engine,) not in checked:
+        check_cluster(home, spec.engine)
+        checked.add((spec.engine,))
+    key = (spec.model, spec.method, spec.rank, spec.retain, run.layers)
+    if key not in checked:
+        checked.add(key)
+        _check_size(run)
+        _check_retained(run)
 
 
 def _check_size(run: ResolvedRun) -> None:

@@ -13,6 +13,7 @@ from cdka.cost.adapter import count_params
 from cdka.errors import CdkaError
 from cdka.models.catalogue import find_model
 from cdka.models.targets import select
+from cdka.runs.halving import levels_words, plan_halving
 from cdka.runs.learning_rate import is_auto, recommended
 from cdka.runs.resolve import ResolvedRun, resolve_run, spec_for
 from cdka.runs.spec import RunSpec
@@ -85,6 +86,7 @@ def plan(
     tune_lr: Sequence[float] = (),
     settings: Mapping[str, Any] | None = None,
     name: str | None = None,
+    halving: int = 0,
     allow_many: bool = False,
 ) -> Plan:
     """The plan of a grid or a list of arms, with baselines matched to ``budget`` on every model and task.
@@ -94,6 +96,7 @@ def plan(
     budget (``match.iso_options``). Without ``seeds`` there are five of them above three arms, where three resolve
     almost nothing, else three. ``tune_lr`` gives every arm the same learning rates, but one that names its own
     keeps it and counts as not tuned; the choice among them is made on validation data when the sweep is compared.
+    ``halving`` stops the weaker half of the arms so many times (``cdka.runs.halving``).
     Raises CdkaError for an empty plan (saying which constraint killed it), an unknown axis or setting, a search
     without validation data, or over 10,000 runs without ``allow_many``.
     """
@@ -125,6 +128,13 @@ def plan(
     if count > MANY_RUNS and not allow_many:
         raise CdkaError(f"a sweep of over {MANY_RUNS:,} runs needs consent: got {count:,}. Add --yes, or fewer values.")
     runs = tuple(runs_of(planned, seed_list, rates))
+    halved = {}
+    if halving:
+        if rates:
+            raise CdkaError("halving and a search for learning rates both choose among runs: got both. Leave one out.")
+        halved = {"halving": plan_halving([run.spec for run in runs], halving)}
+        runs = tuple(run.with_(checkpoint_every=halved["halving"]["levels"][0]) for run in runs)
+        notes.append(levels_words(halved["halving"]))
     title = name or _title(model, task, grid, planned)
     document = {
         "name": title,
@@ -137,6 +147,7 @@ def plan(
         "options": options,
         "seeds": list(seed_list),
         "tune_lr": rates,
+        **halved,
         "settings": base,
         "notes": notes,
         "arms": [

@@ -25,6 +25,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "budget": (int, str),
     "options": (int,),
     "tune_lr": (list,),
+    "halving": (int,),
     "settings": (dict,),
     "grid": (dict, str),
     "arms": (list,),

@@ -14,22 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cdka.errors import CdkaError
+from cdka.paths import replace_path
 from cdka.runs.spec import RunSpec
 from cdka.train import distributed
 from cdka.train.member import Member
 
 LABELS_FILE = "labels.json"
 """Beside an adapter's weights: ``{"id2label": {"0": "dry", ...}}``, as a model's config.json has it."""
-
-
-def _replace(finished: Path, destination: Path) -> None:
-    """Put a finished folder in place of an older one; a crash leaves one of the two whole."""
-    old = destination.with_name(destination.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if destination.exists():
-        destination.rename(old)
-    finished.rename(destination)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _fresh(destination: Path) -> Path:
@@ -58,7 +49,7 @@ def save_adapter(model: torch.nn.Module, member: Member, destination: Path) -> P
     else:
         model.save_pretrained(partial)
     _save_labels(model, partial)
-    _replace(partial, destination)
+    replace_path(partial, destination)
     return destination
 
 
@@ -93,7 +84,7 @@ def save_checkpoint(member: Member, destination: Path) -> None:
         "best_step": member.best_step,
     }
     (partial / "state.json").write_text(json.dumps(facts))
-    _replace(partial, destination)
+    replace_path(partial, destination)
 
 
 class Checkpoints:

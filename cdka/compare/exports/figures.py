@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdka import palette
-from cdka.compare.comparison import Comparison
+from cdka.compare.comparison import STOPPED_AT, Comparison
 from cdka.compare.report import provenance
 from cdka.compare.source import Source
 from cdka.errors import CdkaError
@@ -57,7 +57,9 @@ def makers(
         own = [arm for arm in shown if arm in set(group.loc[group["method"] == "cdka", "arm"])]
         if not own:
             continue
-        name = "map" if len(comparison.groups) == 1 else f"map-{group['model'].iloc[0]}-{group['task'].iloc[0]}"
+        name = "map" if comparison.num_places == 1 else f"map-{group['model'].iloc[0]}-{group['task'].iloc[0]}"
+        if STOPPED_AT in group and group[STOPPED_AT].iloc[0]:
+            name += f"-step-{group[STOPPED_AT].iloc[0]}"
         found[re.sub(r"[^\w-]+", "-", name)] = partial(heatmap_figure, comparison, own)
     for cost, name in zip(COSTS, ("front", "front-time", "front-memory"), strict=True):
         if cost in comparison.arms and (comparison.arms[cost].notna() & (comparison.arms["n"] > 0)).any():

@@ -1,0 +1,508 @@
+"""The engine of a Ray cluster as its dispatcher and the doors see it; Ray itself is imported by the bridge alone.
+
+The store on this machine stays the only truth. A detached actor of the cluster owns the tasks (``ray_supervisor.py``),
+a process of its own holds the connection (``ray_bridge.py``), and this module hands jobs out and reports in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cdka.childproc import python_environment
+from cdka.engine.archives import local_paths, texts
+from cdka.engine.contract import NO_SLOT, Report
+from cdka.engine.process import engine_dir, log_line
+from cdka.engine.slots import MAX_CPU_SLOTS
+from cdka.errors import CdkaError
+from cdka.paths import write_atomically
+from cdka.runs import halving
+from cdka.runs.events import from_dict
+from cdka.runs.job_queue import Job, LiveJob, next_seq, stop_requests
+from cdka.runs.run import run_directory
+from cdka.runs.spec import RunSpec
+from cdka.runs.states import RunState
+from cdka.runs.store import Store
+
+BRIDGE = (sys.executable, "-m", "cdka.engine.ray_bridge")
+PROBE_S, CHECK_S = 2.0, 40.0
+RESTART_S = 2.0
+"""Seconds between two tries to reach a cluster."""
+STOPS_EVERY_S = 0.2
+FORCE_S, LEAVE_S = 3.0, 10.0
+"""Seconds from a request to cancel, and from the end of its last run, until a job is ended by force."""
+FRESH_S = 60.0
+_GONE = "the cluster was restarted, and with it went whatever was at work there. Retry the run."
+_INSTALL = "pip install 'cdka-studio[ray]'"
+
+
+@dataclass
+class _Work:
+    job: Job
+    runs: list[list[str]]
+    kind: str = "cpu"
+    devices: int = 1
+    placed: bool = False
+    files: dict[str, int] = field(default_factory=dict)
+    stops: list[str | None] = field(default_factory=list)
+    pending: Report | None = None
+    ends: dict[str, int] = field(default_factory=dict)
+    new_files: dict[str, int] = field(default_factory=dict)
+    delivered: bool = False
+    force_at: float | None = None
+    request: dict[str, Any] | None = None
+    over: set[str] = field(default_factory=set)
+
+
+class RayEngine:
+    """Jobs as tasks of one cluster. A bridge that ends, for whatever reason, is followed by another one."""
+
+    def __init__(self, store: Store, address: str, bridge: Sequence[str] = BRIDGE) -> None:
+        self.store, self.address, self._command = store, address, bridge
+        self.nodes: list[dict[str, Any]] = []
+        self.error = ""
+        self._bridge: subprocess.Popen[bytes] | None = None
+        self._received = b""
+        self._started_at = -RESTART_S
+        self._connected = False
+        self._work: dict[str, _Work] = {}
+        self._stops_at = 0.0
+        self._called_off: list[str] = []
+
+    # The contract ---------------------------------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        self._receive()
+        if self._bridge is None and time.monotonic() - self._started_at >= RESTART_S:
+            self._start()
+        return self._connected and bool(self.nodes)
+
+    def has_room(self) -> bool:
+        used = self._used()
+        return any(used[kind] < number for kind, number in self._capacity().items())
+
+    def slot_for(self, spec: RunSpec) -> str | None:
+        kind, capacity = self._kind(spec), self._capacity()
+        if not capacity[kind]:
+            return NO_SLOT if sum(capacity.values()) else None
+        return self.address if self._used()[kind] + spec.num_processes <= capacity[kind] else None
+
+    def submit(self, job: Job, specs: Sequence[RunSpec], *, alone: bool) -> None:
+        if job.slot == NO_SLOT:
+            raise CdkaError(f"its device ({specs[0].device}) is on no node of {self.address}. See: cdka cluster")
+        work = self._work[job.job_id] = self._new(job)
+        work.kind, work.devices = self._kind(specs[0]), specs[0].num_processes
+        run_ids = [run_id for run_id, _ in job.runs]
+        group = self.store.run(run_ids[0]).sweep_id or run_ids[0]
+        from cdka import __version__
+
+        checkpoints = {
+            str(i): str(folder)
+            for i, run_id in enumerate(run_ids)
+            if (folder := run_directory(self.store.home, run_id) / "checkpoint").is_dir()
+        }
+        work.request = {
+            "job_id": job.job_id,
+            "runs": [list(pair) for pair in job.runs],
+            "specs": [spec.to_dict() for spec in specs],
+            "group": group,
+            "judging": texts(self.store.home / "judging" / group),
+            "stop_at": halving.levels_ahead(self.store, run_ids),
+            "threads": self._threads(),
+            "num_cpus": 1 if work.kind == "gpu" else self._threads(),
+            "num_gpus": work.devices if work.kind == "gpu" else 0,
+            "versions": {"cdka": __version__},
+            "paths": list(dict.fromkeys(str(path) for spec in specs for path in local_paths(spec))),
+            "checkpoints": checkpoints,
+        }
+        self._introduce(work)
+
+    def attach(self, live: LiveJob) -> Report | None:
+        if live.identity is None:  # it has not begun: it starts anew, and what waits on the cluster is called off
+            self._called_off.append(live.job.job_id)
+            return Report(live.job.job_id, unclaimed=True)
+        work = self._work[live.job.job_id] = self._new(live.job)
+        work.placed = True
+        work.kind = "gpu" if "cuda" in live.job.slot else "cpu"
+        self._introduce(work)
+        return None
+
+    def jobs(self) -> list[Job]:
+        return [work.job for work in self._work.values()]
+
+    def cancel(self, job_id: str) -> None:
+        self._force(self._work[job_id], FORCE_S)
+
+    def poll(self, live: Mapping[str, LiveJob]) -> list[Report]:
+        self._receive()
+        self._hand_stops_on(live)
+        reports = []
+        for job_id, work in self._work.items():
+            if job_id not in live:
+                self._force(work, LEAVE_S if work.placed else 0.0)
+            work.over = {run_id for run_id, _ in work.job.runs} - dict(
+                live[job_id].job.runs if job_id in live else ()
+            ).keys()
+            if work.pending is not None and work.delivered and self._is_stored(work, live.get(job_id)):
+                self._acknowledge(work)
+            if work.pending is not None:
+                work.delivered = True
+                reports.append(self._still_new(work))
+        return reports
+
+    def forget(self, job_id: str) -> None:
+        if self._work.pop(job_id, None) is not None:
+            self._send({"do": "forget", "job_id": job_id})
+
+    def close(self) -> None:
+        if self._bridge is not None and self._bridge.stdin is not None:
+            with suppress(OSError):
+                self._bridge.stdin.close()
+
+    # Slots ----------------------------------------------------------------------------------------------------------
+
+    def _capacity(self) -> dict[str, int]:
+        """How many jobs may be at work: one for each GPU; on the CPU of a node as many as on this machine's own."""
+        return {
+            "gpu": sum(node["gpus"] for node in self.nodes),
+            "cpu": sum(min(node["cpus"], MAX_CPU_SLOTS) for node in self.nodes),
+        }
+
+    def _threads(self) -> int:
+        """The threads of every job on the CPU, those of the smallest node, so that sums are added alike everywhere."""
+        shares = [node["cpus"] // min(node["cpus"], MAX_CPU_SLOTS) for node in self.nodes if node["cpus"]]
+        return max(1, min(shares, default=1))
+
+    def _kind(self, spec: RunSpec) -> str:
+        on_gpu = spec.device.startswith("cuda") or (spec.device == "auto" and self._capacity()["gpu"] > 0)
+        return "gpu" if on_gpu else "cpu"
+
+    def _used(self) -> Counter[str]:
+        used: Counter[str] = Counter()
+        for work in self._work.values():
+            used[work.kind] += work.devices
+        return used
+
+    # Jobs -----------------------------------------------------------------------------------------------------------
+
+    def _new(self, job: Job) -> _Work:
+        runs = [[run_id, str(run_directory(self.store.home, run_id))] for run_id, _ in job.runs]
+        return _Work(job, runs, stops=[None] * len(job.runs))
+
+    def _known(self, work: _Work) -> dict[str, Any]:
+        """What is known of a job, for the bridge: the events that are stored, its place, its files."""
+        seqs = [
+            None if run_id in work.over else next_seq(self.store.database, run_id, attempt)
+            for run_id, attempt in work.job.runs
+        ]
+        known = {"seqs": seqs, "placed": work.placed, "files": work.files, "runs": work.runs}
+        return {"job_id": work.job.job_id, **known}
+
+    def _introduce(self, work: _Work) -> None:
+        """Tell the bridge of a job: one that has not begun is submitted, again if need be, which changes nothing."""
+        if work.request is None or work.placed:
+            self._send({"do": "watch", **self._known(work)})
+        else:
+            self._send({"do": "submit", "request": work.request, **self._known(work)})
+
+    def _force(self, work: _Work, grace_s: float) -> None:
+        now = time.monotonic()
+        if work.force_at is None:
+            work.force_at = now + grace_s
+        if now >= work.force_at:
+            work.force_at = now + LEAVE_S  # should the answer get lost
+            self._send({"do": "cancel", "job_id": work.job.job_id})
+
+    def _hand_stops_on(self, live: Mapping[str, LiveJob]) -> None:
+        now = time.monotonic()
+        if now - self._stops_at < STOPS_EVERY_S:
+            return
+        self._stops_at = now
+        for job_id, work in self._work.items():
+            if job_id in live:
+                stops = stop_requests(self.store.database, work.job.runs)
+                ended = set(work.job.runs) - set(live[job_id].job.runs)
+                stops = [None if pair in ended else stop for pair, stop in zip(work.job.runs, stops, strict=True)]
+                if stops != work.stops:
+                    work.stops = stops
+                    self._send({"do": "stop", "job_id": job_id, "stops": stops})
+
+    def _is_stored(self, work: _Work, live: LiveJob | None) -> bool:
+        if live is None:
+            return True
+        attempts = dict(live.job.runs)
+        return all(
+            next_seq(self.store.database, run_id, attempts[run_id]) >= end
+            for run_id, end in work.ends.items()
+            if run_id in attempts
+        )
+
+    def _still_new(self, work: _Work) -> Report:
+        """The report without what was stored when it was handed out before."""
+        report, attempts = work.pending, dict(work.job.runs)
+        assert report is not None
+        left = {}
+        for run_id, events in report.events.items():
+            missing = work.ends[run_id] - next_seq(self.store.database, run_id, attempts[run_id])
+            kept = [event for event in events if event.kind == "progress"]
+            numbered = [event for event in events if event.kind != "progress"]
+            left[run_id] = [*numbered[len(numbered) - max(0, missing) :], *kept]
+        present = {
+            which: {
+                run_id: {name: path for name, path in names.items() if path.exists()} for run_id, names in found.items()
+            }
+            for which, found in (("finished", report.finished), ("after", report.after))
+        }
+        return Report(
+            report.job_id,
+            report.place,
+            left,
+            present["finished"],
+            present["after"],
+            report.worked_s,
+            report.outcome,
+            report.unclaimed,
+            report.again,
+        )
+
+    def _acknowledge(self, work: _Work) -> None:
+        work.placed = work.placed or work.pending.place is not None
+        work.files = {**work.files, **work.new_files}
+        work.pending, work.delivered, work.new_files = None, False, {}
+        for _, directory in work.runs:
+            for arrived in Path(directory).glob(".arrived-*"):
+                shutil.rmtree(arrived, ignore_errors=True)
+        self._send({"do": "watch", **self._known(work)})
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        """Make a report of the bridge's answer about one job."""
+        work = self._work.get(message["report"])
+        if work is None or work.pending is not None:
+            return
+        run_ids = [run_id for run_id, _ in work.job.runs]
+        events, ends = {}, {}
+        for i, found in message.get("events", {}).items():
+            run_id, attempt = work.job.runs[int(i)]
+            events[run_id] = [from_dict(event) for event in found]
+            ends[run_id] = next_seq(self.store.database, run_id, attempt) + len(found)
+        for i, progress in message.get("progress", {}).items():
+            events.setdefault(run_ids[int(i)], []).append(from_dict(progress))
+            ends.setdefault(run_ids[int(i)], 0)
+        finished: dict[str, dict[str, Path]] = {}
+        after: dict[str, dict[str, Path]] = {}
+        for name, folder in message.get("arrived", {}).items():
+            index, what = name.split("-", 1)
+            if what == "checkpoint":
+                after[run_ids[int(index)]] = {"checkpoint": Path(folder)}
+            else:
+                entries = {path.name: path for path in Path(folder).iterdir()}
+                finished[run_ids[int(index)]] = entries
+        work.new_files, work.ends, work.delivered = dict(message.get("files", {})), ends, False
+        place = message.get("place")
+        outcome, again = self._outcome(message.get("outcome"), work)
+        work.pending = Report(
+            work.job.job_id,
+            place=None if place is None else (int(place[0]), str(place[1]), str(place[2])),
+            events=events,
+            finished=finished,
+            after=after,
+            worked_s=float(message.get("worked_s", 0.0)),
+            outcome=outcome,
+            again=again,
+        )
+
+    @staticmethod
+    def _outcome(found: Sequence[str] | None, work: _Work) -> tuple[tuple[RunState, str] | None, bool]:
+        """(what becomes of runs that have not ended, True where they are to be started again)."""
+        if found is None:
+            return None, False
+        kind, detail = found
+        lost = {
+            "node": f"its node died ({detail}).",
+            "process": f"its process on the node ended without a report ({detail}). Retry the run.",
+            "gone": _GONE,
+            "cancelled": "it was cancelled on the cluster. Retry the run.",
+            "memory": "the node ran out of memory, and Ray ended the run. Lower batch_size, and retry the run.",
+        }
+        if kind in lost:
+            return (RunState.LOST, lost[kind]), kind == "node"
+        words = {"raised": f"the cluster could not start it: {detail}", "unsent": detail}
+        return (RunState.FAILED, words.get(kind, "its task ended without a result.")), False
+
+    # The bridge -----------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._started_at, self._received, self._connected = time.monotonic(), b"", False
+        self._bridge = subprocess.Popen(
+            [*self._command, self.address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=self.store.home,
+            env=python_environment(),
+        )
+        assert self._bridge.stdout is not None
+        os.set_blocking(self._bridge.stdout.fileno(), False)
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        """Tell the bridge, unless there is none: the next one is told all there is to know when it is connected."""
+        if self._connected and self._bridge is not None and self._bridge.stdin is not None:
+            with suppress(OSError):
+                self._bridge.stdin.write(json.dumps(message).encode() + b"\n")
+                self._bridge.stdin.flush()
+
+    def _receive(self) -> None:
+        if self._bridge is None or self._bridge.stdout is None:
+            return
+        with suppress(BlockingIOError):
+            while part := os.read(self._bridge.stdout.fileno(), 2**20):
+                *lines, self._received = (self._received + part).split(b"\n")
+                for line in lines:
+                    self._hear(json.loads(line))
+        if self._bridge.poll() is not None:
+            self._bridge.stdout.close()
+            self._bridge, self._connected = None, False
+            log_line(f"{self.address}: {self.error or 'the connection was lost'}")
+            self._write_state()
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if "connected" in message:
+            self._connected, self.error = True, ""
+            for work in self._work.values():
+                work.stops = [None] * len(work.job.runs)
+                if work.pending is None:
+                    self._introduce(work)
+            for job_id in self._called_off:
+                self._send({"do": "cancel", "job_id": job_id})
+                self._send({"do": "forget", "job_id": job_id})
+            self._called_off.clear()
+        elif "nodes" in message:
+            self.nodes = message["nodes"]
+            self._write_state()
+        elif "error" in message:
+            self.error = message["error"]
+        elif "note" in message:
+            log_line(message["note"])
+        else:
+            self._take(message)
+
+    def _write_state(self) -> None:
+        with suppress(OSError):
+            write_state(self.store.home, self.address, {"nodes": self.nodes, "error": self.error})
+
+
+# The doors --------------------------------------------------------------------------------------------------------
+
+
+def clear_words(address: str, text: str) -> str:
+    """A message of Ray's in one line, with the next step."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
+    low = text.lower()
+    if "token" in low or "authentic" in low:
+        return (
+            f"the cluster at {address} asks for its token: got none that it accepts. Set RAY_AUTH_TOKEN, or "
+            "RAY_AUTH_TOKEN_PATH, to the token of its head (ray get-auth-token)."
+        )
+    if "version mismatch" in low or ("version" in low and "mismatch" in low):
+        found = "; ".join(re.findall(r"(?:Ray|Python): [\w.]+", text))
+        return (
+            f"the versions of Ray and Python must be the cluster's: {found or text[:200]}. Install those of {address}."
+        )
+    if "no node info" in low or "raylet" in low or "not find any running ray instance" in low:
+        return (
+            f"ray:ADDRESS is for a machine that is a node of the cluster: got {address}. Join it (ray start "
+            "--address=...), or use ray://HOST:10001 from outside."
+        )
+    return f"the cluster at {address} could not be joined: {text[:300]}"
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The host and port of ``ray:HOST:PORT`` or ``ray://HOST:PORT``."""
+    host, _, port = address.removeprefix("ray:").removeprefix("//").rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def probe(address: str) -> None:
+    """Raises CdkaError unless Ray is installed and something listens at the address: Ray itself waits for minutes."""
+    if find_spec("ray") is None:
+        raise CdkaError(f"a cluster needs Ray, which is not installed here: got {address}. Run: {_INSTALL}")
+    try:
+        socket.create_connection(host_and_port(address), timeout=PROBE_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CdkaError(
+            f"a cluster must answer: nothing does at {address} ({reason}). Check the address, and that its head runs: "
+            "ray status"
+        ) from None
+
+
+def state_path(home: Path, address: str) -> Path:
+    """The file with what was last heard of a cluster."""
+    return engine_dir(home) / f"cluster-{hashlib.sha256(address.encode()).hexdigest()[:12]}.json"
+
+
+def write_state(home: Path, address: str, found: Mapping[str, Any]) -> None:
+    """Keep what was heard of a cluster just now."""
+    write_atomically(state_path(home, address), json.dumps({**found, "address": address, "at": time.time()}))
+
+
+def known_state(home: Path, address: str) -> dict[str, Any] | None:
+    """What was last heard of a cluster: ``nodes``, ``error`` (empty: none), ``at`` (Unix seconds); None for nothing."""
+    try:
+        return json.loads(state_path(home, address).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def clusters(home: Path) -> list[str]:
+    """The addresses of the clusters that this home has used, the last one first."""
+    found = []
+    for path in (home / "engine").glob("cluster-*.json"):
+        with suppress(OSError, ValueError, KeyError):
+            state = json.loads(path.read_text(encoding="utf-8"))
+            found.append((state["at"], state["address"]))
+    return [address for _, address in sorted(found, reverse=True)]
+
+
+def check_cluster(home: Path, address: str) -> None:
+    """Raises CdkaError unless the cluster can be joined; quick where that was seen within the last minute."""
+    probe(address)
+    state = known_state(home, address)
+    if state is None or state["error"] or time.time() - state["at"] > FRESH_S:
+        look(home, address)
+
+
+def look(home: Path, address: str) -> dict[str, Any]:
+    """The nodes of a cluster with their versions, and the jobs there. Raises CdkaError where it cannot be joined."""
+    probe(address)
+    engine_dir(home)
+    try:
+        done = subprocess.run(
+            [*BRIDGE, address, "check"], capture_output=True, timeout=CHECK_S, env=python_environment(), cwd=home
+        )
+        lines = done.stdout.decode("utf-8", "replace").splitlines()
+        found = json.loads(lines[-1])
+    except subprocess.TimeoutExpired:
+        raise CdkaError(
+            f"the cluster at {address} did not answer within {CHECK_S:.0f} s. See there: ray status"
+        ) from None
+    except (IndexError, ValueError):
+        tail = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise CdkaError(clear_words(address, tail[0] if tail else "it ended without an answer")) from None
+    if "error" in found:
+        raise CdkaError(found["error"])
+    write_state(home, address, {"nodes": found["nodes"], "error": ""})
+    return found

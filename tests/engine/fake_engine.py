@@ -119,7 +119,8 @@ def train(runs, directories, control, shared):
                 ),
             )
             if done[i] % spec.eval_every == 0:
-                metrics = {"eval/accuracy": done[i] / spec.steps, "eval/loss": 1.0}
+                loss = float(spec.task_options.get("loss", 1.0))
+                metrics = {"eval/accuracy": done[i] / spec.steps, "eval/loss": loss}
                 yield (
                     i,
                     events.Evaluated(

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from cdka.childproc import python_environment
-from cdka.engine.archives import local_paths, texts
+from cdka.engine.archives import local_paths, texts, write_new
 from cdka.engine.contract import NO_SLOT, Report
 from cdka.engine.process import engine_dir, log_line
 from cdka.engine.slots import MAX_CPU_SLOTS
 from cdka.errors import CdkaError
-from cdka.paths import write_atomically
+from cdka.paths import assets_dir, write_atomically
 from cdka.runs import halving
 from cdka.runs.events import from_dict
 from cdka.runs.job_queue import Job, LiveJob, next_seq, stop_requests
@@ -126,6 +126,7 @@ class RayEngine:
             "num_cpus": 1 if work.kind == "gpu" else self._threads(),
             "num_gpus": work.devices if work.kind == "gpu" else 0,
             "versions": {"cdka": __version__},
+            "assets": str(assets_dir()),
             "paths": list(dict.fromkeys(str(path) for spec in specs for path in local_paths(spec))),
             "checkpoints": checkpoints,
         }
@@ -310,6 +311,9 @@ class RayEngine:
                 after[run_ids[int(index)]] = {"checkpoint": Path(folder)}
             else:
                 entries = {path.name: path for path in Path(folder).iterdir()}
+                if (judging := entries.pop("judging", None)) is not None:
+                    group = self.store.run(run_ids[int(index)]).sweep_id or run_ids[0]
+                    write_new(self.store.home / "judging" / group, texts(judging))
                 finished[run_ids[int(index)]] = entries
         work.new_files, work.ends, work.delivered = dict(message.get("files", {})), ends, False
         place = message.get("place")

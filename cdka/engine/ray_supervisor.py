@@ -27,7 +27,7 @@ import ray
 from cdka.engine import archives, worker
 from cdka.engine.failures import cause_of
 from cdka.engine.recorder import AT_ONCE, FLUSH_S, reached
-from cdka.paths import home_dir
+from cdka.paths import assets_dir, home_dir
 from cdka.runs.events import LAST, Evaluated, Failed, Judged, Memory, Progress
 from cdka.runs.resolve import ResolvedRun, resolve_runs
 from cdka.runs.run import run_directory
@@ -268,6 +268,7 @@ def node_home() -> Path:
 def work(request: dict[str, Any], supervisor: Any) -> Iterator[Item]:
     """The items of a job, from its place to the last event of each of its runs."""
     gpus = ",".join(str(number) for number in ray.get_gpu_ids())
+    os.environ.update({"CDKA_GPUS": gpus, "TOKENIZERS_PARALLELISM": "false"})
     device = f"cuda:{gpus}" if gpus else "cpu"
     node = ray.get_runtime_context().get_node_id()
     yield "place", (os.getpid(), node, f"{socket.gethostname()}/{node[:6]} {device}")
@@ -328,6 +329,8 @@ class _Execution:
         return spec.with_(device="cuda:0" if self.on_gpu else "cpu")
 
     def _fetch_inputs(self) -> None:
+        if self.request["assets"] != str(assets_dir()):
+            self.places[self.request["assets"]] = str(assets_dir())
         for path, digest in self.request["inputs"].items():
             self.places[path] = str(archives.fetch_input(node_home(), digest, Path(path).name, self._input(digest)))
         for i, digest in self.request["checkpoints"].items():
@@ -370,6 +373,8 @@ class _Execution:
             yield from self._flush()
             yield from self._send_checkpoints()
             self.open.discard(index)
+            if group is not None:  # what was decided for the sweep outlives the cluster
+                archives.write_new(self.directories[index] / "judging", archives.texts(group))
             yield from self._send(index, "final", self.directories[index])
         if isinstance(event, Progress):
             self.waiting = [(i, e) for i, e in self.waiting if i != index or e["kind"] != Progress.kind]
@@ -396,8 +401,8 @@ class _Execution:
             folder = self.directories[index] / "checkpoint"
             written = archives.written_at(folder / "state.json")
             if written and written != self.versions.get(f"{index}-written"):
-                self.versions[f"{index}-written"] = written
                 yield from self._send(index, "checkpoint", folder)
+                self.versions[f"{index}-written"] = archives.written_at(folder / "state.json")
 
     def _send(self, index: int, what: str, folder: Path) -> Iterator[Item]:
         name = f"{index}-{what}"

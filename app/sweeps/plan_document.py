@@ -42,7 +42,7 @@ def planned(arguments: Arguments, *, allow_many: bool = False) -> Plan:
 def _planned(text: str, allow_many: bool) -> Plan:
     given = json.loads(text)
     made = plan(given.pop("model"), given.pop("task"), allow_many=allow_many, **given)
-    check_runs(made.runs)
+    check_runs(made.runs, reach=False)
     return made
 
 
@@ -84,7 +84,9 @@ def command(arguments: Arguments) -> str:
     for key in ("baselines", "tune_lr"):
         if arguments.get(key):
             lines[-1] += [f"--{key.replace('_', '-')}", _flag(arguments[key])]
-    lines += [[f"--{key}", _flag(arguments[key])] for key in ("budget", "options", "name") if arguments.get(key)]
+    lines += [
+        [f"--{key}", _flag(arguments[key])] for key in ("budget", "options", "halving", "name") if arguments.get(key)
+    ]
     settings = [(f"--{key.replace('_', '-')}", _flag(value)) for key, value in arguments.get("settings", {}).items()]
     lines.append([*itertools.chain(*settings), *last])
     return " \\\n  ".join(map(shlex.join, lines))

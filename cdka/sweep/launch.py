@@ -78,17 +78,20 @@ def repeat(store: Store, sweep_id: str, *, request_id: str | None = None) -> str
     return new
 
 
-def check_runs(runs: Iterable[ResolvedRun], home: Path | None = None) -> None:
+def check_runs(runs: Iterable[ResolvedRun], home: Path | None = None, *, reach: bool = True) -> None:
     """Raises CdkaError for a run that cannot work on its engine: this machine, or a cluster.
 
     Checked are the adapter's size, device, precision, memory, the tracker, and what is to be retained; of a cluster,
-    that it can be joined, while device, memory and packages are those of its nodes.
+    that it can be joined (unless ``reach`` is False), while device, memory and packages are those of its nodes.
     """
     checked: set[tuple[Any, ...]] = set()
     for run in runs:
         spec = run.spec
         if spec.engine != LOCAL:
-            _check_on_cluster(run, home or home_dir(), checked)
+            if reach and (spec.engine,) not in checked:
+                check_cluster(home or home_dir(), spec.engine)
+                checked.add((spec.engine,))
+            _check_on_cluster(run, checked)
             continue
         facts = (spec.model, spec.method, spec.rank, spec.device, spec.dtype, spec.retain, spec.report_to)
         key = (*facts, run.layers)
@@ -102,15 +105,12 @@ def check_runs(runs: Iterable[ResolvedRun], home: Path | None = None) -> None:
             _check_retained(run)
 
 
-def _check_on_cluster(run: ResolvedRun, home: Path, checked: set[tuple[Any, ...]]) -> None:
+def _check_on_cluster(run: ResolvedRun, checked: set[tuple[Any, ...]]) -> None:
     spec = run.spec
     if spec.device.startswith("cuda:"):
         raise CdkaError(
             f"a cluster gives a run whichever GPU is free: got device={spec.device!r}. Use auto, cuda or cpu."
         )
-    if (spec.engine,) not in checked:
-        check_cluster(home, spec.engine)
-        checked.add((spec.engine,))
     key = (spec.model, spec.method, spec.rank, spec.retain, run.layers)
     if key not in checked:
         checked.add(key)

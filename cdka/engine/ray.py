@@ -27,12 +27,13 @@ from cdka.childproc import python_environment
 from cdka.engine.archives import local_paths, texts, write_new
 from cdka.engine.contract import NO_SLOT, Report
 from cdka.engine.process import engine_dir, log_line
+from cdka.engine.recorder import FLUSH_S
 from cdka.engine.slots import MAX_CPU_SLOTS
 from cdka.errors import CdkaError
 from cdka.paths import assets_dir, write_atomically
 from cdka.runs import halving
 from cdka.runs.events import from_dict
-from cdka.runs.job_queue import Job, LiveJob, next_seq, stop_requests
+from cdka.runs.job_queue import Job, LiveJob, all_stop_requests, next_seq
 from cdka.runs.run import run_directory
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
@@ -46,6 +47,8 @@ STOPS_EVERY_S = 0.2
 FORCE_S, LEAVE_S = 3.0, 10.0
 """Seconds from a request to cancel, and from the end of its last run, until a job is ended by force."""
 FRESH_S = 60.0
+ITEMS_PER_S = 1000.0
+"""Messages that the supervisor takes with ease: where more jobs could be at work, each collects its events for longer."""
 _GONE = "the cluster was restarted, and with it went whatever was at work there. Retry the run."
 _INSTALL = "pip install 'cdka-studio[ray]'"
 
@@ -123,6 +126,7 @@ class RayEngine:
             "judging": texts(self.store.home / "judging" / group),
             "stop_at": halving.levels_ahead(self.store, run_ids),
             "threads": self._threads(),
+            "flush_s": max(FLUSH_S, sum(self._capacity().values()) / ITEMS_PER_S),
             "num_cpus": 1 if work.kind == "gpu" else self._threads(),
             "num_gpus": work.devices if work.kind == "gpu" else 0,
             "versions": {"cdka": __version__},
@@ -233,14 +237,12 @@ class RayEngine:
         if now - self._stops_at < STOPS_EVERY_S:
             return
         self._stops_at = now
+        asked = all_stop_requests(self.store.database)
         for job_id, work in self._work.items():
-            if job_id in live:
-                stops = stop_requests(self.store.database, work.job.runs)
-                ended = set(work.job.runs) - set(live[job_id].job.runs)
-                stops = [None if pair in ended else stop for pair, stop in zip(work.job.runs, stops, strict=True)]
-                if stops != work.stops:
-                    work.stops = stops
-                    self._send({"do": "stop", "job_id": job_id, "stops": stops})
+            stops = [asked.get(pair) for pair in work.job.runs]
+            if job_id in live and stops != work.stops:
+                work.stops = stops
+                self._send({"do": "stop", "job_id": job_id, "stops": stops})
 
     def _is_stored(self, work: _Work, live: LiveJob | None) -> bool:
         if live is None:

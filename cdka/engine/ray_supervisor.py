@@ -26,7 +26,7 @@ import ray
 
 from cdka.engine import archives, worker
 from cdka.engine.failures import cause_of
-from cdka.engine.recorder import AT_ONCE, FLUSH_S, reached
+from cdka.engine.recorder import AT_ONCE, reached
 from cdka.paths import assets_dir, home_dir
 from cdka.runs.events import LAST, Evaluated, Failed, Judged, Memory, Progress
 from cdka.runs.resolve import ResolvedRun, resolve_runs
@@ -383,7 +383,7 @@ class _Execution:
             self.waiting.append((index, Memory(peak_bytes=worker.peak_bytes()).to_dict()))
         if reached(event, self.request["stop_at"][index]):
             self.at_level.add(index)
-        if isinstance(event, AT_ONCE) or time.monotonic() - self.flushed >= FLUSH_S:
+        if isinstance(event, AT_ONCE) or time.monotonic() - self.flushed >= self.request["flush_s"]:
             yield from self._flush()
             yield from self._send_checkpoints()
         if isinstance(event, Judged) and group is not None:

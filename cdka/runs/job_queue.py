@@ -235,6 +235,15 @@ def stop_requests(database: Database, runs: Iterable[tuple[str, int]]) -> list[s
     return ["cancel" if row is None else row["stop_requested"] for row in rows]
 
 
+def all_stop_requests(database: Database) -> dict[tuple[str, int], str]:
+    """The stop asked of every run that has one and has not ended, by (run, attempt): "keep" or "cancel"."""
+    with database.read() as sql:
+        rows = sql.execute(
+            "SELECT run_id, attempt, stop_requested FROM runs WHERE status = 'stopping' AND stop_requested IS NOT NULL"
+        ).fetchall()
+    return {(row["run_id"], row["attempt"]): row["stop_requested"] for row in rows}
+
+
 def record_events(database: Database, batches: Sequence[Batch], worked_s: float = 0.0) -> set[str]:
     """Store what happened, and the changes of state it means; returns the runs that refused (not live, or not claimed).
 

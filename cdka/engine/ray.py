@@ -48,7 +48,7 @@ FORCE_S, LEAVE_S = 3.0, 10.0
 """Seconds from a request to cancel, and from the end of its last run, until a job is ended by force."""
 FRESH_S = 60.0
 ITEMS_PER_S = 1000.0
-"""Messages that the supervisor takes with ease: where more jobs could be at work, each collects its events for longer."""
+"""Messages that a supervisor takes with ease: where more jobs could be at work, each collects events for longer."""
 _GONE = "the cluster was restarted, and with it went whatever was at work there. Retry the run."
 _INSTALL = "pip install 'cdka-studio[ray]'"
 

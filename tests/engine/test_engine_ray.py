@@ -13,6 +13,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))  # and this once a process
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'cdka-studio[ray]'")
 
 from cdka.engine import local
@@ -23,7 +25,7 @@ from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
 LOST_WITHIN_S = 20.0
-QUICK = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
+QUICK = {"RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class Machines:
@@ -51,7 +53,7 @@ class Machines:
 @pytest.fixture
 def machines(tmp_path, monkeypatch):
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # sockets have short names
-    for name, value in {**QUICK, "RAY_TMPDIR": folder, "RAY_AUTH_TOKEN": secrets.token_hex(16)}.items():
+    for name, value in {**QUICK, "RAY_TMPDIR": folder}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CDKA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -11,8 +11,8 @@ import streamlit as st
 
 from app import form_memory, widgets
 from cdka import formatting
+from cdka.engine.clusters import FRESH_S, clusters, known_state
 from cdka.engine.contract import engine_of
-from cdka.engine.ray import FRESH_S, clusters, known_state
 from cdka.errors import CdkaError
 from cdka.runs.run import Run
 from cdka.runs.spec import ENGINE_VARIABLE, LOCAL, check_engine

@@ -6,8 +6,8 @@ import argparse
 import os
 from typing import Any
 
+from cdka.engine.clusters import look
 from cdka.engine.contract import engine_of
-from cdka.engine.ray import look
 from cdka.errors import CdkaError
 from cdka.runs.job_queue import live_jobs
 from cdka.runs.spec import ENGINE_VARIABLE, LOCAL, check_engine

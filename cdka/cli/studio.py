@@ -11,7 +11,7 @@ import sys
 from importlib.util import find_spec
 
 from cdka.engine import local
-from cdka.engine.ray import check_cluster
+from cdka.engine.clusters import check_cluster
 from cdka.errors import CdkaError
 from cdka.machine import is_loopback
 from cdka.paths import home_dir, studio_dir

@@ -115,7 +115,7 @@ class Dispatcher:
     def step(self) -> bool:
         """Conclude ended jobs, end cancelled ones, start what can start. True if there is anything to do."""
         asked = engines_queued(self.store.database)
-        needed = {LOCAL, *asked, *(name for name, engine in self.engines.items() if engine.jobs())}
+        needed = {*asked, *(name for name, engine in self.engines.items() if engine.jobs())} or {LOCAL}
         ready = {name: engine.ready() for name, engine in self.engines.items() if name in needed}
         jobs = live_jobs(self.store.database)
         local.conclude_orphans(self.store, jobs)
@@ -126,8 +126,7 @@ class Dispatcher:
                 self._take(self.engine(engine_of(entry.job.slot)).attach(entry), entry)
         for engine in list(self.engines.values()):
             for job in engine.jobs():
-                entry = live.get(job.job_id)
-                if entry is not None and entry.cancelled:
+                if job.job_id in live and live[job.job_id].cancelled:
                     engine.cancel(job.job_id)
             for report in engine.poll(live):
                 self._take(report, live.get(report.job_id))

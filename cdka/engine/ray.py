@@ -6,31 +6,27 @@ a process of its own holds the connection (``ray_bridge.py``), and this module h
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import shutil
-import socket
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cdka.childproc import python_environment
 from cdka.engine.archives import local_paths, texts, write_new
+from cdka.engine.clusters import BRIDGE, write_state
 from cdka.engine.contract import NO_SLOT, Report
-from cdka.engine.process import engine_dir, log_line
+from cdka.engine.process import log_line
 from cdka.engine.recorder import FLUSH_S
 from cdka.engine.slots import MAX_CPU_SLOTS
 from cdka.errors import CdkaError
-from cdka.paths import assets_dir, write_atomically
+from cdka.paths import assets_dir
 from cdka.runs import halving
 from cdka.runs.events import from_dict
 from cdka.runs.job_queue import Job, LiveJob, all_stop_requests, next_seq
@@ -39,18 +35,14 @@ from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
 
-BRIDGE = (sys.executable, "-m", "cdka.engine.ray_bridge")
-PROBE_S, CHECK_S = 2.0, 40.0
 RESTART_S = 2.0
 """Seconds between two tries to reach a cluster."""
 STOPS_EVERY_S = 0.2
 FORCE_S, LEAVE_S = 3.0, 10.0
 """Seconds from a request to cancel, and from the end of its last run, until a job is ended by force."""
-FRESH_S = 60.0
 ITEMS_PER_S = 1000.0
 """Messages that a supervisor takes with ease: where more jobs could be at work, each collects events for longer."""
 _GONE = "the cluster was restarted, and with it went whatever was at work there. Retry the run."
-_INSTALL = "pip install 'cdka-studio[ray]'"
 
 
 @dataclass
@@ -283,7 +275,7 @@ class RayEngine:
         )
 
     def _acknowledge(self, work: _Work) -> None:
-        work.placed = work.placed or work.pending.place is not None
+        work.placed = work.placed or (work.pending is not None and work.pending.place is not None)
         work.files = {**work.files, **work.new_files}
         work.pending, work.delivered, work.new_files = None, False, {}
         for _, directory in work.runs:
@@ -408,107 +400,3 @@ class RayEngine:
     def _write_state(self) -> None:
         with suppress(OSError):
             write_state(self.store.home, self.address, {"nodes": self.nodes, "error": self.error})
-
-
-# The doors --------------------------------------------------------------------------------------------------------
-
-
-def clear_words(address: str, text: str) -> str:
-    """A message of Ray's in one line, with the next step."""
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
-    low = text.lower()
-    if "token" in low or "authentic" in low:
-        return (
-            f"the cluster at {address} asks for its token: got none that it accepts. Set RAY_AUTH_TOKEN, or "
-            "RAY_AUTH_TOKEN_PATH, to the token of its head (ray get-auth-token)."
-        )
-    if "version mismatch" in low or ("version" in low and "mismatch" in low):
-        found = "; ".join(re.findall(r"(?:Ray|Python): [\w.]+", text))
-        return (
-            f"the versions of Ray and Python must be the cluster's: {found or text[:200]}. Install those of {address}."
-        )
-    if "no node info" in low or "raylet" in low or "not find any running ray instance" in low:
-        return (
-            f"ray:ADDRESS is for a machine that is a node of the cluster: got {address}. Join it (ray start "
-            "--address=...), or use ray://HOST:10001 from outside."
-        )
-    return f"the cluster at {address} could not be joined: {text[:300]}"
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """The host and port of ``ray:HOST:PORT`` or ``ray://HOST:PORT``."""
-    host, _, port = address.removeprefix("ray:").removeprefix("//").rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def probe(address: str) -> None:
-    """Raises CdkaError unless Ray is installed and something listens at the address: Ray itself waits for minutes."""
-    if find_spec("ray") is None:
-        raise CdkaError(f"a cluster needs Ray, which is not installed here: got {address}. Run: {_INSTALL}")
-    try:
-        socket.create_connection(host_and_port(address), timeout=PROBE_S).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CdkaError(
-            f"a cluster must answer: nothing does at {address} ({reason}). Check the address, and that its head runs: "
-            "ray status"
-        ) from None
-
-
-def state_path(home: Path, address: str) -> Path:
-    """The file with what was last heard of a cluster."""
-    return engine_dir(home) / f"cluster-{hashlib.sha256(address.encode()).hexdigest()[:12]}.json"
-
-
-def write_state(home: Path, address: str, found: Mapping[str, Any]) -> None:
-    """Keep what was heard of a cluster just now."""
-    write_atomically(state_path(home, address), json.dumps({**found, "address": address, "at": time.time()}))
-
-
-def known_state(home: Path, address: str) -> dict[str, Any] | None:
-    """What was last heard of a cluster: ``nodes``, ``error`` (empty: none), ``at`` (Unix seconds); None for nothing."""
-    try:
-        return json.loads(state_path(home, address).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def clusters(home: Path) -> list[str]:
-    """The addresses of the clusters that this home has used, the last one first."""
-    found = []
-    for path in (home / "engine").glob("cluster-*.json"):
-        with suppress(OSError, ValueError, KeyError):
-            state = json.loads(path.read_text(encoding="utf-8"))
-            found.append((state["at"], state["address"]))
-    return [address for _, address in sorted(found, reverse=True)]
-
-
-def check_cluster(home: Path, address: str) -> None:
-    """Raises CdkaError unless the cluster can be joined; quick where that was seen within the last minute."""
-    probe(address)
-    state = known_state(home, address)
-    if state is None or state["error"] or time.time() - state["at"] > FRESH_S:
-        look(home, address)
-
-
-def look(home: Path, address: str) -> dict[str, Any]:
-    """The nodes of a cluster with their versions, and the jobs there. Raises CdkaError where it cannot be joined."""
-    probe(address)
-    engine_dir(home)
-    try:
-        done = subprocess.run(
-            [*BRIDGE, address, "check"], capture_output=True, timeout=CHECK_S, env=python_environment(), cwd=home
-        )
-        lines = done.stdout.decode("utf-8", "replace").splitlines()
-        found = json.loads(lines[-1])
-    except subprocess.TimeoutExpired:
-        raise CdkaError(
-            f"the cluster at {address} did not answer within {CHECK_S:.0f} s. See there: ray status"
-        ) from None
-    except (IndexError, ValueError):
-        tail = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise CdkaError(clear_words(address, tail[0] if tail else "it ended without an answer")) from None
-    if "error" in found:
-        raise CdkaError(found["error"])
-    write_state(home, address, {"nodes": found["nodes"], "error": ""})
-    return found

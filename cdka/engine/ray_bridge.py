@@ -24,17 +24,19 @@ from typing import Any, TextIO
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")  # tries, a second each, to be let in: a wrong token stays wrong
 os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
 
 from cdka import __version__
 from cdka.engine import archives
-from cdka.engine.ray import clear_words, probe
+from cdka.engine.clusters import clear_words, probe
 from cdka.errors import CdkaError
 from cdka.paths import home_dir
 from cdka.plain_json import dump
 
-POLL_S, ANSWER_S = 0.25, 20.0
-"""Seconds that the supervisor may hold a poll for news; seconds after which one without an answer is given up."""
+POLL_S, ANSWER_S, BEGIN_S = 0.25, 20.0, 60.0
+"""Seconds that the supervisor may hold a poll for news; after which a question without an answer is given up; and that
+a supervisor may take to begin: the head starts a process for it."""
 NODES_EVERY_S = 2.0
 LARGE_BYTES = 500e6
 _OUT: TextIO = sys.stdout
@@ -66,7 +68,7 @@ class Bridge:
             )
         except Exception as error:
             traceback.print_exc()
-            raise CdkaError(clear_words(self.address, f"{type(error).__name__}: {error}")) from None
+            raise CdkaError(clear_words(self.address, _told(error))) from None
         from cdka.engine.ray_supervisor import NAMESPACE, Supervisor
 
         self.ray = ray
@@ -84,7 +86,7 @@ class Bridge:
             )
             .remote()
         )
-        self.call("running")
+        self.call("running", timeout_s=BEGIN_S)
 
     def call(self, method: str, *arguments: Any, timeout_s: float = ANSWER_S) -> Any:
         """The answer of the supervisor."""
@@ -112,7 +114,7 @@ class Bridge:
         """Add to each node its versions, or what is wrong there."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        from cdka.engine.ray_supervisor import versions
+        from cdka.engine.ray_task import versions
 
         asked = {
             versions.options(
@@ -247,6 +249,12 @@ def say(message: Mapping[str, Any]) -> None:
     _OUT.flush()
 
 
+def _told(error: BaseException) -> str:
+    """An error with what caused it: Ray names a wrong token in the cause alone."""
+    told = f"{type(error).__name__}: {error}"
+    return told if error.__cause__ is None else f"{told} ({error.__cause__})"
+
+
 def main(address: str, check: bool) -> int:
     """Serve a dispatcher, or print one line about the cluster."""
     bridge = Bridge(address)
@@ -264,7 +272,7 @@ def main(address: str, check: bool) -> int:
         return 1
     except Exception as error:
         traceback.print_exc()
-        say({"error": clear_words(address, f"{type(error).__name__}: {error}")})
+        say({"error": clear_words(address, _told(error))})
         return 1
     return 0
 

@@ -148,8 +148,8 @@ class LocalEngine:
         if exit_status is None and work.job_spec.unrecorded_path.exists():
             exit_status = EXIT_UNRECORDED
         log = log_tail(work.job_spec.log_paths()[0])
-        outcome = (RunState.LOST, hung(work.hung_s)) if work.hung_s else outcome_of(exit_status, log)
-        return [Report(job_id, outcome=outcome, unclaimed=exit_status == EXIT_UNRECORDED)]
+        state, cause = (RunState.LOST, hung(work.hung_s)) if work.hung_s else outcome_of(exit_status, log)
+        return [Report(job_id, outcome=(RunState(state), cause), unclaimed=exit_status == EXIT_UNRECORDED)]
 
     def forget(self, job_id: str) -> None:
         work = self._work.pop(job_id, None)

@@ -10,7 +10,7 @@ from typing import Any
 from cdka.cost.adapter import count_params
 from cdka.cost.memory import job_bytes
 from cdka.engine import local
-from cdka.engine.ray import check_cluster
+from cdka.engine.clusters import check_cluster
 from cdka.engine.slots import check_device, detect
 from cdka.errors import CdkaError
 from cdka.machine import check_tracker

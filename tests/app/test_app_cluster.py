@@ -8,7 +8,7 @@ import pytest
 
 from app.finetune.cluster_panel import engines_of, nodes_html
 from app.sweeps import plan_document
-from cdka.engine.ray import known_state, write_state
+from cdka.engine.clusters import known_state, write_state
 from cdka.runs import job_queue
 from cdka.runs.resolve import spec_for
 from cdka.runs.store import Store

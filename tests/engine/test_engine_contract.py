@@ -11,11 +11,13 @@ from pathlib import Path
 import fake_engine
 import pytest
 
+from cdka.engine import clusters
 from cdka.engine import ray as ray_engine
+from cdka.engine.clusters import check_cluster, clear_words, host_and_port
 from cdka.engine.contract import engine_of
 from cdka.engine.dispatcher import MAX_ATTEMPTS, Dispatcher
 from cdka.engine.local import troubles
-from cdka.engine.ray import RayEngine, check_cluster, clear_words, host_and_port
+from cdka.engine.ray import RayEngine
 from cdka.engine.slots import Slot
 from cdka.engine.spawn import WorkerStarter
 from cdka.errors import CdkaError
@@ -228,7 +230,7 @@ def test_a_dead_address_is_refused_in_seconds_before_anything_is_stored(tmp_path
 
 
 def test_without_ray_a_cluster_is_refused_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(clusters, "find_spec", lambda name: None)
     with pytest.raises(CdkaError, match=r"needs Ray, which is not installed here: got ray:a:1\. Run: pip install"):
         check_cluster(tmp_path, "ray:a:1")
 

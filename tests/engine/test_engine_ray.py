@@ -6,9 +6,11 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,15 +19,27 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is impor
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))  # and this once a process
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'cdka-studio[ray]'")
 
+import cdka
 from cdka.engine import local
+from cdka.engine.clusters import known_state, look
 from cdka.engine.process import dispatcher_pid
-from cdka.engine.ray import known_state, look
 from cdka.errors import CdkaError
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 
 LOST_WITHIN_S = 20.0
-QUICK = {"RAY_USAGE_STATS_ENABLED": "0"}
+QUICK = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+
+
+def agents() -> dict:
+    """Settings of a node: ports that are known before its helpers run, since a busy machine is not waited for."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in names]
+        for one in taken:
+            one.bind(("", 0))
+        ports = [one.getsockname()[1] for one in taken]
+    return dict(zip(names, ports, strict=True)) | {"include_log_monitor": False, "object_store_memory": 80_000_000}
 
 
 class Machines:
@@ -35,12 +49,11 @@ class Machines:
         from ray.cluster_utils import Cluster
 
         health = {f"health_check_{name}": n for name, n in (("period_ms", 1000), ("failure_threshold", 3))}
-        memory = {"object_store_memory": 80_000_000}
         self.cluster = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 0, "include_dashboard": False, **memory, "_system_config": health},
+            head_node_args={"num_cpus": 0, "include_dashboard": False, **agents(), "_system_config": health},
         )
-        self.nodes = [self.cluster.add_node(num_cpus=2, **memory) for _ in "AB"]
+        self.nodes = [self.cluster.add_node(num_cpus=2, **agents()) for _ in "AB"]
         self.engine = f"ray:{self.cluster.address}"
 
     def kill(self, node_id: str) -> None:
@@ -55,6 +68,10 @@ def machines(tmp_path, monkeypatch):
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # sockets have short names
     for name, value in {**QUICK, "RAY_TMPDIR": folder}.items():
         monkeypatch.setenv(name, value)
+    # Ray imports jsonschema, and that a grammar, if there is one, which takes seconds in each of a dozen processes.
+    (tmp_path / "rfc3987_syntax.py").write_text("raise ImportError")
+    paths = [str(tmp_path), str(Path(cdka.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     monkeypatch.setenv("CDKA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     found = Machines()

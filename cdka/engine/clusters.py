@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +50,17 @@ def clear_words(address: str, text: str) -> str:
             "--address=...), or use ray://HOST:10001 from outside."
         )
     return f"the cluster at {address} could not be joined: {text[:300]}"
+
+
+def add_problems(nodes: Sequence[dict[str, Any]], own: str) -> None:
+    """Add a ``problem`` to each node whose version of cdka-studio is not ``own``, or whose torch is not the others'."""
+    torches = {node["versions"].get("torch", "none") for node in nodes if "versions" in node and node["cpus"]}
+    for node in nodes:
+        found = node.get("versions")
+        if found and found["cdka"] != own:
+            node["problem"] = f"has cdka-studio {found['cdka']}, and this machine {own}"
+        elif found and node["cpus"] and len(torches) > 1:
+            node["problem"] = f"has torch {found.get('torch', 'none')}; the nodes differ: {', '.join(sorted(torches))}"
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -6,10 +6,7 @@ a process of its own holds the connection (``ray_bridge.py``), and this module h
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cdka.childproc import python_environment
 from cdka.engine.archives import local_paths, texts, write_new
 from cdka.engine.clusters import BRIDGE, write_state
 from cdka.engine.contract import NO_SLOT, Report
 from cdka.engine.process import log_line
+from cdka.engine.ray_connection import Connection
 from cdka.engine.recorder import FLUSH_S
 from cdka.engine.slots import MAX_CPU_SLOTS
 from cdka.errors import CdkaError
@@ -35,8 +32,6 @@ from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
 
-RESTART_S = 2.0
-"""Seconds between two tries to reach a cluster."""
 STOPS_EVERY_S = 0.2
 FORCE_S, LEAVE_S = 3.0, 10.0
 """Seconds from a request to cancel, and from the end of its last run, until a job is ended by force."""
@@ -64,27 +59,24 @@ class _Work:
 
 
 class RayEngine:
-    """Jobs as tasks of one cluster. A bridge that ends, for whatever reason, is followed by another one."""
+    """Jobs as tasks of one cluster. What it knows stands in the store; the rest it learns anew from each bridge."""
 
     def __init__(self, store: Store, address: str, bridge: Sequence[str] = BRIDGE) -> None:
-        self.store, self.address, self._command = store, address, bridge
+        self.store, self.address = store, address
         self.nodes: list[dict[str, Any]] = []
         self.error = ""
-        self._bridge: subprocess.Popen[bytes] | None = None
-        self._received = b""
-        self._started_at = -RESTART_S
-        self._connected = False
+        self._connection = Connection(address, store.home, bridge)
         self._work: dict[str, _Work] = {}
         self._stops_at = 0.0
+        self._silent = False
         self._called_off: list[str] = []
 
     # The contract ---------------------------------------------------------------------------------------------------
 
     def ready(self) -> bool:
         self._receive()
-        if self._bridge is None and time.monotonic() - self._started_at >= RESTART_S:
-            self._start()
-        return self._connected and bool(self.nodes)
+        self._connection.keep()
+        return self._connection.connected and bool(self.nodes)
 
     def has_room(self) -> bool:
         used = self._used()
@@ -166,9 +158,7 @@ class RayEngine:
             self._send({"do": "forget", "job_id": job_id})
 
     def close(self) -> None:
-        if self._bridge is not None and self._bridge.stdin is not None:
-            with suppress(OSError):
-                self._bridge.stdin.close()
+        self._connection.close()
 
     # Slots ----------------------------------------------------------------------------------------------------------
 
@@ -343,42 +333,24 @@ class RayEngine:
 
     # The bridge -----------------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        self._started_at, self._received, self._connected = time.monotonic(), b"", False
-        self._bridge = subprocess.Popen(
-            [*self._command, self.address],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=self.store.home,
-            env=python_environment(),
-        )
-        assert self._bridge.stdout is not None
-        os.set_blocking(self._bridge.stdout.fileno(), False)
-
     def _send(self, message: Mapping[str, Any]) -> None:
-        """Tell the bridge, unless there is none: the next one is told all there is to know when it is connected."""
-        if self._connected and self._bridge is not None and self._bridge.stdin is not None:
-            with suppress(OSError):
-                self._bridge.stdin.write(json.dumps(message).encode() + b"\n")
-                self._bridge.stdin.flush()
+        self._connection.send(message)
 
     def _receive(self) -> None:
-        if self._bridge is None or self._bridge.stdout is None:
-            return
-        with suppress(BlockingIOError):
-            while part := os.read(self._bridge.stdout.fileno(), 2**20):
-                *lines, self._received = (self._received + part).split(b"\n")
-                for line in lines:
-                    self._hear(json.loads(line))
-        if self._bridge.poll() is not None:
-            self._bridge.stdout.close()
-            self._bridge, self._connected = None, False
-            log_line(f"{self.address}: {self.error or 'the connection was lost'}")
+        for message in self._connection.received():
+            self._hear(message)
+        if self._connection.is_silent() != self._silent:
+            self._silent = not self._silent
+            self.error = f"nothing has been heard of the cluster at {self.address}." if self._silent else ""
+            self._write_state()
+        if self._connection.lost():
+            self.error = self.error or f"the connection to the cluster at {self.address} was lost."
+            log_line(f"{self.address}: {self.error}")
             self._write_state()
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         if "connected" in message:
-            self._connected, self.error = True, ""
+            self.error = ""
             for work in self._work.values():
                 work.stops = [None] * len(work.job.runs)
                 if work.pending is None:

@@ -25,11 +25,12 @@ from typing import Any, TextIO
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")  # tries, a second each, to be let in: a wrong token stays wrong
+os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", "10")  # a node here is looked for so long, not a minute
 os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
 
 from cdka import __version__
 from cdka.engine import archives
-from cdka.engine.clusters import clear_words, probe
+from cdka.engine.clusters import add_problems, clear_words, probe
 from cdka.errors import CdkaError
 from cdka.paths import home_dir
 from cdka.plain_json import dump
@@ -59,6 +60,8 @@ class Bridge:
         probe(self.address)
         import ray
 
+        if self.address.startswith("ray://"):
+            _check_token(self.address)
         try:
             ray.init(
                 address=self.address.removeprefix("ray:") if not self.address.startswith("ray://") else self.address,
@@ -126,12 +129,11 @@ class Bridge:
         for reference, node in asked.items():
             try:
                 node["versions"] = self.ray.get(reference, timeout=max(0.1, deadline - time.monotonic()))
-                if node["versions"]["cdka"] != __version__:
-                    node["problem"] = f"has cdka-studio {node['versions']['cdka']}, and this machine {__version__}"
             except Exception as error:
                 text = " ".join(str(error).split())
                 missing = "No module named 'cdka'" in text
                 node["problem"] = "cdka-studio is not installed there" if missing else f"{type(error).__name__}"
+        add_problems(nodes, __version__)
 
     # Serving a dispatcher -------------------------------------------------------------------------------------------
 
@@ -205,6 +207,7 @@ class Bridge:
                 archives.pack(path, archive)
                 for offset, piece, last in archives.pieces(archive):
                     self.call("put", digest, offset, piece, last)
+                    self._tell_nodes()
             finally:
                 archive.unlink(missing_ok=True)
         return digest
@@ -235,12 +238,32 @@ class Bridge:
             while piece := self.call("fetch", job_id, name, version, offset):
                 archives.write_piece(archive, offset, piece)
                 offset += len(piece)
+                self._tell_nodes()
             if piece is None:
                 return None
             archives.unpack(archive, directory / f".arrived-{what}")
         finally:
             archive.unlink(missing_ok=True)
         return str(directory / f".arrived-{what}")
+
+
+def _check_token(address: str) -> None:
+    """Raises CdkaError for a wrong token: Ray's client tries for half a minute, and does not say what is wrong."""
+    try:
+        import grpc
+        from ray._private.grpc_utils import init_grpc_channel
+        from ray.core.generated.ray_client_pb2 import ClusterInfoRequest, ClusterInfoType
+        from ray.core.generated.ray_client_pb2_grpc import RayletDriverStub
+    except ImportError:  # another version of Ray, whose own answer has to do
+        return
+    channel = init_grpc_channel(address.removeprefix("ray://"))
+    try:
+        RayletDriverStub(channel).ClusterInfo(ClusterInfoRequest(type=ClusterInfoType.PING), timeout=ANSWER_S)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            raise CdkaError(clear_words(address, f"token: {error.details()}")) from None
+    finally:
+        channel.close()
 
 
 def say(message: Mapping[str, Any]) -> None:

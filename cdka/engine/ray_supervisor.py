@@ -25,7 +25,7 @@ from cdka.runs.events import Progress
 NAMESPACE = "cdka"
 MAX_EVENTS = 1000
 """Events of one run in one answer."""
-NODE_DEATH_S = 10.0
+NODE_DEATH_S = 20.0
 """Seconds in which the death of a node becomes known behind that of its processes."""
 LONG_POLL_S = 30.0
 
@@ -200,6 +200,8 @@ class Supervisor:
             outcome = ("raised", " ".join(str(error.cause or error).split())[:400])
         except ray.exceptions.OutOfMemoryError:
             outcome = ("memory", "")
+        except ray.exceptions.NodeDiedError as error:
+            outcome = ("cancelled" if job.cancelled else "node", type(error).__name__)
         except Exception as error:  # the errors of a dead worker or node have no base of their own
             cause = "cancelled" if job.cancelled else await self._cause_of_death(job)
             outcome = (cause, type(error).__name__)

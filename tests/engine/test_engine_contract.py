@@ -11,9 +11,8 @@ from pathlib import Path
 import fake_engine
 import pytest
 
-from cdka.engine import clusters
-from cdka.engine import ray as ray_engine
-from cdka.engine.clusters import check_cluster, clear_words, host_and_port
+from cdka.engine import clusters, ray_connection
+from cdka.engine.clusters import add_problems, check_cluster, clear_words, host_and_port
 from cdka.engine.contract import engine_of
 from cdka.engine.dispatcher import MAX_ATTEMPTS, Dispatcher
 from cdka.engine.local import troubles
@@ -37,17 +36,17 @@ def spec(engine: str = "local", **changes) -> RunSpec:
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """(store, dispatcher) over a home; cluster addresses lead to the fake bridge."""
-    monkeypatch.setattr(ray_engine, "RESTART_S", 0.05)
+    monkeypatch.setattr(ray_connection, "RESTART_S", 0.05)
     store = Store(tmp_path)
     starter = WorkerStarter(tmp_path, worker=fake_engine.command("worker"), forkserver=None)
     dispatcher = Dispatcher(store, starter, [Slot("cpu:0", None, 1)], partial(RayEngine, bridge=BRIDGE))
     yield store, dispatcher
     dispatcher.close()
     for engine in dispatcher.engines.values():
-        bridge = getattr(engine, "_bridge", None)
-        if bridge is not None:
-            bridge.kill()
-            bridge.wait()
+        connection = getattr(engine, "_connection", None)
+        if connection is not None and connection.process is not None:
+            connection.process.kill()
+            connection.process.wait()
 
 
 def work(store: Store, dispatcher: Dispatcher, limit_s: float = 60.0) -> list:
@@ -241,6 +240,21 @@ def test_nothing_imports_ray_before_a_cluster_is_asked_for():
         "sys.exit('ray' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_versions_that_do_not_match_are_told_of_each_node():
+    nodes = [
+        {"cpus": 0, "versions": {"cdka": "1.0"}},  # a head that trains nothing needs no torch
+        {"cpus": 2, "versions": {"cdka": "1.0", "torch": "2.13"}},
+        {"cpus": 2, "versions": {"cdka": "0.9", "torch": "2.13"}},
+        {"cpus": 2, "problem": "cdka-studio is not installed there"},
+    ]
+    add_problems(nodes, "1.0")
+    told = [node.get("problem") for node in nodes]
+    assert told == [None, None, "has cdka-studio 0.9, and this machine 1.0", "cdka-studio is not installed there"]
+    nodes[2]["versions"] = {"cdka": "1.0", "torch": "2.12"}
+    add_problems(nodes, "1.0")
+    assert nodes[1]["problem"] == "has torch 2.13; the nodes differ: 2.12, 2.13"
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 ``python fake_bridge.py ray:HOST:PORT``. The address says how it behaves: ``ray:dies:1`` ends after its third answer,
 ``ray:loses:1`` reports a dead node in attempt 1 and trains attempt 2, ``ray:forgets:1`` knows no job at all,
-``ray:refuses:1`` cannot connect.
+``ray:refuses:1`` cannot connect, ``ray:hushes:1`` is silent for a while behind its second answer.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 STEPS = 6
@@ -71,6 +72,8 @@ def main(address: str) -> None:
             answers += 1
             if kind == "dies" and answers == 3:
                 return
+            if kind == "hushes" and answers == 2:
+                time.sleep(1.5)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,22 @@ def test_events_that_the_store_refused_for_a_while_are_stored_once(opened, monke
     assert len(calls) > 3
 
 
+def test_a_connection_that_falls_silent_is_told_until_it_speaks_again(opened, monkeypatch):
+    monkeypatch.setattr(ray_connection, "SILENT_S", 0.5)
+    store, dispatcher = opened
+    store.submit([spec("ray:hushes:1")])
+    told, deadline = [], time.monotonic() + 60
+    while dispatcher.step():
+        told += troubles(store)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert any("nothing has been heard of the cluster at ray:hushes:1" in line for line in told)
+    (run,) = store.runs()
+    assert (run.status, run.attempt) == ("done", 1)
+    assert steps_of(store, run.run_id) == list(range(1, STEPS + 1))
+    assert clusters.known_state(store.home, "ray:hushes:1")["error"] == ""
+
+
 def test_a_connection_that_breaks_is_made_anew_and_nothing_is_lost_or_doubled(opened):
     store, dispatcher = opened
     run_ids = store.submit([spec("ray:dies:1", seed=n) for n in range(2)])

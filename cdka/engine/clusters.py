@@ -94,7 +94,7 @@ def write_state(home: Path, address: str, found: Mapping[str, Any]) -> None:
 
 
 def known_state(home: Path, address: str) -> dict[str, Any] | None:
-    """What was last heard of a cluster: ``nodes``, ``error`` (empty: none), ``at`` (Unix seconds); None for nothing."""
+    """The last news of a cluster: ``nodes``, ``error`` (empty: none), ``at`` (Unix seconds); None for nothing."""
     try:
         return json.loads(state_path(home, address).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -25,7 +25,7 @@ Outcome = tuple[RunState, str]
 
 @dataclass(frozen=True)
 class Report:
-    """What an engine has to tell about one job since the last poll.
+    """News of an engine about one job since the last poll.
 
     ``place`` is where the job began to execute, (process id, node, slot in words), reported once. ``events`` are those
     of each run behind the store's last one, in order; ``finished`` names folders that have arrived for a run and are to

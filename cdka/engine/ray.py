@@ -163,7 +163,7 @@ class RayEngine:
     # Slots ----------------------------------------------------------------------------------------------------------
 
     def _capacity(self) -> dict[str, int]:
-        """How many jobs may be at work: one for each GPU; on the CPU of a node as many as on this machine's own."""
+        """The number of jobs that may be at work: one for each GPU; on a node's CPU as many as on this machine's."""
         return {
             "gpu": sum(node["gpus"] for node in self.nodes),
             "cpu": sum(min(node["cpus"], MAX_CPU_SLOTS) for node in self.nodes),
@@ -191,7 +191,7 @@ class RayEngine:
         return _Work(job, runs, stops=[None] * len(job.runs))
 
     def _known(self, work: _Work) -> dict[str, Any]:
-        """What is known of a job, for the bridge: the events that are stored, its place, its files."""
+        """The known state of a job, for the bridge: the events that are stored, its place, its files."""
         seqs = [
             None if run_id in work.over else next_seq(self.store.database, run_id, attempt)
             for run_id, attempt in work.job.runs

@@ -55,7 +55,7 @@ class Connection:
                 self.process.stdin.flush()
 
     def received(self) -> Iterator[dict[str, Any]]:
-        """What the bridge has said since the last call; does not wait."""
+        """The messages of the bridge since the last call; does not wait."""
         if self.process is None or self.process.stdout is None:
             return
         with suppress(BlockingIOError):

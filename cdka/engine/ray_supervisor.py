@@ -74,7 +74,7 @@ class Supervisor:
         asyncio.get_running_loop().create_task(self._consume(request["job_id"], job, stream))
 
     async def poll(self, watched: Mapping[str, Mapping[str, Any]], wait_s: float) -> dict[str, Any]:
-        """What each job has to tell that is not known yet; None for a job that is not here (any more).
+        """The news of each job that are not known yet; None for a job that is not here (any more).
 
         ``watched`` says what is known: ``seqs`` (of each run, the number of events that are stored, which are dropped
         here; None for a run that has ended), ``placed`` (True where the place is), ``files`` (the version of each).

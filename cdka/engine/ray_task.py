@@ -31,7 +31,7 @@ from cdka.runs.run import run_directory
 from cdka.runs.spec import AUTO, RunSpec
 
 Item = tuple[str, Any]
-"""What the task yields: ``place``, ``events``, ``file`` or ``judging``, with its content."""
+"""An item that the task yields: ``place``, ``events``, ``file`` or ``judging``, with its content."""
 
 
 @ray.remote(num_returns="streaming", max_retries=0, scheduling_strategy="SPREAD")

@@ -50,7 +50,7 @@ def levels_of(steps: int, eval_every: int, rounds: int) -> list[int]:
 
 
 def plan_halving(specs: Sequence[RunSpec], rounds: int) -> dict[str, Any]:
-    """What the plan of a sweep of these runs says of its halving; they write a checkpoint at every ``levels[0]`` steps.
+    """The halving that the plan of a sweep of these runs records; they write a checkpoint at every ``levels[0]`` steps.
 
     Raises CdkaError for runs of different lengths, which no rule could compare, and for a single arm.
     """
@@ -69,7 +69,7 @@ def plan_halving(specs: Sequence[RunSpec], rounds: int) -> dict[str, Any]:
 
 
 def arm_key(spec: RunSpec) -> str:
-    """What the seeds of an arm have in common; each learning rate of a search counts as an arm of its own."""
+    """The settings that the seeds of an arm share; each learning rate of a search counts as an arm of its own."""
     return dump(
         {name: value for name, value in sorted(spec.to_dict().items()) if name not in ("seed", "engine", "device")}
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 import streamlit as st
 
 from app import form_memory, widgets
-from app.sweeps.verdict_html import verdicts_html
 from cdka import formatting
 from cdka.claims import STUDIES, Finding
 from cdka.claims.report import FORMAT
@@ -47,21 +47,26 @@ def _short(document: dict[str, Any]) -> str:
     return f"{runs}, {seeds}, {document['date']}"
 
 
-def example_html(study: str, model: str, task: str) -> str:
-    """The shipped verdicts of a study on this model and task, marked as such; empty where there are none."""
+@dataclass(frozen=True)
+class Example:
+    """The shipped findings of a study, and the line that says where they come from."""
+
+    findings: tuple[Finding, ...]
+    origin: str
+
+
+def example(study: str, model: str, task: str) -> Example | None:
+    """The shipped findings of a study on this model and task; None where there are none."""
     for _, document in documents(assets_dir() / "studies"):
         if (document["model"], document["task"]) != (model, task):
             continue
         for one in document["studies"]:
             if one["study"] == study:
-                findings = [Finding.from_dict(finding) for finding in one["findings"]]
+                findings = tuple(Finding.from_dict(finding) for finding in one["findings"])
                 source = html.escape(provenance(document), quote=True)
-                return (
-                    f'<div class="sweep-example"><div class="cdka-quiet" title="{source}">'
-                    f"<b>Shipped example</b>, not your runs: {html.escape(_short(document))}</div>"
-                    f"{verdicts_html(findings)}</div>"
-                )
-    return ""
+                line = f"<b>Shipped example</b>, not your runs: {html.escape(_short(document))}"
+                return Example(findings, f'<div class="cdka-quiet" title="{source}">{line}</div>')
+    return None
 
 
 def reports() -> None:

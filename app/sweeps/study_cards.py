@@ -21,7 +21,7 @@ from app.owndata import picker
 from app.owndata.preview import show_data
 from app.sweeps import shipped_studies, sweep_card
 from app.sweeps.sweep_card import Progress, progress, progress_html
-from app.sweeps.verdict_html import verdicts_html
+from app.sweeps.verdict_html import remarks_html, verdicts_html
 from cdka import formatting
 from cdka.claims import GROUPS, STUDIES, Finding, judge, plan_study
 from cdka.claims.catalogue import DEFAULT_SEEDS, Study
@@ -124,7 +124,8 @@ def _cards(ask: Ask, busy: bool) -> None:
     known = newest(ask)
     if any(not sweep.finished for sweep in known.values()):
         local.ensure_dispatcher(data.store())
-    for pair in _pairs(list(STUDIES.values())):
+    answered = sorted(STUDIES.values(), key=lambda s: shipped_studies.example(s.name, ask.model, ask.task) is None)
+    for pair in _pairs(answered):
         for place, study in zip(st.columns(2, gap="medium"), pair, strict=False):
             with place, st.container(border=True, key=f"study-{study.name}", height="stretch"), widgets.errors_shown():
                 _card(study, ask, known.get(study.name))
@@ -137,28 +138,41 @@ def _pairs(studies: list[Study]) -> list[list[Study]]:
 
 
 def _card(study: Study, ask: Ask, sweep: Sweep | None) -> None:
-    widgets.html_block(
-        f'<div class="sweep-question">{html.escape(study.title)}</div>'
-        f"<div><b>Claim{'s' * (len(study.claims) > 1)}.</b> {html.escape(study.claim)} "
-        f'<span class="cdka-quiet">Source: {html.escape(study.source)}.'
-        f'</span></div><div class="cdka-quiet"><b>Design.</b> {html.escape(study.design)}</div>'
-    )
+    widgets.html_block(f'<h2 class="sweep-question">{html.escape(study.title)}</h2>')
     if (why := refusal(study.name, ask)) is not None:
-        widgets.html_block(f'<div class="sweep-note">Not with this model: {html.escape(why)}</div>')
+        widgets.html_block(f'<div class="sweep-note">Not with this model: {html.escape(why)}</div>{_about(study)}')
         return
     planned = plan_of(study.name, ask)
     found = data.forecast(planned, f"{study.name}: {ask}")
     time = "" if found.time.seconds is None else f" · about {formatting.duration(found.time.seconds)}"
-    widgets.html_block(
-        f'<div class="cdka-quiet" title="{html.escape(found.time.basis, quote=True)}">{_regimes(study, ask.task)}'
-        f"<br>{formatting.plural(len(planned.specs), 'run')} in {formatting.plural(found.jobs, 'job')}{time}</div>"
+    cost = (
+        f'<div class="cdka-quiet" title="{html.escape(found.time.basis, quote=True)}">'
+        f"{formatting.plural(len(planned.specs), 'run')} in {formatting.plural(found.jobs, 'job')}{time}</div>"
     )
     standing = None if sweep is None else progress(data.store().runs(sweep_id=sweep.sweep_id))
+    example = shipped_studies.example(study.name, ask.model, ask.task)
+    findings: Sequence[Finding] = ()
     if sweep is not None and standing is not None:
-        _result(sweep, standing)
-    else:
-        widgets.html_block(shipped_studies.example_html(study.name, ask.model, ask.task))
+        findings = _result(sweep, standing)
+    elif example is not None:
+        findings = example.findings
+        widgets.html_block(verdicts_html(findings) + example.origin)
+    if not findings:
+        claims = "".join(f'<div class="sweep-claim">{html.escape(claim.text)}</div>' for claim in study.claims)
+        widgets.html_block(f'{claims}<div class="cdka-quiet">No verdict yet.</div>')
+    widgets.html_block(cost)
     _buttons(study, ask, len(planned.specs), sweep, standing)
+    widgets.html_block(_about(study, f"<div>{_regimes(study, ask.task)}.</div>{remarks_html(findings)}"))
+
+
+def _about(study: Study, more: str = "") -> str:
+    """Source and design of a study, and ``more``, behind a line that opens."""
+    return (
+        f'<details class="cdka-quiet sweep-about"><summary>Design, source and numbers</summary>'
+        f"<div><b>Design.</b> {html.escape(study.design)}</div>"
+        f"<div><b>Claim{'s' * (len(study.claims) > 1)}.</b> {html.escape(study.claim)} "
+        f"Source: {html.escape(study.source)}.</div>{more}</details>"
+    )
 
 
 def _regimes(study: Study, task: str) -> str:
@@ -170,19 +184,22 @@ def _regimes(study: Study, task: str) -> str:
     return f"Regime{'s' * (len(named) > 1)}: {' and '.join(named)}"
 
 
-def _result(sweep: Sweep, standing: Progress) -> None:
+def _result(sweep: Sweep, standing: Progress) -> Sequence[Finding]:
+    """Draws the verdicts of a sweep that has ended, else its progress; returns the verdicts."""
     if not standing.ended:
         widgets.html_block(progress_html(standing))
-        return
+        return ()
     if standing.kept < standing.total:
         widgets.html_block(progress_html(standing) + sweep_card.why_failed_html(sweep.sweep_id))
     runs = data.store().runs(sweep_id=sweep.sweep_id)
     mark = tuple((run.run_id, run.status, run.attempt) for run in runs)
-    widgets.html_block(verdicts_html(_judged(data.store(), sweep.sweep_id, mark)))
+    findings = _judged(data.store(), sweep.sweep_id, mark)
+    widgets.html_block(verdicts_html(findings))
     if svg := _figure(data.store(), sweep.sweep_id, mark):
         with st.expander("Figure: level by level, and along training", key=f"figure-{sweep.sweep_id}"):
             widgets.html_block(svg)
             widgets.caption("Small dots: runs. Right of each pair: what a doubling changes on validation. Bars: 95 %.")
+    return findings
 
 
 @lru_cache(maxsize=64)

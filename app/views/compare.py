@@ -63,8 +63,9 @@ def findings(comparison) -> None:
         against = "every other arm" if comparison.all_pairs else named
         pairs = plural(len(comparison.verdicts), "comparison")
         rest = f"{len(resolved)} of {pairs} with {against} {'is' if len(resolved) == 1 else 'are'} resolved"
+        rest += " with Holm's correction over all of them" * (len(comparison.verdicts) > 1)
         left = comparison.verdicts["more_seeds"].dropna()
-        hint = f"; the next would need about {plural(left.min(), 'more seed')}" if len(left) else ""
+        hint = f"; the next would need about {plural(left.min(), 'more seed')} by the same rule" if len(left) else ""
         if comparison.verdicts["p"].isna().all():
             hint = "; it takes at least two shared seeds"
         lines.append(f"{rest}{': ' + named_pairs if named_pairs else ''}{hint}.")

@@ -33,7 +33,9 @@ class Headline:
     """The best CDKA arm, the rival it is held against (None where there is none), and the difference in words.
 
     ``equal_price`` is True where the rival's parameters lie within 10 %; ``price`` is how many times the rival's
-    parameters the arm has.
+    parameters the arm has. Interval, ``verdict`` and ``more_seeds`` are of this pair alone, over its ``shared`` seeds;
+    ``corrected`` is the verdict by Holm's correction over all ``comparisons`` of the table, None where the table does
+    not hold this pair.
     """
 
     best: Side
@@ -45,6 +47,9 @@ class Headline:
     ci_high: float | None
     verdict: str
     more_seeds: int | None
+    shared: int = 0
+    comparisons: int = 1
+    corrected: str | None = None
 
     def sentence(self, metric: str) -> str:
         """The headline as text: ``cdka 2,8,1 reaches 0.954 with 15.2 k parameters; lora 8, 57.3 k: 0.937; ...``."""
@@ -63,16 +68,24 @@ class Headline:
         if self.difference is None:
             return "They share no seed: no difference can be computed."
         price = "" if self.equal_price or self.price is None else f" {self._price()}"
-        seeds = plural(min(self.best.seeds, self.rival.seeds if self.rival else 0), "seed")
+        seeds = plural(self.shared, "shared seed")
         if self.ci_low is None or self.ci_high is None:
-            return f"Difference {self.difference:+.3f} ({seeds}, no interval: two or more give one).{price}"
+            return f"Difference {self.difference:+.3f} over {seeds}: no interval, which takes two or more.{price}"
         digits = places((self.ci_high - self.ci_low) / 2)
         ends = interval(self.ci_low, self.ci_high, digits)
+        seeds = plural(self.shared, "seed") if self.shared > 1 else "seeds not shared"
         start = f"Difference {self.difference:+.{digits}f}, 95 % interval {ends}, {seeds}"
+        alone = " for this pair alone" if self.comparisons > 1 else ""
         if self.verdict != UNRESOLVED:
-            return f"{start}: {self.verdict}.{price}"
+            return f"{start}: {self.verdict}{alone}{self._corrected()}.{price}"
         more = "" if self.more_seeds is None else f"; about {plural(self.more_seeds, 'more seed')} would settle it"
-        return f"{start}: not resolved{more}.{price}"
+        return f"{start}: not resolved{more}{alone}.{price}"
+
+    def _corrected(self) -> str:
+        """The verdict of the table beside that of the pair alone, where there are several comparisons."""
+        if self.comparisons < 2 or self.corrected is None:
+            return ""
+        return f"; {self.corrected} with Holm's correction over {self.comparisons} comparisons"
 
     def _price(self) -> str:
         if self.price is None or self.rival is None:
@@ -107,6 +120,8 @@ def headline(comparison: Comparison) -> Headline | None:
     if rival is None:
         return Headline(_side(own, best), None, False, None, None, None, None, UNRESOLVED, None)
     row = verdicts(comparison.table, [(best, rival)], higher_is_better=comparison.measure.higher_is_better).iloc[0]
+    table = comparison.verdicts
+    same = table[(table["a"] == best) & (table["b"] == rival)] if len(table) else table
     price = float(own.loc[best, "num_params"]) / float(rivals.loc[rival, "num_params"])
     return Headline(
         best=_side(own, best),
@@ -118,6 +133,9 @@ def headline(comparison: Comparison) -> Headline | None:
         ci_high=None if is_missing(row["ci_high"]) else float(row["ci_high"]),
         verdict=str(row["verdict"]),
         more_seeds=None if is_missing(row["more_seeds"]) else int(row["more_seeds"]),
+        shared=int(row["n"]),
+        comparisons=len(table),
+        corrected=str(same["verdict"].iloc[0]) if len(same) else None,
     )
 
 

@@ -41,6 +41,32 @@ def test_an_unequal_price_is_said():
     assert "Not at equal price" in found.conclusion()
 
 
+def test_a_verdict_says_of_which_comparisons_it_is():
+    """A pair that is resolved by itself, and not once all comparisons of the table are corrected for."""
+
+    def narrow(spec: RunSpec) -> float:
+        if spec.components is None:
+            return 0.9
+        best = spec.components.as_tuple() == (2, 2, 1)
+        return 0.9 + (0.02 + 0.005 * (spec.seed - 1) if best else -0.01 + 0.02 * (spec.seed - 1))
+
+    few = headline(compare(FakeSource([*grid(r1=(2,), r2=(2,), r=(1,)), *lora(1)], narrow)))
+    assert "pair alone" not in few.conclusion(), "one comparison needs no correction"
+    found = headline(compare(FakeSource([*grid(r1=(1, 2, 4), r2=(2, 4), r=(1,)), *lora(1)], narrow)))
+    assert found.best.label == "cdka 2,2,1"
+    assert (found.verdict, found.corrected, found.comparisons) == ("better", "not resolved", 6)
+    told = "better for this pair alone; not resolved with Holm's correction over 6 comparisons."
+    assert found.conclusion().endswith(told)
+
+
+def test_the_seeds_of_a_difference_are_those_that_both_have():
+    specs = [*grid(r1=(1,), r2=(2,), r=(1,)), *lora(2, seeds=1)]
+    assert (
+        "over 1 shared seed: no interval, which takes two or more"
+        in headline(compare(FakeSource(specs, value))).conclusion()
+    )
+
+
 def test_one_seed_has_no_interval_and_no_rival_no_difference():
     one = headline(compare(FakeSource([*grid(r1=(1,), r2=(2,), r=(1,), seeds=1), *lora(2, seeds=1)], value)))
     assert "no interval" in one.conclusion()

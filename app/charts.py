@@ -6,6 +6,8 @@ lose the zoom). Titles state the finding or the question; axes carry units.
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,8 +15,9 @@ from typing import Any
 import altair as alt
 import plotly.graph_objects as go
 import streamlit as st
+from altair.utils.schemapi import Undefined
 
-from app import theme
+from app import theme, widgets
 from cdka import palette
 from cdka.compare.figures.style import METHOD_DASHES, METHOD_SYMBOLS
 
@@ -24,6 +27,7 @@ __all__ = [
     "METHOD_SYMBOLS",
     "PLOTLY_CONFIG",
     "altair",
+    "heading",
     "label",
     "level",
     "method_colour",
@@ -31,6 +35,7 @@ __all__ = [
     "ring",
     "shades",
     "show",
+    "show_altair",
 ]
 
 METHOD_COLOURS = palette.METHODS
@@ -51,10 +56,10 @@ def shades(number: int) -> list[str]:
     return [usable[round(i * (len(usable) - 1) / (number - 1))] for i in range(number)]
 
 
-def altair(chart: alt.Chart | alt.LayerChart, title: str, *, height: int = 260) -> Any:
-    """An Altair chart in our style."""
+def altair(chart: alt.Chart | alt.LayerChart, title: str = "", *, height: int = 260) -> Any:
+    """An Altair chart in our style; ``show_altair`` puts its title above it."""
     return (
-        chart.properties(title=alt.Title(title, anchor="start", fontSize=14, fontWeight=600), height=height)
+        chart.properties(height=height, **({"title": title} if title else {}))
         .configure_axis(
             gridOpacity=0.35, domain=False, tickSize=4, labelFontSize=11, titleFontSize=12, titleFontWeight="normal"
         )
@@ -92,9 +97,37 @@ def plotly(
     return go.Figure(data=list(data), layout={**style, **layout})
 
 
-def show(figure: go.Figure, key: str, alt: str) -> None:
-    """Put a Plotly figure on the page; ``alt`` is its accessible name."""
-    st.plotly_chart(figure, key=key, config=PLOTLY_CONFIG, alt=alt)
+_TITLE_PX = 26
+"""Pixels that a title takes of a Plotly figure's height and of its upper margin."""
+_STYLED = re.compile(r"&lt;(/?(?:b|i|sub|sup))&gt;")
+
+
+def heading(text: str) -> None:
+    """The title of a figure, as a line above it that wraps: inside the figure a narrow window would cut it."""
+    body = _STYLED.sub(r"<\1>", html.escape(text))
+    widgets.html_block(f'<h2 class="cdka-figure-title">{body}</h2>')
+
+
+def show(figure: go.Figure, key: str, alt: str, config: Mapping[str, Any] = PLOTLY_CONFIG, **settings: Any) -> Any:
+    """Put a Plotly figure on the page, its title above it; returns the reader's selection.
+
+    ``alt`` is its accessible name. The figure is changed: it must be the caller's own.
+    """
+    layout = figure.layout
+    if layout.title.text:
+        heading(layout.title.text)
+        layout.title.text = None
+        layout.margin.t -= _TITLE_PX
+        layout.height -= _TITLE_PX
+    st.html(f"<style>.st-key-{key} {{ min-height: {layout.height}px; }}</style>")  # its place, before Plotly is loaded
+    return st.plotly_chart(figure, key=key, config=dict(config), alt=alt, **settings)
+
+
+def show_altair(chart: alt.Chart | alt.LayerChart, key: str, alt: str, **settings: Any) -> Any:
+    """Put an Altair chart of ours on the page, its title above it; returns the reader's selection."""
+    heading(chart.title)
+    chart.title = Undefined
+    return st.altair_chart(chart, key=key, alt=alt, **settings)
 
 
 def ring(x: float, y: float, ink: str = "", **rest: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import html
+import importlib
 import secrets
 import socket
 import sys
@@ -31,6 +32,9 @@ TOKEN_FILE = "studio-token"
 SHOWN_ONCE_DRAWN = ENTRY.with_name("shown_once_drawn.html")
 """The style and script at the head of every page that show a room in one piece, once its parts stand."""
 ANY_ADDRESS = ("", "0.0.0.0", "::")
+_START_PAGE_S = 3.0
+"""Time in which the start page is drawn by itself: an import would slow it."""
+_ROOMS_STAND_ON = ("plotly.graph_objects", "altair", "scipy.stats", "cdka.solver", "cdka.claims", "cdka.compare")
 OPEN_TO_ALL = ("/_stcore/health",)
 """Paths that answer without a token: a server reports whether it is up, and nothing else."""
 _COOKIE_AGE_S = 30 * 24 * 3600
@@ -237,6 +241,13 @@ def _open_browser(host: str, port: int, address: str, home: Path) -> None:
     webbrowser.open(address)
 
 
+def _import_ahead() -> None:
+    """Import what the rooms stand on while the start page is read: the first room need not wait for it."""
+    time.sleep(_START_PAGE_S)
+    for name in _ROOMS_STAND_ON:
+        importlib.import_module(name)
+
+
 def launch(
     host: str = "127.0.0.1",
     port: int = 8501,
@@ -261,6 +272,7 @@ def launch(
         if browser:
             arguments = (host, port, link(host, port, token, base_url), home or Path.cwd())
             threading.Thread(target=_open_browser, args=arguments, daemon=True).start()
+        threading.Thread(target=_import_ahead, daemon=True).start()
         yield
 
     sys.argv = [str(ENTRY)]  # Streamlit looks for config.toml beside argv[0]; from `cdka` it would miss the theme

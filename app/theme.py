@@ -18,19 +18,31 @@ __all__ = ["COMPONENT_COLOURS", "DIVERGING", "LOKR", "LORA", "R1", "R2", "VIRIDI
 _CSS = Path(__file__).with_name("studio.css")
 _SYSTEM = st.components.v2.component(
     "cdka_system_theme",
-    js="""export default function ({ setTriggerValue }) {
-  const dark = matchMedia("(prefers-color-scheme: dark)");
+    js="""export default function ({ setStateValue, setTriggerValue }) {
+  const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 640px)");
   const tell = () => setTimeout(() => setTriggerValue("changed", dark.matches), 200); // the app learns of it first
+  const turn = () => setStateValue("narrow", narrow.matches);
   dark.addEventListener("change", tell);
-  return () => dark.removeEventListener("change", tell);
+  narrow.addEventListener("change", turn);
+  return () => { dark.removeEventListener("change", tell); narrow.removeEventListener("change", turn); };
 }""",
 )
-"""Runs the page again when the reader's system changes its theme: figures are drawn in colours of the server."""
+"""Runs the page again when the reader's system changes its theme, or the window becomes a phone's width or wider:
+figures are drawn in colours, and in panels, of the server."""
+_KEY = "system-theme-change"
+NARROW_COOKIE = "cdka-narrow"
+"""The cookie in which ``shown_once_drawn.html`` tells, before the first run, that the window is a phone's width."""
 
 
 def is_dark() -> bool:
     """True where the reader's browser shows the dark theme; light until it has said so."""
     return st.context.theme.type == "dark"
+
+
+def is_narrow() -> bool:
+    """True where the reader's window has a phone's width: panels of a figure stand below one another there."""
+    told = (st.session_state.get(_KEY) or {}).get("narrow")
+    return bool(told) if told is not None else st.context.cookies.get(NARROW_COOKIE) == "1"
 
 
 def current() -> Theme:
@@ -61,4 +73,4 @@ def apply() -> None:
 def follow_system() -> None:
     """Listen to the reader's system, at the end of the page, where it moves nothing."""
     with st.container(key="system-theme"):
-        _SYSTEM(key="system-theme-change", on_changed_change=lambda: None)
+        _SYSTEM(key=_KEY, on_changed_change=lambda: None, on_narrow_change=lambda: None)

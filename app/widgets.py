@@ -16,6 +16,7 @@ from cdka.errors import CdkaError
 from cdka.notebook.display import baseline_chip_html, chip_html, hover_attribute, letter_html
 from cdka.paths import assets_dir
 from cdka.runs.spec import METHODS, RunSpec
+from cdka.sweep.forecast import Forecast
 
 __all__ = [
     "baseline_chip_html",
@@ -27,6 +28,7 @@ __all__ = [
     "error",
     "errors_shown",
     "favicon",
+    "forecast_html",
     "heading",
     "html_block",
     "letter_html",
@@ -105,12 +107,18 @@ def html_block(body: str) -> None:
 
 def remark(text: str) -> None:
     """A remark beside the point, in a quiet colour; its terms are linked to the glossary."""
-    html_block(f'<div class="cdka-quiet">{link_terms(text)}</div>')
+    html_block(f'<div class="cdka-quiet">{link_terms(sentence_case(text))}</div>')
 
 
 def caption(text: str) -> None:
     """The line under a figure: source, run ids, seeds; its terms are linked to the glossary."""
     html_block(f'<div class="cdka-caption">{link_terms(text)}</div>')
+
+
+def forecast_html(found: Forecast) -> str:
+    """The source of the time, and the tokens that the memory is counted for: another batch needs another amount."""
+    memory = f"<br>Memory: {html.escape(found.memory_basis)}." if found.memory_basis else ""
+    return f'<div class="cdka-quiet">Time: {html.escape(found.time.basis)}.{memory}</div>'
 
 
 _NAMES = ("r", "lr", "alpha", *(method for method in METHODS if method != "full"))

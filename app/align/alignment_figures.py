@@ -22,6 +22,8 @@ TITLES = {
 }
 HEIGHT = 300
 GREY = palette.NEUTRAL
+_AROUND = {"x": 0.2, "y": 0.1}
+"""The margin of a cell around its two numbers, in cells."""
 PICKED = "picked"
 """The name of the selection that a click on the map makes."""
 
@@ -39,10 +41,16 @@ def map_of(rows: pd.DataFrame, kind: str, request: AlignRequest, chosen: Compone
         y=lambda d: [r1.index(v) for v in d["r1"]],
     )
     shown = shown.assign(x2=shown["x"] + 1, y2=shown["y"] + 1, cx=shown["x"] + 0.5, cy=shown["y"] + 0.5)
+    for name, margin in _AROUND.items():
+        shown[f"{name}_from"], shown[f"{name}_to"] = shown[name] + margin, shown[name] + 1 - margin
     across = alt.Scale(domain=[0, len(r2)], nice=False, zero=False)
     down = alt.Scale(domain=[0, len(r1)], nice=False, zero=False, reverse=True)
     x_axis, y_axis = _steps("r2", r2), _steps("r1", r1)
     scale = alt.Scale(domain=[0, top], range=list(theme.VIRIDIS), clamp=True)
+    bar = alt.Legend(
+        orient="bottom", title=f"{KINDS[kind].lower()} alignment (cosine)", gradientThickness=8, tickCount=5
+    )
+    colour = alt.Color("value:Q", scale=scale, legend=bar)
     base = alt.Chart(shown)
     cells = (
         base.mark_rect(cursor="pointer")
@@ -51,7 +59,7 @@ def map_of(rows: pd.DataFrame, kind: str, request: AlignRequest, chosen: Compone
             x2="x2:Q",
             y=alt.Y("y:Q", title="r1", scale=down, axis=y_axis),
             y2="y2:Q",
-            color=alt.Color("value:Q", scale=scale, legend=None),
+            color=colour,
             tooltip=[
                 "r1:O",
                 "r2:O",
@@ -64,6 +72,9 @@ def map_of(rows: pd.DataFrame, kind: str, request: AlignRequest, chosen: Compone
     )
     on = alt.condition(f"datum.value > {0.55 * top}", alt.value(palette.DARK.paper), alt.value(palette.WHITE))
     x, y = alt.X("cx:Q", scale=across), alt.Y("cy:Q", scale=down)
+    behind = base.mark_rect(cursor="pointer").encode(  # no line of equal parameters runs through a number
+        x=alt.X("x_from:Q", scale=across), x2="x_to:Q", y=alt.Y("y_from:Q", scale=down), y2="y_to:Q", color=colour
+    )
     value = base.mark_text(fontSize=13, fontWeight=600, dy=-7).encode(
         x=x, y=y, text=alt.Text("value:Q", format=".2f"), color=on
     )
@@ -75,11 +86,12 @@ def map_of(rows: pd.DataFrame, kind: str, request: AlignRequest, chosen: Compone
     layers = [
         cells,
         *_contours(alignment_tables.contours(request, chosen.r), across, down, len(r2)),
+        behind,
         value,
         params,
         ring,
     ]
-    return charts.altair(alt.layer(*layers), TITLES[kind], height=max(HEIGHT, 110 + 36 * len(r1)))
+    return charts.altair(alt.layer(*layers), TITLES[kind], height=max(HEIGHT, 150 + 36 * len(r1)))
 
 
 def _steps(name: str, values: tuple[int, ...]) -> alt.Axis:

@@ -6,7 +6,7 @@ import html
 
 import streamlit as st
 
-from app import data, state, widgets
+from app import charts, data, state, widgets
 from app.align import alignment_figures, request_form
 from cdka.align import PREDICTORS, AlignRecord, AlignRequest, does_it_predict
 from cdka.errors import CdkaError
@@ -41,7 +41,7 @@ def show(request: AlignRequest, record: AlignRecord | None) -> None:
     except CdkaError as reason:  # too few configurations, or runs that differ in more: no fault of the reader
         return widgets.remark(str(reason))
     drawn = alignment_figures.prediction(verdict.points, PREDICTORS[predictor], measure_of(verdict.metric))
-    st.altair_chart(drawn, key="align-predicts", alt="Final accuracy against the predictor")
+    charts.show_altair(drawn, key="align-predicts", alt="Final accuracy against the predictor")
     first = runs.iloc[0]
     beside = ""
     if predictor != "num_params" and "num_params" in PREDICTORS:

@@ -16,9 +16,9 @@ from app.compare.sources import Chosen, axes, curves
 from cdka import formatting
 from cdka.compare.comparison import STOPPED_AT, Comparison
 from cdka.compare.exports import figures
-from cdka.compare.figures.curves import CROWDED, X_TITLES, crowded, curve_figure, factors_that_vary
+from cdka.compare.figures.curves import CROWDED, PAGE_WIDTH, X_TITLES, crowded, curve_figure, factors_that_vary
 from cdka.compare.figures.heatmap import heatmap_figure
-from cdka.compare.figures.scatter import COSTS, difference_figure, scatter_figure
+from cdka.compare.figures.scatter import COSTS, PLOT_WIDTH, difference_figure, scatter_figure
 from cdka.compare.report import SHARED, provenance
 from cdka.compare.untried import specs_for, untried_cells
 from cdka.palette import LIGHT, Theme
@@ -27,6 +27,8 @@ from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, TRAIN_LOSS, words_of
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+PHONE_WIDTH = 300
+"""Pixels of a plot in a window of 390."""
 _CONFIG = charts.PLOTLY_CONFIG | {"toImageButtonOptions": {"format": "svg", "filename": "cdka-compare", "scale": 2}}
 
 
@@ -49,7 +51,7 @@ def draw(
         st.html(arm_links.link(figure, comparison))
         arms = [arm_links.arms_of(trace, comparison) for trace in figure.data]
         more = {"on_select": partial(arm_links.clicked, key, arms), "selection_mode": "points"}
-    event = st.plotly_chart(figure, key=key, theme=None, config=_CONFIG, alt=alt, width="stretch", **more)
+    event = charts.show(figure, key, alt, _CONFIG, theme=None, width="stretch", **more)
     text, saved = st.columns([5.4, 1], gap="small")
     with text:
         widgets.caption(f"{caption} {source}".strip())
@@ -67,6 +69,16 @@ def save(on_paper: Callable[[], Figure], name: str, *, width: str = "stretch") -
         if st.button(kind.upper(), width=width, key=f"{kind}-{name}"):
             # the reader's own browser draws it: nothing else is needed, online or off
             st.iframe(figures.saving_page(on_paper(), kind, name), height=40, alt=f"Saving {name}.{kind}")
+
+
+def _columns(wide: int) -> int:
+    """The number of panels beside one another: ``wide``, or one in a window of a phone's width."""
+    return 1 if theme.is_narrow() else wide
+
+
+def _width(wide: int) -> int:
+    """The pixels of a figure: ``wide``, or those of a phone."""
+    return PHONE_WIDTH if theme.is_narrow() else wide
 
 
 def pure(function: Callable[..., Figure], *arguments: Any, **settings: Any) -> Callable[[Theme], Figure]:
@@ -97,7 +109,17 @@ def curve_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> Non
     points = curves(chosen, axis, metric)
     hidden = crowded(comparison, shown, facet)
     draw(
-        pure(curve_figure, points, comparison, shown, x=axis, y=metric, facet=facet),
+        pure(
+            curve_figure,
+            points,
+            comparison,
+            shown,
+            x=axis,
+            y=metric,
+            facet=facet,
+            columns=_columns(4),
+            width=_width(PAGE_WIDTH),
+        ),
         "curves",
         f"{name} by {X_TITLES[axis]}, one line per arm with its 95 % interval",
         caption=f"{_CROWDED if hidden else _THIN} Bold: mean over seeds, ending where the first seed ends. Band: 95 % "
@@ -113,7 +135,7 @@ def map_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> None:
     cells, refusal = untried_cells(comparison, within)
     hatched = "Hatched: fits the layers, not tried" + ("; click to launch it." if chosen.sweep_ids else " there.")
     event = draw(
-        pure(heatmap_figure, comparison, shown, cells),
+        pure(heatmap_figure, comparison, shown, cells, columns=_columns(3)),
         "map",
         "Map of r1 by r2 per r with the metric and its interval",
         caption=f"Colour: mean, {formatting.PLUS_MINUS}. Hollow: one seed. {hatched} Dotted: equal "
@@ -182,7 +204,7 @@ def cost_panel(comparison: Comparison, shown: list[str]) -> None:
     controls.kept("cost", list(known))
     cost = known[st.selectbox("Cost", list(known), **state.bound("cost"))]
     draw(
-        pure(scatter_figure, comparison, shown, cost),
+        pure(scatter_figure, comparison, shown, cost, width=_width(PLOT_WIDTH)),
         "cost",
         f"{comparison.measure.header} against {COSTS[cost]} with the Pareto front",
         caption="Ringed: on the front, better than everything no more expensive. Pale: off it. Plain: these seeds do "

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import state, widgets
+from app import state, theme, widgets
 from app.compare import controls
 from app.compare.figure_panels import draw, pure
 from app.compare.sources import Chosen
@@ -61,10 +61,10 @@ def anatomy_panel(chosen: Chosen, comparison: Comparison, shown: list[str]) -> N
     origin = f"Runs {' and '.join(runs.values())} of {comparison.name}, seed {seed}."
     counts = ", ".join(f"{name} {sum(f.num_params for f in found):,}" for name, found in layers.items())
     draw(
-        pure(factor_figure, factors, component - 1),
+        pure(factor_figure, factors, component - 1, columns=2 if theme.is_narrow() else 4),
         "factors",
         f"Factors and blocks of {layer}",
-        caption=f"Red is positive, blue negative; blue lines part the r2 columns of blocks in ΔW; "
+        caption=f"Red is positive, blue negative; thin lines part the r2 columns of blocks in ΔW; "
         f"right, the norm of each block. Adapter parameters: "
         f"{counts}.",
         source=origin,

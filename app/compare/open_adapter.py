@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import widgets
+from app import theme, widgets
 from app.compare import controls
 from app.compare.figure_panels import draw, pure
 from cdka.adapter_files import KINDS, AdapterFile, open_adapter
@@ -38,7 +38,7 @@ def panel() -> None:
             key="open-adapter-files",
         )
     if not path and not files:
-        st.info(f"Read are {KINDS}. Runs of your own are under Anatomy.")
+        st.info(f"This view reads {KINDS}. Runs of your own are under Anatomy.")
         return
     adapter, name = _uploaded(files) if files else (_opened(path, _stamp(path)), str(pasted_path(path)))
     _show(adapter, name)
@@ -65,7 +65,7 @@ def _show(adapter: AdapterFile, name: str) -> None:
     label = Path(name).name
     origin = f"{label}, {layer}."
     draw(
-        pure(factor_figure, factors, 0),
+        pure(factor_figure, factors, 0, columns=2 if theme.is_narrow() else 4),
         "opened-factors",
         f"Factors and blocks of {layer}",
         caption="The first component, ΔW, and the norms of its blocks.",

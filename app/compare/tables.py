@@ -14,7 +14,7 @@ from cdka.compare.budget import TOLERANCE, budgets, diff, equal_budget
 from cdka.compare.comparison import Comparison
 from cdka.compare.report import arm_table, estimate_header
 from cdka.formatting import PLUS_MINUS, estimate, signed
-from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
+from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, words_of
 from cdka.runs.states import KEPT
 from cdka.stats.paired import UNRESOLVED, needs
 
@@ -86,7 +86,7 @@ def verdicts(comparison: Comparison, shown: list[str]) -> None:
                     f"{signed(low)} to {signed(high)}" if ok else ""
                     for low, high, ok in zip(found["ci_low"], found["ci_high"], known, strict=True)
                 ],
-                "p (Holm)": found["p_holm"],
+                "p (Holm)": ["" if pd.isna(p) else f"{p:.2g}" for p in found["p_holm"]],
                 "Shared seeds": found["n"],
                 "Test": found["test"],
                 "": [needs(row) if row["verdict"] == UNRESOLVED else "" for _, row in found.iterrows()],
@@ -96,7 +96,6 @@ def verdicts(comparison: Comparison, shown: list[str]) -> None:
         width="stretch",
         key="compare-verdicts",
         alt="Verdicts of the paired comparisons",
-        column_config={"p (Holm)": st.column_config.NumberColumn(format="%.2g")},
     )
     widgets.caption(
         "Intervals are for each pair alone; p is corrected over all pairs of the comparison (Holm), also those hidden "
@@ -141,10 +140,11 @@ def at_budget(comparison: Comparison, shown: list[str]) -> None:
         width="stretch",
         key="compare-at-budget",
         alt="Methods at equal budget",
+        column_config={"Parameters": st.column_config.NumberColumn(format="localized")},
     )
     widgets.caption(
         f"Of the arms within {formatting.percent(TOLERANCE)} of the budget, each method shows the one that was best by "
-        f"{column.replace('_', ' ')}; the metric chosen above is not used. cdka 1,1,r is counted as LoRA, to which "
+        f"{words_of(column)}; the metric chosen above is not used. cdka 1,1,r is counted as LoRA, to which "
         "it is equivalent."
     )
 

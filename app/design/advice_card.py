@@ -94,4 +94,4 @@ def _memory(advice: Advice) -> str:
         return memory + "."
     if advice.fits:
         return f"{memory}: it fits {advice.device.name}."
-    return f"{memory}: {too_much(advice.device)}. No option is sure to fit."
+    return f"{memory}: {too_much(advice.device)}. No option is sure to fit; a smaller batch needs less."

@@ -76,14 +76,14 @@ def scatter(solution: Solution, option: Option | None) -> None:
     measure = _HEIGHTS[height]
     compared = configurations.cdka_components(comparison_list.contents())
     figure = option_figure(solution, measure, option, compared, theme=theme.current())
-    st.plotly_chart(
+    charts.show(
         figure,
         key=_SCATTER,
         on_select=_clicked,
         selection_mode="points",
-        config=charts.PLOTLY_CONFIG,
         alt=f"Every option that fits the budget: trainable parameters against {height.lower()}",
     )
+    widgets.caption("Dark dots: on the Pareto front; pale dots: the others; squares: LoRA; large ring: the one shown.")
 
 
 def heights() -> None:

@@ -35,11 +35,14 @@ def show_table(
     }
     number = st.column_config.NumberColumn
     rows = frame(listing, advice.option.components, advice.device)
+    order = [name for name in rows.columns if name != "budget"]
+    order.insert(order.index("server") + 1, "budget")  # what serving needs is in sight before it
     st.dataframe(
         rows if listing.fits is None or listing.fits.all() else _greyed(rows, listing.fits),
         key=key,
         height=height,
         hide_index=True,
+        column_order=order,
         row_height=29,
         on_select=on_select,
         selection_mode=["multi-row", "single-cell"],

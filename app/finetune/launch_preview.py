@@ -61,7 +61,7 @@ def show_preview(request: RunRequest | None) -> None:
         f'<table class="cdka-costs">{_row("time", _time(found), found.time.basis)}{_phases(found)}'
         f"{_row('memory', _memory(found), 'Estimated peak of the largest job.')}</table>"
     )
-    widgets.html_block(f'<div class="cdka-quiet">Time: {html.escape(found.time.basis)}.</div>')
+    widgets.html_block(widgets.forecast_html(found))
     _fit_buttons(request, plan)
     advised = {one.text for one in found.advice}
     told = (*plan.notes, *_prices(plan), *_weights(request), *(one for one in found.notes if one not in advised))

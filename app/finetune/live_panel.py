@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import form_memory, state, widgets
+from app import charts, form_memory, state, widgets
 from app.compare.headline_card import headline_html
 from app.finetune import actions, cluster_panel, race_curves, run_menu, run_rows
 from app.finetune.feed import Feed
@@ -194,12 +194,16 @@ def _curves(feed: Feed, arms: Sequence[ArmRuns]) -> None:
     top = 1.0 if measure == "accuracy" else race_curves.top_loss(validation)
     st.html(run_rows.link_css(labels[:MAX_LINKED]))
     left, right = st.columns(2, gap="small")
+    with left:
+        charts.heading(f"Does it generalise? Validation {measure}")
     left.vega_lite_chart(
         race_curves.race_points(validation),
         race_curves.validation(labels, shown, total, task.chance if task else None, measure, top),
         key="tune-validation",
         alt=f"Validation {measure} by training step: runs, and the mean of each configuration with its band",
     )
+    with right:
+        charts.heading("Is it learning? Training loss (smoothed bold)")
     right.vega_lite_chart(
         training,
         race_curves.training(labels, shown, total, race_curves.top_loss(training)),

@@ -70,7 +70,7 @@ def _ticks(total_steps: int) -> list[int]:
     return list(range(0, total_steps + 1, gap))
 
 
-def _specification(layers: list[alt.Chart], title: str) -> dict[str, Any]:
+def _specification(layers: list[alt.Chart]) -> dict[str, Any]:
     """The layers as a plain specification over the points that are handed to the browser beside it.
 
     Zooming by wheel waits for Shift, so that the page still scrolls where the pointer happens to be. Drawn as SVG,
@@ -78,7 +78,7 @@ def _specification(layers: list[alt.Chart], title: str) -> dict[str, Any]:
     """
     zoom = alt.selection_interval(bind="scales", zoom="wheel![event.shiftKey]")
     first, *others = layers
-    chart = charts.altair(alt.layer(first.add_params(zoom), *others, data=_POINTS), title, height=HEIGHT)
+    chart = charts.altair(alt.layer(first.add_params(zoom), *others, data=_POINTS), height=HEIGHT)
     specification = chart.to_dict()
     specification["transform"] = [{"calculate": _AS_TEXT, "as": "configuration"}]
     specification.pop("data"), specification.pop("datasets", None)
@@ -142,7 +142,7 @@ def validation(
         layers.append(
             rule.mark_text(align="right", dy=8, color=_GREY, fontSize=11).encode(x="step:Q", y="score:Q", text="name:N")
         )
-    return _specification(layers, f"Does it generalise? Validation {measure}")
+    return _specification(layers)
 
 
 @lru_cache(maxsize=64)
@@ -168,7 +168,7 @@ def training(labels: tuple[str, ...], shown: tuple[str, ...], total_steps: int, 
             alt.Tooltip("smoothed:Q", title="smoothed loss", format=".3f"),
         ],
     )
-    return _specification([raw, smooth], "Is it learning? Training loss (smoothed bold)")
+    return _specification([raw, smooth])
 
 
 def top_loss(points: pd.DataFrame) -> float:

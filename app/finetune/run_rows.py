@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app import widgets
 from app.finetune.feed import Track
 from app.finetune.race_curves import colour_of
 from cdka import formatting
+from cdka.cost.adapter import count_params
+from cdka.errors import CdkaError
 from cdka.runs.metrics import TEST_ACCURACY, words_of
+from cdka.runs.resolve import resolve_run
 from cdka.runs.run import Run
+from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.stats.intervals import interval
 
@@ -135,7 +141,7 @@ def effort_html(run: Run) -> str:
     """Parameters, speed and memory, as far as they are known."""
     facts = []
     if run.num_params is not None:
-        facts.append(widgets.count_html(run.num_params, "parameters"))
+        facts.append(params_html(run))
     if run.status.is_live() and run.samples_per_s:
         facts.append(f"{run.samples_per_s:,.0f} samples/s")
     if run.peak_bytes:
@@ -183,6 +189,24 @@ def arms_of(runs: Sequence[Run]) -> list[ArmRuns]:
     return found
 
 
+def params_html(run: Run) -> str:
+    """The parameters of the adapter, as the form announces them; those of a new head, trained with it, beside them."""
+    adapter = _adapter_params(json.dumps(run.spec.to_dict(), sort_keys=True))
+    total = run.num_params or 0
+    if adapter is None or run.spec.method == "full" or total <= adapter:
+        return widgets.count_html(total, "parameters")
+    return f"{widgets.count_html(adapter, 'parameters')} + {widgets.count_html(total - adapter, 'of a new head')}"
+
+
+@lru_cache(maxsize=1024)
+def _adapter_params(settings: str) -> int | None:
+    """The count of a run's settings alone; None where its model is no longer known here."""
+    try:
+        return count_params(resolve_run(RunSpec.from_dict(json.loads(settings))))
+    except CdkaError:
+        return None
+
+
 def arm_html(arm: ArmRuns, tracks: Mapping[str, Track]) -> str:
     """The whole row. ``data-arm`` ties it to its lines in the charts."""
     first = arm.runs[0]
@@ -191,13 +215,13 @@ def arm_html(arm: ArmRuns, tracks: Mapping[str, Track]) -> str:
     steps = sum(min(run.step, run.spec.steps) for run in arm.runs)
     total = sum(run.spec.steps for run in arm.runs)
     errors = "".join(
-        f'<div class="cdka-error">{html.escape(text)}</div>'
+        f'<div class="cdka-error">{html.escape(widgets.sentence_case(text))}</div>'
         for text in dict.fromkeys(
             run.error for run in arm.runs if run.error and run.status in (RunState.FAILED, RunState.LOST)
         )
     )
-    params = next((run.num_params for run in arm.runs if run.num_params is not None), None)
-    cost = widgets.count_html(params, "parameters") if params else ""
+    counted = next((run for run in arm.runs if run.num_params is not None), None)
+    cost = "" if counted is None else params_html(counted)
     longest = max(arm.runs, key=lambda run: len(tracks[run.run_id].accuracies))
     track = tracks[longest.run_id]
     return (

@@ -113,7 +113,7 @@ def _follow(
         if any(run is not None and not run.status.is_finished() for run in runs):
             ensure_dispatcher(store)
         named = [(name, run) for (name, _), run in zip(arms, runs, strict=True) if run is not None]
-        st.altair_chart(
+        charts.show_altair(
             curve(store, named, field, colours, level),
             key=f"{key}-curve",
             width="stretch",

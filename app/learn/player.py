@@ -57,7 +57,7 @@ def player(key: str, settings: Hashable, again: Callable[[], Arms]) -> None:
             st.button("Step", key=f"{key}-step", on_click=press, args=("step",))
             st.button("From the start", key=f"{key}-again", on_click=press, args=("again",))
             widgets.html_block(f'<span class="learn-count">step <b>{_steps(state)}</b> of {END}</span>')
-        st.altair_chart(
+        charts.show_altair(
             curves(state["arms"]),
             key=f"{key}-curves",
             width="stretch",

@@ -45,7 +45,7 @@ def show_data(model: str, task: str, options: dict[str, Any], max_length: int | 
             if len(seen.labels):
                 st.dataframe(seen.labels.rename_axis("label").reset_index(), hide_index=True, height="content")
             if seen.lengths:
-                st.altair_chart(_lengths(seen.lengths["train"], "characters per training example", None))
+                _show_lengths(seen.lengths["train"], "characters", None)
         if task != "local-images":
             with drawn[2]:
                 _tokens(spec_for(model, task, max_length=max_length, task_options=options))
@@ -93,7 +93,7 @@ def _tokens(spec: RunSpec) -> None:
                 widgets.error(note)
         widgets.html_block("".join(_example(example, view["labels"]) for example in view["batch"]))
         widgets.caption("The first training batch. The loss counts what is marked, and nothing else.")
-        st.altair_chart(_lengths(view["lengths"]["train"], "tokens per training example", view["max_length"]))
+        _show_lengths(view["lengths"]["train"], "tokens", view["max_length"])
 
 
 def _want_tokens(key: str) -> None:
@@ -118,15 +118,15 @@ def _short(tokens: Sequence[str]) -> str:
     return f'{first} <i class="cdka-quiet">… {len(tokens) - 2 * ENDS:,} tokens …</i> {last}'
 
 
-def _lengths(lengths: Sequence[int], unit: str, limit: int | None) -> alt.LayerChart:
-    """Histogram of the lengths of examples; a rule where ``limit`` cuts."""
+def _show_lengths(lengths: Sequence[int], unit: str, limit: int | None) -> None:
+    """Histogram of the lengths of training examples in ``unit``; a rule where ``limit`` cuts."""
     bins = pd.DataFrame(histogram(lengths, 24), columns=["from", "to", "examples"])
     bins["end"] = bins["to"] + 1
     layers = [
         alt.Chart(bins)
         .mark_rect(color=theme.accent(), stroke=None)  # a bar over a range of x would lie down, 5 pixels thin
         .encode(
-            x=alt.X("from:Q", title=unit, scale=alt.Scale(zero=False)),
+            x=alt.X("from:Q", title=f"{unit} per training example", scale=alt.Scale(zero=False)),
             x2="end:Q",
             y=alt.Y("examples:Q"),
             y2=alt.datum(0),
@@ -139,5 +139,6 @@ def _lengths(lengths: Sequence[int], unit: str, limit: int | None) -> alt.LayerC
         layers.append(
             rule.mark_text(color=theme.ink(), align="right", dx=-4, fontSize=11).encode(text="name:N", y=alt.value(8))
         )
-    title = f"How long are the examples? {min(lengths):,} to {max(lengths):,} {unit.split()[0]}"
-    return charts.altair(alt.layer(*layers), title, height=170)
+    title = f"How long are the examples? {min(lengths):,} to {max(lengths):,} {unit}"
+    chart = charts.altair(alt.layer(*layers), title, height=170)
+    charts.show_altair(chart, f"lengths-{unit}", f"Histogram of the {unit} of each training example")

@@ -8,7 +8,7 @@ import json
 import psutil
 import streamlit as st
 
-from app import data, widgets
+from app import charts, data, widgets
 from app.data import launcher
 from app.sweeps import arm_figure, plan_document
 from cdka import formatting
@@ -49,7 +49,7 @@ def show(arguments: plan_document.Arguments | None) -> Plan | None:
     line, text = plan_document.command(arguments), plan_document.toml(arguments)
     command.code(line, language="bash", wrap_lines=True)
     if plan_document.FILE in line:
-        command.caption("To run a list of arms from the command line, save it as a plan file first.")
+        command.markdown("To run a list of arms from the command line, save it as a plan file first.")
     file.code(text, language="toml", wrap_lines=True, height=210)
     file.download_button(f"Save {plan_document.FILE}", text, plan_document.FILE, "application/toml", on_click="ignore")
     return planned
@@ -72,14 +72,14 @@ def _numbers(planned: Plan, found: Forecast) -> None:
         + _row("time", _time(found), found.time.basis)
         + _row("memory", _memory(found), "Estimated peak of the largest job.")
         + "</table>"
-        + f'<div class="cdka-quiet">{html.escape(found.time.basis)}</div>'
+        + widgets.forecast_html(found)
         + "".join(map(_note, [*planned.notes, *found.notes, *_untuned(planned), *_too_large(found)]))
     )
 
 
 def _note(text: str) -> str:
     """A note, at most two sentences of it; the whole on hover."""
-    first, second, rest = [*text.split(". ", 2), "", ""][:3]
+    first, second, rest = [*widgets.sentence_case(text).split(". ", 2), "", ""][:3]
     shown = ". ".join(filter(None, (first, second))) + (". …" if rest else "")
     return f'<div class="sweep-note" title="{html.escape(text, quote=True)}">{html.escape(shown)}</div>'
 
@@ -127,7 +127,7 @@ def arms(planned: Plan) -> None:
     """The arms of the plan: a figure of their sizes, and a table with the mismatch of each."""
     rows, budget = arm_figure.table(planned), arm_figure.budget_of(planned)
     word = "budget" if planned.document.get("budget") else "matched to"
-    st.altair_chart(
+    charts.show_altair(
         arm_figure.chart(rows, budget, word), key="sweep-arms", alt="Trainable parameters of every arm of the plan"
     )
     against = f"{word} {formatting.count(budget)} parameters" if budget else "from the arm of its price"

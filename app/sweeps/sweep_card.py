@@ -24,6 +24,7 @@ class Progress:
     total: int
     kept: int
     failed: int
+    lost: int
     cancelled: int
     at_work: int
     share: float
@@ -32,7 +33,7 @@ class Progress:
     @property
     def ended(self) -> bool:
         """True where nothing more will happen by itself."""
-        return self.kept + self.failed + self.cancelled == self.total
+        return self.kept + self.failed + self.lost + self.cancelled == self.total
 
 
 def progress(runs: Sequence[Run]) -> Progress:
@@ -44,14 +45,15 @@ def progress(runs: Sequence[Run]) -> Progress:
     def count(*statuses: str) -> int:
         return sum(run.status in statuses for run in runs)
 
-    failed, cancelled = count(RunState.FAILED, RunState.LOST), count(RunState.CANCELLED)
-    return Progress(len(runs), count(*KEPT), failed, cancelled, count(*LIVE), share, time_left_s(runs))
+    ended = (count(state) for state in (RunState.FAILED, RunState.LOST, RunState.CANCELLED))
+    return Progress(len(runs), count(*KEPT), *ended, count(*LIVE), share, time_left_s(runs))
 
 
 def progress_html(found: Progress) -> str:
     """``12 of 30 runs done · 4 at work · 0:40 left`` over a bar."""
     facts = [f"{found.kept} of {formatting.plural(found.total, 'run')} done"]
-    for number, word in ((found.failed, "failed"), (found.cancelled, "cancelled"), (found.at_work, "running")):
+    counts = (found.failed, found.lost, found.cancelled, found.at_work)
+    for number, word in zip(counts, ("failed", "lost", "cancelled", "running"), strict=True):
         if number:
             facts.append(f"{number} {word}")
     if found.remaining_s is not None:
@@ -101,8 +103,9 @@ def why_failed_html(sweep_id: str) -> str:
         return ""
     reasons = list(dict.fromkeys((run.error or "no reason was told").strip().splitlines()[-1] for run in failed))
     more = f" And {formatting.plural(len(reasons) - 1, 'other reason')}." if len(reasons) > 1 else ""
-    shown = reasons[0] if len(reasons[0]) <= 240 else reasons[0][:239] + "…"
-    return f'<div class="sweep-note" title="{html.escape(reasons[0], quote=True)}">{html.escape(shown)}{more}</div>'
+    told = widgets.sentence_case(reasons[0])
+    shown = told if len(told) <= 240 else told[:239] + "…"
+    return f'<div class="sweep-note" title="{html.escape(told, quote=True)}">{html.escape(shown)}{more}</div>'
 
 
 def progress_of(sweep_id: str) -> Progress:

@@ -81,7 +81,7 @@ def _row(sweep: Sweep) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key=f"row-sweep-{sweep.sweep_id}", gap="small"):
         widgets.html_block(
             f"<div><b>{html.escape(sweep.name)}</b> {tags}</div>{note}"
-            f'<div class="cdka-quiet">{html.escape(place)}{formatting.date(sweep.created_at)} · '
+            f'<div class="cdka-quiet">{html.escape(place)}{formatting.date(sweep.created_at)}'
             f"{progress_html(progress(store.runs(sweep_id=sweep.sweep_id)))}</div>"
         )
         sweep_card.links(sweep)

@@ -70,34 +70,35 @@ if request is not None:
     with middle, widgets.errors_shown():
         kind = "predicted" if record is None else _switch("Shown", alignment_figures.KINDS, 1, key="align-kind")
         top = 1.0 if kind == "best" else float(rows[["predicted", "measured"]].max().max())
-        st.altair_chart(
+        charts.show_altair(
             alignment_figures.map_of(rows, kind, request, chosen, top),
             key=MAP,
             on_select=partial(request_form.clicked, MAP),
             alt=f"{kind} alignment by r1 and r2",
         )
         widgets.caption(
-            f"r = {chosen.r}. Colours from 0 to {top:.2f}; below each value, trainable parameters; along a white line, "
-            "as many as LoRA of that rank. Click a cell to look closer."
+            f"r = {chosen.r}. Below each value, trainable parameters; along a white line, as many as LoRA of that "
+            "rank. Click a cell to look closer."
         )
         layers = alignment_tables.layers(request, record, chosen)
-        st.altair_chart(alignment_figures.by_layer(layers, chosen), key="align-layers", alt="Alignment of each layer")
+        charts.show_altair(
+            alignment_figures.by_layer(layers, chosen), key="align-layers", alt="Alignment of each layer"
+        )
         widgets.caption(alignment_figures.layers_caption(record, layers))
     with right, widgets.errors_shown():
         view = BARGAIN if record is None else _switch("Figure", {name: name for name in VIEWS}, 0, key="align-view")
         if view == BARGAIN:
             bought = alignment_figures.bargain(rows, alignment_tables.lora(request, rows), chosen)
-            st.altair_chart(bought, key="align-cost", alt="Alignment against parameters by r")
+            charts.show_altair(bought, key="align-cost", alt="Alignment against parameters by r")
             widgets.caption(
                 "Each coloured line starts at r2 = r1 and doubles r2/r1 from point to point; LoRA adds rank instead. "
                 "Higher at equal cost: the first step follows full fine-tuning's more closely."
             )
         else:
-            st.plotly_chart(
+            charts.show(
                 agreement_figure(rows, chosen, request.step, theme=theme.current()),
                 key="align-agree",
                 theme=None,
-                config=charts.PLOTLY_CONFIG,
                 alt="Predicted against measured alignment",
             )
             widgets.caption(

@@ -45,7 +45,7 @@ if solution is not None:
         inspect_option.picture(option, solution)
         inspect_option.explanation(option, solution)
     with see:
-        with st.container(horizontal=True, horizontal_alignment="distribute"):
+        with st.container(horizontal=True, horizontal_alignment="distribute", gap="xsmall", key="design-lists"):
             option_list.heights()
             option_list.which()
             option_list.order_popover()

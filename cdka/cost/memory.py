@@ -229,11 +229,29 @@ def run_memory(run: ResolvedRun, device_type: str = "cpu") -> MemoryEstimate | N
     One part of ``gradient_accumulation`` is in memory at a time, on a CPU at most ``PASS_LIMIT_BYTES`` of it. On cuda,
     ``auto`` is bfloat16, except for full fine-tuning. LoRA and its kin are counted as (1, 1, rank).
     """
+    return _of_rows(run, pass_rows(run, device_type), device_type)
+
+
+def pass_rows(run: ResolvedRun, device_type: str) -> int:
+    """The examples of a batch that are in memory at a time, which ``run_memory`` counts."""
     rows = -(-run.spec.batch_size // run.spec.gradient_accumulation)
     estimate = _of_rows(run, rows, device_type)
-    if estimate is not None and device_type == "cpu" and estimate.activations_bytes > PASS_LIMIT_BYTES:
-        estimate = _of_rows(run, max(1, rows * PASS_LIMIT_BYTES // estimate.activations_bytes), device_type)
-    return estimate
+    if estimate is None or device_type != "cpu" or estimate.activations_bytes <= PASS_LIMIT_BYTES:
+        return rows
+    return max(1, rows * PASS_LIMIT_BYTES // estimate.activations_bytes)
+
+
+def memory_basis(run: ResolvedRun, device_type: str) -> str:
+    """The tokens that ``run_memory`` counts: ``8 of a batch of 32 at a time, 512 tokens each, on the CPU``."""
+    rows, length = pass_rows(run, device_type), _length(run)
+    part = f"a batch of {rows}" if rows >= run.spec.batch_size else f"{rows} of a batch of {run.spec.batch_size}"
+    where = "the CPU" if device_type == "cpu" else "a GPU"
+    return f"{part} at a time, {length:,} tokens each, on {where}"
+
+
+def _length(run: ResolvedRun) -> int:
+    """Tokens of an example: an image's, or those that the run expects."""
+    return dict(run.shapes.details).get("num_image_tokens") or run.spec.expected_length
 
 
 def pass_tokens(run: ResolvedRun, device_type: str) -> int | None:
@@ -244,7 +262,7 @@ def pass_tokens(run: ResolvedRun, device_type: str) -> int | None:
     estimate = _of_rows(run, 1, device_type) if device_type == "cpu" else None
     if estimate is None:
         return None
-    tokens = dict(run.shapes.details).get("num_image_tokens") or run.spec.expected_length
+    tokens = _length(run)
     return max(1, PASS_LIMIT_BYTES * tokens // max(1, estimate.activations_bytes))
 
 
@@ -260,14 +278,13 @@ def _of_rows(run: ResolvedRun, rows: int, device_type: str) -> MemoryEstimate | 
     """The memory of a run that has ``rows`` examples in a pass."""
     spec = run.spec
     half = spec.dtype == "auto" and spec.method != "full" and auto_is_half(device_type, run.shapes.base_params)
-    known_length = dict(run.shapes.details).get("num_image_tokens")
     try:
         estimate = _cached(
             run.shapes,
             tuple(layer.linear for layer in run.layers),
             spec.components or Components(1, 1, spec.rank or 1),
             rows,
-            known_length or spec.expected_length,
+            _length(run),
             "bfloat16" if half else "float32" if spec.dtype in ("auto", "float64") else spec.dtype,
             spec.gradient_checkpointing,
             device_type,

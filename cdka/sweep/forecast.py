@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from cdka.cost.measurement import Load, measure, measured
-from cdka.cost.memory import job_bytes
+from cdka.cost.memory import job_bytes, memory_basis
 from cdka.cost.time import TimeEstimate, estimate_measured, estimate_time, fit_to_time, timed
 from cdka.engine.local import dispatcher_pid
 from cdka.engine.slots import Slot, detect, suits, threads_for
@@ -24,6 +24,7 @@ from cdka.sweep.pack import pack
 
 MEMORY_SHARE = 0.8
 """The share of the free memory that the packs of all slots together may take."""
+STEEP_LR = 0.1
 LONG_JUDGING_S = 30.0
 MAX_CUT_SHARE = 0.05
 """More training examples than this share should not be cut or left out unnoticed."""
@@ -42,8 +43,8 @@ class Advice:
 class Forecast:
     """The jobs that a set of runs makes on this machine: pack numbers by run, time, the largest job's memory, notes.
 
-    ``fits`` is True where that memory is within the largest device's, None where it is not known. The lines of
-    ``advice`` are among the notes.
+    ``fits`` is True where that memory is within the largest device's, None where it is not known; ``memory_basis``
+    tells the tokens that it counts. The lines of ``advice`` are among the notes.
     """
 
     runs: int
@@ -54,6 +55,7 @@ class Forecast:
     fits: bool | None
     notes: tuple[str, ...]
     advice: tuple[Advice, ...] = ()
+    memory_basis: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -63,6 +65,7 @@ class Forecast:
             "estimated_s": self.time.seconds,
             "estimated_from": self.time.basis,
             "memory_bytes": self.memory_bytes,
+            "memory_from": self.memory_basis,
             "fits": self.fits,
             **self.time.to_dict(),
             "notes": list(self.notes),
@@ -103,11 +106,16 @@ def forecast(runs: Sequence[ResolvedRun], store: Store, *, packs: bool = True) -
     jobs = jobs_of(runs, packs=packs)
     sizes = [job_bytes(job, device_type_of(job[0].spec, slots)) for job in jobs.members]
     memory = max((size for size in sizes if size is not None), default=None)
+    basis = ""
+    if memory is not None:
+        largest = jobs.members[sizes.index(memory)]
+        runs_of_it = f"{len(largest)} runs trained together, " if len(largest) > 1 else ""
+        basis = runs_of_it + memory_basis(largest[0], device_type_of(largest[0].spec, slots))
     fits = None if memory is None else memory <= device_bytes_of(runs[0].spec, slots)
     time = _time(jobs, store)
     advice = tuple(_advice(runs[0].spec, jobs, store, time, memory, fits))
-    notes = (*jobs.notes, *(one.text for one in advice))
-    return Forecast(len(runs), jobs.packs, len(jobs.members), time, memory, fits, notes, advice)
+    notes = (*jobs.notes, *_steep(runs), *(one.text for one in advice))
+    return Forecast(len(runs), jobs.packs, len(jobs.members), time, memory, fits, notes, advice, basis)
 
 
 def _time(jobs: Jobs, store: Store) -> TimeEstimate:
@@ -149,6 +157,14 @@ def load_of(run: ResolvedRun, jobs: Jobs) -> Load:
     slot = (places_of(run.spec, slots) or slots)[0]
     threads = threads_for(slot, run.shapes.base_params, alone=jobs.at_once == 1)
     return Load(threads, jobs.at_once if slot.gpu is None else 1)
+
+
+def _steep(runs: Sequence[ResolvedRun]) -> list[str]:
+    """A remark on learning rates at which AdamW hardly ever learns: a slip of a decimal point, most of the time."""
+    steep = sorted({run.spec.lr for run in runs if run.spec.lr > STEEP_LR})
+    rates = ", ".join(f"{rate:g}" for rate in steep)
+    remark = f"a learning rate of {rates} is far above the usual 0.00001 to 0.01: expect the loss to diverge"
+    return [remark] if steep else []
 
 
 def _advice(

@@ -41,8 +41,8 @@ def measured():
 
 
 def shown(app) -> str:
-    """The specifications of all charts on the page, as text."""
-    return " ".join(chart.proto.spec for chart in app.get("vega_lite_chart"))
+    """The titles and the specifications of all charts on the page, as text."""
+    return " ".join([texts(app), *(chart.proto.spec for chart in app.get("vega_lite_chart"))])
 
 
 def test_theory_is_shown_before_anything_is_measured(room):

@@ -126,8 +126,7 @@ def test_any_adapter_can_be_opened_by_its_path_and_a_foreign_file_is_refused_in_
     assert "lokr.safetensors: simpletuner-lokr, 1 module, 56 parameters as CDKA, exact" in words(at)
     place = next(frame.value for frame in at.dataframe if "modules" in frame.value.columns)
     assert place.iloc[0].to_dict() == {"r1": 4, "r2": 4, "r": 1, "modules": 1, "parameters": 56}
-    titles = " ".join(figure(at, i)["layout"]["title"]["text"] for i in range(len(at.get("plotly_chart"))))
-    assert "What would each choice of equal price keep" in titles
+    assert "What would each choice of equal price keep" in words(at)
     assert "(2, 8, 4) trained itself 0.963" in words(at)
     save_file({"lora_unet_x.oft_blocks": np.ones((2, 3, 3))}, tmp_path / "oft.safetensors")
     at.text_input(key="open-adapter-path").set_value(str(tmp_path / "oft.safetensors")).run()

@@ -16,13 +16,14 @@ from app.data import Launcher, Stream
 from app.finetune import live_panel, race_curves, run_rows
 from app.finetune.feed import Feed, Track
 from app.finetune.run_request import RunRequest
+from cdka.cost.adapter import count_params
 from cdka.cost.judging import Costs
 from cdka.cost.measurement import Measurement
 from cdka.errors import CdkaError
 from cdka.runs import events, learning_rate
 from cdka.runs.job_queue import Batch, claim, conclude, record_events, reserve
 from cdka.runs.learning_rate import Measured
-from cdka.runs.resolve import spec_for
+from cdka.runs.resolve import resolve_run, spec_for
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.runs.store import Store
@@ -229,6 +230,18 @@ def test_a_row_tells_state_progress_and_error_in_words():
     assert "out of memory &lt;b&gt;" in run_rows.row_html(failed, Track())
 
 
+def test_a_row_names_the_parameters_that_the_form_announced_and_a_new_head_beside_them():
+    store = Store()
+    (run_id,) = store.submit([SPEC])
+    adapter = count_params(resolve_run(SPEC))
+    (arm,) = run_rows.arms_of([replace(store.run(run_id), num_params=adapter)])
+    assert "new head" not in run_rows.arm_html(arm, {run_id: Track()})
+    with_head = run_rows.ArmRuns(arm.label, (replace(arm.runs[0], num_params=adapter + 1538),))
+    row = run_rows.arm_html(with_head, {run_id: Track()})
+    assert f'title="{adapter:,} parameters"' in row
+    assert "1,538 of a new head" in row
+
+
 def test_a_chart_stays_the_same_while_points_arrive_so_that_zoom_and_drawing_survive():
     store, feed = Store(), Feed()
     run_ids = store.submit([SPEC, SPEC.with_(seed=1)])
@@ -282,7 +295,7 @@ def test_runs_without_judged_answers_are_followed_by_their_validation_loss():
     means = race_curves.race_points(points).query("kind == 'mean'")
     assert means["score"].tolist() == [1.4, 1.04, 0.96]
     drawn = race_curves.validation(("2,8,1",), ("#000000",), 9, 0.1, "loss", race_curves.top_loss(points))
-    assert "Validation loss" in json.dumps(drawn)
+    assert "validation loss" in json.dumps(drawn)
     assert "chance" not in json.dumps(drawn)
     (arm,) = run_rows.arms_of([store.run(run_id)])
     row = run_rows.arm_html(arm, feed.tracks)

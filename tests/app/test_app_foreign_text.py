@@ -193,7 +193,7 @@ def test_html_leaves_by_few_doors():
     of_our_prose = {"app/learn/exercise.py", "app/learn/shell.py"}
     style_sheets = {
         *("app/theme.py", "app/views/sweeps.py", "app/design/inspect_option.py", "app/finetune/live_panel.py"),
-        *("app/compare/figure_panels.py", "app/learn/controls.py"),
+        *("app/compare/figure_panels.py", "app/learn/controls.py", "app/charts.py"),
     }
     assert doors == {"app/widgets.py"} | of_our_prose | style_sheets
 

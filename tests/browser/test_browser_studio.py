@@ -217,7 +217,8 @@ def test_nothing_jumps_on_arrival_and_from_room_to_room(studio, chromium, settle
     settled(page)
     for door in DOORS:
         link = page.get_by_role("link", name=door, exact=True)
-        if not link.first.is_visible():
+        place = link.first.bounding_box()
+        if place is None or place["x"] < 0:  # on a phone the doors stand in a drawer
             page.get_by_test_id("stExpandSidebarButton").click()
         began = page.evaluate("performance.now()")
         link.first.click()

@@ -127,6 +127,12 @@ def test_shrinking_keeps_the_largest_entry_of_each_block():
 def test_pictures_are_drawn():
     one, two = factors(), factors(1, 1, 4)
     assert len(factor_figure(one, 1).data) == 4
+    on_a_phone = factor_figure(one, 1, columns=2)
+    for figure in (factor_figure(one, 1), on_a_phone):
+        for heat in figure.data:
+            top = float(np.abs(heat.z).max())
+            assert heat.colorbar.ticktext[1] == f"{top:.2g}", "every panel has the scale of its own colours"
+    assert on_a_phone.layout.xaxis.domain == on_a_phone.layout.xaxis3.domain, "two below two"
     assert [t.name for t in spectrum_figure({"a": one, "lora 4": two}).data] == ["a", "lora 4"]
     assert len(rank_figure({"a": [one, one], "lora 4": [two, two]}).data[1].y) == 2
 

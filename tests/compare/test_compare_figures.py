@@ -168,6 +168,27 @@ def test_labels_never_cover_each_other():
     assert placed["a"] < placed["b"] < placed["c"] < placed["d"]
 
 
+def test_on_a_phone_panels_stand_below_one_another_and_labels_have_their_room(source, comparison):
+    shown = comparison.arms["arm"].to_list()
+    curves = source.curves(comparison.frame["run_id"].to_list())
+    wide = curve_figure(curves, comparison, shown, facet="r1")
+    narrow = curve_figure(curves, comparison, shown, facet="r1", columns=1, width=300)
+    assert [narrow.layout[f"xaxis{i}"].domain for i in ("", 2, 3)] == [(0, 1)] * 3
+    gap_px = (narrow.layout.yaxis.domain[0] - narrow.layout.yaxis2.domain[1]) * narrow.layout.height
+    assert gap_px > 70, "an axis with its title, and the name of the next panel"
+    assert narrow.layout.height > 2 * wide.layout.height
+    ends = {len(scatter_figure(comparison, shown, width=width).layout.annotations) for width in (800, 120)}
+    assert len(ends) == 2, "names that would overlap are left out"
+
+
+def test_a_figure_is_one_file_of_two_megabytes(comparison):
+    page = exported.html(scatter_figure(comparison, comparison.arms["arm"].to_list())).decode()
+    assert len(page) < 2_500_000
+    assert "<title>What does" in page
+    assert "trainable parameters" in page
+    assert "http://" not in page.split('id="plotly"')[0]
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium on the path")
 def test_figures_become_png_and_svg(comparison):

@@ -9,7 +9,7 @@ import pytest
 
 from cdka.components import Components
 from cdka.cost.adapter import count_params
-from cdka.cost.memory import PROCESS_BYTES, job_bytes
+from cdka.cost.memory import PROCESS_BYTES, job_bytes, memory_basis, pass_rows
 from cdka.cost.time import estimate_time, timed
 from cdka.engine.slots import Slot
 from cdka.errors import CdkaError
@@ -172,6 +172,23 @@ def test_the_memory_of_a_job_follows_the_precision_and_the_place_of_its_runs():
     full = spec.with_(method="full", components=None)
     assert job_bytes([full.with_(dtype="float64")]) - PROCESS_BYTES == 2 * (job_bytes([full]) - PROCESS_BYTES)
     assert job_bytes([full], "cuda") >= job_bytes([full]), "full fine-tuning keeps float32 weights"
+
+
+def test_a_memory_names_the_tokens_that_it_counts():
+    spec = resolve_run(spec_for("llama-2-7b", "metamath-gsm8k", components="2,8,1", batch_size=32, max_length=512))
+    assert memory_basis(spec, "cuda") == "a batch of 32 at a time, 512 tokens each, on a GPU"
+    rows = pass_rows(spec, "cpu")
+    assert 1 <= rows < 32, "a CPU takes the batch in parts"
+    assert memory_basis(spec, "cpu") == f"{rows} of a batch of 32 at a time, 512 tokens each, on the CPU"
+    halves = spec.with_(gradient_accumulation=2)
+    assert memory_basis(halves, "cuda").startswith("16 of a batch of 32")
+
+
+def test_a_learning_rate_far_above_all_usual_ones_is_remarked(tmp_path):
+    for lr, remarked in ((0.01, False), (1000.0, True)):
+        planned = plan(*DIGITS, grid="r=1", seeds=1, settings={"lr": lr})
+        notes = forecast.forecast(planned.runs, Store(tmp_path)).notes
+        assert any("far above the usual" in note for note in notes) == remarked
 
 
 @pytest.mark.parametrize(("device", "packed"), [("auto", False), ("cpu", True)])

@@ -150,6 +150,7 @@ def studies_figure(found: Sequence[Evidence]) -> go.Figure:
             data.append(_point(-len(names), row.finding))
             names.append(html.escape(_row_name(row)))
     above = {"xref": "paper", "yshift": 13, "xanchor": "left", "font": {"size": 12, "color": theme.ink()}}
+    above |= {"bgcolor": theme.current().paper, "borderpad": 0}  # the line at zero does not run through a name
     zero = {"type": "line", "yref": "y domain", "x0": 0, "x1": 0, "y0": 0, "y1": 1}
     return charts.plotly(
         "What a design changed in trained adapters",

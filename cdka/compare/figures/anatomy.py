@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,14 +44,16 @@ def _heat(matrix: np.ndarray, where: str, **more):
         dx=dx,
         y0=(dy - 1) / 2,
         dy=dy,
-        showscale=False,
         hovertemplate=where + "<br>%{z:.4g}<extra></extra>",
         **more,
     )
 
 
-def factor_figure(factors: LayerFactors, component: int = 0, *, theme: Theme = LIGHT) -> Figure:
-    """B_i and A_i of one component, delta W, and the norm of each of its blocks. Signed values are centred on zero."""
+def factor_figure(factors: LayerFactors, component: int = 0, *, columns: int = 4, theme: Theme = LIGHT) -> Figure:
+    """B_i and A_i of one component, delta W, and the norm of each of its blocks. Signed values are centred on zero.
+
+    Four panels, ``columns`` (1, 2 or 4) beside one another, each with its own scale of colours below it.
+    """
     from plotly.subplots import make_subplots
 
     r1, r2, r = factors.components.as_tuple()
@@ -62,29 +64,52 @@ def factor_figure(factors: LayerFactors, component: int = 0, *, theme: Theme = L
         f"ΔW  {delta.shape[0]} × {delta.shape[1]}",
         f"norms  {norms.shape[0]} × {norms.shape[1]}",
     ]
+    rows = 4 // columns
     figure = make_subplots(
-        rows=1, cols=4, subplot_titles=titles, horizontal_spacing=0.06, column_widths=[1, 1.4, 1.8, 1]
+        rows=rows,
+        cols=columns,
+        subplot_titles=titles,
+        horizontal_spacing=0.06 if rows == 1 else 0.14,
+        vertical_spacing=0.3 / rows,
+        column_widths=[1, 1.4, 1.8, 1] if rows == 1 else None,
     )
-    dress(figure, theme, height=330)
-    figure.update_annotations(font_size=12)  # four of them stand side by side on a phone too
-    for column, matrix in enumerate((b, a, delta), start=1):
+    dress(figure, theme, height=370 if rows == 1 else 300 * rows)
+    figure.update_annotations(font_size=12)
+    for i, matrix in enumerate((b, a, delta, norms)):
+        place = {"row": i // columns + 1, "col": i % columns + 1}
         top = float(np.abs(matrix).max()) or 1.0
-        signed = {"zmid": 0, "zmin": -top, "zmax": top, "colorscale": list(palette.DIVERGING)}
-        figure.add_trace(_heat(matrix, "row %{y}, column %{x}", **signed), row=1, col=column)
-    figure.add_trace(
-        _heat(norms, "norm of block %{y}, %{x}", zmin=0, colorscale=list(palette.SEQUENTIAL)), row=1, col=4
-    )
-    for q in range(1, r2):
-        figure.add_vline(
-            x=q * delta.shape[1] / r2 - 0.5, line={"color": palette.FACTORS["r2"], "width": 1}, row=1, col=3
-        )
-    for column, matrix in enumerate((b, a, delta, norms), start=1):
-        rows, columns = matrix.shape
-        figure.update_yaxes(autorange="reversed", showgrid=False, dtick=_tick(rows), row=1, col=column)
-        figure.update_xaxes(showgrid=False, dtick=_tick(columns), row=1, col=column)
-    figure.update_layout(margin_t=78)
+        low = 0.0 if matrix is norms else -top
+        colours = palette.SEQUENTIAL if matrix is norms else palette.DIVERGING
+        where = "norm of block %{y}, %{x}" if matrix is norms else "row %{y}, column %{x}"
+        number = str(i + 1) if i else ""
+        bar = _bar(figure.layout[f"xaxis{number}"].domain, figure.layout[f"yaxis{number}"].domain[0], low, top, theme)
+        figure.add_trace(_heat(matrix, where, zmin=low, zmax=top, colorscale=list(colours), colorbar=bar), **place)
+        figure.update_yaxes(autorange="reversed", showgrid=False, dtick=_tick(matrix.shape[0]), **place)
+        figure.update_xaxes(showgrid=False, dtick=_tick(matrix.shape[1]), **place)
+        for q in range(1, r2) if matrix is delta else ():
+            at = q * delta.shape[1] / r2 - 0.5
+            figure.add_vline(x=at, line={"color": palette.FACTORS["r2"], "width": 1}, **place)
+    figure.update_layout(margin_t=78, margin_b=64)
     title(figure, f"{factors.layer}: {plural(r, 'component')}, blocks of {r1} × {a.shape[1]}")
     return figure
+
+
+def _bar(across: tuple[float, float], below: float, low: float, high: float, theme: Theme) -> dict[str, Any]:
+    """The scale of one panel's colours, as wide as the panel and below its axis."""
+    return {
+        "orientation": "h",
+        "x": (across[0] + across[1]) / 2,
+        "len": across[1] - across[0],
+        "y": below,
+        "yanchor": "top",
+        "ypad": 24,
+        "xpad": 0,
+        "thickness": 8,
+        "outlinewidth": 0,
+        "tickvals": [low, high],
+        "ticktext": [f"{low:.2g}", f"{high:.2g}"],
+        "tickfont": {"size": 10, "color": theme.quiet},
+    }
 
 
 def _colour(factors: LayerFactors) -> str:

@@ -36,7 +36,7 @@ X_TITLES = {
 CROWDED = 12
 """Beyond this many arms in a panel only means are drawn there: seeds and bands would hide them."""
 PAGE_WIDTH = 900
-"""Pixels that the figure is assumed to have, to leave room for labels."""
+"""Pixels of a figure on a page beside its table."""
 LABELLED = 9
 """Beyond this many lines in a panel the labels at their ends would not fit: a legend names them."""
 
@@ -55,9 +55,13 @@ def curve_figure(
     x: str = "step",
     y: str = EVAL_ACCURACY,
     facet: str | None = None,
+    columns: int = 4,
+    width: int = PAGE_WIDTH,
     theme: Theme = LIGHT,
 ) -> Figure:
     """The curves of the shown arms. ``facet`` is r1, r2, r or None; arms without components appear in every panel.
+
+    At most ``columns`` panels stand beside one another, in a figure of ``width`` pixels: its labels need the room.
 
     ``curves`` is ``Store.curves``, or the ``grid`` of its x and y where that is at hand.
     """
@@ -67,7 +71,7 @@ def curve_figure(
     found = lines(points, comparison, arms.index.to_list())
     levels = sorted(arms[facet].dropna().unique()) if facet else []
     level_of = arms[facet].to_dict() if facet else {}
-    columns = min(4, max(1, len(levels)))
+    columns = min(columns, max(1, len(levels)))
     encoding = _encode(arms, theme)
     limits = _range(found)
     what = words_of(y)
@@ -86,7 +90,7 @@ def curve_figure(
         here = [line for line in found if level is None or pd.isna(level_of[line.arm]) or level_of[line.arm] == level]
         traces += [trace | axes(i) for line in here for trace in _traces(line, comparison, encoding, theme, len(here))]
         if 0 < len(here) <= LABELLED:
-            _label(layout, here, encoding, limits, columns, axes(i))
+            _label(layout, here, encoding, limits, width / columns, axes(i))
         crowd |= len(here) > LABELLED
     if crowd:
         _add_legend(layout, traces)
@@ -117,7 +121,7 @@ def crowded(comparison: Comparison, shown: Sequence[str], facet: str | None) -> 
 def _question(arms: pd.DataFrame, what: str, facet: str | None) -> str:
     varying = factors_that_vary(arms)
     by = ", ".join(varying) if varying else "configuration"
-    return f"How does {what} develop, by {by}?" + (f"  One panel per {facet}." if facet else "")
+    return f"How does {what} develop, by {by}?" + (f" One panel for each {facet}." if facet else "")
 
 
 @dataclass(frozen=True)
@@ -214,9 +218,9 @@ def _single(line: Line, label: str, colour: str, dash: str, theme: Theme) -> dic
 
 
 def _label(
-    layout: dict, here: Sequence[Line], encoding: _Encoding, limits: tuple[float, float], columns: int, at: dict
+    layout: dict, here: Sequence[Line], encoding: _Encoding, limits: tuple[float, float], width: float, at: dict
 ) -> None:
-    """Write each line's name at its end, and leave room for the longest."""
+    """Write each line's name at its end, and leave room for the longest in a panel of ``width`` pixels."""
     ends = {}
     for line in here:
         usable = line.whole if line.whole.any() else np.isfinite(line.seeds).any(axis=0)
@@ -238,5 +242,5 @@ def _label(
         for arm, y in heights.items()
     ]
     longest = max(len(encoding.names[line.arm]) for line in here)
-    share = min(0.5, (6.4 * longest + 10) * columns / PAGE_WIDTH)  # what the longest label takes of a panel's width
+    share = min(0.5, (6.4 * longest + 10) / width)  # what the longest label takes of a panel's width
     layout["xaxis" + at["xaxis"][1:]]["range"] = [0, right / (1 - share)]

@@ -25,12 +25,18 @@ SIZE = 0.94
 
 
 def heatmap_figure(
-    comparison: Comparison, shown: Sequence[str], untried: pd.DataFrame | None = None, *, theme: Theme = LIGHT
+    comparison: Comparison,
+    shown: Sequence[str],
+    untried: pd.DataFrame | None = None,
+    *,
+    columns: int = 3,
+    theme: Theme = LIGHT,
 ) -> Figure:
     """One panel per r; each cell's ``customdata`` is (r1, r2, r, arm), arm empty where nothing was tried.
 
     ``untried`` has columns r1, r2, r and num_params. Where several arms share a cell (other settings differ) the cell
     shows the one with most seeds, then the first. Colours span the shown values; a single seed is hollow.
+    At most ``columns`` panels stand beside one another.
     """
     cells = comparison.arms[(comparison.arms["method"] == "cdka") & comparison.arms["arm"].isin(shown)]
     cells = cells.sort_values("n", ascending=False, kind="stable").drop_duplicates(["r1", "r2", "r"])
@@ -53,7 +59,7 @@ def heatmap_figure(
     layout = panels(
         [f"r = {r}" for r in levels["r"]] or [""],
         theme=theme,
-        columns=3,
+        columns=columns,
         height=120 + 62 * max(3, len(levels["r1"])),
         heading=f"Which r1 and r2 give the best {comparison.measure.header}?",
         x=_axis("r2", levels["r2"], theme),
@@ -192,13 +198,21 @@ def _line_label(trace: dict, line: dict, theme: Theme, panel: int) -> list[dict]
 
 
 def _cell_labels(traces: list[dict], panel: int) -> list[dict]:
-    """Values as annotations: text of the bars themselves would fade once a cell is clicked."""
+    """Values as annotations: text of the bars themselves would fade once a cell is clicked.
+
+    Each stands on its cell's colour, so that no line of equal parameters runs through a number.
+    """
     return [
-        _note(x, base + SIZE / 2, words, panel, ink)
+        _note(x, base + SIZE / 2, words, panel, ink) | {"bgcolor": fill, "borderpad": 0}
         for trace in traces
         if trace.get("name") == "tried" and trace["xaxis"] == axes(panel)["xaxis"]
-        for x, base, words, ink in zip(
-            trace["x"], trace["base"], trace["meta"]["words"], trace["meta"]["ink"], strict=True
+        for x, base, words, ink, fill in zip(
+            trace["x"],
+            trace["base"],
+            trace["meta"]["words"],
+            trace["meta"]["ink"],
+            trace["marker"]["color"],
+            strict=True,
         )
     ]
 

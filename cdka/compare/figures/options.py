@@ -95,6 +95,8 @@ def option_figure(
     log_axis(figure, "x", [*(option.num_params for option in everything), budget])
     if measure == "rank_bound":
         log_axis(figure, "y", [option.rank_bound for option in everything])
+    elif everything and np.ptp(values := [getattr(option, measure) for option in everything]) < 1e-3 * max(values):
+        figure.update_yaxes(range=[0, 2 * max(values)])  # one height for all: ticks of its last digits say nothing
     lora = _lora(solution, measure, drawn)
     squares = {(place.option.num_params, getattr(place.option, measure)) for place in lora}
     rest = [  # a dot in a square would take the click; pointing at the square names who else is there
@@ -225,6 +227,8 @@ def log_axis(figure: go.Figure, axis: str, values: Sequence[float]) -> go.Figure
     margin = max(0.06, 0.05 * (high - low))
     ticks = [m * 10**e for e in range(math.floor(low) - 1, math.ceil(high) + 1) for m in (1, 2, 5)]
     inside = [tick for tick in ticks if low - margin <= math.log10(tick) <= high + margin]
+    if not inside:
+        inside = sorted({min(values), max(values)})
     if len(inside) > 9:
         inside = [tick for tick in inside if f"{tick:e}"[0] == "1"]
     figure.update_layout(

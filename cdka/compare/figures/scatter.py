@@ -31,12 +31,18 @@ PLOT_WIDTH, PLOT_HEIGHT = 800, 330
 
 
 def scatter_figure(
-    comparison: Comparison, shown: Sequence[str], cost: str = "num_params", *, theme: Theme = LIGHT
+    comparison: Comparison,
+    shown: Sequence[str],
+    cost: str = "num_params",
+    *,
+    width: int = PLOT_WIDTH,
+    theme: Theme = LIGHT,
 ) -> Figure:
     """One mark per shown arm with its 95 % interval; ``customdata`` is the arm.
 
     On the front: full size with a ring; ambiguous: full size; off: small and pale; one seed: hollow. The front is
-    computed from all arms of the comparison, so hiding some moves nobody on or off it.
+    computed from all arms of the comparison, so hiding some moves nobody on or off it. Names are left out where they
+    would overlap in a plot of ``width`` pixels.
     """
     status = comparison.pareto(cost).copy()
     words = comparison.front_words(cost)
@@ -76,7 +82,7 @@ def scatter_figure(
         rows = arms[arms["arm"].map(status) == kind]
         if len(rows):
             traces.append(_marks(rows, comparison, cost, kind, size, alpha, theme))
-    layout["annotations"] += _labels(arms, cost, theme)
+    layout["annotations"] += _labels(arms, cost, width, theme)
     return drawn(layout | {"clickmode": "event+select"}, [trace | axes(0) for trace in traces])
 
 
@@ -89,14 +95,14 @@ def _within(arms: pd.DataFrame, share: bool) -> list[float] | None:
     return [max(float(low) - pad, -0.02), min(float(high) + pad, 1.02)]
 
 
-def _labels(arms: pd.DataFrame, cost: str, theme: Theme) -> list[dict[str, Any]]:
+def _labels(arms: pd.DataFrame, cost: str, width: int, theme: Theme) -> list[dict[str, Any]]:
     """The name of each arm beside its mark where it covers no other label or mark; hover shows the rest."""
     if not 0 < len(arms) <= LABELLED:
         return []
     x = np.log10(arms[cost].to_numpy(dtype=float))
     y = arms["mean"].to_numpy(dtype=float)
     low, high = np.nanmin([arms["ci_low"], arms["mean"]]), np.nanmax([arms["ci_high"], arms["mean"]])
-    across = (x - x.min()) / (np.ptp(x) or 1.0) * 0.88 * PLOT_WIDTH
+    across = (x - x.min()) / (np.ptp(x) or 1.0) * 0.88 * width
     up = (y - low) / ((high - low) or 1.0) * 0.9 * PLOT_HEIGHT
     taken = [(px - 7, px + 7, py - 7, py + 7) for px, py in zip(across, up, strict=True)]
     labels: list[dict[str, Any]] = []

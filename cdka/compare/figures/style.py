@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 METHOD_SYMBOLS = {"cdka": "circle", "lora": "square", "lokr": "diamond", "dora": "cross", "full": "x"}
 METHOD_DASHES = {"cdka": "solid", "lora": "dash", "lokr": "dashdot", "dora": "longdash", "full": "dot"}
+BETWEEN_ROWS = 84
+"""Pixels between two rows of panels: an axis with its title, and the name of the panel below."""
 FONT = "'Source Sans', 'Source Sans Pro', 'Segoe UI', sans-serif"
 
 
@@ -47,7 +49,8 @@ def panels(
     count = max(1, len(titles))
     wide = min(columns, count)
     rows = -(-count // wide)
-    across, down = 0.035, 0.2 / rows
+    tall_px = height if rows == 1 else 300 * rows + 60
+    across, down = 0.035, 0.0 if rows == 1 else BETWEEN_ROWS / (tall_px - 90)
     width, tall = (1 - across * (wide - 1)) / wide, (1 - down * (rows - 1)) / rows
     look_of_axis = {
         "gridcolor": theme.grid,
@@ -55,7 +58,7 @@ def panels(
         "zeroline": False,
         "automargin": True,
     }
-    layout = _page(theme, height=height if rows == 1 else 300 * rows + 60) | {"annotations": []}
+    layout = _page(theme, height=tall_px) | {"annotations": []}
     layout["title"] = _heading(heading)
     if count > 1:
         layout["margin"] = layout["margin"] | {"t": 78}

@@ -191,7 +191,7 @@ def _reason(solution: Solution, option: Option, lora: Option | None, rows: np.nd
 
 def too_much(device: Device) -> str:
     """The words for a memory that a device is not sure to hold."""
-    return f"± {percent(TOLERANCE)}, too near to or above what {device.name} has free"
+    return f"± {percent(TOLERANCE)}, that is more than {device.name} has free"
 
 
 @lru_cache(maxsize=1)

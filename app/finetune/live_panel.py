@@ -154,9 +154,11 @@ def _panel(store: Store, show: str, busy: bool) -> None:
         if not runs:
             return
         _summary(store, runs)
-        cluster_panel.show(store, runs)
-        if all(run.status.is_finished() for run in runs):
-            _headline(store, runs)
+        with st.container():  # these keep their places while they are empty: the curves behind them are not drawn anew
+            cluster_panel.show(store, runs)
+        with st.container():
+            if all(run.status.is_finished() for run in runs):
+                _headline(store, runs)
         _curves(feed, arms)
         _rows(feed, arms)
     if busy and all(run.status.is_finished() for run in runs):

@@ -7,6 +7,7 @@ import shutil
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from compare_synthetic import IN, OUT, FakeSource, grid, params
@@ -15,7 +16,7 @@ from cdka.compare.comparison import compare
 from cdka.compare.exports import figures as exported
 from cdka.compare.figures.curves import curve_figure
 from cdka.compare.figures.heatmap import equal_parameter_lines, heatmap_figure
-from cdka.compare.figures.scatter import difference_figure, scatter_figure
+from cdka.compare.figures.scatter import _ticks, difference_figure, scatter_figure
 from cdka.compare.figures.style import spread_labels
 from cdka.compare.untried import specs_for, untried_cells
 from cdka.components import Components
@@ -179,6 +180,15 @@ def test_on_a_phone_panels_stand_below_one_another_and_labels_have_their_room(so
     assert narrow.layout.height > 2 * wide.layout.height
     ends = {len(scatter_figure(comparison, shown, width=width).layout.annotations) for width in (800, 120)}
     assert len(ends) == 2, "names that would overlap are left out"
+
+
+def test_the_axis_of_costs_has_numbers_also_where_all_cost_nearly_the_same():
+    """43,008 and 45,696 parameters: the round numbers beside them lie off the axis."""
+    assert _ticks(pd.Series([43_008.0, 45_696.0])) == [43_008.0, 45_696.0]
+    assert _ticks(pd.Series([43_008.0, 43_008.0])) == [43_008.0]
+    wide = _ticks(pd.Series([1_000.0, 90_000.0]))
+    assert len(wide) >= 3
+    assert set(wide) >= {1_000.0, 10_000.0}
 
 
 def test_a_figure_is_one_file_of_two_megabytes(comparison):

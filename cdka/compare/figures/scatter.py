@@ -132,10 +132,13 @@ def _labels(arms: pd.DataFrame, cost: str, width: int, theme: Theme) -> list[dic
 
 
 def _ticks(values: pd.Series) -> list[float]:
-    """Round numbers along a log axis, at least two: 1, 2, 5 times powers of ten."""
+    """Round numbers along a log axis, 1, 2, 5 times powers of ten; the ends themselves where these lie close."""
     if values.empty or values.min() <= 0:
         return []
-    low, high = float(values.min()) / 1.3, float(values.max()) * 1.3
+    low, high = float(values.min()), float(values.max())
+    if high < 1.3 * low:  # no round number is sure to lie on the axis
+        return sorted({low, high})
+    low, high = low / 1.3, high * 1.3
     exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     fine = [m * 10.0**e for e in exponents for m in (1, 1.5, 2, 3, 4, 5, 6, 8)]
     for chosen in ([10.0**e for e in exponents], [m * 10.0**e for e in exponents for m in (1, 2, 5)], fine):

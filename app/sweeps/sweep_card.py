@@ -45,8 +45,16 @@ def progress(runs: Sequence[Run]) -> Progress:
     def count(*statuses: str) -> int:
         return sum(run.status in statuses for run in runs)
 
-    ended = (count(state) for state in (RunState.FAILED, RunState.LOST, RunState.CANCELLED))
-    return Progress(len(runs), count(*KEPT), *ended, count(*LIVE), share, time_left_s(runs))
+    return Progress(
+        total=len(runs),
+        kept=count(*KEPT),
+        failed=count(RunState.FAILED),
+        lost=count(RunState.LOST),
+        cancelled=count(RunState.CANCELLED),
+        at_work=count(*LIVE),
+        share=share,
+        remaining_s=time_left_s(runs),
+    )
 
 
 def progress_html(found: Progress) -> str:

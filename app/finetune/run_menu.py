@@ -58,7 +58,8 @@ def _contents(run: Run) -> None:
     with widgets.errors_shown():
         store = data.store()
         slot, _ = store.places([run.run_id]).get(run.run_id, ("", None)) if run.spec.engine != LOCAL else ("", None)
-        st.caption(f"Run {run.run_id}, attempt {max(run.attempt, 1)}" + (f", on {slot}" if slot else ""))
+        place = f", on {widgets.literal(slot)}" if slot else ""
+        st.caption(f"Run {run.run_id}, attempt {max(run.attempt, 1)}{place}")
         actions.buttons(run)
         if run.status.is_kept():
             st.code(str(run.adapter_dir), language=None)

@@ -57,7 +57,7 @@ OURS = {
     "app/finetune/actions.py": ("label", "help"),
     "app/finetune/launch_preview.py": ("one.label", "minutes", "state.default('on')"),
     "app/finetune/live_panel.py": ("pages", "list(range(pages))", "order"),
-    "app/finetune/run_menu.py": ("label", "run.run_id", "list(names)"),  # ids are checked, seeds are numbers
+    "app/finetune/run_menu.py": ("label", "run.run_id", "list(names)", "place"),  # ids are checked, seeds are numbers
     "app/finetune/try_panel.py": ("words",),
     "app/learn/controls.py": ("label", "help_", "control.label", "control.options"),
     "app/learn/exercise.py": ("label", "said", "question.choices", "question.unit", "chapter.prose.finish"),

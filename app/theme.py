@@ -31,7 +31,7 @@ _SYSTEM = st.components.v2.component(
 figures are drawn in colours, and in panels, of the server."""
 _KEY = "system-theme-change"
 NARROW_COOKIE = "cdka-narrow"
-"""The cookie in which ``shown_once_drawn.html`` tells, before the first run, that the window is a phone's width."""
+"""The cookie of ``shown_once_drawn.html``: 1 where the window has a phone's width; it is there before the first run."""
 
 
 def is_dark() -> bool:
@@ -41,8 +41,8 @@ def is_dark() -> bool:
 
 def is_narrow() -> bool:
     """True where the reader's window has a phone's width: panels of a figure stand below one another there."""
-    told = (st.session_state.get(_KEY) or {}).get("narrow")
-    return bool(told) if told is not None else st.context.cookies.get(NARROW_COOKIE) == "1"
+    reported = (st.session_state.get(_KEY) or {}).get("narrow")
+    return bool(reported) if reported is not None else st.context.cookies.get(NARROW_COOKIE) == "1"
 
 
 def current() -> Theme:

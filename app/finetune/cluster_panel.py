@@ -29,9 +29,9 @@ def engines_of(store: Store, runs: Sequence[Run]) -> list[str]:
 
 def show(store: Store, runs: Sequence[Run]) -> None:
     """Draws each cluster: a line a node, with the runs on it."""
-    for engine in engines_of(store, runs):
+    for number, engine in enumerate(engines_of(store, runs)):
         state = known_state(store.home, engine)
-        with st.container(border=True, key=f"tune-cluster-{abs(hash(engine))}"):
+        with st.container(border=True, key=f"tune-cluster-{number}"):
             if state is not None and state["error"]:
                 widgets.error(state["error"])
             places = store.places([run.run_id for run in runs if run.status.is_live()])
@@ -54,7 +54,7 @@ def nodes_html(engine: str, state: dict | None, places: dict[str, tuple[str, str
         problem = f' <span class="cdka-error">{html.escape(node["problem"])}</span>' if node.get("problem") else ""
         runs = ", ".join(own) or "idle"
         name = f"{html.escape(node['name'])}/{node['node'][:6]}{head}"
-        lines.append(f'<div class="cdka-quiet">{name} · {node["address"]} · {has} · {runs}{problem}</div>')
+        lines.append(f'<div class="cdka-quiet">{name} · {html.escape(node["address"])} · {has} · {runs}{problem}</div>')
     return "".join(lines)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cdka.bench import rivals
-from cdka.bench.timing import announced, interleaved, ratio
+from cdka.bench.timing import announced, interleaved, ratio, spread
 from cdka.bench.tracing import Trace, peak_bytes, torch_versions
 from cdka.components import Components
 from cdka.errors import CdkaError
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     cells = []
     for out_features, in_features, tokens, components in announced(wanted):
         cells.append(_cell(out_features, in_features, tokens, components, device, dtype, rounds, limit_s))
-        print_message(f"  step / PEFT LoRA {_spread(cells[-1]['step_over']['lora'])}")
+        print_message(f"  step / PEFT LoRA {spread(cells[-1]['step_over']['lora'])}")
     counted = [_counted(components) for components in CONFIGURATIONS]
     return {
         "bench": "layer",
@@ -180,7 +180,7 @@ def _targets(cells: list[dict[str, Any]], counted: list[dict[str, Any]]) -> list
     here = big or small
     where = None if here is None else f"{here['in_features']} -> {here['out_features']}, {here['tokens']} tokens"
 
-    def spread(source: dict[str, Any] | None, *path: str) -> dict[str, float] | None:
+    def at(source: dict[str, Any] | None, *path: str) -> dict[str, float] | None:
         for key in path:
             source = None if source is None else source[key]
         return source
@@ -190,10 +190,10 @@ def _targets(cells: list[dict[str, Any]], counted: list[dict[str, Any]]) -> list
     memory = max(c["bfloat16"]["peak_memory_over"]["lora"] for c in counted)
     counting = "counted, largest of four configurations"
     rows = [
-        ("forward and backward / frozen", 1.25, spread(big, "forward_backward_over_frozen"), "4096, 8192 tokens, GPU"),
-        ("step / PEFT LoRA, its defaults", 0.90, spread(here, "step_over", "lora"), where),
-        ("step / PEFT LoRA, autocast_adapter_dtype=False", 1.00, spread(here, "step_over", "lora_low"), where),
-        ("step / PEFT LoKr", 0.60, spread(small, "step_over", "lokr"), "1024 -> 1024, 2048 tokens"),
+        ("forward and backward / frozen", 1.25, at(big, "forward_backward_over_frozen"), "4096, 8192 tokens, GPU"),
+        ("step / PEFT LoRA, its defaults", 0.90, at(here, "step_over", "lora"), where),
+        ("step / PEFT LoRA, autocast_adapter_dtype=False", 1.00, at(here, "step_over", "lora_low"), where),
+        ("step / PEFT LoKr", 0.60, at(small, "step_over", "lokr"), "1024 -> 1024, 2048 tokens"),
         ("extra kernels, adapter in the base's precision", 8, kernels["float32"], counting),
         ("extra kernels, fp32 adapter over a bf16 base", 8, kernels["bfloat16"], counting),
         ("output-sized copies", 0, copies, counting),
@@ -247,8 +247,8 @@ def show(document: dict[str, Any]) -> None:
                 f"{cell['in_features']} -> {cell['out_features']}",
                 cell["tokens"],
                 ",".join(map(str, cell["components"])),
-                _spread(cell["forward_backward_over_frozen"]),
-                *(_spread(against[name]) for name in ("lora", "lora_low", "lora_ours", "lokr")),
+                spread(cell["forward_backward_over_frozen"]),
+                *(spread(against[name]) for name in ("lora", "lora_low", "lora_ours", "lokr")),
             ]
         )
     header = ["layer", "tokens", "r1,r2,r", "fwd+bwd / frozen"]
@@ -261,7 +261,3 @@ def show(document: dict[str, Any]) -> None:
             for t in document["targets"]
         ],
     )
-
-
-def _spread(value: dict[str, float]) -> str:
-    return f"{value['median']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cdka.bench.timing import announced, interleaved, ratio
+from cdka.bench.timing import announced, interleaved, ratio, spread
 from cdka.paths import assets_dir
 from cdka.runs.resolve import spec_for
 from cdka.runs.spec import RunSpec
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         measured = _measure(build, size, MIXES[mix], device, rounds, limit_s)
         target = TARGETS.get((name, size, device.type))
         rows.append({"case": name, "mix": mix, "size": size, "target": target, **measured})
-        print_message(f"  separate / packed {_spread(measured['speedup'])}")
+        print_message(f"  separate / packed {spread(measured['speedup'])}")
     return {"device": _name(device), "threads": torch.get_num_threads(), "rows": rows}
 
 
@@ -85,7 +85,7 @@ def show(document: dict[str, Any]) -> None:
                 r["mix"],
                 r["size"],
                 r["speedup"]["rounds"],
-                _spread(r["speedup"]),
+                spread(r["speedup"]),
                 "" if r["target"] is None else f">= {r['target']:g}",
                 r["share"],
                 f"{1e3 * r['packed_s']:.1f}",
@@ -93,10 +93,6 @@ def show(document: dict[str, Any]) -> None:
             for r in document["rows"]
         ],
     )
-
-
-def _spread(found: dict[str, float]) -> str:
-    return f"{found['median']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 def _name(device: torch.device) -> str:

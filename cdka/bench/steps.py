@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from cdka.bench.timing import interleaved, ratio
+from cdka.bench.timing import interleaved, ratio, spread
 from cdka.bench.tracing import torch_versions
 from cdka.bench.train import (
     BATCH_SIZE,
@@ -269,16 +269,12 @@ def show(document: Mapping[str, Any]) -> None:
     others = (CDKA, LOKR, FULL, FROZEN)
     print(f"| model | batch | rounds | LoRA | {' | '.join(others)} |\n|---|---|---:|---:|{'---:|' * len(others)}")
     for row in document["rows"]:
-        cells = [_ratio(row["methods"][name]["over_lora"]) for name in others]
+        cells = [spread(row["methods"][name]["over_lora"]) for name in others]
         lora = row["methods"][LORA]["wall_s"]["median"]
         print(
             f"| {row['model']}, {row['base_params'] / 1e6:,.1f}M, {row['dtype']} | {row['batch']} | {row['rounds']} | "
             f"{_duration(lora)} | {' | '.join(cells)} |"
         )
-
-
-def _ratio(found: Mapping[str, float]) -> str:
-    return f"{found['median']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 def _duration(seconds: float) -> str:

@@ -25,11 +25,16 @@ class Ratio:
     rounds: int
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return spread(self.to_dict())
 
     def to_dict(self) -> dict[str, float | int]:
         """Plain data for JSON."""
         return {"median": self.median, "low": self.low, "high": self.high, "rounds": self.rounds}
+
+
+def spread(found: Mapping[str, float]) -> str:
+    """``1.23 [1.10, 1.30]``: the median and the quartiles of what ``Ratio.to_dict`` made plain."""
+    return f"{found['median']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 def interleaved(

@@ -44,7 +44,7 @@ class Forecast:
     """The jobs that a set of runs makes on this machine: pack numbers by run, time, the largest job's memory, notes.
 
     ``fits`` is True where that memory is within the largest device's, None where it is not known; ``memory_basis``
-    tells the tokens that it counts. The lines of ``advice`` are among the notes.
+    names the tokens that it counts. The lines of ``advice`` are among the notes.
     """
 
     runs: int

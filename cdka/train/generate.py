@@ -23,7 +23,7 @@ from cdka.train.member import Member
 CACHE_SHARE_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 """Keys and values of a batch may take this much."""
 MAX_ROWS = 128
-TRY_THREADS_EVERY, THREAD_TRIALS = 32, 2
+TRY_THREADS_EVERY, TRIAL_TOKENS = 32, 2
 """The tokens from one trial of threads to the next, and the tokens on each number of threads in a trial."""
 
 Generating = Generator[list[int], None, list[list[int]]]
@@ -84,14 +84,14 @@ class _FasterThreads(StoppingCriteria):
         place = self.tokens % TRY_THREADS_EVERY
         self.tokens += 1
         if self.most > 1:
-            if place == 0:  # the token before was the first of all, with its prompt, or is of no trial
+            if place == 0:  # the token that has just come belongs to no trial
                 self.seconds = {}
-            elif place <= 2 * THREAD_TRIALS:
+            elif place <= 2 * TRIAL_TOKENS:
                 used = torch.get_num_threads()
                 self.seconds[used] = min(now - self.since, self.seconds.get(used, math.inf))
-            if place < 2 * THREAD_TRIALS:
-                torch.set_num_threads(self.most if place < THREAD_TRIALS else 1)
-            elif place == 2 * THREAD_TRIALS:
+            if place < 2 * TRIAL_TOKENS:
+                torch.set_num_threads(self.most if place < TRIAL_TOKENS else 1)
+            elif place == 2 * TRIAL_TOKENS:
                 torch.set_num_threads(min(self.seconds, key=self.seconds.__getitem__))
             self.since = time.perf_counter()
         return torch.zeros(len(input_ids), device=input_ids.device, dtype=torch.bool)

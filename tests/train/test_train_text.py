@@ -17,6 +17,7 @@ from cdka.errors import CdkaError
 from cdka.runs.resolve import resolve_runs, spec_for
 from cdka.tasks.catalogue import find_task
 from cdka.tasks.rows import TextRows
+from cdka.train import generate
 from cdka.train.data.load import load_task
 from cdka.train.data.objectives import Generation
 from cdka.train.data.text import text_data
@@ -180,6 +181,30 @@ def test_answers_are_generated_on_as_many_threads_as_training_has(models):
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("of_all", "of_one", "chosen"), [(1.0, 2.0, 4), (2.0, 1.0, 1)])
+def test_tokens_are_computed_on_the_faster_number_of_threads_and_both_are_tried_again(
+    monkeypatch, of_all, of_one, chosen
+):
+    now, threads, used = 0.0, 4, []
+    monkeypatch.setattr(generate.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(generate.torch, "get_num_threads", lambda: threads)
+
+    def set_num_threads(number: int) -> None:
+        nonlocal threads
+        threads = number
+
+    monkeypatch.setattr(generate.torch, "set_num_threads", set_num_threads)
+    faster, token = generate._FasterThreads(4), torch.zeros(2, 1)
+    for _ in range(2 * generate.TRY_THREADS_EVERY):
+        now += of_all if threads == 4 else of_one
+        used.append(threads)
+        assert not faster(token, token).any()
+    every, trial = generate.TRY_THREADS_EVERY, generate.TRIAL_TOKENS
+    for start in (1, 1 + every):
+        assert used[start : start + 2 * trial] == [4] * trial + [1] * trial
+        assert set(used[start + 2 * trial : start + every]) == {chosen}
 
 
 def test_the_head_gets_contiguous_rows_when_answers_are_generated(models):

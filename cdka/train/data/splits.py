@@ -16,7 +16,7 @@ from cdka.train.data.objectives import IGNORED, Objective
 class Padding:
     """Batches of text are as wide as their longest example, rounded up to a ``multiple`` of tokens, ``most`` at most.
 
-    Rounded, many batches have the same width. The libraries below keep code and memory for every width they have met.
+    Rounded, many batches have the same width: oneDNN keeps code and memory for every width that it has met. (ours)
     """
 
     multiple: int = 1

@@ -20,6 +20,7 @@ from cdka.compare.headline import Headline, headline
 from cdka.compare.source import StoreSource
 from cdka.cost.time import time_left_s
 from cdka.engine.local import ensure_dispatcher
+from cdka.runs.job_queue import halving_undecided
 from cdka.runs.metrics import TEST_ACCURACY
 from cdka.runs.run import Run
 from cdka.runs.states import FINISHED, LIVE, RunState
@@ -138,9 +139,15 @@ def show(sweep_id: str) -> None:
 
 def panel(store: Store, show: str) -> None:
     """The live panel; polls while something is at work, and comes to rest by itself."""
-    busy = any(not run.status.is_finished() for run in chosen_runs(store, show))
+    busy = not _have_ended(store, chosen_runs(store, show))
     with st.container(key="tune-panel"):
         st.fragment(_panel, run_every=EVERY_S if busy else None, key="tune-live")(store, show, busy)
+
+
+def _have_ended(store: Store, runs: Sequence[Run]) -> bool:
+    """True where nothing more will happen by itself: between two rounds of a halving all have stopped, and go on."""
+    finished = all(run.status.is_finished() for run in runs)
+    return finished and not halving_undecided(store.database, [run.run_id for run in runs])
 
 
 def _panel(store: Store, show: str, busy: bool) -> None:
@@ -157,11 +164,11 @@ def _panel(store: Store, show: str, busy: bool) -> None:
         with st.container():  # these keep their places while they are empty: the curves behind them are not drawn anew
             cluster_panel.show(store, runs)
         with st.container():
-            if all(run.status.is_finished() for run in runs):
+            if ended := _have_ended(store, runs):
                 _headline(store, runs)
         _curves(feed, arms)
         _rows(feed, arms)
-    if busy and all(run.status.is_finished() for run in runs):
+    if busy and ended:
         st.rerun()  # the whole page, which stops the clock
 
 

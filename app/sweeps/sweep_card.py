@@ -91,16 +91,16 @@ def _strip(sweep_id: str, ended: bool) -> None:
     with widgets.errors_shown(), st.container(border=True, key="sweep-started"):
         store = data.store()
         sweep, found = store.sweep(sweep_id), progress_of(sweep_id)
-        if not found.ended:
+        if not sweep.finished:
             local.ensure_dispatcher(store)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             widgets.html_block(f"<b>{html.escape(sweep.name)}</b> {progress_html(found)}{why_failed_html(sweep_id)}")
             links(sweep)
-            if not found.ended:
+            if not sweep.finished:
                 st.button(
                     "Stop", key="sweep-strip-stop", on_click=cancel, args=(sweep_id,), help="Cancels what is left"
                 )
-    if found.ended != ended:
+    if sweep.finished != ended:
         st.rerun()
 
 

@@ -325,8 +325,8 @@ def compare(
     if measure.at != STEP and (stopped := _stopped_at(frame)):
         by_arm[STOPPED_AT] = by_arm["arm"].map(stopped).fillna(0).astype(int)
         for named in (frame, by_arm):
-            ends = named["arm"].map(stopped).map(lambda step: "" if pd.isna(step) else f" · stopped at step {step:,.0f}")
-            named["arm_label"] = named["arm_label"] + ends
+            steps = named["arm"].map(stopped)
+            named["arm_label"] += steps.map(lambda step: "" if pd.isna(step) else f" · stopped at step {step:,.0f}")
     if reference is None or reference == ALL_PAIRS:
         groups = by_arm.groupby(_apart(by_arm), sort=False)
         chosen = tuple(arm for _, group in groups if (arm := default_reference(group)) is not None)

@@ -23,7 +23,7 @@ from cdka.engine.failures import ORPHANED
 from cdka.engine.process import LOCK, dispatcher_pid, engine_dir, modified_at
 from cdka.engine.slots import JobSpec, Slot
 from cdka.errors import CdkaError
-from cdka.runs.job_queue import OWNED, LiveJob, anything_to_do, conclude, live_jobs
+from cdka.runs.job_queue import OWNED, LiveJob, anything_to_do, conclude, halving_undecided, live_jobs
 from cdka.runs.run import Run
 from cdka.runs.spec import LOCAL
 from cdka.runs.states import LIVE, WAITING, RunState
@@ -234,6 +234,7 @@ def wait(
             runs = [found[run_id] for run_id in run_ids if run_id in found]
             if on_change is not None:
                 on_change(runs)
-            if not any(run.status == RunState.QUEUED or run.status.is_live() for run in runs):
+            at_work = any(run.status == RunState.QUEUED or run.status.is_live() for run in runs)
+            if not at_work and not halving_undecided(store.database, run_ids):
                 return runs
         time.sleep(every_s)

@@ -13,6 +13,7 @@ from cdka.cost.time import time_left_s
 from cdka.engine import local
 from cdka.formatting import clock, plural
 from cdka.notebook.display import chips, figure_theme, in_notebook, on_its_paper, page
+from cdka.runs.job_queue import halving_undecided
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS
 from cdka.runs.run import Run
 from cdka.runs.states import RunState
@@ -157,7 +158,7 @@ def follow_figure(store: Store, run_ids: Sequence[str], y: str | None, theme: st
             if changes != version:
                 version = changes
                 redraw(curve_of(store, run_ids, y, theme))
-            if all(run.status.is_finished() for run in runs):
+            if all(run.status.is_finished() for run in runs) and not halving_undecided(store.database, run_ids):
                 return
             time.sleep(REDRAW_S)
 

@@ -20,13 +20,13 @@ from cdka.errors import CdkaError
 from cdka.plain_json import dump
 from cdka.runs.metrics import EVAL_LOSS
 from cdka.runs.run import Run
+from cdka.runs.schema import UNDECIDED
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import RunState
 from cdka.runs.stop_and_retry import retry
 from cdka.runs.store import Store
 
 MAX_ROUNDS = 8
-_OPEN = "json_valid(plan) AND json_extract(plan, '$.halving.over') = 0"
 
 
 def levels_of(steps: int, eval_every: int, rounds: int) -> list[int]:
@@ -92,7 +92,7 @@ def levels_ahead(store: Store, run_ids: Iterable[str]) -> list[int | None]:
 def advance(store: Store) -> list[str]:
     """Decide what is due: the ids of runs that go on, in every sweep whose round has ended."""
     with store.database.read() as sql:
-        sweep_ids = [row["sweep_id"] for row in sql.execute(f"SELECT sweep_id FROM sweeps WHERE {_OPEN}")]
+        sweep_ids = [row["sweep_id"] for row in sql.execute(f"SELECT sweep_id FROM sweeps WHERE {UNDECIDED}")]
     return [run_id for sweep_id in sweep_ids for run_id in _advance(store, sweep_id)]
 
 

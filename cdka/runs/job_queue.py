@@ -17,7 +17,7 @@ from cdka.runs import events
 from cdka.runs.database import Database
 from cdka.runs.events import Event
 from cdka.runs.run import new_id
-from cdka.runs.schema import ENGINE, marks, parse_spec
+from cdka.runs.schema import ENGINE, UNDECIDED, marks, parse_spec
 from cdka.runs.spec import RunSpec
 from cdka.runs.states import FRESH_ATTEMPT, LIVE, RunState, change_state, end_attempt, set_columns
 
@@ -69,13 +69,30 @@ def anything_queued(database: Database) -> bool:
 
 
 def anything_to_do(database: Database) -> bool:
-    """True if a run waits, or is at work in a process of the engine."""
+    """True if a run waits, or is at work in a process of the engine, or may go on after a halving."""
     with database.read() as sql:
         row = sql.execute(
             f"SELECT 1 FROM runs LEFT JOIN attempts USING (n, attempt) WHERE runs.status = 'queued'"
             f" OR (runs.{IS_LIVE} AND coalesce(slot, '') NOT IN ({marks(OWNED)})) LIMIT 1",
             OWNED,
         ).fetchone()
+    return row is not None or halving_undecided(database)
+
+
+def halving_undecided(database: Database, run_ids: Sequence[str] | None = None) -> bool:
+    """True where the halving of a sweep has a decision to come: runs that have stopped may go on.
+
+    ``run_ids``: of their sweeps alone.
+    """
+    with database.read() as sql:
+        if run_ids is None:
+            row = sql.execute(f"SELECT 1 FROM sweeps WHERE {UNDECIDED} LIMIT 1").fetchone()
+        else:
+            row = sql.execute(
+                f"SELECT 1 FROM sweeps WHERE {UNDECIDED} AND sweep_id IN"
+                " (SELECT sweep_id FROM runs WHERE run_id IN (SELECT value FROM json_each(?))) LIMIT 1",
+                (dump(list(run_ids)),),
+            ).fetchone()
     return row is not None
 
 

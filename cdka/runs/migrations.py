@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from cdka.runs.events import Evaluated, Final, Step
 from cdka.runs.metrics import EVAL_ACCURACY, EVAL_LOSS, OLD_NAMES, TRAIN_LOSS
-from cdka.runs.schema import QUEUE_INDEX
+from cdka.runs.schema import HALVING_INDEX, QUEUE_INDEX
 from cdka.runs.states import LIVE
 
 _STEP = {"loss": TRAIN_LOSS}
@@ -103,14 +103,15 @@ def _add_progress(sql: sqlite3.Cursor) -> None:
     sql.execute("ALTER TABLE runs ADD COLUMN progress TEXT")
 
 
-def _index_engines(sql: sqlite3.Cursor) -> None:
-    """From version 3: the queue of each engine is found without reading the runs that wait for another."""
+def _index_queues(sql: sqlite3.Cursor) -> None:
+    """From version 3: the queue of each engine, and sweeps to be halved, are found without reading the others."""
     sql.execute(QUEUE_INDEX)
+    sql.execute(HALVING_INDEX)
 
 
 MIGRATIONS: Mapping[int, Callable[[sqlite3.Cursor], None]] = {
     1: _prefix_metrics,
     2: _add_progress,
-    3: _index_engines,
+    3: _index_queues,
 }
 """By the version that each starts from; it ends with the next."""

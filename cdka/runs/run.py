@@ -174,8 +174,9 @@ class Sweep:
 
     @property
     def finished(self) -> bool:
-        """True when nothing more will happen unless a run is retried."""
-        return all(RunState(status).is_finished() for status in self.counts)
+        """True when nothing more will happen unless a run is retried: no halving has a decision to come either."""
+        decided = self.plan.get("halving", {}).get("over", True)
+        return decided and all(RunState(status).is_finished() for status in self.counts)
 
 
 @dataclass(frozen=True)

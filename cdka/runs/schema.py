@@ -21,6 +21,9 @@ APPLICATION_ID = 0x43444B41  # "CDKA": tells our file from any other database
 
 ENGINE = "coalesce(CASE WHEN json_valid(spec) THEN json_extract(spec, '$.engine') END, 'local')"
 """The engine of a row of ``runs``, as an expression: runs of older versions name none."""
+UNDECIDED = "coalesce(CASE WHEN json_valid(plan) THEN json_extract(plan, '$.halving.over') END, 1) = 0"
+"""True of a row of ``sweeps`` whose halving has a decision to come, as an expression."""
+HALVING_INDEX = f"CREATE INDEX sweeps_undecided ON sweeps (sweep_id) WHERE {UNDECIDED}"
 QUEUE_INDEX = f"CREATE INDEX runs_by_engine ON runs (status, {ENGINE}, position, n)"
 SCHEMA = (
     """
@@ -97,7 +100,7 @@ CREATE TABLE requests (
     created_at REAL NOT NULL
 ) WITHOUT ROWID;
 """
-    + f"{QUEUE_INDEX};\n"
+    + f"{QUEUE_INDEX};\n{HALVING_INDEX};\n"
 )
 
 

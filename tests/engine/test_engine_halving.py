@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from cdka.engine.slots import Slot
 from cdka.engine.spawn import WorkerStarter
 from cdka.errors import CdkaError
 from cdka.runs import halving
+from cdka.runs.job_queue import anything_to_do, halving_undecided
+from cdka.runs.schema import UNDECIDED
 from cdka.runs.spec import RunSpec
 from cdka.runs.store import Store
 from cdka.sweep.plan import plan
@@ -101,6 +104,30 @@ def test_compare_counts_stopped_runs_where_they_stopped_and_never_mixes_lengths(
     at_two = compare(source, Measure("eval/loss", "step", 2), "all-pairs")  # all of them have passed it
     assert len(at_two.groups) == 1
     assert at_two.arms["n"].tolist() == [SEEDS] * len(ARMS)
+
+
+def test_a_sweep_is_not_over_while_a_decision_is_to_come_though_all_its_runs_have_stopped(tmp_path):
+    """`cdka sweep --wait` once returned after the first round, and Fine-tune no longer looked."""
+    store, sweep_id, dispatcher = queued(tmp_path)
+    run_ids = [run.run_id for run in store.runs()]
+    dispatcher._halved_at = math.inf  # no decision is made
+    work(store, dispatcher)
+    assert all(run.status.is_finished() for run in store.runs())
+    assert not store.sweep(sweep_id).finished
+    assert halving_undecided(store.database, run_ids)
+    assert anything_to_do(store.database)
+    (other,) = store.submit([RunSpec("digits-vit", "digits-flip", components="1,1,1", steps=2)])
+    assert not halving_undecided(store.database, [other])
+    dispatcher._halved_at = 0.0
+    work(store, dispatcher)
+    assert store.sweep(sweep_id).finished
+    assert not halving_undecided(store.database, run_ids)
+    assert not anything_to_do(store.database)
+    with store.database.read() as sql:
+        plan = " ".join(
+            str(row[3]) for row in sql.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM sweeps WHERE {UNDECIDED}")
+        )
+    assert "sweeps_undecided" in plan, "asked at every turn: plans of all sweeps are not read"
 
 
 def test_a_sweep_that_is_called_off_does_not_go_on(tmp_path):
